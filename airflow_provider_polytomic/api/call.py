@@ -1,0 +1,119 @@
+"""A call is a request and the way to read its answer. The plans here make one, or walk a list of pages."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
+
+from pydantic import ValidationError
+
+from .errors import PolytomicResponseError, error_from, excerpt
+from .http import Answer, Plan, Request, Response, Unreachable, ask, clock, pause
+from .retry import retry_delay
+
+T = TypeVar("T")
+DEFAULT_MAX_RETRIES = 5
+
+
+@dataclass(frozen=True)
+class Call(Generic[T]):
+    """One call of the API: what is sent, and what the answer's body means."""
+
+    request: Request
+    parse: Callable[[bytes], T]
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether sending it twice does no more than sending it once."""
+        return self.request.method in ("GET", "PUT", "DELETE") or self.request.idempotency_key is not None
+
+    def within(self, seconds: float) -> Call[T]:
+        """The same call, given at most ``seconds`` for each try."""
+        return replace(self, request=replace(self.request, timeout=seconds))
+
+
+@dataclass(frozen=True)
+class Page(Generic[T]):
+    """One page of a list, and the token of the next."""
+
+    items: list[T]
+    next_page_token: str | None
+
+
+@dataclass(frozen=True)
+class ListCall(Generic[T]):
+    """A list that comes in pages: how to read one."""
+
+    request: Request
+    parse: Callable[[bytes], Page[T]]
+
+    def page(self, token: str | None = None) -> Call[Page[T]]:
+        """The call for one page: the first, or the one that ``token`` (sent back unchanged) stands for."""
+        request = self.request
+        if token is not None:
+            request = replace(request, query=(*request.query, ("page_token", token)))
+        return Call(request, self.parse)
+
+
+def decode(call: Call[T], answer: Answer) -> T:
+    """The parsed answer.
+
+    :raises PolytomicError: what the answer is instead.
+    """
+    if isinstance(answer, Unreachable) or not 200 <= answer.status < 300:
+        raise error_from(call.request, answer)
+    try:
+        return call.parse(answer.body)
+    except (ValidationError, ValueError, RecursionError) as error:
+        raise PolytomicResponseError(call.request, answer, _unreadable(error, answer)) from None
+
+
+def fetch(call: Call[T], max_retries: int = DEFAULT_MAX_RETRIES) -> Plan[T]:
+    """Make one call, asking again as the retry rule says."""
+    attempt = 1
+    while True:
+        answer = yield from ask(call.request)
+        if isinstance(answer, Response) and answer.status < 300:
+            return decode(call, answer)
+        delay = retry_delay(
+            answer,
+            attempt,
+            repeatable=call.repeatable,
+            max_retries=max_retries,
+            now=(yield from clock()),
+            jitter=random.random(),
+        )
+        if delay is None:
+            return decode(call, answer)
+        yield from pause(delay)
+        attempt += 1
+
+
+def fetch_page(
+    call: ListCall[T], token: str | None, seen: set[str], max_retries: int = DEFAULT_MAX_RETRIES
+) -> Plan[Page[T]]:
+    """Fetch one page of a list; ``seen`` collects the tokens of this walk.
+
+    :raises PolytomicResponseError: when the server hands out a token twice: the walk would never end.
+    """
+    page = yield from fetch(call.page(token), max_retries)
+    if page.next_page_token:
+        if page.next_page_token in seen:
+            raise PolytomicResponseError(
+                call.request, Response(200), "the server repeats a page token: the list would never end"
+            )
+        seen.add(page.next_page_token)
+    return page
+
+
+def _unreadable(error: Exception, answer: Response) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the body"
+        what = f"{where}: {first['msg']}"
+    else:
+        what = str(error)
+    return f"not an answer of the Polytomic API ({what[:200]}): {excerpt(answer)}"
+

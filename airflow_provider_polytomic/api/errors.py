@@ -1,0 +1,214 @@
+"""Every way in which an exchange with Polytomic can fail.
+
+::
+
+    PolytomicError
+        PolytomicApiError               the API answered with an error
+            PolytomicAuthError          401, 403
+            PolytomicNotFoundError      404, 410
+            PolytomicConflictError      409
+            PolytomicValidationError    400, 422
+            PolytomicRateLimitError     429
+            PolytomicServerError        5xx, and 408: the server gave up
+        PolytomicUnreachableError       no answer
+        PolytomicResponseError          an answer that is not the API's
+        PolytomicLookupError            a name that none or several have
+        PolytomicSyncError              an execution that did not succeed
+        PolytomicTimeoutError           a deadline passed
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+from .http import Answer, Request, Response, Unreachable
+
+if TYPE_CHECKING:
+    from .models import Execution
+
+
+class PolytomicError(Exception):
+    """Base of all errors of this package."""
+
+    def __reduce__(self) -> Any:
+        # Rebuilt from the message and the attributes: Airflow pickles exceptions between processes,
+        # and the constructors below take keyword arguments that pickle does not know of.
+        return (_rebuild, (type(self), self.args, self.__dict__))
+
+
+def _rebuild(cls: type[PolytomicError], args: tuple[Any, ...], state: dict[str, Any]) -> PolytomicError:
+    error = cls.__new__(cls, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+class PolytomicApiError(PolytomicError):
+    """The API answered with an error.
+
+    :ivar status_code: the HTTP status
+    :ivar key: the API's own name for the error, where it gave one
+    :ivar message: what the server said
+    :ivar method: the request's method
+    :ivar path: the request's path
+    :ivar request_id: the server's id of the request, where it gave one; quote it to Polytomic's support
+    """
+
+    hint = ""
+
+    def __init__(self, request: Request, response: Response, *, message: str, key: str | None) -> None:
+        self.status_code = response.status
+        self.key = key
+        self.message = message
+        self.method = request.method
+        self.path = request.path
+        self.request_id = request_id(response)
+        parts = [f"{request.method} {request.path}: HTTP {response.status}: {message}"]
+        if key:
+            parts.append(f"[{key}]")
+        if self.request_id:
+            parts.append(f"(request id {self.request_id})")
+        if self.hint:
+            parts.append(f"- {self.hint}")
+        super().__init__(" ".join(parts))
+
+
+class PolytomicAuthError(PolytomicApiError):
+    """401 or 403: the key is wrong, was revoked, or may not do this."""
+
+    hint = "check the API key of the Polytomic connection (password), and what it may do"
+
+
+class PolytomicNotFoundError(PolytomicApiError):
+    """404 or 410: there is no such sync, execution or connection, or this key cannot see it."""
+
+    hint = "check the id, and that the key belongs to the organization that owns it"
+
+
+class PolytomicConflictError(PolytomicApiError):
+    """409: another execution of the sync is running, or the request contradicts the state of things."""
+
+
+class PolytomicValidationError(PolytomicApiError):
+    """400 or 422: the API refused what was asked."""
+
+
+class PolytomicRateLimitError(PolytomicApiError):
+    """429: too many requests, for longer than we waited."""
+
+
+class PolytomicServerError(PolytomicApiError):
+    """5xx or 408 from the API itself."""
+
+
+class PolytomicUnreachableError(PolytomicError):
+    """No answer came: refused, reset, timed out, no such host, TLS failed.
+
+    :ivar reason: what the transport said
+    """
+
+    def __init__(self, request: Request, reason: str) -> None:
+        self.reason = reason
+        self.method = request.method
+        self.path = request.path
+        super().__init__(f"{request.method} {request.path}: no answer: {reason}")
+
+
+class PolytomicResponseError(PolytomicError):
+    """An answer that is not the API's: HTML from a proxy, a redirect, truncated or empty where data was due.
+
+    :ivar status_code: the HTTP status
+    """
+
+    def __init__(self, request: Request, response: Response, reason: str) -> None:
+        self.status_code = response.status
+        self.method = request.method
+        self.path = request.path
+        super().__init__(f"{request.method} {request.path}: HTTP {response.status}: {reason}")
+
+
+class PolytomicLookupError(PolytomicError):
+    """No sync has the name that was asked for, or several have."""
+
+
+class PolytomicSyncError(PolytomicError):
+    """An execution ended, but not as it should have.
+
+    :ivar execution: the execution, or its summary where only that is known
+    """
+
+    def __init__(self, message: str, execution: Execution | dict[str, Any] | None = None) -> None:
+        self.execution = execution
+        super().__init__(message)
+
+
+class PolytomicTimeoutError(PolytomicError):
+    """A deadline passed before the execution ended."""
+
+
+_BY_STATUS: dict[int, type[PolytomicApiError]] = {
+    400: PolytomicValidationError,
+    401: PolytomicAuthError,
+    403: PolytomicAuthError,
+    404: PolytomicNotFoundError,
+    408: PolytomicServerError,
+    409: PolytomicConflictError,
+    410: PolytomicNotFoundError,
+    422: PolytomicValidationError,
+    429: PolytomicRateLimitError,
+}
+
+
+def error_from(request: Request, answer: Answer) -> PolytomicError:
+    """The error that ``answer`` is: for every answer that is not a 2xx."""
+    if isinstance(answer, Unreachable):
+        return PolytomicUnreachableError(request, answer.reason)
+    if 300 <= answer.status < 400:
+        where = answer.headers.get("location", "nowhere")
+        # Only scheme, host and path: a query may hold a secret.
+        where = where.split("?")[0]
+        return PolytomicResponseError(
+            request,
+            answer,
+            f"the server redirects to {where[:200]!r}. Redirects are not followed, so that the key goes to no other "
+            "host: mend `host` of the Polytomic connection",
+        )
+    body = api_error(answer)
+    kind = _BY_STATUS.get(answer.status, PolytomicServerError if answer.status >= 500 else PolytomicApiError)
+    if body is None and answer.status not in _BY_STATUS:
+        return PolytomicResponseError(
+            request, answer, f"not an answer of the Polytomic API: {excerpt(answer)}"
+        )
+    message = str((body or {}).get("message") or excerpt(answer))
+    key = (body or {}).get("key")
+    return kind(request, answer, message=message[:2000], key=str(key)[:200] if key else None)
+
+
+def api_error(response: Response) -> dict[str, Any] | None:
+    """The API's own error body, or None when somebody else (a gateway, a proxy) wrote the answer."""
+    try:
+        body = json.loads(response.body)
+    except (ValueError, RecursionError):
+        return None
+    return body if isinstance(body, dict) and ("message" in body or "key" in body) else None
+
+
+def request_id(response: Response) -> str | None:
+    for name in ("x-request-id", "x-polytomic-request-id", "cf-ray"):
+        if value := response.headers.get(name):
+            return value[:200]
+    return None
+
+
+def excerpt(response: Response) -> str:
+    """The start of a body, as one readable line."""
+    if not response.body.strip():
+        return "an empty body"
+    text = response.body[:2000].decode("utf-8", "replace")
+    if "<html" in text.lower() or "<!doctype" in text.lower():
+        title = re.search(r"<title[^>]*>(.*?)</title>", text, re.IGNORECASE | re.DOTALL)
+        text = f"an HTML page{f', {title[1].strip()!r}' if title else ''}"
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return line if len(line) <= 200 else line[:200] + "…"

@@ -1,0 +1,124 @@
+"""What an exchange with Polytomic is made of: plain values, and the plan that yields them.
+
+A *plan* is a generator. It yields one of four steps and is sent what became of it:
+
+========================  =====================================================
+:class:`Request`          a :class:`Response`, or :class:`Unreachable`
+:class:`Sleep`            ``None``, when that time has passed
+:class:`Now`              the wall clock, in seconds since the epoch
+:class:`Reconnect`        ``None``, when the credentials have been read again
+========================  =====================================================
+
+and it returns its result, or raises. It does no I/O and reads no clock, so the same plan is driven
+by a worker (``client.drive``), by the triggerer (``client.adrive``) and by tests, by hand.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, TypeVar, cast
+from urllib.parse import quote
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Request:
+    """One HTTP request, without what every request has (base URL, credentials, version)."""
+
+    method: str
+    path: str  # percent-encoded, from "/api/" on
+    query: tuple[tuple[str, str], ...] = ()
+    json: Any = None  # the body as data; None sends no body
+    idempotency_key: str | None = None
+    timeout: float | None = None  # seconds; an upper bound on top of the client's own
+
+    @property
+    def body(self) -> bytes | None:
+        return None if self.json is None else json.dumps(self.json).encode()
+
+
+@dataclass(frozen=True)
+class Response:
+    """An answer, whoever gave it: the API, or a proxy in front of it."""
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict)  # names in lower case
+    body: bytes = b""
+
+
+@dataclass(frozen=True)
+class Unreachable:
+    """No answer came. The request may have been processed all the same, unless ``sent`` is False."""
+
+    reason: str
+    sent: bool = True
+
+
+@dataclass(frozen=True)
+class Sleep:
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Now:
+    pass
+
+
+@dataclass(frozen=True)
+class Reconnect:
+    pass
+
+
+Answer: TypeAlias = Response | Unreachable
+Step: TypeAlias = Request | Sleep | Now | Reconnect
+Plan: TypeAlias = Generator[Step, Answer | float | None, T]
+
+
+def ask(request: Request) -> Plan[Answer]:
+    return cast(Answer, (yield request))
+
+
+def pause(seconds: float) -> Plan[None]:
+    yield Sleep(seconds)
+
+
+def clock() -> Plan[float]:
+    return cast(float, (yield Now()))
+
+
+def reconnect() -> Plan[None]:
+    yield Reconnect()
+
+
+def path(template: str, **ids: str) -> str:
+    """Fill the ids into ``template``, percent-encoded.
+
+    :raises ValueError: for an id that would change which resource is meant. Both HTTP libraries
+        resolve dot segments, so ``..`` for an execution id would turn "cancel this execution" into
+        "cancel whatever runs".
+    """
+    return template.format(**{name: _segment(name, value) for name, value in ids.items()})
+
+
+def _segment(name: str, value: str) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{name} must be text, not {type(value).__name__}: {value!r}")
+    if value.strip() in ("", ".", ".."):
+        raise ValueError(f"{name} must not be empty, '.' or '..': {value!r}")
+    if any(ord(char) < 32 or ord(char) == 127 for char in value):
+        raise ValueError(f"{name} must not hold control characters: {value!r}")
+    return quote(value, safe="")
+
+
+def query(**values: object) -> tuple[tuple[str, str], ...]:
+    """Query parameters; ``None`` is left out, booleans are spelled as in JSON, a list repeats its name."""
+    pairs: list[tuple[str, str]] = []
+    for name, value in values.items():
+        for item in value if isinstance(value, list | tuple) else [value]:
+            if item is not None:
+                text = str(item).lower() if isinstance(item, bool) else str(item)
+                pairs.append((name, text))
+    return tuple(pairs)

@@ -1,0 +1,71 @@
+"""The retry rule of single calls: one pure function."""
+
+from __future__ import annotations
+
+from email.utils import parsedate_to_datetime
+
+from .http import Answer, Response, Unreachable
+
+# An answer of these came from a server or gateway that may do better in a moment.
+TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
+LONGEST_WISH = 120.0  # seconds; what a server may ask of a single call
+_GATEWAY_SAID_NO = frozenset({429, 503})
+
+
+def transient(answer: Answer) -> bool:
+    """Whether asking again may help: no answer, 408, 429, or any 5xx."""
+    return isinstance(answer, Unreachable) or answer.status in TRANSIENT or answer.status >= 500
+
+
+def retry_delay(
+    answer: Answer, attempt: int, *, repeatable: bool, max_retries: int, now: float, jitter: float
+) -> float | None:
+    """Seconds to wait before asking once more, or None: take this answer.
+
+    :param attempt: how often this call has been asked, from 1 on.
+    :param repeatable: whether asking twice does no more than asking once. Where it does not, only what
+        was certainly not processed is asked again: a 429, and a connection that never came about.
+    :param now: seconds since the epoch, for servers that name a point in time.
+    :param jitter: in [0, 1), so that many callers do not come back at once.
+    """
+    if attempt > max_retries or not transient(answer):
+        return None
+    if not repeatable and not _surely_not_processed(answer):
+        return None
+    wish = wished_delay(answer, now)
+    return backoff(attempt, jitter) if wish is None else min(wish, LONGEST_WISH)
+
+
+def backoff(attempt: int, jitter: float) -> float:
+    """0.5, 1, 2, 4, 8, 8, … seconds, less up to a quarter."""
+    return float(min(0.5 * 2.0 ** min(attempt - 1, 10), 8.0) * (1 - jitter / 4))
+
+
+def wished_delay(answer: Answer, now: float) -> float | None:
+    """Seconds that the server asked us to wait (``Retry-After``, ``X-RateLimit-Reset``), or None."""
+    if not isinstance(answer, Response):
+        return None
+    after = answer.headers.get("retry-after", "").strip()
+    if after:
+        wish = _seconds(after)
+        if wish is None:
+            try:
+                wish = parsedate_to_datetime(after).timestamp() - now
+            except (ValueError, TypeError, OverflowError, OSError):
+                wish = None
+        if wish is not None:
+            return max(wish, 0.0)
+    reset = _seconds(answer.headers.get("x-ratelimit-reset", ""))
+    return max(reset - now, 0.0) if reset is not None and answer.status in _GATEWAY_SAID_NO else None
+
+
+def _seconds(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if 0 <= value < 1e12 else None  # also refuses nan
+
+
+def _surely_not_processed(answer: Answer) -> bool:
+    return not answer.sent if isinstance(answer, Unreachable) else answer.status == 429
