@@ -23,11 +23,12 @@ class Call(Generic[T]):
 
     request: Request
     parse: Callable[[bytes], T]
+    idempotent: bool = False  # a POST that does no more when sent twice, without a key
 
     @property
     def repeatable(self) -> bool:
         """Whether sending it twice does no more than sending it once."""
-        return self.request.method in ("GET", "PUT", "DELETE") or self.request.idempotency_key is not None
+        return self.idempotent or self.request.method != "POST" or self.request.idempotency_key is not None
 
     def within(self, seconds: float) -> Call[T]:
         """The same call, given at most ``seconds`` for each try."""
@@ -116,4 +117,3 @@ def _unreadable(error: Exception, answer: Response) -> str:
     else:
         what = str(error)
     return f"not an answer of the Polytomic API ({what[:200]}): {excerpt(answer)}"
-

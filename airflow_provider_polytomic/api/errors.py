@@ -164,6 +164,8 @@ _BY_STATUS: dict[int, type[PolytomicApiError]] = {
 def error_from(request: Request, answer: Answer) -> PolytomicError:
     """The error that ``answer`` is: for every answer that is not a 2xx."""
     if isinstance(answer, Unreachable):
+        if answer.status is not None:
+            return PolytomicResponseError(request, Response(answer.status), answer.reason)
         return PolytomicUnreachableError(request, answer.reason)
     if 300 <= answer.status < 400:
         where = answer.headers.get("location", "nowhere")
@@ -178,9 +180,7 @@ def error_from(request: Request, answer: Answer) -> PolytomicError:
     body = api_error(answer)
     kind = _BY_STATUS.get(answer.status, PolytomicServerError if answer.status >= 500 else PolytomicApiError)
     if body is None and answer.status not in _BY_STATUS:
-        return PolytomicResponseError(
-            request, answer, f"not an answer of the Polytomic API: {excerpt(answer)}"
-        )
+        return PolytomicResponseError(request, answer, f"not an answer of the Polytomic API: {excerpt(answer)}")
     message = str((body or {}).get("message") or excerpt(answer))
     key = (body or {}).get("key")
     return kind(request, answer, message=message[:2000], key=str(key)[:200] if key else None)

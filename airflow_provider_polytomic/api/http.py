@@ -51,10 +51,11 @@ class Response:
 
 @dataclass(frozen=True)
 class Unreachable:
-    """No answer came. The request may have been processed all the same, unless ``sent`` is False."""
+    """No answer came, or not all of it. The request may have been processed, unless ``sent`` is False."""
 
     reason: str
     sent: bool = True
+    status: int | None = None  # of an answer that broke off
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,171 @@
+"""What makes a plan happen: in a worker, and in an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, TypeVar
+
+from . import over_requests
+from .call import Call, ListCall, fetch, fetch_page
+from .http import Answer, Now, Plan, Reconnect, Request, Sleep
+from .settings import Settings
+
+T = TypeVar("T")
+
+
+def drive(
+    plan: Plan[T],
+    send: Callable[[Request], Answer],
+    *,
+    sleep: Callable[[float], None] = time.sleep,
+    now: Callable[[], float] = time.time,
+    reconnect: Callable[[], None] = lambda: None,
+) -> T:
+    """Carry out a plan, blocking."""
+    answer: Answer | float | None = None
+    try:
+        while True:
+            step = plan.send(answer)
+            answer = None
+            if isinstance(step, Request):
+                answer = send(step)
+            elif isinstance(step, Sleep):
+                sleep(step.seconds)
+            elif isinstance(step, Now):
+                answer = now()
+            else:
+                assert isinstance(step, Reconnect)
+                reconnect()
+    except StopIteration as end:
+        return end.value  # type: ignore[no-any-return]
+
+
+async def adrive(
+    plan: Plan[T],
+    send: Callable[[Request], Awaitable[Answer]],
+    *,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    now: Callable[[], float] = time.time,
+    reconnect: Callable[[], Awaitable[None]] | None = None,
+) -> T:
+    """Carry out a plan, awaiting."""
+    answer: Answer | float | None = None
+    try:
+        while True:
+            step = plan.send(answer)
+            answer = None
+            if isinstance(step, Request):
+                answer = await send(step)
+            elif isinstance(step, Sleep):
+                await sleep(step.seconds)
+            elif isinstance(step, Now):
+                answer = now()
+            elif reconnect is not None:
+                await reconnect()
+    except StopIteration as end:
+        return end.value  # type: ignore[no-any-return]
+
+
+class Client:
+    """A blocking client.
+
+    :param settings: where Polytomic is and how to reach it.
+    :param reread: where to get fresh settings from, when the server refuses the key.
+    """
+
+    def __init__(self, settings: Settings, reread: Callable[[], Settings] | None = None) -> None:
+        self.settings = settings
+        self._reread = reread
+        self._transport = over_requests.Transport(settings)
+
+    def __repr__(self) -> str:
+        return f"<Polytomic client of {self.settings.base_url}>"
+
+    def run(self, plan: Plan[T]) -> T:
+        """Carry out any plan."""
+        return drive(plan, self.send, reconnect=self.reconnect)
+
+    def call(self, call: Call[T]) -> T:
+        """Make one call, asking again as the retry rule says.
+
+        :raises PolytomicError: when it failed.
+        """
+        return self.run(fetch(call, self.settings.max_retries))
+
+    def iterate(self, call: ListCall[T]) -> Iterator[T]:
+        """Walk a list lazily, one page in memory at a time."""
+        token: str | None = None
+        seen: set[str] = set()
+        while True:
+            page = self.run(fetch_page(call, token, seen, self.settings.max_retries))
+            yield from page.items
+            token = page.next_page_token
+            if token is None:
+                return
+
+    def send(self, request: Request) -> Answer:
+        return self._transport.send(request)
+
+    def reconnect(self) -> None:
+        if self._reread is not None:
+            self._transport.close()
+            self.settings = self._reread()
+            self._transport = over_requests.Transport(self.settings)
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
+
+
+class AsyncClient:
+    """The same, awaited. Its session is shared with everybody in the event loop who has equal settings."""
+
+    def __init__(self, settings: Settings, reread: Callable[[], Awaitable[Settings]] | None = None) -> None:
+        self.settings = settings
+        self._reread = reread
+        self._transport: Any = None
+
+    def __repr__(self) -> str:
+        return f"<Polytomic client of {self.settings.base_url}>"
+
+    async def run(self, plan: Plan[T]) -> T:
+        """Carry out any plan."""
+        return await adrive(plan, self.send, reconnect=self.reconnect)
+
+    async def call(self, call: Call[T]) -> T:
+        """Make one call, asking again as the retry rule says."""
+        return await self.run(fetch(call, self.settings.max_retries))
+
+    async def send(self, request: Request) -> Answer:
+        from . import over_aiohttp
+
+        if self._transport is None:
+            self._transport = await over_aiohttp.borrow(self.settings)
+        answer: Answer = await self._transport.send(request)
+        return answer
+
+    async def reconnect(self) -> None:
+        if self._reread is not None:
+            await self.close()
+            self.settings = await self._reread()
+
+    async def close(self) -> None:
+        """Give the session back."""
+        from . import over_aiohttp
+
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            await over_aiohttp.give_back(transport, self.settings)
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(self, *_: Any) -> None:
+        await self.close()

@@ -1,0 +1,31 @@
+"""What happened in the organization in the last 48 hours."""
+
+from __future__ import annotations
+
+from ..call import Call, ListCall
+from ..http import Request, query
+from ..models import Event, many
+
+_events = many(Event)
+_types = many(str)
+
+
+def list_(
+    *,
+    type: str | None = None,  # noqa: A002  the API's name
+    starting_after: str | None = None,
+    ending_before: str | None = None,
+    limit: int | None = None,
+) -> ListCall[Event]:
+    """``GET /api/events``: newest first; 10 a page by default, 100 at most; kept for 48 hours.
+
+    :param starting_after: only events created after this time (RFC 3339), exclusive.
+    :param ending_before: only events created before this time, exclusive.
+    """
+    parameters = query(type=type, starting_after=starting_after, ending_before=ending_before, limit=limit)
+    return ListCall(Request("GET", "/api/events", parameters), _events)
+
+
+def types() -> Call[list[str]]:
+    """``GET /api/events_types``: the types of events there are."""
+    return Call(Request("GET", "/api/events_types"), lambda body: _types(body).items)

@@ -1,0 +1,14 @@
+"""Whose key it is."""
+
+from __future__ import annotations
+
+from ..call import Call
+from ..http import Request
+from ..models import Identity, one
+
+_identity = one(Identity)
+
+
+def get() -> Call[Identity]:
+    """``GET /api/me``: whom the key belongs to."""
+    return Call(Request("GET", "/api/me"), _identity)

@@ -1,0 +1,162 @@
+"""Model syncs (reverse ETL) and their executions: one function per endpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..call import Call, ListCall
+from ..http import Request, path, query
+from ..models import (
+    ConsoleLog,
+    Model,
+    ModelLogFiles,
+    ModelSync,
+    ModelSyncExecution,
+    ModelSyncStatus,
+    many,
+    nothing,
+    one,
+)
+
+SYNCS = "/api/syncs"
+SYNC = SYNCS + "/{sync_id}"
+EXECUTIONS = SYNC + "/executions"
+EXECUTION = EXECUTIONS + "/{execution_id}"
+MOST_IDENTITIES = 1000
+
+_sync, _syncs = one(ModelSync), many(ModelSync)
+_execution, _executions = one(ModelSyncExecution), many(ModelSyncExecution)
+_status, _schedule_options = one(ModelSyncStatus), one(Model)
+_console_log, _log_files = one(ConsoleLog), one(ModelLogFiles)
+
+
+def list_(
+    *,
+    active: bool | None = None,
+    mode: str | None = None,
+    target_connection_id: str | None = None,
+    limit: int | None = None,
+) -> ListCall[ModelSync]:
+    """``GET /api/syncs``: all model syncs, last changed first; 50 a page at most."""
+    parameters = query(active=active, mode=mode, target_connection_id=target_connection_id, limit=limit)
+    return ListCall(Request("GET", SYNCS, parameters), _syncs)
+
+
+def create(body: dict[str, Any], *, idempotency_key: str | None = None) -> Call[ModelSync]:
+    """``POST /api/syncs``: create a model sync."""
+    return Call(Request("POST", SYNCS, json=body, idempotency_key=idempotency_key), _sync)
+
+
+def get(sync_id: str) -> Call[ModelSync]:
+    """``GET /api/syncs/{id}``."""
+    return Call(Request("GET", path(SYNC, sync_id=sync_id)), _sync)
+
+
+def replace(sync_id: str, body: dict[str, Any]) -> Call[ModelSync]:
+    """``PUT /api/syncs/{id}``: replace a model sync. What ``body`` leaves out is reset."""
+    return Call(Request("PUT", path(SYNC, sync_id=sync_id), json=body), _sync)
+
+
+def delete(sync_id: str) -> Call[None]:
+    """``DELETE /api/syncs/{id}``."""
+    return Call(Request("DELETE", path(SYNC, sync_id=sync_id)), nothing)
+
+
+def activate(sync_id: str, active: bool) -> Call[None]:
+    """``POST /api/syncs/{id}/activate``."""
+    return Call(
+        Request("POST", path(SYNC + "/activate", sync_id=sync_id), json={"active": active}), nothing, idempotent=True
+    )
+
+
+def cancel_running(sync_id: str) -> Call[None]:
+    """``POST /api/syncs/{id}/cancel``: cancel whatever execution runs, whoever started it."""
+    return Call(Request("POST", path(SYNC + "/cancel", sync_id=sync_id)), nothing)
+
+
+def status(sync_id: str) -> Call[ModelSyncStatus]:
+    """``GET /api/syncs/{id}/status``: the current and the last execution."""
+    return Call(Request("GET", path(SYNC + "/status", sync_id=sync_id)), _status)
+
+
+def schedule_options() -> Call[Model]:
+    """``GET /api/syncs/schedules``: how model syncs can be scheduled."""
+    return Call(Request("GET", SYNCS + "/schedules"), _schedule_options)
+
+
+def start(
+    sync_id: str,
+    *,
+    test: bool | None = None,
+    resync: bool | None = None,
+    identities: Sequence[str] | None = None,
+    source_identities: Sequence[Any] | None = None,
+    idempotency_key: str | None = None,
+) -> Call[ModelSyncExecution]:
+    """``POST /api/syncs/{id}/executions``: start an execution. It answers no more than id, status and creation time.
+
+    What is unset, None, False or empty is not sent.
+
+    :param test: validate the sync without writing.
+    :param resync: sync all records anew.
+    :param identities: sync only the records with these values of the identity field; 1000 at most.
+    :param source_identities: sync only the records with these values of source fields; 1000 at most.
+    :param idempotency_key: asked again with the same key, the API starts nothing and answers the same.
+    """
+    if identities and source_identities:
+        raise ValueError("identities and source_identities exclude each other")
+    for name, values in (("identities", identities), ("source_identities", source_identities)):
+        if values and len(values) > MOST_IDENTITIES:
+            raise ValueError(f"{name} takes {MOST_IDENTITIES} entries at most, not {len(values)}")
+    wanted = {
+        "test": test,
+        "resync": resync,
+        "identities": list(identities or []),
+        "source_identities": list(source_identities or []),
+    }
+    body = {name: value for name, value in wanted.items() if value}
+    request = Request("POST", path(EXECUTIONS, sync_id=sync_id), json=body, idempotency_key=idempotency_key)
+    return Call(request, _execution)
+
+
+def executions(
+    sync_id: str, *, only_terminal: bool | None = None, ascending: bool | None = None, limit: int | None = None
+) -> ListCall[ModelSyncExecution]:
+    """``GET /api/syncs/{id}/executions``: newest first; 100 a page at most.
+
+    :param only_terminal: only those that have ended (the API's ``only_completed``).
+    """
+    parameters = query(only_completed=only_terminal, ascending=ascending, limit=limit)
+    return ListCall(Request("GET", path(EXECUTIONS, sync_id=sync_id), parameters), _executions)
+
+
+def execution(sync_id: str, execution_id: str) -> Call[ModelSyncExecution]:
+    """``GET /api/syncs/{id}/executions/{exec_id}``, with counts and errors."""
+    return Call(Request("GET", path(EXECUTION, sync_id=sync_id, execution_id=execution_id)), _execution)
+
+
+def cancel(sync_id: str, execution_id: str) -> Call[None]:
+    """``POST /api/syncs/{id}/executions/{exec_id}/cancel``: asynchronous, ask until it has ended."""
+    return Call(
+        Request("POST", path(EXECUTION + "/cancel", sync_id=sync_id, execution_id=execution_id)),
+        nothing,
+        idempotent=True,
+    )
+
+
+def console_log(
+    sync_id: str, execution_id: str, *, after: str | None = None, limit: int | None = None
+) -> Call[ConsoleLog]:
+    """``GET …/executions/{exec_id}/consolelog``: up to 50 entries after the cursor ``after``."""
+    where = path(EXECUTION + "/consolelog", sync_id=sync_id, execution_id=execution_id)
+    return Call(Request("GET", where, query(after=after, limit=limit)), _console_log)
+
+
+def log_files(sync_id: str, execution_id: str, type_: str | None = None) -> Call[ModelLogFiles]:
+    """``GET …/executions/{exec_id}/logs``, or those of one type: signed URLs, which are secrets."""
+    if type_ is None:
+        where = path(EXECUTION + "/logs", sync_id=sync_id, execution_id=execution_id)
+    else:
+        where = path(EXECUTION + "/{type_}", sync_id=sync_id, execution_id=execution_id, type_=type_)
+    return Call(Request("GET", where), _log_files)

@@ -1,0 +1,390 @@
+"""What Polytomic answers, as typed values with the API's own field names.
+
+The models are open: unknown fields are kept, enumerations are plain text (new values may appear at
+any time), and everything but an id may be missing or null.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timezone
+from typing import Annotated, Any, Generic, TypeVar
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from .call import Page
+
+RUNNING_STATUSES = frozenset(
+    {
+        "created",
+        "scheduled",
+        "queued",
+        "waiting",
+        "running",
+        "exporting",
+        "processing",
+        "canceling",
+    }
+)
+TERMINAL_STATUSES = frozenset({"completed", "canceled", "failed", "interrupted", "errors"})
+
+FETCH_MODES = ("none", "incremental", "full")
+RESYNC_MODES = ("refetch", "resync", "rebuild")
+
+
+def _no_time(value: object) -> object:
+    # An empty text, and the year 1 (how Go spells "no time"), are no times.
+    return None if value == "" or (isinstance(value, str) and value.startswith("0001-")) else value
+
+
+def _aware(value: datetime | None) -> datetime | None:
+    return value.replace(tzinfo=timezone.utc) if value is not None and value.tzinfo is None else value
+
+
+Time = Annotated[datetime | None, BeforeValidator(_no_time), AfterValidator(_aware)]
+
+
+class Model(BaseModel):
+    """Base of all models: open to unknown fields, readable by field name or by the API's spelling."""
+
+    model_config = ConfigDict(extra="allow", populate_by_name=True, protected_namespaces=())
+
+
+class SchemaExecution(Model):
+    """What an execution did with one schema (table, object) of a bulk sync."""
+
+    schema_id: str | None = Field(None, alias="schema")
+    output_name: str | None = None
+    status: str | None = None
+    status_message: str | None = None
+    record_count: int | None = None
+    error_count: int | None = None
+    warning_count: int | None = None
+    created_at: Time = None
+    started_at: Time = None
+    completed_at: Time = None
+    updated_at: Time = None
+
+
+class Execution(Model):
+    """What executions of bulk and of model syncs have in common."""
+
+    id: str = Field(min_length=1)
+    status: str | None = None
+    type: str | None = None
+    created_at: Time = None
+    started_at: Time = None
+    completed_at: Time = None
+    updated_at: Time = None
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether it has ended. A ``completed_at`` says so whatever the status is called."""
+        return self.status in TERMINAL_STATUSES or self.completed_at is not None
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether it ended and everything in it went well."""
+        return self.status == "completed" and not self.partly_failed
+
+    @property
+    def partly_failed(self) -> bool:
+        """Whether it ended, but something in it did not go well."""
+        raise NotImplementedError
+
+    @property
+    def known_status(self) -> bool:
+        return self.status in RUNNING_STATUSES or self.status in TERMINAL_STATUSES
+
+    @property
+    def records(self) -> int | None:
+        """How many records it moved, or None when the API did not say."""
+        raise NotImplementedError
+
+
+class BulkSyncExecution(Execution):
+    """One run of a bulk sync."""
+
+    status_message: str | None = None
+    fetch_mode: str | None = None
+    output_disposition: str | None = None
+    is_partial: bool | None = None
+    is_resync: bool | None = None
+    is_test: bool | None = None
+    record_count: int | None = None
+    error_count: int | None = None
+    warning_count: int | None = None
+    schemas: list[SchemaExecution] | None = None
+
+    @property
+    def partly_failed(self) -> bool:
+        return self.status == "errors" or (self.status == "completed" and bool(self.failed_schemas))
+
+    @property
+    def failed_schemas(self) -> list[SchemaExecution]:
+        """The schemas that did not end well. While the execution runs: those that have failed so far."""
+        good = (None, "completed") if self.is_terminal else (None, "completed", *RUNNING_STATUSES)
+        return [schema for schema in self.schemas or [] if schema.status not in good]
+
+    @property
+    def records(self) -> int | None:
+        if self.record_count is not None:
+            return self.record_count
+        counts = [schema.record_count for schema in self.schemas or []]
+        known = [count for count in counts if count is not None]
+        return sum(known) if known and len(known) == len(counts) else None
+
+
+class ModelSyncCounts(Model):
+    """How many records a model sync's execution touched, by what it did with them."""
+
+    delete: int | None = None
+    error: int | None = None
+    insert: int | None = None
+    total: int | None = None
+    update: int | None = None
+    upserts: int | None = None
+    warnings: int | None = None
+
+
+class ModelSyncExecution(Execution):
+    """One run of a model sync."""
+
+    counts: ModelSyncCounts | None = None
+    errors: list[str] | None = None
+
+    @property
+    def partly_failed(self) -> bool:
+        failed_records = bool(self.counts and self.counts.error)
+        return self.status == "errors" or (self.status == "completed" and failed_records)
+
+    @property
+    def records(self) -> int | None:
+        return self.counts.total if self.counts else None
+
+
+class BulkSync(Model):
+    """A bulk sync (ELT): copies schemas of a source connection to a destination connection."""
+
+    id: str = Field(min_length=1)
+    name: str | None = None
+    active: bool | None = None
+    mode: str | None = None
+    source_connection_id: str | None = None
+    destination_connection_id: str | None = None
+    source_configuration: dict[str, Any] | None = None
+    destination_configuration: dict[str, Any] | None = None
+    default_schedule: dict[str, Any] | None = None
+    additional_schedules: list[dict[str, Any]] | None = None
+    automatically_add_new_fields: str | None = None
+    automatically_add_new_objects: str | None = None
+    concurrency_limit: int | None = None
+    resync_concurrency_limit: int | None = None
+    data_cutoff_timestamp: Time = None
+    disable_record_timestamps: bool | None = None
+    normalize_names: str | None = None
+    organization_id: str | None = None
+    policies: list[str] | None = None
+    created_at: Time = None
+    created_by: dict[str, Any] | None = None
+    updated_at: Time = None
+    updated_by: dict[str, Any] | None = None
+
+
+class BulkSyncSchema(Model):
+    """A schema (table, object) of a bulk sync, and how it is synced."""
+
+    id: str = Field(min_length=1)
+    enabled: bool | None = None
+    output_name: str | None = None
+    partition_key: str | None = None
+    tracking_field: str | None = None
+    fields: list[dict[str, Any]] | None = None
+    filters: list[dict[str, Any]] | None = None
+
+
+class BulkSyncStatus(Model):
+    """What a bulk sync does now, and did last."""
+
+    current_execution: BulkSyncExecution | None = None
+    last_execution: BulkSyncExecution | None = None
+    next_execution_time: Time = None
+
+
+class SchemaStatus(SchemaExecution):
+    """A row of a status summary: a schema's newest execution."""
+
+    execution_id: str | None = None
+
+
+class BulkSyncStatusSummary(Model):
+    """A row of the status of many syncs. It can prove that an execution runs, never that one has ended."""
+
+    sync_id: str
+    status: str | None = None
+    next_execution_time: Time = Field(None, alias="nextExecutionTime")
+    schemas: list[SchemaStatus] | None = None
+
+
+class BulkSyncSource(Model):
+    """What a connection offers to bulk syncs as their source."""
+
+    configuration: Any = None
+    schemas: list[dict[str, Any]] | None = None
+
+
+class BulkSyncDestination(Model):
+    """What a connection expects of bulk syncs as their destination."""
+
+    configuration: dict[str, Any] | None = None
+    modes: list[Any] | None = None
+    supported_resync_modes: list[str] | None = None
+
+
+class ModelSync(Model):
+    """A model sync (reverse ETL): writes the records of models to a target object."""
+
+    id: str = Field(min_length=1)
+    name: str | None = None
+    active: bool | None = None
+    mode: str | None = None
+    model_ids: list[str] | None = None
+    schedule: dict[str, Any] | None = None
+    target: dict[str, Any] | None = None
+    target_connection_id: str | None = None
+    target_object: str | None = None
+    organization_id: str | None = None
+    created_at: Time = None
+    created_by: dict[str, Any] | None = None
+    updated_at: Time = None
+    updated_by: dict[str, Any] | None = None
+
+
+class ModelSyncStatus(Model):
+    """What a model sync does now, and did last."""
+
+    current_execution: ModelSyncExecution | None = None
+    last_execution: ModelSyncExecution | None = None
+    next_execution_time: Time = None
+
+
+class Connection(Model):
+    """A connection of Polytomic to a database, warehouse or service."""
+
+    id: str = Field(min_length=1)
+    name: str | None = None
+    type: dict[str, Any] | None = None
+    configuration: dict[str, Any] | None = None
+    status: str | None = None
+    status_error: str | None = None
+    organization_id: str | None = None
+    created_at: Time = None
+    updated_at: Time = None
+
+
+class Identity(Model):
+    """Whose key it is."""
+
+    id: str | None = None
+    email: str | None = None
+    organization_id: str | None = None
+    organization_name: str | None = None
+    role: str | None = None
+    is_user: bool | None = None
+    is_organization: bool | None = None
+    is_partner: bool | None = None
+    is_system: bool | None = None
+
+
+class EventDetails(Model):
+    """What an event is about."""
+
+    sync_id: str | None = None
+    sync_name: str | None = None
+    execution_id: str | None = None
+    source_connection_id: str | None = None
+    destination_connection_id: str | None = None
+    trigger_source: str | None = None
+
+
+class Event(Model):
+    """Something that happened in the organization."""
+
+    id: str = Field(min_length=1)
+    type: str | None = None
+    created_at: Time = None
+    organization_id: str | None = None
+    event: EventDetails | None = None
+
+
+class ConsoleLogEntry(Model):
+    """One line of an execution's console log."""
+
+    id: str | None = None
+    level: str | None = None
+    message: str | None = None
+    timestamp: Time = None
+    payload: dict[str, Any] | None = None
+
+
+class ConsoleLog(Model):
+    """One page of an execution's console log."""
+
+    entries: list[ConsoleLogEntry] | None = None
+    next_cursor: str | None = None
+
+
+class LogFiles(Model):
+    """Signed URLs of an execution's log files. They are secrets: whoever has one can read the log."""
+
+    expires: str | None = Field(None, alias="Expires")
+    urls: list[str] | None = Field(None, alias="URLs", repr=False)
+
+
+class ModelLogFiles(Model):
+    """The same for model syncs, whose answer is spelled in lower case."""
+
+    expires: str | None = None
+    urls: list[str] | None = Field(None, repr=False)
+
+
+M = TypeVar("M")
+
+
+class _Envelope(BaseModel, Generic[M]):
+    data: M
+
+
+class _Pagination(BaseModel):
+    next_page_token: str | None = None
+
+
+class _ListEnvelope(BaseModel, Generic[M]):
+    data: list[M] | None = None
+    pagination: _Pagination | None = None
+
+
+def one(model: type[M]) -> Callable[[bytes], M]:
+    """A parser of ``{"data": {...}}``."""
+    envelope = _Envelope[model]  # type: ignore[valid-type]
+
+    def parse(body: bytes) -> M:
+        return envelope.model_validate_json(body).data
+
+    return parse
+
+
+def many(model: type[M]) -> Callable[[bytes], Page[M]]:
+    """A parser of ``{"data": [...] | null, "pagination": {...}}``."""
+    envelope = _ListEnvelope[model]  # type: ignore[valid-type]
+
+    def parse(body: bytes) -> Page[M]:
+        answer = envelope.model_validate_json(body)
+        token = answer.pagination.next_page_token if answer.pagination else None
+        return Page(answer.data or [], token or None)
+
+    return parse
+
+
+def nothing(_body: bytes) -> None:
+    """A parser of answers that say no more than their status."""

@@ -1,0 +1,71 @@
+"""Requests sent by a worker, with the ``requests`` library."""
+
+from __future__ import annotations
+
+import time
+from http.cookiejar import DefaultCookiePolicy
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.exceptions import MaxRetryError, NewConnectionError
+
+from .http import Answer, Request, Response, Unreachable
+from .settings import MAX_BODY, Settings
+
+
+class Transport:
+    """One keep-alive session. Not for several threads at once."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._session = requests.Session()
+        # Neither netrc nor the library's own reading of proxies and CA bundles: Settings has decided.
+        self._session.trust_env = False
+        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        for scheme in ("https://", "http://"):
+            self._session.mount(scheme, HTTPAdapter(max_retries=0))
+
+    def send(self, request: Request) -> Answer:
+        settings = self._settings
+        timeout = settings.timeout_of(request)
+        give_up = time.monotonic() + request.timeout if request.timeout else None
+        status = None
+        try:
+            with self._session.request(
+                request.method,
+                settings.url(request),
+                params=list(request.query),
+                data=request.body,
+                headers=settings.headers(request),
+                timeout=timeout,
+                verify=settings.ca_bundle or True if settings.verify else False,
+                proxies={"http": settings.proxy, "https": settings.proxy} if settings.proxy else None,
+                allow_redirects=False,
+                stream=True,
+            ) as answer:
+                status = answer.status_code
+                headers = {name.lower(): value for name, value in answer.headers.items()}
+                body = bytearray()
+                for chunk in answer.iter_content(65536):
+                    body += chunk
+                    if len(body) > MAX_BODY:
+                        return Unreachable(f"the answer is larger than {MAX_BODY} bytes", status=status)
+                    if give_up is not None and time.monotonic() > give_up:
+                        return Unreachable(f"the answer took longer than {request.timeout:g} s", status=status)
+                return Response(status, headers, bytes(body))
+        except requests.ConnectTimeout:
+            return Unreachable(f"could not connect to {settings.host} within {timeout:g} s", sent=False)
+        except requests.Timeout:
+            return Unreachable(f"{settings.host} did not answer within {timeout:g} s", status=status)
+        except (requests.RequestException, OSError, ValueError) as error:
+            reason = settings.censor(error) or type(error).__name__
+            return Unreachable(reason, sent=not _never_sent(error), status=status)
+
+    def close(self) -> None:
+        self._session.close()
+
+
+def _never_sent(error: Exception) -> bool:
+    cause = error.args[0] if error.args else None
+    reason = cause.reason if isinstance(cause, MaxRetryError) else cause
+    return isinstance(reason, NewConnectionError) or "CERTIFICATE_VERIFY_FAILED" in str(error)
