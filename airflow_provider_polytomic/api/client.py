@@ -35,8 +35,7 @@ def drive(
                 sleep(step.seconds)
             elif isinstance(step, Now):
                 answer = now()
-            else:
-                assert isinstance(step, Reconnect)
+            elif isinstance(step, Reconnect):
                 reconnect()
     except StopIteration as end:
         return end.value  # type: ignore[no-any-return]
@@ -62,7 +61,7 @@ async def adrive(
                 await sleep(step.seconds)
             elif isinstance(step, Now):
                 answer = now()
-            elif reconnect is not None:
+            elif isinstance(step, Reconnect) and reconnect is not None:
                 await reconnect()
     except StopIteration as end:
         return end.value  # type: ignore[no-any-return]

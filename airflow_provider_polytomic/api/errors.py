@@ -161,6 +161,10 @@ _BY_STATUS: dict[int, type[PolytomicApiError]] = {
 }
 
 
+# A gateway's page with one of these says nothing about what the API would have said.
+_NO_GATEWAYS = frozenset({400, 404, 409, 410, 422})
+
+
 def error_from(request: Request, answer: Answer) -> PolytomicError:
     """The error that ``answer`` is: for every answer that is not a 2xx."""
     if isinstance(answer, Unreachable):
@@ -169,21 +173,20 @@ def error_from(request: Request, answer: Answer) -> PolytomicError:
         return PolytomicUnreachableError(request, answer.reason)
     if 300 <= answer.status < 400:
         where = answer.headers.get("location", "nowhere")
-        # Only scheme, host and path: a query may hold a secret.
-        where = where.split("?")[0]
         return PolytomicResponseError(
             request,
             answer,
-            f"the server redirects to {where[:200]!r}. Redirects are not followed, so that the key goes to no other "
-            "host: mend `host` of the Polytomic connection",
+            f"the server redirects to {readable(where, 200)!r}. Redirects are not followed, so that the key "
+            "goes to no other host: mend `host` of the Polytomic connection",
         )
     body = api_error(answer)
     kind = _BY_STATUS.get(answer.status, PolytomicServerError if answer.status >= 500 else PolytomicApiError)
-    if body is None and answer.status not in _BY_STATUS:
+    foreign = body is None and (answer.status not in _BY_STATUS or (_is_html(answer) and answer.status in _NO_GATEWAYS))
+    if foreign:
         return PolytomicResponseError(request, answer, f"not an answer of the Polytomic API: {excerpt(answer)}")
-    message = str((body or {}).get("message") or excerpt(answer))
+    message = readable((body or {}).get("message"), 1000) or excerpt(answer)
     key = (body or {}).get("key")
-    return kind(request, answer, message=message[:2000], key=str(key)[:200] if key else None)
+    return kind(request, answer, message=message, key=readable(key, 100) or None)
 
 
 def api_error(response: Response) -> dict[str, Any] | None:
@@ -202,13 +205,33 @@ def request_id(response: Response) -> str | None:
     return None
 
 
+def more(error: PolytomicError, what: str) -> PolytomicError:
+    """The same error, saying more."""
+    error.args = (f"{error}; {what}",)
+    return error
+
+
 def excerpt(response: Response) -> str:
     """The start of a body, as one readable line."""
     if not response.body.strip():
         return "an empty body"
     text = response.body[:2000].decode("utf-8", "replace")
-    if "<html" in text.lower() or "<!doctype" in text.lower():
+    if _is_html(response):
         title = re.search(r"<title[^>]*>(.*?)</title>", text, re.IGNORECASE | re.DOTALL)
         text = f"an HTML page{f', {title[1].strip()!r}' if title else ''}"
-    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return line if len(line) <= 200 else line[:200] + "…"
+    return readable(text, 200)
+
+
+def _is_html(response: Response) -> bool:
+    start = response.body[:2000].lower()
+    return b"<html" in start or b"<!doctype" in start
+
+
+def readable(text: object, longest: int) -> str:
+    """Foreign text as one line of bounded length, without control characters or signed URLs' signatures."""
+    if text is None:
+        return ""
+    line = str(text)[: 4 * longest]
+    line = " ".join("".join(char if char.isprintable() else " " for char in line).split())
+    line = re.sub(r"(https?://[^\s?\"'<>]*)\?[^\s\"'<>]*", r"\1?***", line)
+    return line if len(line) <= longest else line[:longest] + "…"

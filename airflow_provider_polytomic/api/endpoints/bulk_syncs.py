@@ -80,8 +80,8 @@ def status(sync_id: str) -> Call[BulkSyncStatus]:
 def status_of_many(
     sync_ids: Sequence[str] = (),
     *,
-    all: bool | None = None,
-    active: bool | None = None,  # noqa: A002  the API's name
+    all: bool | None = None,  # noqa: A002  the API's name
+    active: bool | None = None,
 ) -> ListCall[BulkSyncStatusSummary]:
     """``GET /api/bulk/syncs/status``: a summary for up to 100 syncs. It proves no end of an execution."""
     return ListCall(

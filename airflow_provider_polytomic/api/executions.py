@@ -1,0 +1,386 @@
+"""What executions of bulk and of model syncs share: looking, waiting, cancelling, judging, telling."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import logging
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from .call import Call, ListCall, decode, fetch, fetch_page
+from .endpoints import bulk_syncs, model_syncs
+from .errors import (
+    PolytomicAuthError,
+    PolytomicError,
+    PolytomicLookupError,
+    PolytomicNotFoundError,
+    PolytomicResponseError,
+    PolytomicTimeoutError,
+    more,
+    readable,
+)
+from .http import Plan, Response, ask, clock, pause, reconnect
+from .models import BulkSyncExecution, ConsoleLog, Execution, ModelSyncExecution
+from .retry import transient, wished_delay
+
+log = logging.getLogger(__name__)
+
+OUTAGE = 600.0  # seconds without one good answer that a wait endures
+LAG = 60.0  # seconds for which a new execution may be unknown to the server's replicas
+CANCEL_PATIENCE = 10.0  # seconds for a cancel at the deadline
+TAIL = 10  # lines of the console log in a failure's message
+MOST_SCHEMAS = 100
+LONGEST_MESSAGE = 300
+LARGEST_SUMMARY = 64 * 1024
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of sync: its name, and its calls."""
+
+    name: str
+    label: str
+    syncs: Callable[[], ListCall[Any]]
+    sync: Callable[[str], Call[Any]]
+    start: Callable[..., Call[Any]]
+    executions: Callable[..., ListCall[Any]]
+    execution: Callable[[str, str], Call[Any]]
+    cancel: Callable[[str, str], Call[None]]
+    console_log: Callable[..., Call[ConsoleLog]]
+
+
+KINDS = {
+    "bulk": Kind(
+        "bulk",
+        "bulk sync",
+        bulk_syncs.list_,
+        bulk_syncs.get,
+        bulk_syncs.start,
+        bulk_syncs.executions,
+        bulk_syncs.execution,
+        bulk_syncs.cancel,
+        bulk_syncs.console_log,
+    ),
+    "model": Kind(
+        "model",
+        "model sync",
+        model_syncs.list_,
+        model_syncs.get,
+        model_syncs.start,
+        model_syncs.executions,
+        model_syncs.execution,
+        model_syncs.cancel,
+        model_syncs.console_log,
+    ),
+}
+
+
+def kind_of(name: str) -> Kind:
+    try:
+        return KINDS[name]
+    except KeyError:
+        raise ValueError(f"kind must be one of {sorted(KINDS)}, not {name!r}") from None
+
+
+# --- judging
+
+
+def problem(execution: Execution, *, allow_errors: bool = False, min_records: int | None = None) -> str | None:
+    """Why an execution that has ended is no success, or None when it is one.
+
+    :param allow_errors: whether an execution that finished with errors in some rows or schemas is a success.
+    :param min_records: how many records make a success. Not judged for test runs, nor when the API gave no count.
+    """
+    if execution.status not in ("completed", "errors"):
+        return f"it ended with status {execution.status!r}"
+    if execution.partly_failed and not allow_errors:
+        return f"it finished with status {execution.status!r}, but not all of it went well"
+    if min_records is not None and not (isinstance(execution, BulkSyncExecution) and execution.is_test):
+        if execution.records is None:
+            log.warning("Execution %s: the API gave no record count, so min_records is not judged", execution.id)
+        elif execution.records < min_records:
+            return f"it moved {execution.records} records, but min_records is {min_records}"
+    return None
+
+
+# --- looking and waiting
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one question told: the execution, or an error and whether asking again may help."""
+
+    execution: Execution | None = None
+    error: PolytomicError | None = None
+    passing: bool = False
+    wish: float | None = None  # seconds that the server asked us to wait
+
+    def unwrap(self) -> Execution:
+        if self.execution is None:
+            raise self.error or PolytomicError("nothing was seen")
+        return self.execution
+
+
+def look(kind: Kind, sync_id: str, execution_id: str, *, timeout: float | None = None) -> Plan[Look]:
+    """Ask once how an execution does."""
+    call = kind.execution(sync_id, execution_id)
+    if timeout is not None:
+        call = call.within(timeout)
+    answer = yield from ask(call.request)
+    try:
+        execution = decode(call, answer)
+    except PolytomicResponseError as error:
+        # A page of a proxy, or half an answer: whoever wrote it, it is not the API's last word.
+        redirected = isinstance(answer, Response) and 300 <= answer.status < 400
+        return Look(error=error, passing=not redirected, wish=None)
+    except PolytomicError as error:
+        wish = wished_delay(answer, (yield from clock()))
+        return Look(error=error, passing=transient(answer), wish=wish)
+    return Look(execution=execution)
+
+
+def wait(
+    kind: Kind,
+    sync_id: str,
+    execution_id: str,
+    *,
+    poke_interval: float,
+    deadline: float | None = None,
+    cancel_at_deadline: bool = False,
+    first_sleep: float = 0,
+    seen: Execution | None = None,
+    says: str = "",
+) -> Plan[Execution]:
+    """Wait until an execution has ended, whatever its status.
+
+    :param poke_interval: seconds between looks.
+    :param deadline: seconds since the epoch.
+    :param cancel_at_deadline: whether to cancel the execution when the deadline passes.
+    :param first_sleep: seconds before the first look.
+    :param seen: the execution as it was last seen.
+    :param says: what to call the execution in the log.
+    :raises PolytomicTimeoutError: the deadline has passed.
+    :raises PolytomicNotFoundError: the execution is gone.
+    :raises PolytomicAuthError: the key is refused, also after the connection was read again.
+    :raises PolytomicError: what the server answered for ten minutes instead of a good answer.
+    """
+    says = says or f"Execution {execution_id}"
+    good = began = yield from clock()
+    known, trouble, reread, said = seen is not None, 0, False, progress(seen) if seen else ""
+    delay = first_sleep
+    while True:
+        if delay > 0:
+            now = yield from clock()
+            yield from pause(delay if deadline is None else max(min(delay, deadline - now), 0))
+        now = yield from clock()
+        timeout = None if deadline is None else max(deadline - now, 1.0)
+        what = yield from look(kind, sync_id, execution_id, timeout=timeout)
+        now = yield from clock()
+        delay = poke_interval * (1 + random.random() / 10)  # so that many waiters do not ask in lockstep
+        if what.execution is not None:
+            execution = what.execution
+            if trouble:
+                log.info("%s: the API answers again", says)
+            good, known, trouble, reread = now, True, 0, False
+            if execution.is_terminal:
+                return execution
+            if not execution.known_status and progress(execution) != said:
+                log.warning("%s has a status that this version does not know: %r. Waiting on.", says, execution.status)
+            if progress(execution) != said:
+                said = progress(execution)
+                log.info("%s: %s", says, said)
+        else:
+            error = what.error or PolytomicError("nothing was seen")
+            if isinstance(error, PolytomicAuthError) and not reread:
+                log.warning("%s: %s. Reading the connection again.", says, error)
+                reread, delay = True, 0.01
+                yield from reconnect()
+            elif isinstance(error, PolytomicNotFoundError) and not known and now - began < LAG:
+                delay = min(poke_interval, 5.0)
+            elif not what.passing:
+                raise error
+            elif now - good >= OUTAGE:
+                raise more(error, f"no good answer for {now - good:.0f} s")
+            else:
+                trouble += 1
+                if trouble == 1:
+                    log.warning("%s: %s. Asking again, for up to %d s.", says, error, OUTAGE)
+                delay = _patience(trouble, poke_interval) if what.wish is None else what.wish
+        if deadline is not None and now >= deadline:
+            what_now = "it is left running"
+            if cancel_at_deadline:
+                refused = yield from cancel(kind, sync_id, execution_id, CANCEL_PATIENCE)
+                what_now = f"cancelling it failed: {refused}" if refused else "it is being cancelled"
+            raise PolytomicTimeoutError(f"{says} had not ended at the deadline; {what_now}")
+
+
+def _patience(trouble: int, poke_interval: float) -> float:
+    return float(min(0.5 * 2.0 ** min(trouble, 12), max(poke_interval, 8.0)) * (1 - random.random() / 4))
+
+
+def cancel(kind: Kind, sync_id: str, execution_id: str, patience: float) -> Plan[str | None]:
+    """Ask the API to cancel an execution, for at most ``patience`` seconds.
+
+    :returns: None when it accepted, else what it said instead.
+    """
+    began = yield from clock()
+    attempt = 0
+    while True:
+        left = patience - ((yield from clock()) - began)
+        call = kind.cancel(sync_id, execution_id).within(max(left, 0.5))
+        answer = yield from ask(call.request)
+        try:
+            decode(call, answer)
+            return None
+        except PolytomicError as error:
+            attempt += 1
+            delay = _patience(attempt, 0)
+            left = patience - ((yield from clock()) - began)
+            if not transient(answer) or delay >= left:
+                return str(error)
+        yield from pause(delay)
+
+
+# --- finding
+
+
+def find(kind: Kind, name: str) -> Plan[Any]:
+    """The one sync that has this name.
+
+    :raises PolytomicLookupError: for none (with the nearest names) or several (with their ids).
+    """
+    call, token, seen = kind.syncs(), None, set[str]()
+    matches: list[Any] = []
+    names: set[str] = set()
+    while True:
+        page = yield from fetch_page(call, token, seen)
+        matches += [sync for sync in page.items if sync.name == name]
+        names.update(sync.name for sync in page.items if sync.name)
+        token = page.next_page_token
+        if token is None:
+            break
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        ids = ", ".join(sync.id for sync in matches)
+        raise PolytomicLookupError(f"{len(matches)} {kind.label}s are named {name!r}: use sync_id with one of {ids}")
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.4) or sorted(names)[:3]
+    hint = f"the nearest names are {', '.join(map(repr, near))}" if near else "this key sees none at all"
+    raise PolytomicLookupError(f"no {kind.label} is named {name!r}; {hint}")
+
+
+# --- telling
+
+
+def progress(execution: Execution) -> str:
+    """How far an execution is, in one line."""
+    parts = [str(execution.status)]
+    if isinstance(execution, BulkSyncExecution):
+        if execution.schemas:
+            done = sum(schema.status == "completed" for schema in execution.schemas)
+            parts.append(f"{done} of {len(execution.schemas)} schemas")
+        if execution.records is not None:
+            parts.append(f"{execution.records} records")
+        for count, word in ((execution.error_count, "errors"), (execution.warning_count, "warnings")):
+            if count:
+                parts.append(f"{count} {word}")
+    elif isinstance(execution, ModelSyncExecution) and execution.counts:
+        counts = execution.counts.model_dump(exclude_none=True)
+        parts += [f"{value} {name}" for name, value in counts.items() if value]
+    return ", ".join(parts)
+
+
+def summary(sync_id: str, execution: Execution, *, adopted: bool = False) -> dict[str, Any]:
+    """An execution as a small JSON-safe dict: for XCom, and for the trigger's event."""
+
+    def time(value: Any) -> str | None:
+        return value.isoformat() if value is not None else None
+
+    told: dict[str, Any] = {
+        "sync_id": sync_id,
+        "execution_id": execution.id,
+        "status": execution.status,
+        "is_test": getattr(execution, "is_test", None),
+        "is_resync": getattr(execution, "is_resync", None),
+        "record_count": execution.records,
+        "error_count": getattr(execution, "error_count", None),
+        "warning_count": getattr(execution, "warning_count", None),
+        "started_at": time(execution.started_at),
+        "completed_at": time(execution.completed_at),
+        "adopted": adopted,
+    }
+    if isinstance(execution, BulkSyncExecution):
+        failed = {id(schema) for schema in execution.failed_schemas}
+        rows = sorted(
+            execution.schemas or [],
+            key=lambda row: (id(row) not in failed, row.output_name or "", row.schema_id or ""),
+        )
+        told["schemas"] = [
+            {
+                "schema": row.schema_id,
+                "output_name": row.output_name,
+                "status": row.status,
+                "record_count": row.record_count,
+                "error_count": row.error_count,
+                "warning_count": row.warning_count,
+                "status_message": readable(row.status_message, LONGEST_MESSAGE),
+            }
+            for row in rows[:MOST_SCHEMAS]
+        ]
+        told["schemas_omitted"] = len(rows) - len(told["schemas"])
+        while told["schemas"] and len(json.dumps(told)) > LARGEST_SUMMARY:
+            told["schemas"].pop()
+            told["schemas_omitted"] += 1
+    elif isinstance(execution, ModelSyncExecution):
+        counts = execution.counts
+        told["error_count"] = counts.error if counts else None
+        told["warning_count"] = counts.warnings if counts else None
+        told["counts"] = counts.model_dump(mode="json", exclude=set(counts.model_extra or ())) if counts else None
+        told["errors"] = [readable(text, LONGEST_MESSAGE) for text in (execution.errors or [])[:MOST_SCHEMAS]]
+    return told
+
+
+def failure(kind: Kind, sync_id: str, sync_name: str | None, execution: Execution, why: str, tail: list[str]) -> str:
+    """What a person needs to know about an execution that did not succeed."""
+    called = f"{sync_name!r} ({sync_id})" if sync_name else sync_id
+    lines = [f"Execution {execution.id} of {kind.label} {called}: {why}."]
+    if isinstance(execution, BulkSyncExecution):
+        if execution.status_message:
+            lines.append(f"Polytomic says: {readable(execution.status_message, 1000)}")
+        failed = execution.failed_schemas
+        for row in failed[:MOST_SCHEMAS]:
+            said = readable(row.status_message, LONGEST_MESSAGE) or "no message"
+            lines.append(f"  schema {row.output_name or row.schema_id}: {row.status}: {said}")
+        if len(failed) > MOST_SCHEMAS:
+            lines.append(f"  and {len(failed) - MOST_SCHEMAS} schemas more")
+    elif isinstance(execution, ModelSyncExecution):
+        if execution.counts and execution.counts.error:
+            lines.append(f"{execution.counts.error} of {execution.counts.total} records failed")
+        lines += [f"  {readable(text, LONGEST_MESSAGE)}" for text in (execution.errors or [])[:TAIL]]
+    if tail:
+        lines += ["The last lines of Polytomic's console log:", *(f"  {line}" for line in tail)]
+    return "\n".join(lines)
+
+
+def console_tail(kind: Kind, sync_id: str, execution_id: str) -> Plan[list[str]]:
+    """The last lines of an execution's console log. Best effort: whatever goes wrong, fewer lines come back."""
+    lines: list[str] = []
+    cursor: str | None = None
+    began = yield from clock()
+    try:
+        while (yield from clock()) - began < 2 * CANCEL_PATIENCE:
+            call = kind.console_log(sync_id, execution_id, after=cursor, limit=50).within(CANCEL_PATIENCE)
+            page = yield from fetch(call, 1)
+            for entry in page.entries or []:
+                text = readable(entry.message, LONGEST_MESSAGE)
+                lines.append(f"{entry.level or 'info'}: {text}")
+            lines = lines[-TAIL:]
+            if not page.entries or not page.next_cursor or page.next_cursor == cursor:
+                break
+            cursor = page.next_cursor
+    except PolytomicError as error:
+        log.info("The console log could not be read: %s", error)
+    return lines

@@ -1,0 +1,401 @@
+"""How an execution is started exactly once, whatever dies on the way.
+
+Every start carries an ``Idempotency-Key`` that is computed from who asks: the task, its run, the try
+and an attempt within the try. Such a (try, attempt) is a *slot*. The server remembers what each key
+started and answers the same again, so its memory is our log: asking a slot again gives back what it
+started, and asking a slot that was never used starts there. Nothing has to be stored on our side.
+
+:func:`one_try` is one pass: look at what runs, resume what an earlier try started, or start in a slot
+of our own. When something else is in the way it returns :class:`Blocked`; whoever drives it waits for
+that end and begins again, with nothing kept in memory. ``docs/promises.md`` says what this guarantees
+and what it cannot.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from .call import Call, decode, fetch
+from .errors import (
+    PolytomicApiError,
+    PolytomicAuthError,
+    PolytomicConflictError,
+    PolytomicError,
+    PolytomicNotFoundError,
+    PolytomicRateLimitError,
+    PolytomicResponseError,
+    PolytomicServerError,
+    PolytomicUnreachableError,
+    api_error,
+    more,
+)
+from .executions import CANCEL_PATIENCE, LAG, Kind, cancel, kind_of
+from .http import Answer, Plan, Response, Unreachable, ask, clock, pause
+from .models import BulkSyncExecution, Execution
+from .retry import LONGEST_WISH, backoff, wished_delay
+
+log = logging.getLogger(__name__)
+
+SLOTS = 5  # attempts of a try; a lost race or a recorded error burns one
+PATIENCE = 60.0  # seconds for which the outcome of a start is asked for
+POLICIES = ("wait", "attach", "fail", "skip", "cancel")
+_RECENT = 25  # executions that a look asks for: the newest is what matters, at most one runs
+
+
+@dataclass(frozen=True)
+class Memo:
+    """What a slot answered, kept by Airflow where it can: for executions older than the server's memory of keys."""
+
+    try_number: int
+    execution_id: str
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be started, and for whom.
+
+    :param task: what tells this task of this run from all others: DAG, run, task, map index, the run's start.
+    :param try_number: the try that asks.
+    :param first: the first try since a person last cleared the task; a retry resumes, a clear restarts.
+    :param arguments: the start's arguments, as the endpoint function takes them.
+    :param if_running: what to do about somebody else's execution: one of :data:`POLICIES`.
+    :param good: whether an execution that has ended is a success by the task's criteria.
+    :param waits: whether the task waits for the end. If not, whatever was started counts.
+    """
+
+    kind: str
+    sync_id: str
+    task: tuple[str, ...]
+    try_number: int = 1
+    first: int = 1
+    arguments: dict[str, Any] = field(default_factory=dict)
+    if_running: str = "wait"
+    good: Callable[[Execution], bool] = lambda execution: execution.succeeded
+    waits: bool = True
+    memo: Memo | None = None
+
+    @property
+    def what(self) -> Kind:
+        return kind_of(self.kind)
+
+    @property
+    def digest(self) -> str:
+        body = self.what.start(self.sync_id, **self.arguments).request.json
+        return _hash([self.kind, self.sync_id, body])
+
+    def key(self, try_number: int, attempt: int) -> str:
+        """The idempotency key of a slot."""
+        return _hash([*self.task, self.digest, try_number, attempt])
+
+    def call(self, try_number: int, attempt: int) -> Call[Execution]:
+        key = self.key(try_number, attempt)
+        return self.what.start(self.sync_id, **self.arguments, idempotency_key=key)
+
+
+@dataclass(frozen=True)
+class Mine:
+    """The execution to wait for. ``try_number`` tells which try started it.
+
+    Its status may be that of its start; ask again before judging it.
+    """
+
+    execution: Execution
+    try_number: int
+    adopted: bool = False
+
+
+@dataclass(frozen=True)
+class Blocked:
+    """Something is in the way: wait until it has ended, and begin again."""
+
+    execution: Execution
+    why: str
+
+
+@dataclass(frozen=True)
+class Skip:
+    """Somebody else's execution runs, and ``if_running`` says to do nothing then."""
+
+    execution: Execution
+
+
+Decision = Mine | Blocked | Skip
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """The newest executions, as a look found them."""
+
+    executions: list[Execution]
+
+    @property
+    def active(self) -> Execution | None:
+        return next((execution for execution in self.executions if not execution.is_terminal), None)
+
+    def knows(self, execution: Execution) -> bool:
+        return any(execution.id == known.id for known in self.executions)
+
+    def older_than(self, execution: Execution) -> bool:
+        """Whether ``execution`` began after this look: it was not there, and is no older than the newest."""
+        if self.knows(execution):
+            return False
+        times = [known.created_at for known in self.executions if known.created_at]
+        newest: datetime | None = max(times, default=None)
+        return newest is None or execution.created_at is None or execution.created_at >= newest
+
+
+def one_try(order: Order) -> Plan[Decision]:
+    """One pass of the protocol.
+
+    :raises PolytomicConflictError: somebody else's execution runs and ``if_running`` is ``fail``, or it was
+        faster five times in a row.
+    :raises PolytomicError: the server refused the start, or its outcome is unknown.
+    """
+    began = yield from clock()
+    mark = yield from _list(order)
+
+    # What this logical run has started already: in order, every slot of every try of it.
+    for earlier in range(order.first, order.try_number):
+        if order.memo is not None and earlier < order.memo.try_number:
+            continue  # spent: a later try has started something since
+        found = yield from _started_by(order, earlier, began)
+        if found is None:
+            continue
+        if not order.waits:
+            return Mine(found, earlier)
+        if not found.is_terminal and found.status == "canceling":
+            return Blocked(found, "an earlier try's execution is being cancelled")
+        if not found.is_terminal or order.good(found):
+            log.info("Resuming execution %s, which try %d started", found.id, earlier)
+            return Mine(found, earlier)
+        if mark.older_than(found):
+            return Mine(found, earlier)  # it began because we asked, and failed at once: this try's failure
+        log.info("Try %d's execution %s ended with status %s: starting anew", earlier, found.id, found.status)
+
+    # A slot of our own.
+    before: _Seen | None = None  # what was there before a start that ended in a recorded server error
+    error: PolytomicApiError | None = None
+    for attempt in range(SLOTS + 1):
+        seen = yield from _list(order)
+        ours = _began_since(order, before, seen) if before is not None else None
+        running = seen.active
+        if running is not None:
+            if ours is not None and ours.id == running.id and running.status != "canceling":
+                return Mine(running, order.try_number)
+            mine, execution = yield from _from_before(order, running, mark, began)
+            if execution.id != running.id:
+                return Mine(execution, order.try_number)
+            if not mine and ours is None:
+                decision = _policy(order, running)
+                if decision is not None:
+                    return decision
+            return (yield from _make_way(order, running, mine))
+        if ours is not None:
+            return Mine(ours, order.try_number)
+        if attempt == SLOTS:
+            break
+        started = yield from _ask(order.call(order.try_number, attempt))
+        if isinstance(started, Execution):
+            return Mine(started, order.try_number)
+        error = started
+        if isinstance(started, PolytomicServerError):
+            before = seen
+    assert error is not None  # noqa: S101  five slots were asked, and none held an execution
+    raise more(error, f"tried {SLOTS} times; another execution of {order.sync_id} was faster, or the server failed")
+
+
+def _policy(order: Order, running: Execution) -> Decision | None:
+    """What ``if_running`` says about somebody else's execution; None: it has to end first."""
+    if order.if_running == "fail":
+        raise PolytomicConflictError(
+            order.call(order.try_number, 0).request,
+            Response(409),
+            message=f"execution {running.id} of {order.what.label} {order.sync_id} is {running.status}, "
+            "and if_running='fail'",
+            key=None,
+        )
+    if order.if_running == "skip":
+        return Skip(running)
+    if order.if_running == "attach" and running.status != "canceling" and _does_enough(order, running):
+        log.info("ADOPTED execution %s, which somebody else started (if_running='attach')", running.id)
+        return Mine(running, order.try_number, adopted=True)
+    return None
+
+
+def _make_way(order: Order, running: Execution, mine: bool) -> Plan[Blocked]:
+    if mine or order.if_running == "cancel":
+        whose = "which this task started before it was cleared" if mine else "which somebody else started"
+        if running.status != "canceling":
+            log.info("Cancelling execution %s, %s", running.id, whose)
+            refused = yield from cancel(order.what, order.sync_id, running.id, CANCEL_PATIENCE)
+            if refused:
+                log.warning("Execution %s could not be cancelled: %s", running.id, refused)
+        return Blocked(running, f"execution {running.id}, {whose}, has to end first")
+    return Blocked(running, f"execution {running.id}, which somebody else started, has to end first")
+
+
+def _started_by(order: Order, try_number: int, began: float) -> Plan[Execution | None]:
+    """What a try has started, as it is now; None when it started nothing, or that is gone."""
+    if order.memo is not None and order.memo.try_number == try_number:
+        execution_id = order.memo.execution_id
+    else:
+        claimed = yield from _claim(order, try_number, began)
+        if claimed is None:
+            return None
+        execution_id = claimed.id
+    since = yield from clock()
+    while True:
+        try:
+            execution: Execution = yield from fetch(order.what.execution(order.sync_id, execution_id))
+            return execution
+        except PolytomicNotFoundError as error:
+            if (yield from clock()) - since >= LAG:
+                log.warning("Try %d started execution %s, which is gone: %s", try_number, execution_id, error)
+                return None
+        yield from pause(5)
+
+
+def _claim(order: Order, try_number: int, began: float) -> Plan[Execution | None]:
+    """Ask every slot of a try; a slot that was never used starts there."""
+    for attempt in range(SLOTS):
+        try:
+            started = yield from _ask(order.call(try_number, attempt), sent_before=began)
+        except (PolytomicAuthError, PolytomicRateLimitError):
+            raise
+        except PolytomicApiError as refused:
+            # A recorded refusal: nothing was started in this slot, nor ever will be.
+            log.info("Slot %d of try %d was refused: %s", attempt, try_number, refused)
+            continue
+        if isinstance(started, Execution):
+            return started
+    return None
+
+
+def _from_before(order: Order, running: Execution, mark: _Seen, began: float) -> Plan[tuple[bool, Execution]]:
+    """Whether the running execution is one that this task started before a person cleared it."""
+    if order.memo is not None and order.memo.execution_id == running.id:
+        return True, running
+    for earlier in range(order.first - 1, 0, -1):
+        execution = yield from _claim(order, earlier, began)
+        if execution is not None and (execution.id == running.id or mark.older_than(execution)):
+            return True, execution
+    return False, running
+
+
+def start_once(call: Call[Execution], patience: float = PATIENCE) -> Plan[Execution]:
+    """Send one start, and ask for its outcome with the same key until it is known.
+
+    :raises PolytomicConflictError: another execution runs.
+    :raises PolytomicError: the start was refused, or its outcome is unknown.
+    """
+    started = yield from _ask(call, patience=patience)
+    if isinstance(started, Execution):
+        return started
+    raise started
+
+
+def _ask(
+    call: Call[Execution], *, sent_before: float | None = None, patience: float = PATIENCE
+) -> Plan[Execution | PolytomicConflictError | PolytomicServerError]:
+    """Ask one slot until its answer is known.
+
+    :param sent_before: when the key may have been sent before: since when a 409 may mean that our own
+        first request is still being decided.
+    :returns: what it started, or the error that is recorded for it: a conflict, or the API's own 5xx.
+    :raises PolytomicError: refused, or "outcome unknown".
+    """
+    unanswered = sent_before
+    lost = False
+    trouble_since: float | None = None
+    attempt = 0
+    while True:
+        answer = yield from ask(call.request)
+        now = yield from clock()
+        attempt += 1
+        try:
+            return decode(call, answer)
+        except PolytomicConflictError as error:
+            if unanswered is None or now - unanswered >= patience:
+                return error
+            problem: PolytomicError = error
+        except (PolytomicUnreachableError, PolytomicResponseError, PolytomicServerError) as error:
+            if isinstance(answer, Response) and 300 <= answer.status < 400:
+                raise
+            problem = error
+            if _may_have_arrived(answer):
+                unanswered, lost = now, True
+        except PolytomicRateLimitError as error:
+            problem = error
+        trouble_since = now if trouble_since is None else trouble_since
+        if now - trouble_since >= patience and not isinstance(problem, PolytomicConflictError):
+            if isinstance(problem, PolytomicServerError) and not lost and _by_the_api(answer):
+                return problem
+            if not lost:
+                raise problem
+            raise more(
+                problem,
+                "the outcome of the start is unknown: it may run. Asking again with the same key "
+                "(a retry of the task does) tells, and starts nothing twice",
+            )
+        wish = wished_delay(answer, now)
+        yield from pause(backoff(attempt, random.random()) if wish is None else min(wish, LONGEST_WISH))
+
+
+def _may_have_arrived(answer: Answer) -> bool:
+    if isinstance(answer, Unreachable):
+        return answer.sent
+    return not _by_the_api(answer)
+
+
+def _by_the_api(answer: Answer) -> bool:
+    return isinstance(answer, Response) and answer.status >= 400 and api_error(answer) is not None
+
+
+def _list(order: Order) -> Plan[_Seen]:
+    page = yield from fetch(order.what.executions(order.sync_id, limit=_RECENT).page())
+    return _Seen(page.items)
+
+
+def _began_since(order: Order, before: _Seen, now: _Seen) -> Execution | None:
+    """What began since a start that ended in a server error, and does what we asked for."""
+    for execution in now.executions:
+        if before.older_than(execution) and _does_the_same(order, execution):
+            return execution
+    return None
+
+
+def _does_the_same(order: Order, execution: Execution) -> bool:
+    if not isinstance(execution, BulkSyncExecution):
+        return True  # executions of model syncs do not tell what they were asked for
+    partial = bool(order.arguments.get("schemas"))
+    return _same_mode(order, execution) and execution.is_partial in (None, partial)
+
+
+def _does_enough(order: Order, execution: Execution) -> bool:
+    """Whether somebody else's execution does at least what this task wants."""
+    if not isinstance(execution, BulkSyncExecution):
+        return not any(order.arguments.values())
+    wanted = set(order.arguments.get("schemas") or ())
+    named = {schema.schema_id for schema in execution.schemas or []}
+    covered = not execution.is_partial or (bool(wanted) and wanted <= named)
+    return _same_mode(order, execution) and covered
+
+
+def _same_mode(order: Order, execution: BulkSyncExecution) -> bool:
+    asked = order.arguments
+    return (
+        bool(execution.is_test) == bool(asked.get("test"))
+        and bool(execution.is_resync) == bool(asked.get("resync_mode"))
+        and (execution.fetch_mode or "none") == (asked.get("fetch_mode") or "none")
+    )
+
+
+def _hash(what: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
