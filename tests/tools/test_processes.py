@@ -1,0 +1,151 @@
+"""Processes that cannot outlive their parent. Looking at processes needs /proc."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tools.processes import Family, Listener, descendants, listeners, marked
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="there is no /proc here")
+
+ROOT = Path(__file__).parents[2]
+
+# A child that leaves its parent's session and process group, and ignores polite signals.
+STUBBORN_TREE = """
+import os, signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        os.setsid()
+time.sleep(600)
+"""
+
+
+def eventually(what: Callable[[], bool], seconds: float = 30) -> bool:
+    deadline = time.monotonic() + seconds
+    while not what():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def test_the_end_of_a_family_kills_even_those_that_left_their_session(tmp_path: Path) -> None:
+    """Descendants in sessions of their own, which ignore SIGTERM, are gone when `end` returns, and so is the folder."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    family = Family(uuid.uuid4().hex, scratch)
+    process = family.spawn([sys.executable, "-c", STUBBORN_TREE], dict(os.environ), scratch / "log", scratch)
+    assert eventually(lambda: len(family.processes()) == 3)
+    assert len({member.session for member in family.processes()}) == 3
+
+    family.end()
+
+    assert family.processes() == []
+    assert not scratch.exists()
+    assert process.wait() == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
+def test_nothing_outlives_a_parent_that_dies_of_a_signal(tmp_path: Path, sig: signal.Signals) -> None:
+    """Whatever signal the parent dies of, its processes and their folder go with it."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    mark = uuid.uuid4().hex
+    parent_code = f"""
+        import os, signal, sys, time
+        from pathlib import Path
+        from tools.processes import Family
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        scratch = Path({str(scratch)!r})
+        family = Family({mark!r}, scratch)
+        family.spawn([sys.executable, "-c", {STUBBORN_TREE!r}], dict(os.environ), scratch / "log", scratch)
+        time.sleep(600)
+    """
+    parent = subprocess.Popen([sys.executable, "-c", textwrap.dedent(parent_code)], cwd=ROOT)
+    try:
+        assert eventually(lambda: len(marked(mark)) == 3)
+    finally:
+        parent.send_signal(sig)
+
+    assert parent.wait() == -sig
+    assert eventually(lambda: marked(mark) == [])
+    assert eventually(lambda: not scratch.exists())
+
+
+def test_processes_of_other_families_are_left_alone(tmp_path: Path) -> None:
+    """Two families side by side: the end of one leaves the other running."""
+    families = []
+    for name in ("one", "two"):
+        scratch = tmp_path / name
+        scratch.mkdir()
+        family = Family(uuid.uuid4().hex, scratch)
+        family.spawn([sys.executable, "-c", "import time; time.sleep(600)"], dict(os.environ), scratch / "log", scratch)
+        families.append(family)
+    one, two = families
+    assert eventually(lambda: len(one.processes()) == 1 and len(two.processes()) == 1)
+
+    one.end()
+
+    assert (len(one.processes()), len(two.processes())) == (0, 1)
+    two.end()
+    assert two.processes() == []
+
+
+def test_descendants_are_the_process_and_what_it_started(tmp_path: Path) -> None:
+    """`descendants` follows parents, not sessions or groups."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    family = Family(uuid.uuid4().hex, scratch)
+    try:
+        tree = family.spawn([sys.executable, "-c", STUBBORN_TREE], dict(os.environ), scratch / "log", scratch)
+        alone = family.spawn([sys.executable, "-c", "import time; time.sleep(600)"], {}, scratch / "log", scratch)
+        assert eventually(lambda: len(family.processes()) == 4)
+        assert alone.pid not in {process.pid for process in descendants(tree.pid, family.processes())}
+        assert len(descendants(tree.pid, family.processes())) == 3
+        assert [process.pid for process in descendants(alone.pid, family.processes())] == [alone.pid]
+    finally:
+        family.end()
+
+
+@pytest.mark.parametrize(
+    ("family", "address", "is_loopback"),
+    [
+        ("AF_INET", "127.0.0.1", True),
+        ("AF_INET", "0.0.0.0", False),
+        ("AF_INET6", "::1", True),
+        ("AF_INET6", "::", False),
+    ],
+)
+def test_listeners_tells_loopback_from_the_network(family: str, address: str, is_loopback: bool) -> None:
+    """A listening socket is found with its owner, its port and its address in both versions of IP."""
+    code = f"""
+        import socket, sys
+        with socket.socket(socket.{family}) as server:
+            server.bind(({address!r}, 0))
+            server.listen()
+            print(server.getsockname()[1], flush=True)
+            sys.stdin.read()
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        line = server.stdout.readline()
+        if not line:
+            pytest.skip(f"this machine has no {family}")
+        found = listeners([server.pid])
+        server.communicate("")
+
+    assert found == [Listener(server.pid, address, int(line))]
+    assert found[0].is_loopback is is_loopback

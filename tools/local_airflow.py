@@ -1,0 +1,446 @@
+"""A whole Airflow on this machine, for as long as a `with` block lasts.
+
+    with LocalAirflow("example_dags", {"AIRFLOW_CONN_POLYTOMIC_DEFAULT": "..."}) as airflow:
+        run_id = airflow.trigger("start_and_wait")
+        assert airflow.wait_run("start_and_wait", run_id) == "success"
+
+It is made of the real components: API server, scheduler with LocalExecutor, DAG processor and triggerer, each a process
+that can be killed and started again. All of them live in a folder of their own, listen on loopback alone, call nothing
+outside, and end with the process that started them, whatever ends that one. Several can run side by side.
+
+`airflow standalone` is not used: it opens two log servers to the network and cannot be told not to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import secrets
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, TypeVar
+
+import requests
+
+from tools.processes import Family, Listener, Process, descendants, listeners
+
+T = TypeVar("T")
+
+FINISHED = ("success", "failed")
+LOOPBACK = "127.0.0.1"
+
+
+class LocalAirflowError(Exception):
+    """Airflow did not do what was asked; the message ends with what its components said."""
+
+
+@dataclass(frozen=True)
+class LogLine:
+    time: str
+    level: str
+    logger: str
+    event: str
+    in_triggerer: bool
+
+    def __str__(self) -> str:
+        return f"{self.time} {self.level:<8} {self.logger} {self.event}"
+
+
+def parse_log_line(line: str, in_triggerer: bool = False) -> LogLine:
+    """A line of a task's log file: JSON on Airflow 3; any other line is an event without the rest."""
+    with contextlib.suppress(ValueError):
+        entry = json.loads(line)
+        if isinstance(entry, dict):
+            event = str(entry.get("event", ""))
+            if details := entry.get("error_detail"):
+                event += "".join(f"\n{d.get('exc_type')}: {d.get('exc_value')}" for d in details)
+            return LogLine(
+                time=str(entry.get("timestamp", "")),
+                level=str(entry.get("level", "")),
+                logger=str(entry.get("logger", "")),
+                event=event,
+                in_triggerer=in_triggerer,
+            )
+    return LogLine("", "", "", line.rstrip("\n"), in_triggerer)
+
+
+def free_port() -> int:
+    """A loopback port that nobody uses, below the range from which the kernel takes ports for outgoing connections."""
+    while True:
+        port = random.randint(20000, 32000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind((LOOPBACK, port))
+            return port
+
+
+class LocalAirflow:
+    """See the module. `env` is added to the environment of every component; `config` maps "SECTION__KEY" to a value."""
+
+    def __init__(
+        self,
+        dags_folder: str | Path,
+        env: Mapping[str, str] | None = None,
+        *,
+        config: Mapping[str, object] | None = None,
+        python: str = sys.executable,
+        start_timeout: float = 180,
+    ) -> None:
+        self.dags_folder = Path(dags_folder).resolve()
+        self.port = free_port()
+        self.url = f"http://{LOOPBACK}:{self.port}"
+        self._python = python
+        self._start_timeout = start_timeout
+        self._given_env = dict(env or {})
+        self._given_config = dict(config or {})
+        self._http = requests.Session()
+        self._http.trust_env = False  # no proxy stands between us and loopback
+        self._components: dict[str, subprocess.Popen[bytes]] = {}
+
+    # --- Life ---
+
+    def __enter__(self) -> LocalAirflow:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Make the database, start all components, and return when each of them says that it is healthy."""
+        self.home = Path(tempfile.mkdtemp(prefix="local-airflow-"))
+        self._family = Family(uuid.uuid4().hex, self.home)
+        self.logs = self.home / "logs"
+        self.logs.mkdir()
+        (self.home / "components").mkdir()
+        self.env = self._environment()
+        # In this mode readers and writers do not block each other: five processes share the file.
+        with contextlib.closing(sqlite3.connect(self.home / "airflow.db")) as database:
+            database.execute("PRAGMA journal_mode=WAL")
+        migration = self._spawn("db", "db", "migrate")
+        if self._until(migration.poll, "airflow db migrate") != 0:
+            raise LocalAirflowError(f"airflow db migrate failed\n{self.diagnosis()}")
+        started = datetime.now(timezone.utc)
+        for name in self._commands():
+            self._start_component(name)
+        self._until(lambda: self._all_healthy(started), "healthy components")
+
+    def stop(self) -> None:
+        """End every process and remove the folder. Can be called at any time and more than once."""
+        if not hasattr(self, "_family"):
+            return
+        for process in self._components.values():
+            with contextlib.suppress(ProcessLookupError):
+                process.terminate()
+        # The folder goes away with them, so there is no need to wait for the slow ones.
+        deadline = time.monotonic() + 3
+        for process in self._components.values():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.0, deadline - time.monotonic()))
+        self._family.end()
+        self._http.close()
+
+    def _commands(self) -> dict[str, list[str]]:
+        """What to run, in Airflow's words; the log servers, which would listen on all addresses, are skipped."""
+        return {
+            "api-server": ["api-server", "--host", LOOPBACK, "--port", str(self.port), "--workers", "1"],
+            "scheduler": ["scheduler", "--skip-serve-logs"],
+            "dag-processor": ["dag-processor"],
+            "triggerer": ["triggerer", "--skip-serve-logs"],
+        }
+
+    def _environment(self) -> dict[str, str]:
+        config: dict[str, object] = {
+            "CORE__DAGS_FOLDER": self.dags_folder,
+            "CORE__EXECUTOR": "LocalExecutor",
+            "CORE__PARALLELISM": 8,
+            "CORE__LOAD_EXAMPLES": False,
+            "CORE__DAGS_ARE_PAUSED_AT_CREATION": False,
+            "CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": True,
+            "CORE__FERNET_KEY": "",
+            "CORE__HOSTNAME_CALLABLE": "socket.gethostname",  # the default asks the name server
+            "CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
+            "CORE__TEST_CONNECTION": "Enabled",
+            "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.home}/airflow.db",
+            "LOGGING__BASE_LOG_FOLDER": self.logs,
+            "API__HOST": LOOPBACK,
+            "API__PORT": self.port,
+            "API__BASE_URL": self.url,
+            "API__WORKERS": 1,
+            "API__SECRET_KEY": secrets.token_hex(16),
+            "API_AUTH__JWT_SECRET": secrets.token_hex(32),
+            "USAGE_DATA_COLLECTION__ENABLED": False,
+            # Quick answers, on a machine that does nothing else.
+            "DAG_PROCESSOR__REFRESH_INTERVAL": 5,
+            "DAG_PROCESSOR__BUNDLE_REFRESH_CHECK_INTERVAL": 1,
+            "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": 5,
+            "SCHEDULER__SCHEDULER_HEARTBEAT_SEC": 1,
+            "SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": 2,
+            "SCHEDULER__TASK_INSTANCE_HEARTBEAT_SEC": 2,
+            "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": 12,
+            "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": 3,
+            "TRIGGERER__JOB_HEARTBEAT_SEC": 2,
+            "WORKERS__MIN_HEARTBEAT_INTERVAL": 1,
+            **self._given_config,
+        }
+        # What the caller's shell says about another Airflow must not reach this one.
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW_", "_AIRFLOW_"))}
+        loopback = ",".join(filter(None, [os.environ.get("NO_PROXY"), LOOPBACK, "localhost"]))
+        return {
+            **inherited,
+            "AIRFLOW_HOME": str(self.home),
+            "NO_PROXY": loopback,
+            "no_proxy": loopback,
+            "DO_NOT_TRACK": "1",
+            "SCARF_ANALYTICS": "false",
+            "NO_COLOR": "1",
+            "PYTHONUNBUFFERED": "1",
+            **{f"AIRFLOW__{key}": str(value) for key, value in config.items()},
+            **self._given_env,
+        }
+
+    def _spawn(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
+        command = [self._python, "-m", "airflow", *arguments]
+        return self._family.spawn(command, self.env, self.home / "components" / f"{name}.log", self.home)
+
+    def _start_component(self, name: str) -> None:
+        self._components[name] = self._spawn(name, *self._commands()[name])
+
+    def _all_healthy(self, since: datetime) -> bool:
+        for name, process in self._components.items():
+            if process.poll() is not None:
+                raise LocalAirflowError(f"{name} ended with code {process.returncode}\n{self.diagnosis()}")
+        return all(self.is_healthy(name, since) for name in self._components)
+
+    def is_healthy(self, name: str, since: datetime | None = None) -> bool:
+        """Whether a component says so itself; with `since`, whether it said so after that moment."""
+        try:
+            health = self._http.get(f"{self.url}/api/v2/monitor/health", timeout=5).json()
+        except (requests.RequestException, ValueError):
+            return False
+        if name == "api-server":
+            return bool(health["metadatabase"]["status"] == "healthy")
+        key = name.replace("-", "_")
+        if health[key]["status"] != "healthy":
+            return False
+        beat = datetime.fromisoformat(health[key][f"latest_{key}_heartbeat"].replace("Z", "+00:00"))
+        return since is None or beat > since
+
+    # --- Processes ---
+
+    def pid(self, component: str) -> int:
+        """The component's first process; the triggerer, for one, runs its triggers in a child of it."""
+        return self._components[component].pid
+
+    def processes(self, component: str | None = None) -> list[Process]:
+        """All living processes of this Airflow, or of one component: itself and its descendants."""
+        everything = self._family.processes()
+        return everything if component is None else descendants(self.pid(component), everything)
+
+    def task_pid(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> int | None:
+        """The process in which a task instance runs now; None if none does."""
+        pid = self.task_instance(dag_id, run_id, task_id, map_index)["pid"]
+        return pid if pid in {process.pid for process in self.processes()} else None
+
+    def listeners(self) -> list[Listener]:
+        """The TCP sockets on which any process of this Airflow listens."""
+        return listeners(process.pid for process in self.processes())
+
+    def kill(self, component: str, sig: signal.Signals = signal.SIGKILL, *, whole: bool = False) -> None:
+        """Send a signal to a component's first process, or, with `whole`, to its descendants as well.
+
+        What the first process alone dies of leaves its children as they are in life: orphans that may go on.
+        """
+        targets = [p.pid for p in self.processes(component)] if whole else [self.pid(component)]
+        for pid in targets:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, sig)
+
+    def restart(self, component: str) -> None:
+        """Start a component again, ending it first if it lives, and wait until it is healthy."""
+        process = self._components[component]
+        if process.poll() is None:
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(20)
+            if process.poll() is None:
+                self.kill(component, whole=True)
+        process.wait()
+        restarted = datetime.now(timezone.utc)
+        self._start_component(component)
+
+        def healthy() -> bool:
+            new = self._components[component]
+            if new.poll() is not None:
+                raise LocalAirflowError(f"{component} ended with code {new.returncode}\n{self.diagnosis()}")
+            return self.is_healthy(component, restarted)
+
+        self._until(healthy, f"a healthy {component}")
+
+    # --- REST ---
+
+    def api(
+        self,
+        method: str,
+        path: str,
+        json: Any = None,
+        params: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """A call of the public REST API, version 2: `api("GET", "/dags")`. Any answer but a 2xx is an error."""
+        if "Authorization" not in self._http.headers:
+            # Everybody is an admin here, so a token is had for the asking.
+            answer = self._http.get(f"{self.url}/auth/token", timeout=30)
+            answer.raise_for_status()
+            self._http.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+        answer = self._http.request(method, f"{self.url}/api/v2{path}", json=json, params=params, timeout=60)
+        if not answer.ok:
+            raise LocalAirflowError(f"{method} {path} -> {answer.status_code} {answer.text}")
+        return answer.json() if answer.content else None
+
+    def wait_dag(self, dag_id: str, timeout: float = 60) -> None:
+        """Wait until the DAG processor has read a DAG; its import errors are raised."""
+
+        def known() -> bool:
+            if errors := self.api("GET", "/importErrors")["import_errors"]:
+                raise LocalAirflowError("\n".join(e["stack_trace"] for e in errors))
+            return any(dag["dag_id"] == dag_id for dag in self.api("GET", "/dags", params={"limit": 100})["dags"])
+
+        self._until(known, f"DAG {dag_id}", timeout)
+
+    def trigger(self, dag_id: str, run_id: str | None = None, conf: Mapping[str, Any] | None = None) -> str:
+        """Start a run of a DAG, once it is known; returns the run's id."""
+        self.wait_dag(dag_id)
+        body = {"dag_run_id": run_id, "logical_date": None, "conf": dict(conf or {})}
+        return str(self.api("POST", f"/dags/{dag_id}/dagRuns", json=body)["dag_run_id"])
+
+    def run_state(self, dag_id: str, run_id: str) -> str:
+        return str(self.api("GET", f"/dags/{dag_id}/dagRuns/{run_id}")["state"])
+
+    def wait_run(self, dag_id: str, run_id: str, timeout: float = 180) -> str:
+        """Wait until a run has ended; returns its state, `success` or `failed`."""
+
+        def ended() -> str | None:
+            state = self.run_state(dag_id, run_id)
+            return state if state in FINISHED else None
+
+        return self._until(ended, f"the end of run {run_id} of {dag_id}", timeout)
+
+    def wait_task(
+        self, dag_id: str, run_id: str, task_id: str, *states: str, map_index: int = -1, timeout: float = 60
+    ) -> str:
+        """Wait until a task instance is in one of these states; returns the state."""
+
+        def reached() -> str | None:
+            for task in self.task_instances(dag_id, run_id):
+                if (task["task_id"], task["map_index"]) == (task_id, map_index) and task["state"] in states:
+                    return str(task["state"])
+            return None
+
+        return self._until(reached, f"task {task_id} of {dag_id} to be {' or '.join(states)}", timeout)
+
+    def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
+        """All task instances of a run, as the REST API shows them."""
+        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances"
+        return list(self.api("GET", path, params={"limit": 100})["task_instances"])
+
+    def task_instance(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> dict[str, Any]:
+        return dict(self.api("GET", self._task_path(dag_id, run_id, task_id, map_index)))
+
+    def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value", map_index: int = -1) -> Any:
+        """The value of an XCom; an error if there is none."""
+        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/{key}"
+        return self.api("GET", path, params={"map_index": map_index})["value"]
+
+    def patch_task_state(self, dag_id: str, run_id: str, task_id: str, state: str, map_index: int = -1) -> None:
+        """Mark a task instance as `success`, `failed` or `skipped`, as a person does in the UI."""
+        self.api("PATCH", self._task_path(dag_id, run_id, task_id, map_index), json={"new_state": state})
+
+    def patch_run_state(self, dag_id: str, run_id: str, state: str) -> None:
+        """Mark a run as `success`, `failed` or `queued`."""
+        self.api("PATCH", f"/dags/{dag_id}/dagRuns/{run_id}", json={"state": state})
+
+    def clear(self, dag_id: str, run_id: str, *task_ids: str, map_index: int | None = None, **options: Any) -> None:
+        """Clear tasks of a run (all of them when none is named), so that they run again."""
+        tasks: list[Any] = list(task_ids) if map_index is None else [[task_id, map_index] for task_id in task_ids]
+        body = {"dry_run": False, "only_failed": False, "dag_run_id": run_id, "task_ids": tasks or None, **options}
+        self.api("POST", f"/dags/{dag_id}/clearTaskInstances", json=body)
+
+    def delete_run(self, dag_id: str, run_id: str) -> None:
+        self.api("DELETE", f"/dags/{dag_id}/dagRuns/{run_id}")
+
+    def _task_path(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> str:
+        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}"
+        return path if map_index < 0 else f"{path}/{map_index}"
+
+    # --- Logs ---
+
+    def log_files(
+        self, dag_id: str, run_id: str, task_id: str, try_number: int | None = None, map_index: int = -1
+    ) -> list[Path]:
+        """The files of a task instance's log, oldest first: of one try or of all, in workers and in the triggerer."""
+        folder = self.logs / f"dag_id={dag_id}" / f"run_id={run_id}" / f"task_id={task_id}"
+        if map_index >= 0:
+            folder /= f"map_index={map_index}"
+        attempt = "*" if try_number is None else try_number
+        return sorted(folder.glob(f"attempt={attempt}.log*"))
+
+    def task_log_lines(
+        self, dag_id: str, run_id: str, task_id: str, try_number: int | None = None, map_index: int = -1
+    ) -> list[LogLine]:
+        """A task instance's log in the order of its times: worker, triggerer, worker."""
+        lines = []
+        for path in self.log_files(dag_id, run_id, task_id, try_number, map_index):
+            last = ""
+            for text in path.read_text(errors="replace").splitlines():
+                line = parse_log_line(text, ".trigger." in path.name)
+                last = line.time or last  # what has no time of its own belongs to the line before it
+                lines.append((last, line))
+        return [line for _, line in sorted(lines, key=lambda pair: pair[0])]
+
+    def task_log(
+        self, dag_id: str, run_id: str, task_id: str, try_number: int | None = None, map_index: int = -1
+    ) -> str:
+        """A task instance's log as text, read from the files: complete, also while the task runs."""
+        return "\n".join(map(str, self.task_log_lines(dag_id, run_id, task_id, try_number, map_index)))
+
+    def all_logs(self) -> dict[Path, str]:
+        """Everything that tasks, triggers and components have written so far."""
+        files = [*self.logs.rglob("*.log*"), *(self.home / "components").iterdir()]
+        return {path: path.read_text(errors="replace") for path in files if path.is_file()}
+
+    def diagnosis(self, lines: int = 30) -> str:
+        """The last lines of each component."""
+        parts = []
+        for path in sorted((self.home / "components").glob("*.log")):
+            tail = path.read_text(errors="replace").splitlines()[-lines:]
+            parts.append("\n".join([f"--- {path.stem}", *tail]))
+        return "\n".join(parts)
+
+    def _until(self, probe: Callable[[], T | None], what: str, timeout: float | None = None) -> T:
+        """Ask until the answer is true, or, for an exit code, not None."""
+        limit = self._start_timeout if timeout is None else timeout
+        deadline = time.monotonic() + limit
+        while True:
+            answer = None
+            with contextlib.suppress(requests.ConnectionError):  # the API server may have been killed on purpose
+                answer = probe()
+            if answer is not None and answer is not False:
+                return answer
+            if time.monotonic() > deadline:
+                raise LocalAirflowError(f"waited {limit:.0f} s in vain for {what}\n{self.diagnosis()}")
+            time.sleep(0.3)
