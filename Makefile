@@ -1,0 +1,50 @@
+# Everything here needs Python 3.10 or newer, make, and a way to the Python packages; nothing else.
+PYTHON ?= python3
+# More arguments for pytest: make unit ARGS='-k retry'
+ARGS ?=
+
+VENV := .venv
+DEMO_VENV := .venv-demo
+BIN := $(VENV)/bin
+CHECKED := airflow_provider_polytomic example_dags tests tools
+
+.DEFAULT_GOAL := help
+.PHONY: help demo demo-ui test lint format types unit system venv demo-venv clean
+
+help: ## List what make can do here
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: demo-venv ## Run a DAG with a sync on a real Airflow against a local Polytomic, and show it
+	@$(DEMO_VENV)/bin/python -m tools.demo
+
+demo-ui: demo-venv ## The same Airflow, for the browser, until Ctrl-C
+	@$(DEMO_VENV)/bin/python -m tools.demo --ui
+
+test: lint types unit system ## Everything below: what a change must pass
+
+lint: venv ## Style (ruff)
+	$(BIN)/ruff check $(CHECKED)
+	$(BIN)/ruff format --check $(CHECKED)
+
+format: venv ## Put the code into the form that lint asks for
+	$(BIN)/ruff check --fix $(CHECKED)
+	$(BIN)/ruff format $(CHECKED)
+
+types: venv ## Types (mypy; strict where pyproject.toml says so)
+	$(BIN)/mypy
+
+unit: venv ## The quick tests
+	$(BIN)/python -m pytest -q -m "not system" $(ARGS)
+
+system: venv ## The tests with a real scheduler, triggerer and workers, and those of the packages
+	$(BIN)/python -m pytest -v -m system --durations=10 $(ARGS)
+
+venv:
+	@$(PYTHON) tools/make_venv.py $(VENV) --group dev
+
+demo-venv:
+	@$(PYTHON) tools/make_venv.py $(DEMO_VENV)
+
+clean: ## Remove what the other targets have made
+	rm -rf .venv .venv-demo .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	find airflow_provider_polytomic example_dags tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
