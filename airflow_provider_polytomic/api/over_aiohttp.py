@@ -13,6 +13,7 @@ from yarl import URL
 
 from .http import Answer, Request, Response, Unreachable
 from .settings import MAX_BODY, Settings
+from .unreachable import never_sent, why
 
 # Connections of a session, whatever the number of triggers: each TLS connection costs some 300 kB.
 CONNECTIONS = int(os.environ.get("POLYTOMIC_TRIGGERER_CONNECTIONS") or 10)
@@ -52,14 +53,13 @@ class Transport:
                     body += chunk
                     if len(body) > MAX_BODY:
                         return Unreachable(f"the answer is larger than {MAX_BODY} bytes", status=status)
-                return Response(status, headers, bytes(body))
+                return settings.censored(Response(status, headers, bytes(body)))
         except aiohttp.ConnectionTimeoutError:
             return Unreachable(f"could not connect to {settings.host} within {timeout:g} s", sent=False)
         except asyncio.TimeoutError:
             return Unreachable(f"{settings.host} did not answer within {timeout:g} s", status=status)
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            sent = not isinstance(error, aiohttp.ClientConnectorError)
-            return Unreachable(settings.censor(error) or type(error).__name__, sent=sent, status=status)
+            return Unreachable(why(error, settings), sent=not never_sent(error), status=status)
 
     async def close(self) -> None:
         await self._session.close()

@@ -7,10 +7,10 @@ from http.cookiejar import DefaultCookiePolicy
 
 import requests
 from requests.adapters import HTTPAdapter
-from urllib3.exceptions import MaxRetryError, NewConnectionError
 
 from .http import Answer, Request, Response, Unreachable
 from .settings import MAX_BODY, Settings
+from .unreachable import never_sent, why
 
 
 class Transport:
@@ -52,20 +52,13 @@ class Transport:
                         return Unreachable(f"the answer is larger than {MAX_BODY} bytes", status=status)
                     if give_up is not None and time.monotonic() > give_up:
                         return Unreachable(f"the answer took longer than {request.timeout:g} s", status=status)
-                return Response(status, headers, bytes(body))
+                return settings.censored(Response(status, headers, bytes(body)))
         except requests.ConnectTimeout:
             return Unreachable(f"could not connect to {settings.host} within {timeout:g} s", sent=False)
         except requests.Timeout:
             return Unreachable(f"{settings.host} did not answer within {timeout:g} s", status=status)
         except (requests.RequestException, OSError, ValueError) as error:
-            reason = settings.censor(error) or type(error).__name__
-            return Unreachable(reason, sent=not _never_sent(error), status=status)
+            return Unreachable(why(error, settings), sent=not never_sent(error), status=status)
 
     def close(self) -> None:
         self._session.close()
-
-
-def _never_sent(error: Exception) -> bool:
-    cause = error.args[0] if error.args else None
-    reason = cause.reason if isinstance(cause, MaxRetryError) else cause
-    return isinstance(reason, NewConnectionError) or "CERTIFICATE_VERIFY_FAILED" in str(error)

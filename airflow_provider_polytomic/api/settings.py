@@ -6,10 +6,10 @@ import base64
 import os
 import re
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
 
-from .http import Request
+from .http import Request, Response
 
 DEFAULT_HOST = "https://app.polytomic.com"
 DEFAULT_API_VERSION = "2025-09-18"
@@ -48,6 +48,10 @@ class Settings:
     def host(self) -> str:
         return urlsplit(self.base_url).netloc
 
+    @property
+    def proxy_host(self) -> str | None:
+        return urlsplit(self.proxy).netloc.rpartition("@")[2] if self.proxy else None
+
     def timeout_of(self, request: Request) -> float:
         return min(request.timeout or self.timeout, self.timeout)
 
@@ -75,13 +79,29 @@ class Settings:
     def _basic(self) -> str:
         return base64.b64encode(f"{self.login}:{self.key}".encode()).decode()
 
+    @property
+    def secrets(self) -> list[str]:
+        """What must not be seen by anybody: the key, as it is and as it is sent, and a proxy's password."""
+        password = urlsplit(self.proxy).password if self.proxy else None
+        candidates = [self.key, self._basic() if self.key else None, password and unquote(password), password]
+        return list(dict.fromkeys(secret for secret in candidates if secret))
+
     def censor(self, what: object) -> str:
-        """``what`` as text, without the key, however it came in, and without a proxy's password."""
+        """``what`` as text, without secrets."""
         text = str(what)
-        for secret in (self.key, self._basic(), urlsplit(self.proxy or "").password):
-            if secret:
-                text = text.replace(secret, "***")
+        for secret in self.secrets:
+            text = text.replace(secret, "***")
         return re.sub(r"//[^/@\s]+@", "//***@", text)
+
+    def censored(self, response: Response) -> Response:
+        """The response; without secrets if it is an error, whose text goes into exceptions and logs."""
+        if response.status < 300:
+            return response
+        body = response.body
+        for secret in self.secrets:
+            body = body.replace(secret.encode(), b"***")
+        headers = {name: self.censor(value) for name, value in response.headers.items()}
+        return Response(response.status, headers, body)
 
 
 def proxy_from_environment(base_url: str) -> str | None:

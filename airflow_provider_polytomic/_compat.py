@@ -1,0 +1,122 @@
+"""What differs between Airflow versions (2.11, and 3.0 to the newest). No other file knows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+try:
+    from airflow.sdk import BaseOperator, BaseSensorOperator, PokeReturnValue
+except ImportError:  # Airflow 2
+    from airflow.models import BaseOperator  # type: ignore[assignment]
+    from airflow.sensors.base import BaseSensorOperator, PokeReturnValue  # type: ignore[assignment]
+try:
+    from airflow.sdk import BaseHook
+except ImportError:  # before 3.1
+    from airflow.hooks.base import BaseHook  # type: ignore[assignment]
+try:
+    from airflow.sdk.configuration import conf
+except ImportError:  # before 3.2
+    from airflow.configuration import conf  # type: ignore[assignment]
+try:
+    from airflow.sdk.exceptions import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
+except ImportError:  # before 3.2
+    from airflow.exceptions import (  # type: ignore[assignment]
+        AirflowFailException,
+        AirflowSensorTimeout,
+        AirflowSkipException,
+    )
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "AirflowFailException",
+    "AirflowSensorTimeout",
+    "AirflowSkipException",
+    "BaseHook",
+    "BaseOperator",
+    "BaseSensorOperator",
+    "BaseTrigger",
+    "PokeReturnValue",
+    "TriggerEvent",
+    "aget_connection",
+    "default_deferrable",
+    "mask",
+    "task_instance_state",
+    "task_state_store",
+]
+
+
+def default_deferrable() -> bool:
+    """``[operators] default_deferrable``."""
+    return conf.getboolean("operators", "default_deferrable", fallback=False)
+
+
+def mask(*secrets: str | None) -> None:
+    """Have Airflow replace these in all logs."""
+    try:
+        from airflow.sdk.log import mask_secret
+    except ImportError:  # Airflow 2
+        from airflow.utils.log.secrets_masker import mask_secret  # type: ignore[assignment]
+    for secret in secrets:
+        if secret:
+            mask_secret(secret)
+
+
+async def amask(*secrets: str | None) -> None:
+    """The same in the triggerer, where the call that tells the supervisor must not block."""
+    try:
+        from airflow.sdk.log import amask_secret
+    except ImportError:  # before 3.3.2: in a thread, as with connections
+        from asgiref.sync import sync_to_async
+
+        await sync_to_async(mask)(*secrets)
+        return
+    for secret in secrets:
+        if secret:
+            await amask_secret(secret)
+
+
+async def aget_connection(conn_id: str) -> Any:
+    """Read a connection in the triggerer.
+
+    Before 3.3.2 the awaitable accessor is missing, or tells the supervisor about the secrets in a call
+    that blocks the loop. There the blocking accessor runs in a thread, through asgiref: it finds its way
+    back to this event loop, which the connection to the supervisor belongs to.
+    """
+    try:
+        from airflow.sdk.log import amask_secret  # noqa: F401  came with the accessor that does not block
+    except ImportError:
+        from asgiref.sync import sync_to_async
+
+        return await sync_to_async(BaseHook.get_connection)(conn_id)
+    return await BaseHook.aget_connection(conn_id)
+
+
+def task_state_store(context: Mapping[str, Any]) -> Any:
+    """Where a task can keep values over its tries (Airflow ≥ 3.3), or None."""
+    return context.get("task_state_store")
+
+
+async def task_instance_state(task_instance: Any) -> str | None:
+    """The state of a task instance, from inside the triggerer; "" when there is no such task instance any more.
+
+    :returns: None when it could not be told.
+    """
+    from asgiref.sync import sync_to_async
+
+    try:
+        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+    except ImportError:  # Airflow 2 has no look-up that works here
+        return None
+    states = await sync_to_async(RuntimeTaskInstance.get_task_states)(
+        dag_id=task_instance.dag_id,
+        task_ids=[task_instance.task_id],
+        run_ids=[task_instance.run_id],
+        map_index=task_instance.map_index,
+    )
+    of_run = states.get(task_instance.run_id, {})
+    names = (task_instance.task_id, f"{task_instance.task_id}_{task_instance.map_index}")
+    state = next((of_run[name] for name in names if name in of_run), "")
+    return None if state is None else str(getattr(state, "value", state))

@@ -1,0 +1,621 @@
+"""From an Airflow connection to a client of Polytomic's API."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from airflow_provider_polytomic._compat import BaseHook, aget_connection, amask, mask
+from airflow_provider_polytomic.get_provider_info import EXTRA_FIELDS, UI_FIELDS
+
+if TYPE_CHECKING:
+    from airflow_provider_polytomic.api.call import Call, ListCall
+    from airflow_provider_polytomic.api.client import AsyncClient, Client
+    from airflow_provider_polytomic.api.models import (
+        BulkSync,
+        BulkSyncExecution,
+        Execution,
+        Identity,
+        ModelSync,
+        ModelSyncExecution,
+    )
+    from airflow_provider_polytomic.api.settings import Settings
+
+T = TypeVar("T")
+
+TEST_PATIENCE = 9.0  # seconds for a connection test
+# What the API answers about a sync, but does not accept back.
+_READ_ONLY = frozenset({"id", "organization_id", "created_at", "created_by", "updated_at", "updated_by", "problems"})
+
+
+class PolytomicHook(BaseHook):
+    """Talks to Polytomic with the credentials of an Airflow connection.
+
+    Nothing is read or opened before the first call. The methods raise the errors of
+    ``airflow_provider_polytomic.api.errors``, all of them ``PolytomicError``.
+
+    :param polytomic_conn_id: the Airflow connection.
+    :param timeout: seconds to wait for an answer; default: what the connection says, else 60.
+    :param max_retries: how often a single call is asked again after a passing failure; default: what the
+        connection says, else 5.
+    """
+
+    conn_name_attr = "polytomic_conn_id"
+    default_conn_name = "polytomic_default"
+    conn_type = "polytomic"
+    hook_name = "Polytomic"
+
+    def __init__(
+        self,
+        polytomic_conn_id: str = default_conn_name,
+        *,
+        timeout: float | None = None,
+        max_retries: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.polytomic_conn_id = polytomic_conn_id
+        self.timeout = timeout
+        self.max_retries = max_retries
+
+    def __repr__(self) -> str:
+        return f"<PolytomicHook {self.polytomic_conn_id}>"
+
+    # --- the connection form
+
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """Our fields of the form, for Airflow before 3.2; later ones read the provider's metadata."""
+        try:
+            from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
+            from flask_babel import lazy_gettext
+            from wtforms import StringField
+        except ImportError:  # the form's libraries are not installed with Airflow 3: `extra` is shown instead
+            return {}
+        return {
+            name: StringField(
+                lazy_gettext(field["label"]), widget=BS3TextFieldWidget(), description=field["description"]
+            )
+            for name, field in EXTRA_FIELDS.items()
+        }
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """Which standard fields the form hides and renames, for Airflow before 3.2."""
+        behaviour: dict[str, Any] = json.loads(json.dumps(UI_FIELDS))
+        if cls.get_connection_form_widgets():
+            behaviour["placeholders"] |= {name: field["placeholder"] for name, field in EXTRA_FIELDS.items()}
+        else:
+            behaviour["hidden-fields"].remove("extra")
+        # This method spells its keys with underscores, the metadata with hyphens.
+        return {name.replace("-", "_"): value for name, value in behaviour.items()}
+
+    # --- clients
+
+    def settings(self) -> Settings:
+        """Read the connection: where Polytomic is, and how to reach it.
+
+        :raises ValueError: a field of the connection is wrong; the message names it.
+        """
+        settings = settings_from(self.get_connection(self.polytomic_conn_id), self.timeout, self.max_retries)
+        mask(*settings.secrets)
+        return settings
+
+    @cached_property
+    def client(self) -> Client:
+        """The client, made when it is first needed. It reads the connection again when its key is refused."""
+        from airflow_provider_polytomic.api.client import Client
+
+        settings = self.settings()
+        if not settings.verify:
+            self.log.warning("Connection %s: TLS certificates are not verified", self.polytomic_conn_id)
+        return Client(settings, self.settings)
+
+    def get_conn(self) -> Client:
+        """The same, by the name that Airflow's hooks have for it."""
+        return self.client
+
+    async def async_client(self) -> AsyncClient:
+        """A client for triggers; close it before the event is yielded. Many share one HTTP session."""
+        from airflow_provider_polytomic.api.client import AsyncClient
+
+        async def settings() -> Settings:
+            connection = await aget_connection(self.polytomic_conn_id)
+            found = settings_from(connection, self.timeout, self.max_retries)
+            await amask(*found.secrets)
+            return found
+
+        return AsyncClient(await settings(), settings)
+
+    def call(self, call: Call[T]) -> T:
+        """Make one call of any endpoint: ``hook.call(bulk_syncs.get(sync_id))``.
+
+        :raises PolytomicError: it failed, also after ``max_retries`` repetitions where these may help.
+        """
+        return self.client.call(call)
+
+    def iterate(self, call: ListCall[T]) -> Iterator[T]:
+        """Walk any list, lazily, page after page: ``hook.iterate(connections.list_())``."""
+        return self.client.iterate(call)
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Whether the connection works, and whose key it is, or what is wrong (``GET /api/me``). Takes 10 s at most."""
+        from airflow_provider_polytomic.api.client import Client
+        from airflow_provider_polytomic.api.endpoints import identity
+        from airflow_provider_polytomic.api.errors import PolytomicError
+
+        try:
+            settings = replace(self.settings(), max_retries=0)
+        except Exception as error:  # noqa: BLE001  whatever is wrong with the connection is what the user asks
+            return False, str(error)
+        result = (False, f"{settings.host} did not answer within {TEST_PATIENCE:g} s")
+
+        def ask() -> None:
+            nonlocal result
+            try:
+                with Client(settings) as client:
+                    who = client.call(identity.get().within(TEST_PATIENCE - 1))
+                result = _whose(who, settings)
+            except PolytomicError as error:
+                result = (False, _what_is_wrong(error, settings))
+
+        # In a thread, because a name server that does not answer heeds no timeout.
+        thread = threading.Thread(target=ask, daemon=True)
+        thread.start()
+        thread.join(TEST_PATIENCE)
+        return result
+
+    # --- everyday calls
+
+    def get_identity(self) -> Identity:
+        """Whose key it is (``GET /api/me``)."""
+        from airflow_provider_polytomic.api.endpoints import identity
+
+        return self.call(identity.get())
+
+    def list_bulk_syncs(self, active: bool | None = None) -> Iterator[BulkSync]:
+        """All bulk syncs, last changed first (``GET /api/bulk/syncs``).
+
+        :param active: only active (True) or only paused ones (False).
+        """
+        from airflow_provider_polytomic.api.endpoints import bulk_syncs
+
+        return self.iterate(bulk_syncs.list_(active=active))
+
+    def get_bulk_sync(self, sync_id: str) -> BulkSync:
+        """One bulk sync (``GET /api/bulk/syncs/{id}``)."""
+        from airflow_provider_polytomic.api.endpoints import bulk_syncs
+
+        return self.call(bulk_syncs.get(sync_id))
+
+    def find_bulk_sync(self, name: str) -> BulkSync:
+        """The bulk sync of that name.
+
+        :raises PolytomicLookupError: none has it (the message lists the nearest names), or several (their ids).
+        """
+        return self._find("bulk", name)
+
+    def create_bulk_sync(self, **body: Any) -> BulkSync:
+        """Create a bulk sync (``POST /api/bulk/syncs``), with the fields of the API's request."""
+        from airflow_provider_polytomic.api.endpoints import bulk_syncs
+
+        return self.call(bulk_syncs.create(body, idempotency_key=str(uuid.uuid4())))
+
+    def update_bulk_sync(self, sync_id: str, **changes: Any) -> BulkSync:
+        """Change some fields of a bulk sync: it is read, merged and written back (``GET``, then ``PUT``)."""
+        from airflow_provider_polytomic.api.endpoints import bulk_syncs
+
+        body = _writable(self.call(bulk_syncs.get(sync_id))) | changes
+        return self.call(bulk_syncs.replace(sync_id, body))
+
+    def activate_bulk_sync(self, sync_id: str, active: bool = True) -> None:
+        """Activate a bulk sync, or pause it, which also cancels what runs (``POST …/activate``)."""
+        from airflow_provider_polytomic.api.endpoints import bulk_syncs
+
+        self.call(bulk_syncs.activate(sync_id, active))
+
+    def delete_bulk_sync(self, sync_id: str) -> None:
+        """Delete a bulk sync with its history; cancels what runs (``DELETE /api/bulk/syncs/{id}``)."""
+        from airflow_provider_polytomic.api.endpoints import bulk_syncs
+
+        self.call(bulk_syncs.delete(sync_id))
+
+    def start_bulk_sync(
+        self,
+        sync_id: str,
+        *,
+        test: bool | None = None,
+        resync_mode: str | None = None,
+        fetch_mode: str | None = None,
+        schemas: Sequence[str] | None = None,
+        idempotency_key: str | None = None,
+    ) -> BulkSyncExecution:
+        """Start an execution (``POST /api/bulk/syncs/{id}/executions``).
+
+        When no answer comes, the outcome is asked for with the same key for a minute: nothing is started twice.
+
+        :param test: validate the sync; excludes ``resync_mode``.
+        :param resync_mode: ``refetch``, ``resync`` or ``rebuild``.
+        :param fetch_mode: ``none``, ``incremental`` or ``full``.
+        :param schemas: ids of the schemas to sync; default: all that are enabled.
+        :param idempotency_key: 8 to 255 letters, digits, ``-``, ``_``; default: a random one.
+        :raises PolytomicConflictError: another execution runs; at once.
+        """
+        return self._start(
+            "bulk",
+            sync_id,
+            idempotency_key,
+            {"test": test, "resync_mode": resync_mode, "fetch_mode": fetch_mode, "schemas": schemas},
+        )
+
+    def get_bulk_sync_execution(self, sync_id: str, execution_id: str) -> BulkSyncExecution:
+        """One execution, with a row per schema (``GET …/executions/{exec_id}``)."""
+        from airflow_provider_polytomic.api.endpoints import bulk_syncs
+
+        return self.call(bulk_syncs.execution(sync_id, execution_id))
+
+    def list_bulk_sync_executions(
+        self, sync_id: str, only_terminal: bool | None = None, ascending: bool | None = None
+    ) -> Iterator[BulkSyncExecution]:
+        """A sync's executions, newest first (``GET …/executions``).
+
+        :param only_terminal: only those that have ended.
+        :param ascending: oldest first.
+        """
+        from airflow_provider_polytomic.api.endpoints import bulk_syncs
+
+        return self.iterate(bulk_syncs.executions(sync_id, only_terminal=only_terminal, ascending=ascending))
+
+    def cancel_bulk_sync_execution(self, sync_id: str, execution_id: str) -> None:
+        """Cancel an execution (``POST …/executions/{exec_id}/cancel``): it ends some time later."""
+        from airflow_provider_polytomic.api.endpoints import bulk_syncs
+
+        self.call(bulk_syncs.cancel(sync_id, execution_id))
+
+    def wait_for_bulk_sync_execution(
+        self, sync_id: str, execution_id: str, *, poke_interval: float = 30, timeout: float | None = None
+    ) -> BulkSyncExecution:
+        """Wait until an execution has ended, and return it, whatever its status.
+
+        :param poke_interval: seconds between looks.
+        :param timeout: seconds; default: no limit.
+        :raises PolytomicTimeoutError: it had not ended in time. It is left running.
+        """
+        return self._wait("bulk", sync_id, execution_id, poke_interval, timeout)
+
+    # --- the same for model syncs
+
+    def list_model_syncs(
+        self, active: bool | None = None, mode: str | None = None, target_connection_id: str | None = None
+    ) -> Iterator[ModelSync]:
+        """All model syncs, last changed first (``GET /api/syncs``).
+
+        :param active: only active (True) or only paused ones (False).
+        :param mode: only syncs of this mode, for instance ``updateOrCreate``.
+        :param target_connection_id: only syncs that write to this connection.
+        """
+        from airflow_provider_polytomic.api.endpoints import model_syncs
+
+        return self.iterate(model_syncs.list_(active=active, mode=mode, target_connection_id=target_connection_id))
+
+    def get_model_sync(self, sync_id: str) -> ModelSync:
+        """One model sync (``GET /api/syncs/{id}``)."""
+        from airflow_provider_polytomic.api.endpoints import model_syncs
+
+        return self.call(model_syncs.get(sync_id))
+
+    def find_model_sync(self, name: str) -> ModelSync:
+        """The model sync of that name; raises as :meth:`find_bulk_sync`."""
+        return self._find("model", name)
+
+    def create_model_sync(self, **body: Any) -> ModelSync:
+        """Create a model sync (``POST /api/syncs``), with the fields of the API's request."""
+        from airflow_provider_polytomic.api.endpoints import model_syncs
+
+        return self.call(model_syncs.create(body, idempotency_key=str(uuid.uuid4())))
+
+    def update_model_sync(self, sync_id: str, **changes: Any) -> ModelSync:
+        """Change some fields of a model sync: it is read, merged and written back (``GET``, then ``PUT``)."""
+        from airflow_provider_polytomic.api.endpoints import model_syncs
+
+        body = _writable(self.call(model_syncs.get(sync_id))) | changes
+        return self.call(model_syncs.replace(sync_id, body))
+
+    def activate_model_sync(self, sync_id: str, active: bool = True) -> None:
+        """Activate a model sync, or pause it (``POST …/activate``)."""
+        from airflow_provider_polytomic.api.endpoints import model_syncs
+
+        self.call(model_syncs.activate(sync_id, active))
+
+    def delete_model_sync(self, sync_id: str) -> None:
+        """Delete a model sync (``DELETE /api/syncs/{id}``)."""
+        from airflow_provider_polytomic.api.endpoints import model_syncs
+
+        self.call(model_syncs.delete(sync_id))
+
+    def start_model_sync(
+        self,
+        sync_id: str,
+        *,
+        test: bool | None = None,
+        resync: bool | None = None,
+        identities: Sequence[str] | None = None,
+        source_identities: Sequence[Any] | None = None,
+        idempotency_key: str | None = None,
+    ) -> ModelSyncExecution:
+        """Start an execution (``POST /api/syncs/{id}/executions``); as :meth:`start_bulk_sync`.
+
+        :param test: validate the sync without writing.
+        :param resync: sync all records anew.
+        :param identities: only the records with these identities; at most 1000; excludes ``source_identities``.
+        :param source_identities: only the records with these values of source fields; at most 1000.
+        """
+        return self._start(
+            "model",
+            sync_id,
+            idempotency_key,
+            {"test": test, "resync": resync, "identities": identities, "source_identities": source_identities},
+        )
+
+    def get_model_sync_execution(self, sync_id: str, execution_id: str) -> ModelSyncExecution:
+        """One execution, with counts and errors (``GET …/executions/{exec_id}``)."""
+        from airflow_provider_polytomic.api.endpoints import model_syncs
+
+        return self.call(model_syncs.execution(sync_id, execution_id))
+
+    def list_model_sync_executions(
+        self, sync_id: str, only_terminal: bool | None = None, ascending: bool | None = None
+    ) -> Iterator[ModelSyncExecution]:
+        """A sync's executions, newest first (``GET …/executions``)."""
+        from airflow_provider_polytomic.api.endpoints import model_syncs
+
+        return self.iterate(model_syncs.executions(sync_id, only_terminal=only_terminal, ascending=ascending))
+
+    def cancel_model_sync_execution(self, sync_id: str, execution_id: str) -> None:
+        """Cancel an execution (``POST …/executions/{exec_id}/cancel``): it ends some time later."""
+        from airflow_provider_polytomic.api.endpoints import model_syncs
+
+        self.call(model_syncs.cancel(sync_id, execution_id))
+
+    def wait_for_model_sync_execution(
+        self, sync_id: str, execution_id: str, *, poke_interval: float = 30, timeout: float | None = None
+    ) -> ModelSyncExecution:
+        """Wait until an execution has ended; as :meth:`wait_for_bulk_sync_execution`."""
+        return self._wait("model", sync_id, execution_id, poke_interval, timeout)
+
+    # --- what both kinds share
+
+    def _find(self, kind: str, name: str) -> Any:
+        from airflow_provider_polytomic.api.executions import find, kind_of
+
+        return self.client.run(find(kind_of(kind), name))
+
+    def _start(self, kind: str, sync_id: str, idempotency_key: str | None, arguments: dict[str, Any]) -> Any:
+        from airflow_provider_polytomic.api.executions import kind_of
+        from airflow_provider_polytomic.api.starting import PATIENCE, start_once
+
+        call = kind_of(kind).start(sync_id, **arguments, idempotency_key=idempotency_key or str(uuid.uuid4()))
+        patience = PATIENCE if self.client.settings.max_retries else 0
+        return self.client.run(start_once(call, patience))
+
+    def _wait(self, kind: str, sync_id: str, execution_id: str, poke_interval: float, timeout: float | None) -> Any:
+        import time
+
+        from airflow_provider_polytomic.api.executions import kind_of, wait
+
+        for name, value in (("poke_interval", poke_interval), ("timeout", timeout)):
+            if value is not None and value <= 0:
+                raise ValueError(f"{name} must be more than 0 seconds, not {value!r}")
+        deadline = None if timeout is None else time.time() + timeout
+        execution: Execution = self.client.run(
+            wait(kind_of(kind), sync_id, execution_id, poke_interval=poke_interval, deadline=deadline)
+        )
+        return execution
+
+
+def _writable(sync: Any) -> dict[str, Any]:
+    """What a sync is, as the API accepts it back: all it told, unknown fields included, but what it decides itself."""
+
+    def strip(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: strip(item) for name, item in value.items() if not name.startswith(("created_", "updated_"))}
+        return [strip(item) for item in value] if isinstance(value, list) else value
+
+    told = sync.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    schedules = ("default_schedule", "additional_schedules", "schedule")
+    return {
+        name: strip(value) if name in schedules else value for name, value in told.items() if name not in _READ_ONLY
+    }
+
+
+# --- reading a connection
+
+
+def settings_from(connection: Any, timeout: float | None = None, max_retries: int | None = None) -> Settings:
+    """What an Airflow connection says.
+
+    :raises ValueError: a field is wrong; the message names the connection and the field, and shows no secret.
+    """
+    from airflow_provider_polytomic.api import settings as defaults
+
+    fields = _Fields(connection)
+    base_url = fields.base_url(defaults.DEFAULT_HOST)
+    verify, ca_bundle = fields.verify()
+    if verify and ca_bundle is None:
+        ca_bundle = defaults.ca_bundle_from_environment()
+    proxy = fields.proxy()
+    return defaults.Settings(
+        base_url=base_url,
+        key=fields.key(),
+        login=fields.text_of("login", connection.login),
+        api_version=fields.api_version(defaults.DEFAULT_API_VERSION),
+        timeout=timeout if timeout is not None else fields.number("timeout", defaults.DEFAULT_TIMEOUT),
+        verify=verify,
+        ca_bundle=ca_bundle,
+        proxy=proxy if proxy is not None else defaults.proxy_from_environment(base_url),
+        max_retries=(
+            max_retries if max_retries is not None else fields.whole("max_retries", defaults.DEFAULT_MAX_RETRIES)
+        ),
+    )
+
+
+class _Fields:
+    """The fields of a connection, each checked. Text stands for numbers and booleans, too: URIs hold nothing else."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        try:
+            extra = json.loads(connection.extra or "{}")
+        except ValueError:
+            raise self._wrong("extra", "is not JSON") from None
+        if not isinstance(extra, dict):
+            raise self._wrong("extra", "must be a JSON object")
+        self._extra: dict[str, Any] = extra
+
+    def _wrong(self, field: str, what: str) -> ValueError:
+        return ValueError(f"connection {self._connection.conn_id!r}: {field} {what}")
+
+    def _value(self, name: str) -> Any:
+        value = self._extra.get(name)
+        value = value.strip() if isinstance(value, str) else value
+        return None if value == "" else value
+
+    def text_of(self, name: str, value: str | None) -> str:
+        text = (value or "").strip()
+        if not text.isprintable():
+            raise self._wrong(name, "holds control characters")
+        return text
+
+    def key(self) -> str:
+        key = self.text_of("password (the API key)", self._connection.password)
+        if not key:
+            raise self._wrong("password (the API key)", "is empty")
+        try:
+            key.encode("latin-1")
+        except UnicodeError:
+            raise self._wrong("password (the API key)", "holds characters that no key has") from None
+        return key
+
+    def base_url(self, default: str) -> str:
+        from urllib.parse import urlsplit
+
+        host = self.text_of("host", self._connection.host).rstrip("/") or default
+        url = host if "://" in host else f"https://{host}"
+        try:
+            parts = urlsplit(url)
+            port = parts.port or self._connection.port
+        except ValueError:
+            raise self._wrong("host", "is not a valid URL") from None
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+            raise self._wrong("host", "must be the base URL of Polytomic, for instance https://app.polytomic.com")
+        if "@" in parts.netloc:
+            raise self._wrong("host", "must hold no credentials: the API key belongs into password")
+        name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+        if re.search(r"[\s\\]", name + parts.path):
+            raise self._wrong("host", "is not a valid URL")
+        path = parts.path.rstrip("/")
+        schema = self.text_of("schema", self._connection.schema).strip("/")
+        return f"{parts.scheme}://{name}{f':{port}' if port else ''}{path}{f'/{schema}' if schema else ''}"
+
+    def verify(self) -> tuple[bool, str | None]:
+        import os
+
+        value = self._value("verify")
+        if value is None:
+            return True, None
+        known = {"true": True, "1": True, "false": False, "0": False}.get(str(value).lower())
+        if known is not None:
+            return known, None
+        if not isinstance(value, str) or not os.path.exists(value):
+            raise self._wrong("verify", f"must be true, false, or the path of a CA bundle that exists, not {value!r}")
+        return True, value
+
+    def number(self, name: str, default: float) -> float:
+        value = self._value(name)
+        if value is None:
+            return default
+        try:
+            number = float("nan") if isinstance(value, bool) else float(value)
+        except (TypeError, ValueError):
+            number = float("nan")
+        if not 0 < number <= 86400:
+            raise self._wrong(name, f"must be a number of seconds, more than 0 and at most 86400, not {value!r}")
+        return number
+
+    def whole(self, name: str, default: int) -> int:
+        value = self._value(name)
+        if value is None:
+            return default
+        text = str(value)
+        if isinstance(value, bool) or not re.fullmatch(r"\d{1,3}", text):
+            raise self._wrong(name, f"must be a whole number from 0 to 999, not {value!r}")
+        return int(text)
+
+    def proxy(self) -> str | None:
+        from urllib.parse import urlsplit
+
+        value = self._value("proxy")
+        if value is None:
+            return None
+        wrong = self._wrong("proxy", "must be the URL of an HTTP proxy, for instance http://proxy.example.com:3128")
+        try:
+            parts = urlsplit(value) if isinstance(value, str) and value.isprintable() else urlsplit("")
+            _ = parts.port
+        except ValueError:
+            raise wrong from None
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise wrong
+        return str(value)
+
+    def api_version(self, default: str) -> str:
+        value = self._value("api_version")
+        if value is None:
+            return default
+        if not isinstance(value, str) or not re.fullmatch(r"\d{4}-\d{2}-\d{2}", value):
+            raise self._wrong("api_version", f"must be a date such as {default}, not {value!r}")
+        return value
+
+
+# --- telling of a connection test
+
+
+def _whose(who: Identity, settings: Settings) -> tuple[bool, str]:
+    if not (who.id or who.organization_id or who.email):
+        return False, f"{settings.host} answers, but not as the Polytomic API does: check host"
+    if who.is_user:
+        kind = f"a user key, of {who.email or who.id}"
+    elif who.is_organization:
+        kind = "an organization key"
+    elif who.is_partner:
+        kind = "a partner key, which reaches organizations and users only, no syncs"
+    elif who.is_system:
+        kind = "a deployment key"
+    else:
+        kind = "a key"
+    of = f" in organization {who.organization_name or who.organization_id}" if who.organization_id else ""
+    return True, f"Connected to {settings.host}. It is {kind}{of}."
+
+
+def _what_is_wrong(error: Exception, settings: Settings) -> str:
+    from airflow_provider_polytomic.api.errors import (
+        PolytomicAuthError,
+        PolytomicNotFoundError,
+        PolytomicResponseError,
+        PolytomicUnreachableError,
+    )
+
+    if isinstance(error, PolytomicAuthError):
+        how = (
+            "with a login, as an organization or deployment key" if settings.login else "without a login, as a user key"
+        )
+        return f"{settings.host} refuses the key, sent {how} (HTTP {error.status_code}): {error.message}"
+    if isinstance(error, PolytomicUnreachableError):
+        return f"{settings.host} cannot be reached: {error.reason}"
+    if isinstance(error, PolytomicResponseError | PolytomicNotFoundError):
+        return f"{settings.host} answers, but not as the Polytomic API does: check host. {error}"
+    return str(error)
