@@ -1,0 +1,64 @@
+"""ELT: a sync extracts and loads, SQL in the warehouse transforms, and a last task uses what came out.
+
+The warehouse is a SQLite file here, so that all of it runs on one machine. Start a sandbox that fills that file:
+
+    python -m airflow_provider_polytomic.sandbox --deliver-to /tmp/warehouse.sqlite
+
+The path comes from the environment variable ELT_WAREHOUSE, or from the parameter of a single run.
+"""
+
+import os
+import sqlite3
+from contextlib import closing
+
+try:
+    from airflow.sdk import Param, dag, task
+except ImportError:  # Airflow 2
+    from airflow.decorators import dag, task
+    from airflow.models.param import Param
+
+from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator
+
+# Made anew each time, so that the task can be run again.
+PIPELINE_BY_SIZE = """
+    DROP TABLE IF EXISTS pipeline_by_size;
+    CREATE TABLE pipeline_by_size AS
+    SELECT CASE WHEN amount < 25 THEN 'small' WHEN amount < 75 THEN 'medium' ELSE 'large' END AS size,
+           count(*) AS opportunities,
+           round(sum(amount), 2) AS amount
+    FROM opportunity
+    GROUP BY size;
+"""
+
+
+@dag(
+    schedule=None,  # or "@daily", or an asset
+    tags=["polytomic"],
+    params={"warehouse": Param(os.environ.get("ELT_WAREHOUSE", "/tmp/warehouse.sqlite"), type="string")},
+)
+def elt_pipeline():
+    load = PolytomicBulkSyncOperator(
+        task_id="load",
+        sync_name="Salesforce to warehouse",
+        deferrable=True,
+        poke_interval=5,
+        timeout=3600,  # cancels the sync and fails the task when an hour was not enough
+    )
+
+    @task
+    def transform(params):
+        with closing(sqlite3.connect(params["warehouse"])) as warehouse:
+            warehouse.executescript(PIPELINE_BY_SIZE)
+
+    @task
+    def report(params):
+        with closing(sqlite3.connect(params["warehouse"])) as warehouse:
+            rows = warehouse.execute("SELECT * FROM pipeline_by_size ORDER BY amount").fetchall()
+        for size, opportunities, amount in rows:
+            print(f"{size}: {opportunities} opportunities worth {amount}")
+        return {size: opportunities for size, opportunities, _ in rows}
+
+    load >> transform() >> report()
+
+
+elt_pipeline()

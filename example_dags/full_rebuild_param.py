@@ -1,0 +1,34 @@
+"""A sync that is incremental as a rule, and rebuilds two schemas from nothing when the one who triggers it says so.
+
+In the UI the parameter is a switch in the form behind "Trigger"; on the command line:
+
+    airflow dags trigger full_rebuild_param --conf '{"full_rebuild": true}'
+"""
+
+try:
+    from airflow.sdk import Param, dag
+except ImportError:  # Airflow 2
+    from airflow.decorators import dag
+    from airflow.models.param import Param
+
+from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator
+
+
+@dag(
+    schedule=None,
+    tags=["polytomic"],
+    params={"full_rebuild": Param(False, type="boolean", description="Drop account and contact and load all of them?")},
+)
+def full_rebuild_param():
+    # An empty text means "not set", so that one task serves both cases.
+    PolytomicBulkSyncOperator(
+        task_id="sync",
+        sync_name="Salesforce to warehouse",
+        resync_mode="{{ 'rebuild' if params.full_rebuild else '' }}",
+        schemas="{{ 'account,contact' if params.full_rebuild else '' }}",
+        deferrable=True,
+        poke_interval=5,
+    )
+
+
+full_rebuild_param()
