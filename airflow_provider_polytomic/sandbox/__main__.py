@@ -1,0 +1,70 @@
+"""``python -m airflow_provider_polytomic.sandbox``: a local Polytomic to develop against."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import threading
+
+from .app import Sandbox
+from .seed import SeedError
+from .server import HOST, Server
+
+
+def main(argv: list[str] | None = None) -> int:
+    options = _parser().parse_args(argv)
+    try:
+        sandbox = Sandbox(options.seed, speed=options.speed, deliver_to=options.deliver_to)
+    except SeedError as error:
+        print(f"seed: {error}", file=sys.stderr)
+        return 2
+    # Before the first line is printed: who reads it may end us at once.
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        server = Server(sandbox, options.port)
+    except OSError as error:
+        print(f"cannot listen on {HOST}:{options.port}: {error.strerror}", file=sys.stderr)
+        return 1
+    print(f"Polytomic sandbox at {server.url}, API key: {sandbox.key}", flush=True)
+    for line in sandbox.describe():
+        print(line, flush=True)
+    stop.wait()
+    server.close()
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m airflow_provider_polytomic.sandbox",
+        description="A local Polytomic to develop against. It listens on 127.0.0.1 and syncs nothing to anywhere.",
+    )
+    parser.add_argument("--port", type=_port, default=8765, help="0 picks a free one (default: %(default)s)")
+    parser.add_argument("--seed", metavar="FILE", help="YAML or JSON: connections, syncs and how they go")
+    parser.add_argument(
+        "--speed", type=_speed, default=1.0, metavar="N", help="executions go N times faster (default: 1)"
+    )
+    parser.add_argument(
+        "--deliver-to", metavar="FILE.sqlite", help="write made-up rows of completed bulk syncs into a SQLite file"
+    )
+    return parser
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65535:
+        raise argparse.ArgumentTypeError("0 to 65535")
+    return port
+
+
+def _speed(text: str) -> float:
+    speed = float(text)
+    if not 0 < speed < float("inf"):
+        raise argparse.ArgumentTypeError("a number above 0")
+    return speed
+
+
+if __name__ == "__main__":
+    sys.exit(main())

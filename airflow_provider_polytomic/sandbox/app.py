@@ -1,0 +1,288 @@
+"""The sandbox itself: a request goes in, an answer comes out. No socket, and no clock but the one it is given."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import json
+import re
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+from airflow_provider_polytomic.api.http import Answer, Request, Response, Unreachable
+
+from . import around, bulk, logs, model
+from .execution import Execution
+from .faults import Fault, Faults
+from .seed import Seed, load_seed
+from .wire import ApiProblem, Call, Router, problem
+from .world import World
+
+VERSIONS = ("2021-05-23", "2022-12-12", "2023-04-25", "2024-02-08", "2025-09-18")
+ROUTES = Router(around.route, bulk.route, model.route)
+KEY_FORMAT = re.compile(r"[A-Za-z0-9_-]{8,255}")
+KEYS_KEPT = 24 * 3600  # seconds
+REQUESTS_KEPT = 100_000
+SECRET_HEADERS = ("authorization", "cookie")
+
+
+@dataclass(frozen=True)
+class LoggedRequest:
+    """A request that the sandbox has got. ``status`` is None where it gave no answer."""
+
+    method: str
+    path: str
+    query: dict[str, list[str]]
+    headers: dict[str, str]  # names in lower case, without credentials
+    body: Any
+    status: int | None
+
+
+@dataclass
+class _Outcome:
+    """What is known of an Idempotency-Key. Without a response its first request is still in flight."""
+
+    since: float
+    response: Response | None = None
+
+
+class Sandbox:
+    """A Polytomic in memory.
+
+    :param seed: a file, a ``dict`` or a :class:`Seed`; None is the default seed.
+    :param speed: how many times faster than its seed says an execution goes.
+    :param now: the clock, in seconds since the epoch.
+    :param sleep: waits out the delays that faults ask for; None really waits.
+    :param deliver_to: a SQLite file that gets the rows of all completed bulk executions.
+    :raises SeedError: for a seed that cannot be used.
+    """
+
+    def __init__(
+        self,
+        seed: Seed | dict[str, Any] | str | Path | None = None,
+        *,
+        speed: float = 1.0,
+        now: Callable[[], float] = time.time,
+        sleep: Callable[[float], object] | None = None,
+        deliver_to: str | Path | None = None,
+    ) -> None:
+        loaded = load_seed(seed)
+        self.key = loaded.key
+        self.faults = Faults(self._vanish)
+        self._closed = threading.Event()
+        self._sleep = sleep or self._closed.wait
+        self._world = World(loaded, now, speed, str(deliver_to) if deliver_to else None)
+        self._keys: dict[str, _Outcome] = {}
+        self._log: deque[LoggedRequest] = deque(maxlen=REQUESTS_KEPT)
+        self._lock = threading.RLock()
+
+    # what the outside sees
+
+    @property
+    def url(self) -> str:
+        """Where it can be reached; ``sandbox.invalid`` as long as no server serves it."""
+        return self._world.url
+
+    @url.setter
+    def url(self, url: str) -> None:
+        self._world.url = url
+
+    def handle(self, method: str, target: str, headers: Mapping[str, str], body: bytes = b"") -> Answer:
+        """Answer one request. :class:`Unreachable` means: close the connection without a word.
+
+        :param target: path and query, percent-encoded.
+        """
+        parts = urlsplit(target)
+        headers = {name.lower(): value for name, value in headers.items()}
+        call = Call(method, parts.path, parse_qs(parts.query, keep_blank_values=True), body)
+        with self._lock:
+            fault = self.faults.take(method, parts.path)
+        answer = self._meet(call, headers, fault)
+        with self._lock:
+            self._log.append(_logged(call, headers, answer))
+        return answer
+
+    def send(self, request: Request) -> Answer:
+        """Answer a request of the client in ``api``, as a transport would: credentials are added here."""
+        headers = {"authorization": f"Bearer {self.key}", "x-polytomic-version": VERSIONS[-1]}
+        if request.idempotency_key is not None:
+            headers["idempotency-key"] = request.idempotency_key
+        target = request.path + (f"?{urlencode(request.query)}" if request.query else "")
+        answer = self.handle(request.method, target, headers, request.body or b"")
+        if isinstance(answer, Response) and int(answer.headers.get("content-length", 0)) > len(answer.body):
+            return Unreachable("the connection broke in the middle of the answer")
+        return answer
+
+    # what a test sees and does
+
+    @property
+    def requests(self) -> list[LoggedRequest]:
+        """What it was asked, oldest first."""
+        with self._lock:
+            return list(self._log)
+
+    def starts(self, sync_id: str) -> list[Execution]:
+        """The executions of a sync that really began, oldest first; those that nobody can see any more too."""
+        with self._lock:
+            return [item for item in self._world.executions if item.sync_id == sync_id]
+
+    def running(self, sync_id: str) -> Execution | None:
+        with self._lock:
+            return self._world.running(self._world.syncs[sync_id])
+
+    def status(self, execution_id: str) -> str:
+        """The status of an execution at this moment."""
+        with self._lock:
+            return self._find(execution_id).status(self._world.now)
+
+    def start_foreign(self, sync_id: str, **body: Any) -> Execution:
+        """Somebody else starts an execution. Not in the log of requests, and no fault meets it."""
+        with self._lock:
+            kind = self._world.syncs[sync_id].kind
+            path = f"/api/{'bulk/' if kind == 'bulk' else ''}syncs/{sync_id}/executions"
+            answer = self._route(Call("POST", path, {}, json.dumps(body).encode(), VERSIONS[-1]))
+            if answer.status != 200:
+                raise ValueError(f"it cannot be started: {answer.body.decode()}")
+            return self._world.executions[-1]
+
+    def finish(self, sync_id: str, execution_id: str, status: str = "completed", message: str = "") -> None:
+        """End an execution now, with any status.
+
+        :raises ValueError: when it has ended already.
+        """
+        with self._lock:
+            execution = self._find(execution_id)
+            now = self._world.now
+            if execution.sync_id != sync_id or execution.ended(now):
+                raise ValueError(f"{execution_id} is not a running execution of {sync_id}")
+            execution.cut(now, status, message)
+
+    def describe(self) -> list[str]:
+        """What there is to play with, a line each."""
+        with self._lock:
+            return [f"{sync.kind} sync {sync.id}  {sync.doc['name']}" for sync in self._world.syncs.values()]
+
+    def close(self) -> None:
+        """Wait out no delay any more."""
+        self._closed.set()
+
+    def rotate_key(self, key: str) -> None:
+        """From now on only this key is good."""
+        with self._lock:
+            self.key = key
+
+    def _vanish(self, execution_id: str) -> None:
+        with self._lock:
+            self._find(execution_id).gone = True
+
+    def _find(self, execution_id: str) -> Execution:
+        for execution in self._world.executions:
+            if execution.id == execution_id:
+                return execution
+        raise ValueError(f"there is no execution {execution_id}")
+
+    # how a request is dealt with
+
+    def _meet(self, call: Call, headers: Mapping[str, str], fault: Fault | None) -> Answer:
+        if fault is None:
+            return self._serve(call, headers, None)
+        if not fault.processed and not fault.recorded:  # somebody in front of the API answers, or nobody does
+            self._sleep(fault.after)
+            return fault.instead or Unreachable("the sandbox dropped the request")
+        answer = self._serve(call, headers, fault)
+        if fault.dropped:
+            return Unreachable("the sandbox dropped the answer")
+        return answer if fault.instead is None or fault.recorded else fault.instead
+
+    def _serve(self, call: Call, headers: Mapping[str, str], fault: Fault | None) -> Response:
+        """What the API itself does: whose request, which version, was it asked before, and the work."""
+        if call.path.startswith("/logs/"):
+            with self._lock:
+                return logs.read(self._world, call)
+        version = headers.get("x-polytomic-version") or VERSIONS[0]
+        known = version in VERSIONS
+        try:
+            if not known:
+                raise ApiProblem(400, "bad_request", f"X-Polytomic-Version: there is no version {version!r}")
+            by_organization = self._authenticate(headers.get("authorization", ""))
+            call = replace(call, version=version, by_organization=by_organization)
+            key = headers.get("idempotency-key") if call.method == "POST" else None
+            response = self._work(call, fault) if key is None else self._once(call, key, fault)
+        except ApiProblem as error:
+            response = error.response
+        own = {"x-polytomic-version": version if known else VERSIONS[-1], "x-request-id": uuid.uuid4().hex}
+        return replace(response, headers={**response.headers, **own})
+
+    def _authenticate(self, authorization: str) -> bool:
+        """Whether it is an organization's key (HTTP Basic) rather than a user's."""
+        scheme, _, secret = authorization.partition(" ")
+        basic = scheme.lower() == "basic"
+        if basic:
+            try:
+                secret = base64.b64decode(secret, validate=True).decode().partition(":")[2]
+            except (binascii.Error, ValueError):
+                secret = ""
+        if scheme.lower() not in ("basic", "bearer") or not hmac.compare_digest(secret.encode(), self.key.encode()):
+            raise ApiProblem(401, "unauthorized", "the API key is missing or not valid")
+        return basic
+
+    def _once(self, call: Call, key: str, fault: Fault | None) -> Response:
+        """The first request with a key fixes the outcome; the later ones are told it."""
+        if not KEY_FORMAT.fullmatch(key):
+            raise ApiProblem(400, "bad_request", "Idempotency-Key: 8 to 255 characters of A-Z, a-z, 0-9, _ and -")
+        with self._lock:
+            now = self._world.now
+            outcome = self._keys.get(key)
+            if outcome is not None and outcome.response is not None and now - outcome.since >= KEYS_KEPT:
+                outcome = None
+            if outcome is not None:
+                return outcome.response or problem(409, "conflict", "a request with this Idempotency-Key is in flight")
+            outcome = self._keys[key] = _Outcome(now)
+        try:
+            response = self._work(call, fault)
+        except BaseException:
+            with self._lock:
+                del self._keys[key]
+            raise
+        with self._lock:
+            outcome.response = response
+        return response
+
+    def _work(self, call: Call, fault: Fault | None) -> Response:
+        if fault is None:
+            return self._route(call)
+        # Delays are waited out without the lock: others are served meanwhile.
+        self._sleep(fault.before)
+        response = self._route(call) if fault.processed else None
+        self._sleep(fault.after)
+        if response is None or fault.recorded:
+            assert fault.instead is not None  # noqa: S101 - only an answer can be recorded
+            return fault.instead
+        return response
+
+    def _route(self, call: Call) -> Response:
+        with self._lock:
+            self._world.settle()
+            try:
+                return ROUTES.dispatch(self._world, call)
+            except ApiProblem as error:
+                return error.response
+
+
+def _logged(call: Call, headers: Mapping[str, str], answer: Answer) -> LoggedRequest:
+    try:
+        body = json.loads(call.body) if call.body else None
+    except ValueError:
+        body = call.body.decode("utf-8", "replace")
+    shown = {name: value for name, value in headers.items() if name not in SECRET_HEADERS}
+    return LoggedRequest(
+        call.method, call.path, call.query, shown, body, answer.status if isinstance(answer, Response) else None
+    )

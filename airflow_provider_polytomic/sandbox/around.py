@@ -1,0 +1,104 @@
+# ruff: noqa: ARG001 - every route is given the world and the call, whether it needs them or not
+"""Routes around the syncs: whose key it is, connections, events."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from .clock import moment, stamp
+from .seed import ORGANIZATION_ID, ConnectionSpec
+from .wire import ApiProblem, Call, Router, listing, page
+from .world import ACTOR, World
+
+route = Router()
+
+EVENTS_KEPT = 48 * 3600  # seconds
+EVENT_TYPES = (
+    *(f"sync.{name}" for name in ("running", "completed", "canceled", "failed", "completed_with_errors")),
+    *(f"bulk_sync.{name}" for name in ("running", "completed", "canceled", "failed", "completed_with_error")),
+)
+
+
+@route("GET", "/api/me")
+def me(world: World, call: Call) -> Any:
+    identity: dict[str, Any] = {
+        "id": ORGANIZATION_ID if call.by_organization else ACTOR["id"],
+        "organization_id": ORGANIZATION_ID,
+        "organization_name": "Sandbox",
+        "is_user": not call.by_organization,
+        "is_organization": call.by_organization,
+        "is_partner": False,
+        "is_system": False,
+    }
+    if not call.by_organization:
+        identity |= {"email": "sandbox@example.com", "role": "admin"}
+    return {"data": identity}
+
+
+@route("GET", "/api/connections")
+def list_connections(world: World, call: Call) -> Any:
+    return {"data": [_row(world, item) for item in world.connections.values()] or None}
+
+
+@route("GET", "/api/connections/{connection_id}")
+def get_connection(world: World, call: Call, connection_id: str) -> Any:
+    return {"data": _row(world, world.find_connection(connection_id))}
+
+
+def _row(world: World, connection: ConnectionSpec) -> dict[str, Any]:
+    return {
+        "id": connection.id,
+        "name": connection.name,
+        "type": {"id": connection.type, "name": connection.type.capitalize(), "operations": ["bulk", "model"]},
+        "configuration": connection.configuration,
+        "organization_id": ORGANIZATION_ID,
+        "policies": None,
+        "saved": True,
+        "status": "healthy",
+        "status_error": None,
+        "created_at": stamp(world.began_at),
+        "created_by": ACTOR,
+        "updated_at": stamp(world.began_at),
+        "updated_by": ACTOR,
+    }
+
+
+@route("GET", "/api/events_types")
+def event_types(world: World, call: Call) -> Any:
+    return {"data": list(EVENT_TYPES)}
+
+
+@route("GET", "/api/events")
+def events(world: World, call: Call) -> Any:
+    now = world.now
+    wanted = call.text("type")
+    if wanted is not None and wanted not in EVENT_TYPES:
+        raise ApiProblem(400, "bad_request", f"type: there are no events of type {wanted!r}")
+    after, before = call.moment("starting_after"), call.moment("ending_before")
+    rows = []
+    for execution in world.executions:
+        for at, kind, body in execution.events(now):
+            # Compared as they are shown: a client gives back what it has read.
+            shown_at = moment(at)
+            if (
+                now - at < EVENTS_KEPT
+                and wanted in (None, kind)
+                and (after is None or shown_at > after)
+                and (before is None or shown_at < before)
+            ):
+                rows.append((at, execution.seq, kind, execution.id, body))
+    shown, token = page(call, rows, lambda row: (-row[0], -row[1], row[2]), call.limit(100, 10))
+    return listing(
+        [
+            {
+                "id": str(uuid.uuid5(uuid.UUID(execution_id), kind)),
+                "type": kind,
+                "created_at": stamp(at),
+                "organization_id": ORGANIZATION_ID,
+                "event": body,
+            }
+            for at, _, kind, execution_id, body in shown
+        ],
+        token,
+    )

@@ -1,0 +1,389 @@
+# ruff: noqa: ARG001 - every route is given the world and the call, whether it needs them or not
+"""Routes of bulk syncs: ``/api/bulk/syncs``, and what a connection offers them."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import replace
+from typing import Any
+
+from . import logs
+from .execution import Execution
+from .history import cancel_answer, execution_page, sync_status
+from .seed import BulkSyncSpec
+from .wire import ApiProblem, Call, Router, listing, one_of, page, typed
+from .world import BULK_DEFAULTS, Schema, Sync, World
+
+route = Router()
+
+REQUIRED = (
+    "name",
+    "source_connection_id",
+    "destination_connection_id",
+    "destination_configuration",
+    "default_schedule",
+    "mode",
+)
+ENUMS = {
+    "mode": ("snapshot", "replicate", "append"),
+    "automatically_add_new_fields": ("all", "onlyIncremental", "onlyNonIncremental", "none"),
+    "automatically_add_new_objects": ("all", "onlyIncremental", "onlyNonIncremental", "none"),
+    "normalize_names": ("enabled", "disabled", "legacy"),
+}
+RESYNC_MODES = ("refetch", "resync", "rebuild")
+FETCH_MODES = ("none", "incremental", "full")
+FIELDS = ("id", "name", "amount", "updated_at")  # of every schema here
+LEGACY_RESYNC_UNTIL = "2025-09-18"
+
+# What a schema's configuration is where nothing else was said.
+SCHEMA_DEFAULTS: dict[str, Any] = {
+    "enabled": True,
+    "data_cutoff_timestamp": None,
+    "disable_data_cutoff": False,
+    "fields": None,
+    "filters": None,
+    "history_enabled": False,
+    "partition_key": None,
+    "tracking_field": None,
+    "user_output_name": None,
+}
+
+
+@route("GET", "/api/bulk/syncs")
+def list_syncs(world: World, call: Call) -> Any:
+    active = call.flag("active")
+    syncs = [sync for sync in world.syncs_of("bulk") if active is None or sync.doc["active"] is active]
+    shown, token = page(call, syncs, lambda sync: (-sync.updated_at, sync.id), call.limit(50))
+    return listing([sync.row() for sync in shown], token)
+
+
+@route("POST", "/api/bulk/syncs")
+def create(world: World, call: Call) -> Any:
+    body = call.json()
+    doc = _document(world, body)
+    spec = BulkSyncSpec(name=doc["name"], id=str(uuid.uuid4()))
+    schemas = _chosen(world, doc["source_connection_id"], body.get("schemas"))
+    sync = world.add_sync("bulk", doc, spec)
+    sync.schemas = schemas
+    return {"data": sync.row()}
+
+
+@route("GET", "/api/bulk/syncs/status")
+def status_of_many(world: World, call: Call) -> Any:
+    if call.flag("all") or call.flag("active"):
+        syncs = [sync for sync in world.syncs_of("bulk") if call.flag("all") or sync.doc["active"]]
+    elif call.query.get("sync_id"):
+        wanted = dict.fromkeys(call.query["sync_id"])
+        syncs = [world.syncs[sync_id] for sync_id in wanted if sync_id in world.syncs]
+    else:
+        raise ApiProblem(400, "bad_request", "sync_id, all or active is needed")
+    return {"data": [_summary(world, sync) for sync in syncs if sync.kind == "bulk"] or None}
+
+
+def _summary(world: World, sync: Sync) -> dict[str, Any]:
+    """Each schema once, with its newest execution. One that runs is always the newest."""
+    now = world.now
+    history = world.history(sync)
+    rows: dict[str, dict[str, Any]] = {}
+    for execution in history:
+        for part in execution.parts:
+            rows[part.schema] = execution.part_summary(part, now)
+    return {
+        "sync_id": sync.id,
+        "status": history[-1].status(now) if history else None,
+        "nextExecutionTime": None,
+        "schemas": list(rows.values()) or None,
+    }
+
+
+@route("GET", "/api/bulk/syncs/{sync_id}")
+def get(world: World, call: Call, sync_id: str) -> Any:
+    return {"data": world.find_sync("bulk", sync_id).row()}
+
+
+@route("PUT", "/api/bulk/syncs/{sync_id}")
+def replace_sync(world: World, call: Call, sync_id: str) -> Any:
+    sync = world.find_sync("bulk", sync_id)
+    body = call.json()
+    doc = _document(world, body)
+    if body.get("schemas"):
+        chosen = _chosen(world, doc["source_connection_id"], body["schemas"])
+        for schema_id, schema in sync.schemas.items():
+            if schema_id not in chosen:
+                schema.config["enabled"] = False
+        sync.schemas.update(chosen)
+    sync.doc = doc
+    sync.updated_at = world.now
+    if not doc["active"]:
+        world.cancel_running(sync)
+    return {"data": sync.row()}
+
+
+@route("DELETE", "/api/bulk/syncs/{sync_id}")
+def delete(world: World, call: Call, sync_id: str) -> Any:
+    world.remove_sync(world.find_sync("bulk", sync_id))
+
+
+@route("POST", "/api/bulk/syncs/{sync_id}/activate")
+def activate(world: World, call: Call, sync_id: str) -> Any:
+    sync = world.find_sync("bulk", sync_id)
+    active = typed(call.json(), "active", bool)
+    if active is None:
+        raise ApiProblem(422, "validation", "active: is required")
+    sync.doc["active"] = active
+    sync.updated_at = world.now
+    if not active:
+        world.cancel_running(sync)
+    return {"data": {"id": sync.id, "active": active}}
+
+
+@route("POST", "/api/bulk/syncs/{sync_id}/cancel")
+def cancel(world: World, call: Call, sync_id: str) -> Any:
+    return cancel_answer(world.cancel_running(world.find_sync("bulk", sync_id)))
+
+
+@route("GET", "/api/bulk/syncs/{sync_id}/status")
+def get_status(world: World, call: Call, sync_id: str) -> Any:
+    return sync_status(world, world.find_sync("bulk", sync_id))
+
+
+# executions
+
+
+@route("POST", "/api/bulk/syncs/{sync_id}/executions")
+def start(world: World, call: Call, sync_id: str) -> Any:
+    sync = world.find_sync("bulk", sync_id)
+    body = call.json()
+    test = bool(typed(body, "test", bool))
+    resync_mode = one_of(body, "resync_mode", RESYNC_MODES)
+    if "resync" in body:
+        if call.version >= LEGACY_RESYNC_UNTIL:
+            raise ApiProblem(422, "validation", "resync is no longer accepted: use resync_mode")
+        resync_mode = resync_mode or ("rebuild" if typed(body, "resync", bool) else None)
+    if test and resync_mode:
+        raise ApiProblem(422, "validation", "test and resync_mode are mutually exclusive")
+    enabled = [schema for schema in sync.schemas.values() if schema.enabled]
+    wanted = typed(body, "schemas", list) or []
+    unknown = [str(schema_id) for schema_id in wanted if str(schema_id) not in sync.schemas]
+    if unknown:
+        raise ApiProblem(422, "validation", f"schemas: the sync has no {', '.join(unknown)}", schemas=unknown)
+    schemas = [sync.schemas[schema_id] for schema_id in dict.fromkeys(wanted)] or enabled
+    execution = world.begin(
+        sync,
+        [world.part_of(sync, schema) for schema in schemas],
+        status_message=_behaviour(sync).status_message,
+        test=test,
+        resync_mode=resync_mode,
+        fetch_mode=one_of(body, "fetch_mode", FETCH_MODES),
+        partial=any(schema not in schemas for schema in enabled),
+    )
+    return {"data": execution.row(world.now)}
+
+
+@route("GET", "/api/bulk/syncs/{sync_id}/executions")
+def list_executions(world: World, call: Call, sync_id: str) -> Any:
+    now = world.now
+    history = world.history(world.find_sync("bulk", sync_id))
+    shown, token = execution_page(call, history, call.flag("only_terminal") or False, now)
+    return listing([item.row(now) for item in shown], token)
+
+
+@route("GET", "/api/bulk/syncs/{sync_id}/executions/{execution_id}")
+def get_execution(world: World, call: Call, sync_id: str, execution_id: str) -> Any:
+    return {"data": _execution(world, sync_id, execution_id).row(world.now)}
+
+
+@route("POST", "/api/bulk/syncs/{sync_id}/executions/{execution_id}/cancel")
+def cancel_execution(world: World, call: Call, sync_id: str, execution_id: str) -> Any:
+    return cancel_answer(_execution(world, sync_id, execution_id).cancel(world.now))
+
+
+@route("GET", "/api/bulk/syncs/{sync_id}/executions/{execution_id}/consolelog")
+def console_log(world: World, call: Call, sync_id: str, execution_id: str) -> Any:
+    return logs.console(call, _execution(world, sync_id, execution_id).log(world.now))
+
+
+@route("GET", "/api/bulk/syncs/{sync_id}/executions/{execution_id}/schemas/{schema_id}/consolelog")
+def schema_console_log(world: World, call: Call, sync_id: str, execution_id: str, schema_id: str) -> Any:
+    execution = _execution(world, sync_id, execution_id)
+    if schema_id not in {part.schema for part in execution.parts}:
+        raise ApiProblem(404, "not_found", f"execution {execution_id} has no schema {schema_id}")
+    return logs.console(call, [line for line in execution.log(world.now) if line.schema == schema_id])
+
+
+@route("GET", "/api/bulk/syncs/{sync_id}/executions/{execution_id}/logs")
+def log_files(world: World, call: Call, sync_id: str, execution_id: str) -> Any:
+    execution = _execution(world, sync_id, execution_id)
+    expires, url = logs.signed(world, execution, "log.json")
+    return {"data": {"Expires": expires, "URLs": [url]}}
+
+
+# schemas
+
+
+@route("GET", "/api/bulk/syncs/{sync_id}/schemas")
+def list_schemas(world: World, call: Call, sync_id: str) -> Any:
+    sync = world.find_sync("bulk", sync_id)
+    enabled = replace(call, query={"enabled": call.query.get("filters[enabled]", [])}).flag("enabled")
+    rows = [_schema_row(schema) for schema in sync.schemas.values() if enabled is None or schema.enabled is enabled]
+    for row in rows:
+        del row["fields"], row["filters"]
+    return {"data": rows or None}
+
+
+@route("PATCH", "/api/bulk/syncs/{sync_id}/schemas")
+def patch_schemas(world: World, call: Call, sync_id: str) -> Any:
+    sync = world.find_sync("bulk", sync_id)
+    changes = typed(call.json(), "schemas", list) or []
+    found = [_schema(sync, str(change.get("id")) if isinstance(change, dict) else "") for change in changes]
+    for schema, change in zip(found, changes, strict=True):
+        _configure(sync, schema, {**schema.config, "fields": None, **change}, world.now)
+    return {"data": [_schema_row(schema) for schema in found] or None}
+
+
+@route("GET", "/api/bulk/syncs/{sync_id}/schemas/{schema_id}")
+def get_schema(world: World, call: Call, sync_id: str, schema_id: str) -> Any:
+    return {"data": _schema_row(_schema(world.find_sync("bulk", sync_id), schema_id))}
+
+
+@route("PUT", "/api/bulk/syncs/{sync_id}/schemas/{schema_id}")
+def replace_schema(world: World, call: Call, sync_id: str, schema_id: str) -> Any:
+    sync = world.find_sync("bulk", sync_id)
+    schema = _schema(sync, schema_id)
+    body = call.json()
+    kept = {"history_enabled": schema.config.get("history_enabled", False)}  # "omit to keep the current value"
+    _configure(sync, schema, {**kept, **body}, world.now)
+    return {"data": _schema_row(schema)}
+
+
+@route("PATCH", "/api/bulk/syncs/{sync_id}/schemas/{schema_id}")
+def patch_schema(world: World, call: Call, sync_id: str, schema_id: str) -> Any:
+    sync = world.find_sync("bulk", sync_id)
+    schema = _schema(sync, schema_id)
+    _configure(sync, schema, {**schema.config, "fields": None, **call.json()}, world.now)
+    return {"data": _schema_row(schema)}
+
+
+@route("POST", "/api/bulk/syncs/{sync_id}/schemas/{schema_id}/cancel")
+def cancel_schema(world: World, call: Call, sync_id: str, schema_id: str) -> Any:
+    sync = world.find_sync("bulk", sync_id)
+    _schema(sync, schema_id)
+    running = world.running(sync)
+    parts = [part for part in running.parts if part.schema == schema_id] if running else []
+    for part in parts:
+        part.canceled_at = part.canceled_at or world.now
+    return cancel_answer(bool(parts))
+
+
+# what a connection offers
+
+
+@route("GET", "/api/connections/{connection_id}/bulksync/source")
+def source(world: World, call: Call, connection_id: str) -> Any:
+    connection = world.find_connection(connection_id)
+    schemas = []
+    for spec in connection.schemas:
+        row: dict[str, Any] = {"id": spec.id, "name": spec.id}
+        if call.flag("include_fields"):
+            row["fields"] = [{"id": name, "name": name, "is_primary_key": name == "id"} for name in FIELDS]
+        schemas.append(row)
+    return {
+        "data": {
+            "capabilities": {"supports_namespaces": connection.type != "salesforce", "supports_tracking_fields": True},
+            "configuration": {},
+            "schemas": schemas or None,
+        }
+    }
+
+
+@route("GET", "/api/connections/{connection_id}/bulksync/target")
+def target(world: World, call: Call, connection_id: str) -> Any:
+    world.find_connection(connection_id)
+    return {
+        "data": {
+            "configuration": {"type": "object", "properties": {"schema": {"type": "string", "title": "Output schema"}}},
+            "modes": [{"id": mode, "label": mode.capitalize(), "requires_identity": False} for mode in ENUMS["mode"]],
+            "supported_resync_modes": list(RESYNC_MODES),
+            "supports_history_mode": False,
+        }
+    }
+
+
+# shared by the above
+
+
+def _execution(world: World, sync_id: str, execution_id: str) -> Execution:
+    return world.find_execution(world.find_sync("bulk", sync_id), execution_id)
+
+
+def _behaviour(sync: Sync) -> BulkSyncSpec:
+    assert isinstance(sync.behaviour, BulkSyncSpec)  # noqa: S101 - told to the type checker
+    return sync.behaviour
+
+
+def _document(world: World, body: dict[str, Any]) -> dict[str, Any]:
+    """The sync that a body describes: nothing of an older one is kept."""
+    for name in REQUIRED:
+        if body.get(name) in (None, ""):
+            raise ApiProblem(422, "validation", f"{name}: is required")
+    for name, known in ENUMS.items():
+        one_of(body, name, known)
+    typed(body, "active", bool)
+    typed(body, "name", str)
+    if not typed(body, "default_schedule", dict).get("frequency"):
+        raise ApiProblem(422, "validation", "default_schedule.frequency: is required")
+    for name in ("source_connection_id", "destination_connection_id"):
+        if str(body[name]) not in world.connections:
+            raise ApiProblem(422, "validation", f"{name}: there is no connection {body[name]}")
+    given = {name: body[name] for name in (*REQUIRED, *BULK_DEFAULTS) if body.get(name) is not None}
+    return {**BULK_DEFAULTS, **given}
+
+
+def _chosen(world: World, source_id: str, wanted: Any) -> dict[str, Schema]:
+    """The schemas that a body names, by id or with their configuration; all that the source has if it names none."""
+    offered = {spec.id: spec for spec in world.connections[source_id].schemas}
+    if not wanted:
+        return {spec.id: Schema(spec) for spec in offered.values()}
+    if not isinstance(wanted, list):
+        raise ApiProblem(400, "bad_request", "schemas: not a list")
+    chosen = {}
+    for item in wanted:
+        config = {key: value for key, value in item.items() if key in SCHEMA_DEFAULTS} if isinstance(item, dict) else {}
+        schema_id = str(item.get("id")) if isinstance(item, dict) else str(item)
+        if schema_id not in offered:
+            raise ApiProblem(422, "validation", f"schemas: the source has no {schema_id}")
+        chosen[schema_id] = Schema(offered[schema_id], config)
+    return chosen
+
+
+def _schema(sync: Sync, schema_id: str) -> Schema:
+    schema = sync.schemas.get(schema_id)
+    if schema is None:
+        raise ApiProblem(404, "not_found", f"bulk sync {sync.id} has no schema {schema_id}")
+    return schema
+
+
+def _configure(sync: Sync, schema: Schema, config: dict[str, Any], now: float) -> None:
+    typed(config, "enabled", bool)
+    schema.config = {name: value for name, value in config.items() if name in SCHEMA_DEFAULTS and value is not None}
+    sync.updated_at = now
+
+
+def _schema_row(schema: Schema) -> dict[str, Any]:
+    config = {**SCHEMA_DEFAULTS, **schema.config}
+    switched = {
+        item["id"]: item
+        for item in config["fields"] or []
+        if isinstance(item, dict) and isinstance(item.get("id"), str)
+    }
+    fields = [
+        {
+            "id": name,
+            "enabled": switched.get(name, {}).get("enabled", True),
+            "obfuscated": False,
+            "output_name": name,
+            "user_output_name": None,
+        }
+        for name in FIELDS
+    ]
+    return {**config, "id": schema.spec.id, "output_name": schema.output_name, "fields": fields}

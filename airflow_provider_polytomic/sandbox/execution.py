@@ -1,0 +1,308 @@
+"""An execution: a plan fixed when it begins, and what it looks like at any moment.
+
+Nothing ticks. Status, counts, timestamps, log lines and events are all functions of the plan, of the few
+things that can happen to it (a cancel, an end brought about by a test) and of the clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from .clock import stamp
+
+RUNNING_FROM = 2  # stages[2] is where work begins: the two before it are "created" and "scheduled"
+SHORT_STAGE = 0.05  # of the duration; each of those two
+TEST_ROWS = 5
+BADLY_ENDED = ("failed", "canceled", "interrupted")  # an execution that ends so takes its schemas along
+TERMINAL = ("completed", "errors", *BADLY_ENDED)
+
+
+@dataclass
+class Part:
+    """One schema in one execution (of a model sync: its only part, without a name)."""
+
+    schema: str
+    output_name: str
+    rows: int
+    errors: int = 0
+    warnings: int = 0
+    outcome: str | None = None
+    status_message: str = ""
+    canceled_at: float | None = None
+
+
+class LogLine(NamedTuple):
+    at: float
+    level: str
+    message: str
+    schema: str | None
+    payload: dict[str, Any]
+
+
+@dataclass
+class Execution:
+    id: str
+    seq: int  # executions of all syncs, in the order in which they began
+    sync_id: str
+    kind: str  # "bulk" or "model"
+    created_at: float
+    takes: float  # seconds from the beginning to the end, if nothing happens to it
+    cancel_takes: float
+    stages: list[str]
+    outcome: str
+    parts: list[Part]
+    status_message: str = ""
+    error_messages: list[str] = field(default_factory=list)  # of a model sync
+    test: bool = False
+    resync_mode: str | None = None
+    fetch_mode: str | None = None
+    partial: bool = False
+    facts: dict[str, Any] = field(default_factory=dict)  # of the sync, for events that outlive it
+    canceling_since: float | None = None
+    cut_at: float | None = None  # ended otherwise than planned: then, and so
+    cut_status: str = ""
+    gone: bool = False  # no longer to be found: its sync was deleted, or a test made it vanish
+
+    # what happens to it
+
+    def cancel(self, now: float) -> bool:
+        """Ask it to stop. It does so a while later, as the API's own do."""
+        if self.ended(now) or self.canceling_since is not None:
+            return False
+        self.canceling_since = now
+        self.cut_at = now + self.cancel_takes
+        self.cut_status = "canceled"
+        return True
+
+    def cut(self, now: float, status: str, message: str = "") -> None:
+        """End it now."""
+        self.cut_at = now
+        self.cut_status = status
+        self.status_message = message or self.status_message
+
+    # when
+
+    @property
+    def end(self) -> float:
+        return self.created_at + self.takes if self.cut_at is None else self.cut_at
+
+    def ended(self, now: float) -> bool:
+        return now >= self.end
+
+    def stage_starts(self) -> list[tuple[float, str]]:
+        """When each stage begins, unless the execution is over by then."""
+        work = len(self.stages) - RUNNING_FROM
+        starts = []
+        for index, name in enumerate(self.stages):
+            short = min(index, RUNNING_FROM) * SHORT_STAGE
+            rest = max(index - RUNNING_FROM, 0) / work * (1 - RUNNING_FROM * SHORT_STAGE) if work > 0 else 0.0
+            starts.append((self.created_at + self.takes * (short + rest), name))
+        return [(at, name) for at, name in starts if at < self.end or at == self.created_at]
+
+    def started_at(self, now: float) -> float | None:
+        at = self.created_at + self.takes * RUNNING_FROM * SHORT_STAGE
+        return at if at <= min(now, self.end) else None
+
+    def completed_at(self, now: float) -> float | None:
+        return self.end if self.ended(now) else None
+
+    def updated_at(self, now: float) -> float:
+        """When its status changed last."""
+        moments = [at for at, _ in self.stage_starts()] + [self.end]
+        if self.canceling_since is not None:
+            moments.append(self.canceling_since)
+        return max(at for at in moments if at <= now or at == self.created_at)
+
+    # how
+
+    @property
+    def final(self) -> str:
+        return self.outcome if self.cut_at is None else self.cut_status
+
+    def status(self, now: float) -> str:
+        if self.ended(now):
+            return self.final
+        return "canceling" if self.canceling_since is not None else self._stage(now)
+
+    def _stage(self, now: float) -> str:
+        return [name for at, name in self.stage_starts() if at <= now or at == self.created_at][-1]
+
+    def part_status(self, part: Part, now: float) -> str:
+        stopped = None if part.canceled_at is None else part.canceled_at + self.cancel_takes
+        if stopped is not None and stopped <= min(now, self.end):
+            return "canceled"
+        if not self.ended(now):
+            # Schemas have no "canceling": they go on as they were.
+            return self._stage(now if self.canceling_since is None else self.canceling_since)
+        if self.final in BADLY_ENDED and (part.outcome is None or self.cut_at is not None):
+            return self.final
+        return part.outcome or "completed"
+
+    def part_counts(self, part: Part, now: float) -> tuple[int, int, int]:
+        """Records, errors and warnings by now."""
+        rows = min(part.rows, TEST_ROWS) if self.test else part.rows
+        done = self._progress(now, part.canceled_at)
+        if self.ended(now) and self.part_status(part, now) == "failed":
+            done = min(done, 0.5)
+        elif self.ended(now) and self.final not in BADLY_ENDED and part.canceled_at is None:
+            done = 1.0
+        errors = part.errors if self.ended(now) else int(part.errors * done)
+        return int(rows * done), errors, int(part.warnings * done)
+
+    def _progress(self, now: float, stopped: float | None) -> float:
+        begin = self.created_at + self.takes * RUNNING_FROM * SHORT_STAGE
+        planned = self.created_at + self.takes
+        until = min(at for at in (now, self.end, self.canceling_since, stopped) if at is not None)
+        if until >= planned:
+            return 1.0
+        return max(until - begin, 0.0) / (planned - begin)
+
+    def part_message(self, part: Part, now: float) -> str | None:
+        if not self.ended(now):
+            return None
+        if self.part_status(part, now) == "failed":
+            return part.status_message or f"{part.output_name}: the source closed the connection"
+        return part.status_message or None if part.errors or part.warnings or part.outcome else None
+
+    def message(self, now: float) -> str | None:
+        if not self.ended(now) or self.final == "completed":
+            return None
+        if self.status_message or self.final not in ("failed", "errors"):
+            return self.status_message or None
+        bad = [part.schema for part in self.parts if self.part_status(part, now) != "completed"]
+        if self.kind == "bulk" and bad:
+            return f"{len(bad)} of {len(self.parts)} schemas did not complete: {', '.join(bad[:5])}"
+        return "some records could not be synced" if self.final == "errors" else "the source closed the connection"
+
+    # as the API shows it
+
+    def row(self, now: float) -> dict[str, Any]:
+        return self._bulk_row(now) if self.kind == "bulk" else self._model_row(now)
+
+    def _bulk_row(self, now: float) -> dict[str, Any]:
+        counts = [self.part_counts(part, now) for part in self.parts]
+        return {
+            "id": self.id,
+            "status": self.status(now),
+            "status_message": self.message(now),
+            "type": "manual",
+            "is_test": self.test,
+            "is_resync": self.resync_mode is not None,
+            "is_partial": self.partial,
+            "fetch_mode": self.fetch_mode or "none",
+            "output_disposition": {"resync": "truncate", "rebuild": "rebuild"}.get(self.resync_mode or "", "retain"),
+            "record_count": sum(count[0] for count in counts),
+            "error_count": sum(count[1] for count in counts),
+            "warning_count": sum(count[2] for count in counts),
+            "created_at": stamp(self.created_at),
+            "started_at": stamp(self.started_at(now)),
+            "completed_at": stamp(self.completed_at(now)),
+            "updated_at": stamp(self.updated_at(now)),
+            "schemas": [self._part_row(part, now) for part in self.parts] or None,
+        }
+
+    def _part_row(self, part: Part, now: float) -> dict[str, Any]:
+        summary = self.part_summary(part, now)
+        del summary["execution_id"]
+        return {
+            **summary,
+            "output_name": part.output_name,
+            "created_at": stamp(self.created_at),
+            "updated_at": stamp(self.updated_at(now)),
+        }
+
+    def part_summary(self, part: Part, now: float) -> dict[str, Any]:
+        """A schema's row in the status of many syncs."""
+        records, errors, warnings = self.part_counts(part, now)
+        return {
+            "schema": part.schema,
+            "execution_id": self.id,
+            "status": self.part_status(part, now),
+            "status_message": self.part_message(part, now),
+            "record_count": records,
+            "error_count": errors,
+            "warning_count": warnings,
+            "started_at": stamp(self.started_at(now)),
+            "completed_at": stamp(self.completed_at(now)),
+        }
+
+    def _model_row(self, now: float) -> dict[str, Any]:
+        records, errors, warnings = self.part_counts(self.parts[0], now)
+        inserted = (records - errors) // 3 if records > errors else 0
+        messages = self.error_messages[:errors]
+        if self.ended(now) and self.final == "failed":
+            messages = [*messages, self.status_message or "the target closed the connection"]
+        return {
+            "id": self.id,
+            "status": self.status(now),
+            "type": "manual",
+            "created_at": stamp(self.created_at),
+            "started_at": stamp(self.started_at(now)),
+            "completed_at": stamp(self.completed_at(now)),
+            "counts": {
+                "total": records,
+                "insert": inserted,
+                "update": max(records - errors - inserted, 0),
+                "upserts": 0,
+                "delete": 0,
+                "error": errors,
+                "warnings": warnings,
+            },
+            "errors": messages or None,
+        }
+
+    # what it leaves behind
+
+    def log(self, now: float) -> list[LogLine]:
+        """Its console log by now, oldest line first."""
+        return sorted((line for line in self._log() if line.at <= now), key=lambda line: line.at)
+
+    def _log(self) -> Iterator[LogLine]:
+        starts = self.stage_starts()
+        for at, name in starts:
+            yield LogLine(at, "info", f"Execution {name}", None, {"status": name})
+        begin = self.started_at(self.end)
+        for part in self.parts if self.kind == "bulk" and begin is not None else []:
+            yield LogLine(begin or 0.0, "info", f"Reading {part.schema}", part.schema, {})
+            status = self.part_status(part, self.end)
+            records, errors, warnings = self.part_counts(part, self.end)
+            payload = {"records": records, "errors": errors, "warnings": warnings}
+            if status == "completed":
+                yield LogLine(self.end, "info", f"Wrote {records} records to {part.output_name}", part.schema, payload)
+            else:
+                why = self.part_message(part, self.end) or status
+                yield LogLine(self.end, "error", f"{part.schema} {status}: {why}", part.schema, payload)
+            if status == "completed" and errors:
+                yield LogLine(self.end, "error", f"{part.schema}: {errors} records failed", part.schema, payload)
+        for message in self.error_messages:
+            yield LogLine(self.end, "error", message, None, {})
+        if self.canceling_since is not None:
+            yield LogLine(self.canceling_since, "warn", "Cancellation requested", None, {})
+        reason = self.message(self.end)
+        level = "info" if self.final == "completed" else "error"
+        yield LogLine(self.end, level, f"Execution {self.final}" + (f": {reason}" if reason else ""), None, {})
+
+    def events(self, now: float) -> list[tuple[float, str, dict[str, Any]]]:
+        """Moment, type and body of the events that it has caused by now."""
+        prefix = "bulk_sync" if self.kind == "bulk" else "sync"
+        body = {**self.facts, "sync_id": self.sync_id, "execution_id": self.id}
+        events = []
+        started = self.started_at(now)
+        if started is not None:
+            events.append((started, f"{prefix}.running", body))
+        if self.ended(now):
+            _, errors, _ = self.part_counts(self.parts[0], now) if self.parts else (0, 0, 0)
+            bulk = self.kind == "bulk"
+            name = {"interrupted": "failed"}.get(self.final, self.final)
+            if self.final == "errors" or (not bulk and self.final == "completed" and errors):
+                name = "completed_with_error" if bulk else "completed_with_errors"
+            body = dict(body)
+            if bulk and name != "canceled":
+                body["trigger_source"] = "api"
+            if name in ("failed", "completed_with_errors"):
+                body["error"] = self.message(now) or "some records could not be synced"
+            if name in ("completed", "canceled", "failed", "completed_with_error", "completed_with_errors"):
+                events.append((self.end, f"{prefix}.{name}", body))
+        return events

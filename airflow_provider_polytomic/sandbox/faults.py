@@ -1,0 +1,127 @@
+"""Trouble on demand.
+
+A test says what is to go wrong with the next requests that match::
+
+    sandbox.faults.status(503, "POST .*/executions", headers={"Retry-After": "1"})
+    sandbox.faults.drop_after("POST .*/executions")          # it happens, but the answer is lost
+    sandbox.faults.delay(2, "GET .*", times=None)            # from now on
+    sandbox.faults.garbage("html", times=3)
+    sandbox.faults.vanish(execution_id)                      # 404 from now on
+
+A pattern is a regular expression for the whole of ``METHOD /path``, without the query. Faults are used
+up in the order in which they were made: a request meets the first that matches and has times left.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from airflow_provider_polytomic.api.http import Response
+
+from .wire import problem
+
+HTML = b"<!DOCTYPE html><html><head><title>502 Bad Gateway</title></head><body>nginx</body></html>"
+
+GARBAGE = {
+    "html": Response(200, {"content-type": "text/html"}, HTML),
+    "truncated": Response(200, {"content-type": "application/json", "content-length": "4096"}, b'{"data": {"id": "'),
+    "cut": Response(200, {"content-type": "application/json"}, b'{"data": {"id": "'),
+    "empty": Response(200, {"content-type": "application/json"}, b""),
+    "text": Response(200, {"content-type": "text/plain"}, b"upstream connect error or disconnect/reset before headers"),
+}
+
+
+@dataclass
+class Fault:
+    """One kind of trouble; made by the methods of :class:`Faults`."""
+
+    pattern: re.Pattern[str]
+    left: int | None
+    processed: bool = True  # whether the API gets to do what was asked
+    recorded: bool = False  # whether `instead` becomes the outcome of the Idempotency-Key
+    dropped: bool = False
+    instead: Response | None = None
+    before: float = 0.0  # seconds
+    after: float = 0.0
+    hits: int = field(default=0)  # how often it has struck
+
+
+class Faults:
+    def __init__(self, vanish: Callable[[str], None]) -> None:
+        self._faults: list[Fault] = []
+        self.vanish = vanish
+
+    def status(
+        self,
+        status: int,
+        on: str = ".*",
+        *,
+        times: int | None = 1,
+        headers: Mapping[str, str] | None = None,
+        body: Any = None,
+        recorded: bool = False,
+        processed: bool = False,
+        after: float = 0.0,
+    ) -> Fault:
+        """Answer with ``status``.
+
+        :param body: data is sent as JSON, text and bytes as an HTML page; left out, an error as the API words it.
+        :param recorded: the answer becomes the outcome of the request's Idempotency-Key and is given again ever
+            after, as the API's own errors are. Otherwise it is a gateway's, and a repeated request gets through.
+        :param processed: what was asked for happens all the same.
+        :param after: seconds until the answer.
+        """
+        if body is None:
+            answer = problem(status, f"http_{status}", f"injected {status}")
+        elif isinstance(body, str | bytes):
+            answer = Response(status, {"content-type": "text/html"}, body.encode() if isinstance(body, str) else body)
+        else:
+            answer = Response(status, {"content-type": "application/json"}, json.dumps(body).encode())
+        answer = Response(status, {**answer.headers, **{k.lower(): v for k, v in (headers or {}).items()}}, answer.body)
+        return self._add(on, times, instead=answer, recorded=recorded, processed=processed, after=after)
+
+    def drop_before(self, on: str = ".*", *, times: int | None = 1) -> Fault:
+        """Close the connection without an answer; nothing happens."""
+        return self._add(on, times, dropped=True, processed=False)
+
+    def drop_after(self, on: str = ".*", *, times: int | None = 1) -> Fault:
+        """Do what was asked, then close the connection without an answer."""
+        return self._add(on, times, dropped=True)
+
+    def delay(self, seconds: float, on: str = ".*", *, times: int | None = 1, after: bool = False) -> Fault:
+        """Take ``seconds`` before what was asked happens, or ``after`` it, before the answer.
+
+        Either way the request is in flight meanwhile, and so is its Idempotency-Key.
+        """
+        return self._add(on, times, **{"after" if after else "before": seconds})
+
+    def garbage(self, kind: str = "html", on: str = ".*", *, times: int | None = 1, processed: bool = True) -> Fault:
+        """Answer 200 with what is not the API's.
+
+        :param kind: ``html``; ``truncated`` (fewer bytes than announced); ``cut`` (half of a JSON text, as announced);
+            ``empty``; ``text``.
+        """
+        return self._add(on, times, instead=GARBAGE[kind], processed=processed)
+
+    def clear(self) -> None:
+        """Forget all faults. What has vanished stays so."""
+        self._faults.clear()
+
+    def take(self, method: str, path: str) -> Fault | None:
+        """The fault that this request meets."""
+        for fault in list(self._faults):
+            if fault.left != 0 and fault.pattern.fullmatch(f"{method} {path}"):
+                fault.hits += 1
+                if fault.left is not None:
+                    fault.left -= 1
+                return fault
+        return None
+
+    def _add(self, on: str, times: int | None, **what: Any) -> Fault:
+        fault = Fault(re.compile(on), times, **what)
+        self._faults.append(fault)
+        return fault

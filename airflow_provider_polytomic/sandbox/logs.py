@@ -1,0 +1,69 @@
+"""Console logs and log files of executions."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+from urllib.parse import quote
+
+from airflow_provider_polytomic.api.http import Response
+
+from .clock import stamp
+from .execution import Execution, LogLine
+from .wire import ApiProblem, Call
+from .world import World
+
+RETAINED = 50  # lines of a console log
+SIGNED_FOR = 900  # seconds
+
+
+def console(call: Call, lines: list[LogLine]) -> dict[str, Any]:
+    """The newest lines; with a cursor, those that came after it. Oldest first."""
+    numbered = list(enumerate(lines, 1))[-RETAINED:]
+    limit = call.limit(RETAINED)
+    after = call.text("after")
+    if after is None:
+        shown = numbered[-limit:]
+    elif after.isdigit():
+        shown = [(number, line) for number, line in numbered if number > int(after)][:limit]
+    else:
+        raise ApiProblem(400, "bad_request", "after: not a cursor of this log")
+    entries = [
+        {
+            "id": str(number),
+            "level": line.level,
+            "message": line.message,
+            "timestamp": stamp(line.at),
+            "payload": {**line.payload, **({"schema": line.schema} if line.schema else {})} or None,
+        }
+        for number, line in shown
+    ]
+    return {"data": {"entries": entries or None, "next_cursor": entries[-1]["id"] if entries else after}}
+
+
+def signed(world: World, execution: Execution, name: str) -> tuple[str, str]:
+    """When it expires, and a URL that gives a log file to whoever has it."""
+    expires = int(world.now) + SIGNED_FOR
+    path = f"/logs/{execution.id}/{quote(name, safe='')}"
+    return stamp(expires) or "", f"{world.url}{path}?expires={expires}&signature={_signature(path, expires)}"
+
+
+def read(world: World, call: Call) -> Response:
+    """What is behind a signed URL: the log, a JSON object on each line."""
+    expires, signature = call.text("expires") or "", call.text("signature")
+    execution_id = call.path.split("/")[2]
+    found = [execution for execution in world.executions if execution.id == execution_id]
+    if (
+        not expires.isdigit()
+        or int(expires) < world.now
+        or signature != _signature(call.path, int(expires))
+        or not found
+    ):
+        raise ApiProblem(403, "forbidden", "the URL has expired or was not signed here")
+    lines = [json.dumps({**line._asdict(), "at": stamp(line.at)}) for line in found[0].log(world.now)]
+    return Response(200, {"content-type": "application/x-ndjson"}, "".join(f"{line}\n" for line in lines).encode())
+
+
+def _signature(path: str, expires: int) -> str:
+    return hashlib.sha256(f"sandbox {path} {expires}".encode()).hexdigest()[:32]

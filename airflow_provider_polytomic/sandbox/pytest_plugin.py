@@ -1,0 +1,53 @@
+"""A sandbox for the tests of your own DAGs. Opt in, in your ``conftest.py``::
+
+    pytest_plugins = ["airflow_provider_polytomic.sandbox.pytest_plugin"]
+
+Then a test that asks for ``polytomic_sandbox`` runs with a Polytomic of its own behind the connection
+``polytomic_default``::
+
+    def test_my_dag(polytomic_sandbox):
+        my_dag.test()
+        assert len(polytomic_sandbox.starts(SALESFORCE_TO_WAREHOUSE)) == 1
+
+Override ``polytomic_sandbox_seed`` or ``polytomic_sandbox_speed`` to have it otherwise.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .app import Sandbox
+from .seed import Seed
+from .server import Server
+
+
+@pytest.fixture
+def polytomic_sandbox_seed() -> Seed | dict[str, Any] | str | Path | None:
+    """What the sandbox begins with: a file, or the same as a dict; None is the default seed."""
+    return None
+
+
+@pytest.fixture
+def polytomic_sandbox_speed() -> float:
+    """How many times faster than its seed says an execution goes."""
+    return 100.0
+
+
+@pytest.fixture
+def polytomic_sandbox(
+    polytomic_sandbox_seed: Any, polytomic_sandbox_speed: float, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Sandbox]:
+    """A running sandbox: ``.url``, ``.key``, ``.faults``, ``.requests``; the Airflow connection points at it."""
+    sandbox = Sandbox(polytomic_sandbox_seed, speed=polytomic_sandbox_speed)
+    server = Server(sandbox)
+    connection = {"conn_type": "polytomic", "host": server.url, "password": sandbox.key}
+    monkeypatch.setenv("AIRFLOW_CONN_POLYTOMIC_DEFAULT", json.dumps(connection))
+    try:
+        yield sandbox
+    finally:
+        server.close()

@@ -1,0 +1,270 @@
+"""Everything a sandbox knows: connections, syncs, executions. Routes read and change it."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from .clock import stamp
+from .delivery import Delivery
+from .execution import Execution, Part
+from .seed import ORGANIZATION_ID, BulkSyncSpec, ConnectionSpec, ModelSyncSpec, SchemaSpec, Seed, made_id
+from .wire import ApiProblem
+
+ACTOR = {"id": "0e000000-0000-4000-8000-000000000001", "name": "Sandbox", "type": "user"}
+
+# What a sync is where nothing else was said: on create, and by a PUT that leaves a field out.
+BULK_DEFAULTS: dict[str, Any] = {
+    "active": True,
+    "additional_schedules": None,
+    "automatically_add_new_fields": "all",
+    "automatically_add_new_objects": "none",
+    "concurrency_limit": None,
+    "data_cutoff_timestamp": None,
+    "disable_record_timestamps": False,
+    "normalize_names": "enabled",
+    "policies": None,
+    "resync_concurrency_limit": None,
+    "source_configuration": None,
+}
+MODEL_DEFAULTS: dict[str, Any] = {
+    "active": True,
+    "encryption_passphrase": None,
+    "filter_logic": None,
+    "filters": None,
+    "identities": None,
+    "identity": None,
+    "model_filters": None,
+    "model_ids": None,
+    "only_enrich_updates": False,
+    "override_fields": None,
+    "overrides": None,
+    "policies": None,
+    "skip_initial_backfill": False,
+    "sync_all_records": False,
+    "target_filters": None,
+}
+
+
+@dataclass
+class Schema:
+    """A schema of a bulk sync: what its source offers, and how the sync is configured to take it."""
+
+    spec: SchemaSpec
+    config: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def enabled(self) -> bool:
+        return bool(self.config.get("enabled", True))
+
+    @property
+    def output_name(self) -> str:
+        return self.config.get("user_output_name") or self.spec.output_name
+
+
+@dataclass
+class Sync:
+    """A bulk or model sync. ``doc`` is what the API shows, less ids and timestamps."""
+
+    id: str
+    kind: str
+    doc: dict[str, Any]
+    behaviour: BulkSyncSpec | ModelSyncSpec
+    created_at: float
+    updated_at: float
+    schemas: dict[str, Schema] = field(default_factory=dict)
+    executions: list[Execution] = field(default_factory=list)  # oldest first
+
+    def row(self) -> dict[str, Any]:
+        return {
+            **self.doc,
+            "id": self.id,
+            "organization_id": ORGANIZATION_ID,
+            "created_at": stamp(self.created_at),
+            "created_by": ACTOR,
+            "updated_at": stamp(self.updated_at),
+            "updated_by": ACTOR,
+        }
+
+
+class World:
+    def __init__(self, seed: Seed, clock: Callable[[], float], speed: float, deliver_to: str | None) -> None:
+        self.clock = clock
+        self.speed = speed
+        self.url = "http://sandbox.invalid"
+        self.connections: dict[str, ConnectionSpec] = {item.id: item for item in seed.connections}
+        self.syncs: dict[str, Sync] = {}
+        self.began_at = self.now
+        self.executions: list[Execution] = []  # of all syncs, deleted ones too, oldest first
+        self.delivery = Delivery(deliver_to)
+        self._undelivered: list[Execution] = []
+        for bulk in seed.bulk_syncs:
+            self._offer(bulk.source, bulk.schemas)
+        for bulk in seed.bulk_syncs:
+            sync = self.add_sync("bulk", _bulk_doc(bulk), bulk)
+            chosen = bulk.schemas or self.connections[bulk.source].schemas
+            sync.schemas = {spec.id: Schema(spec, _config(spec)) for spec in chosen}
+        for model in seed.model_syncs:
+            self.add_sync("model", _model_doc(model), model)
+
+    @property
+    def now(self) -> float:
+        return self.clock()
+
+    def _offer(self, connection_id: str, schemas: list[SchemaSpec]) -> None:
+        """What a sync of the seed takes from a source, that source has."""
+        offered = self.connections[connection_id].schemas
+        known = {spec.id for spec in offered}
+        offered.extend(spec for spec in schemas if spec.id not in known)
+
+    # syncs
+
+    def add_sync(self, kind: str, doc: dict[str, Any], behaviour: BulkSyncSpec | ModelSyncSpec) -> Sync:
+        now = self.now
+        sync = Sync(behaviour.id, kind, doc, behaviour, now, now)
+        self.syncs[sync.id] = sync
+        return sync
+
+    def find_sync(self, kind: str, sync_id: str) -> Sync:
+        sync = self.syncs.get(sync_id)
+        if sync is None or sync.kind != kind:
+            raise ApiProblem(404, "not_found", f"there is no {kind} sync {sync_id}")
+        return sync
+
+    def syncs_of(self, kind: str) -> list[Sync]:
+        return [sync for sync in self.syncs.values() if sync.kind == kind]
+
+    def remove_sync(self, sync: Sync) -> None:
+        """With its history; what runs is cancelled first."""
+        self.cancel_running(sync)
+        for execution in sync.executions:
+            execution.gone = True
+        del self.syncs[sync.id]
+
+    def find_connection(self, connection_id: str) -> ConnectionSpec:
+        connection = self.connections.get(connection_id)
+        if connection is None:
+            raise ApiProblem(404, "not_found", f"there is no connection {connection_id}")
+        return connection
+
+    # executions
+
+    def history(self, sync: Sync) -> list[Execution]:
+        """The executions of a sync that can be seen, oldest first."""
+        return [item for item in sync.executions if not item.gone]
+
+    def running(self, sync: Sync) -> Execution | None:
+        # There is one at a time, so it is the newest.
+        newest = sync.executions[-1] if sync.executions else None
+        return newest if newest is not None and not newest.ended(self.now) else None
+
+    def find_execution(self, sync: Sync, execution_id: str) -> Execution:
+        for execution in self.history(sync):
+            if execution.id == execution_id:
+                return execution
+        raise ApiProblem(404, "not_found", f"{sync.kind} sync {sync.id} has no execution {execution_id}")
+
+    def begin(self, sync: Sync, parts: list[Part], **how: Any) -> Execution:
+        """Start an execution, unless one runs."""
+        running = self.running(sync)
+        if running is not None:
+            raise ApiProblem(409, "conflict", f"sync {sync.id} is already running")
+        behaviour = sync.behaviour
+        outcome = _nth(behaviour.outcome, len(sync.executions))
+        if outcome is None:
+            spoilt = any(part.errors or part.outcome not in (None, "completed") for part in parts)
+            outcome = "errors" if sync.kind == "bulk" and spoilt else "completed"
+        facts = {"sync_name": sync.doc["name"], "organization_id": ORGANIZATION_ID}
+        if sync.kind == "bulk":
+            facts["source_connection_id"] = sync.doc["source_connection_id"]
+            facts["destination_connection_id"] = sync.doc["destination_connection_id"]
+        else:
+            facts["target_connection_id"] = sync.doc["target"]["connection_id"]
+        execution = Execution(
+            id=str(uuid.uuid4()),
+            seq=len(self.executions),
+            sync_id=sync.id,
+            kind=sync.kind,
+            created_at=self.now,
+            takes=behaviour.duration / self.speed,
+            cancel_takes=behaviour.cancel_duration / self.speed,
+            stages=list(behaviour.stages),
+            outcome=outcome,
+            parts=parts,
+            facts=facts,
+            **how,
+        )
+        self.executions.append(execution)
+        sync.executions.append(execution)
+        if sync.kind == "bulk" and not execution.test:
+            self._undelivered.append(execution)
+        return execution
+
+    def part_of(self, sync: Sync, schema: Schema) -> Part:
+        spec = schema.spec
+        return Part(
+            schema=spec.id,
+            output_name=schema.output_name,
+            rows=spec.rows,
+            errors=spec.errors,
+            warnings=spec.warnings,
+            outcome=_nth(spec.outcome, len(sync.executions)),
+            status_message=spec.status_message,
+        )
+
+    def cancel_running(self, sync: Sync) -> bool:
+        running = self.running(sync)
+        return running is not None and running.cancel(self.now)
+
+    def settle(self) -> None:
+        """Write what has been synced since anybody looked last to where it can be read."""
+        now = self.now
+        ended = [execution for execution in self._undelivered if execution.ended(now)]
+        self._undelivered = [execution for execution in self._undelivered if not execution.ended(now)]
+        for execution in sorted(ended, key=lambda execution: execution.end):
+            destination = self.connections.get(execution.facts["destination_connection_id"])
+            failure = self.delivery.deliver(execution, destination)
+            if failure:
+                execution.cut(execution.end, "failed", failure)
+
+
+def _nth(outcomes: list[str], run: int) -> str | None:
+    return outcomes[min(run, len(outcomes) - 1)] if outcomes else None
+
+
+def _config(spec: SchemaSpec) -> dict[str, Any]:
+    return {
+        "enabled": spec.enabled,
+        "partition_key": spec.partition_key,
+        "tracking_field": spec.tracking_field,
+    }
+
+
+def _bulk_doc(spec: BulkSyncSpec) -> dict[str, Any]:
+    return {
+        **BULK_DEFAULTS,
+        "name": spec.name,
+        "active": spec.active,
+        "mode": spec.mode,
+        "source_connection_id": spec.source,
+        "destination_connection_id": spec.destination,
+        "destination_configuration": spec.destination_configuration,
+        "default_schedule": {"frequency": "manual"},
+    }
+
+
+def _model_doc(spec: ModelSyncSpec) -> dict[str, Any]:
+    model_id = made_id("model", spec.name)
+    return {
+        **MODEL_DEFAULTS,
+        "name": spec.name,
+        "active": spec.active,
+        "mode": spec.mode,
+        "fields": [{"source": {"model_id": model_id, "field": "name"}, "target": "Name"}],
+        "identity": {"source": {"model_id": model_id, "field": "email"}, "target": "Email", "function": "Equality"},
+        "model_ids": [model_id],
+        "schedule": {"frequency": "manual"},
+        "target": {"connection_id": spec.target, "object": spec.target_object},
+    }
