@@ -12,7 +12,7 @@ except ImportError:  # Airflow 2
 try:
     from airflow.sdk import BaseHook
 except ImportError:  # before 3.1
-    from airflow.hooks.base import BaseHook  # type: ignore[assignment]
+    from airflow.hooks.base import BaseHook  # type: ignore[assignment,attr-defined]
 try:
     from airflow.sdk.configuration import conf
 except ImportError:  # before 3.2

@@ -8,9 +8,10 @@ import logging
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime, timezone
+from typing import Any, Generic, TypeVar
 
-from .call import Call, ListCall, decode, fetch, fetch_page
+from .call import Call, ListCall, Page, decode, fetch, fetch_page
 from .endpoints import bulk_syncs, model_syncs
 from .errors import (
     PolytomicAuthError,
@@ -27,6 +28,8 @@ from .models import BulkSyncExecution, ConsoleLog, Execution, ModelSyncExecution
 from .retry import transient, wished_delay
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 OUTAGE = 600.0  # seconds without one good answer that a wait endures
 LAG = 60.0  # seconds for which a new execution may be unknown to the server's replicas
@@ -48,6 +51,7 @@ class Kind:
     start: Callable[..., Call[Any]]
     executions: Callable[..., ListCall[Any]]
     execution: Callable[[str, str], Call[Any]]
+    model: type[Execution]
     cancel: Callable[[str, str], Call[None]]
     console_log: Callable[..., Call[ConsoleLog]]
 
@@ -61,6 +65,7 @@ KINDS = {
         bulk_syncs.start,
         bulk_syncs.executions,
         bulk_syncs.execution,
+        BulkSyncExecution,
         bulk_syncs.cancel,
         bulk_syncs.console_log,
     ),
@@ -72,6 +77,7 @@ KINDS = {
         model_syncs.start,
         model_syncs.executions,
         model_syncs.execution,
+        ModelSyncExecution,
         model_syncs.cancel,
         model_syncs.console_log,
     ),
@@ -110,115 +116,165 @@ def problem(execution: Execution, *, allow_errors: bool = False, min_records: in
 
 
 @dataclass(frozen=True)
-class Look:
-    """What one question told: the execution, or an error and whether asking again may help."""
+class Look(Generic[T]):
+    """What one question told: a value; an error, and whether asking again may help; or that there is nothing yet."""
 
-    execution: Execution | None = None
+    value: T | None = None
     error: PolytomicError | None = None
     passing: bool = False
     wish: float | None = None  # seconds that the server asked us to wait
 
-    def unwrap(self) -> Execution:
-        if self.execution is None:
-            raise self.error or PolytomicError("nothing was seen")
-        return self.execution
 
-
-def look(kind: Kind, sync_id: str, execution_id: str, *, timeout: float | None = None) -> Plan[Look]:
-    """Ask once how an execution does."""
-    call = kind.execution(sync_id, execution_id)
+def _ask_once(call: Call[T], timeout: float | None) -> Plan[Look[T]]:
     if timeout is not None:
         call = call.within(timeout)
     answer = yield from ask(call.request)
     try:
-        execution = decode(call, answer)
+        return Look(decode(call, answer))
     except PolytomicResponseError as error:
-        # A page of a proxy, or half an answer: whoever wrote it, it is not the API's last word.
+        # A page of a proxy, or half an answer: not the API's last word. A redirect, however, will stay.
         redirected = isinstance(answer, Response) and 300 <= answer.status < 400
-        return Look(error=error, passing=not redirected, wish=None)
+        return Look(error=error, passing=not redirected)
     except PolytomicError as error:
         wish = wished_delay(answer, (yield from clock()))
         return Look(error=error, passing=transient(answer), wish=wish)
-    return Look(execution=execution)
+
+
+def look(kind: Kind, sync_id: str, execution_id: str, *, timeout: float | None = None) -> Plan[Look[Execution]]:
+    """Ask once how an execution does."""
+    return _ask_once(kind.execution(sync_id, execution_id), timeout)
+
+
+def look_for(kind: Kind, sync_id: str, after: datetime, *, timeout: float | None = None) -> Plan[Look[Execution]]:
+    """Ask once for the oldest execution that is no test run and had not ended at ``after``; there may be none yet."""
+    oldest: Execution | None = None
+    token: str | None = None
+    while True:
+        seen: Look[Page[Execution]] = yield from _ask_once(kind.executions(sync_id, limit=100).page(token), timeout)
+        if seen.value is None:
+            return Look(error=seen.error, passing=seen.passing, wish=seen.wish)
+        token = seen.value.next_page_token
+        for execution in seen.value.items:  # newest first
+            if getattr(execution, "is_test", False):
+                continue
+            ended = execution.completed_at or execution.updated_at or execution.created_at
+            if execution.is_terminal and (ended is None or ended <= after):
+                token = None
+                break
+            oldest = execution
+        if token is None:
+            break
+    # A list may leave out what the execution itself tells.
+    return Look() if oldest is None else (yield from look(kind, sync_id, oldest.id, timeout=timeout))
 
 
 def wait(
     kind: Kind,
     sync_id: str,
-    execution_id: str,
+    execution_id: str | None,
     *,
+    after: datetime | None = None,
     poke_interval: float,
     deadline: float | None = None,
     cancel_at_deadline: bool = False,
     first_sleep: float = 0,
     seen: Execution | None = None,
-    says: str = "",
 ) -> Plan[Execution]:
     """Wait until an execution has ended, whatever its status.
 
+    :param execution_id: the execution; without it, the oldest that is no test run and had not ended at ``after``.
     :param poke_interval: seconds between looks.
     :param deadline: seconds since the epoch.
     :param cancel_at_deadline: whether to cancel the execution when the deadline passes.
     :param first_sleep: seconds before the first look.
     :param seen: the execution as it was last seen.
-    :param says: what to call the execution in the log.
     :raises PolytomicTimeoutError: the deadline has passed.
     :raises PolytomicNotFoundError: the execution is gone.
     :raises PolytomicAuthError: the key is refused, also after the connection was read again.
     :raises PolytomicError: what the server answered for ten minutes instead of a good answer.
     """
-    says = says or f"Execution {execution_id}"
-    good = began = yield from clock()
-    known, trouble, reread, said = seen is not None, 0, False, progress(seen) if seen else ""
+    says = f"Execution {execution_id}" if execution_id else f"The next execution of {kind.label} {sync_id}"
+    began = yield from clock()
+    after = after or datetime.fromtimestamp(began, timezone.utc)
+    trouble = _Trouble(says, began, poke_interval, known=seen is not None)
+    said = progress(seen) if seen is not None else ""
+    strange: set[str | None] = set()
     delay = first_sleep
     while True:
+        now = yield from clock()
         if delay > 0:
-            now = yield from clock()
             yield from pause(delay if deadline is None else max(min(delay, deadline - now), 0))
-        now = yield from clock()
+            now = yield from clock()
         timeout = None if deadline is None else max(deadline - now, 1.0)
-        what = yield from look(kind, sync_id, execution_id, timeout=timeout)
+        if execution_id is None:
+            what = yield from look_for(kind, sync_id, after, timeout=timeout)
+        else:
+            what = yield from look(kind, sync_id, execution_id, timeout=timeout)
         now = yield from clock()
-        delay = poke_interval * (1 + random.random() / 10)  # so that many waiters do not ask in lockstep
-        if what.execution is not None:
-            execution = what.execution
-            if trouble:
-                log.info("%s: the API answers again", says)
-            good, known, trouble, reread = now, True, 0, False
+        if what.error is not None:
+            delay = yield from trouble.endure(what.error, what, now)
+        else:
+            trouble.over(now)
+            delay = poke_interval * (1 + random.random() / 10)  # so that many waiters do not ask in lockstep
+        execution = what.value
+        if execution is not None:
+            execution_id, says = execution.id, f"Execution {execution.id}"
             if execution.is_terminal:
                 return execution
-            if not execution.known_status and progress(execution) != said:
-                log.warning("%s has a status that this version does not know: %r. Waiting on.", says, execution.status)
+            if not execution.known_status and execution.status not in strange:
+                strange.add(execution.status)
+                log.warning("%s: the status %r is unknown to this provider. Waiting on.", says, execution.status)
             if progress(execution) != said:
                 said = progress(execution)
                 log.info("%s: %s", says, said)
-        else:
-            error = what.error or PolytomicError("nothing was seen")
-            if isinstance(error, PolytomicAuthError) and not reread:
-                log.warning("%s: %s. Reading the connection again.", says, error)
-                reread, delay = True, 0.01
-                yield from reconnect()
-            elif isinstance(error, PolytomicNotFoundError) and not known and now - began < LAG:
-                delay = min(poke_interval, 5.0)
-            elif not what.passing:
-                raise error
-            elif now - good >= OUTAGE:
-                raise more(error, f"no good answer for {now - good:.0f} s")
-            else:
-                trouble += 1
-                if trouble == 1:
-                    log.warning("%s: %s. Asking again, for up to %d s.", says, error, OUTAGE)
-                delay = _patience(trouble, poke_interval) if what.wish is None else what.wish
         if deadline is not None and now >= deadline:
-            what_now = "it is left running"
-            if cancel_at_deadline:
+            left = "it is left running"
+            if cancel_at_deadline and execution_id is not None:
                 refused = yield from cancel(kind, sync_id, execution_id, CANCEL_PATIENCE)
-                what_now = f"cancelling it failed: {refused}" if refused else "it is being cancelled"
-            raise PolytomicTimeoutError(f"{says} had not ended at the deadline; {what_now}")
+                left = f"cancelling it failed: {refused}" if refused else "it is being cancelled"
+            raise PolytomicTimeoutError(f"{says} had not ended at the deadline; {left}")
 
 
-def _patience(trouble: int, poke_interval: float) -> float:
-    return float(min(0.5 * 2.0 ** min(trouble, 12), max(poke_interval, 8.0)) * (1 - random.random() / 4))
+class _Trouble:
+    """What a wait endures: for how long there was no good answer, and what was tried against it."""
+
+    def __init__(self, says: str, began: float, poke_interval: float, *, known: bool) -> None:
+        self._says = says
+        self._began = self._good = began
+        self._poke_interval = poke_interval
+        self._known = known
+        self._times = 0
+        self._reread = False
+
+    def over(self, now: float) -> None:
+        if self._times:
+            log.info("%s: the API answers again", self._says)
+        self._good, self._known, self._times, self._reread = now, True, 0, False
+
+    def endure(self, error: PolytomicError, what: Look[Any], now: float) -> Plan[float]:
+        """Seconds until the next look.
+
+        :raises PolytomicError: waiting on makes no sense.
+        """
+        if isinstance(error, PolytomicAuthError) and not self._reread:
+            log.warning("%s: %s. Reading the connection again.", self._says, error)
+            self._reread = True
+            yield from reconnect()
+            return 0
+        if isinstance(error, PolytomicNotFoundError) and not self._known and now - self._began < LAG:
+            return min(self._poke_interval, 5.0)
+        if not what.passing:
+            raise error
+        if now - self._good >= OUTAGE:
+            raise more(error, f"no good answer for {now - self._good:.0f} s")
+        self._times += 1
+        if self._times == 1:
+            log.warning("%s: %s. Asking again, for up to %d s.", self._says, error, OUTAGE)
+        return _patience(self._times, self._poke_interval) if what.wish is None else what.wish
+
+
+def _patience(times: int, longest: float) -> float:
+    return float(min(0.5 * 2.0 ** min(times, 12), max(longest, 8.0)) * (1 - random.random() / 4))
 
 
 def cancel(kind: Kind, sync_id: str, execution_id: str, patience: float) -> Plan[str | None]:
@@ -341,6 +397,17 @@ def summary(sync_id: str, execution: Execution, *, adopted: bool = False) -> dic
         told["counts"] = counts.model_dump(mode="json", exclude=set(counts.model_extra or ())) if counts else None
         told["errors"] = [readable(text, LONGEST_MESSAGE) for text in (execution.errors or [])[:MOST_SCHEMAS]]
     return told
+
+
+def told(sync_id: str, execution: Execution) -> dict[str, Any]:
+    """An execution as a trigger's event holds it: the summary, and what a failure's message needs besides."""
+    said = readable(getattr(execution, "status_message", None), 1000)
+    return summary(sync_id, execution) | {"status_message": said or None}
+
+
+def retold(kind: Kind, event: dict[str, Any]) -> Execution:
+    """The execution that :func:`told` has told, but for the schemas that it left out."""
+    return kind.model.model_validate(event | {"id": event["execution_id"]})
 
 
 def failure(kind: Kind, sync_id: str, sync_name: str | None, execution: Execution, why: str, tail: list[str]) -> str:

@@ -1,0 +1,123 @@
+"""Arguments of operators and sensors: literal ones are checked in ``__init__``, templated ones when rendered."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+
+def templated(value: Any) -> bool:
+    """Whether a value is only known when the task runs: Jinja, an XComArg, a Param."""
+    if isinstance(value, str):
+        return "{{" in value or "{%" in value
+    if isinstance(value, list | tuple | set):
+        return any(templated(item) for item in value)
+    if isinstance(value, dict):
+        return any(templated(item) for item in value.values())
+    return hasattr(value, "iter_references") or hasattr(value, "resolve")
+
+
+def given(value: Any) -> Any:
+    """The value, or None for what renders as nothing: ``''`` and ``'None'``."""
+    return None if isinstance(value, str) and value.strip() in ("", "None") else value
+
+
+def text(name: str, value: Any) -> str | None:
+    value = given(value)
+    if value is not None and not isinstance(value, str):
+        raise ValueError(f"{name} must be text, not {value!r}")
+    return value
+
+
+def boolean(name: str, value: Any) -> bool:
+    """True or False; also ``true``, ``false``, ``1``, ``0`` in any case, because Jinja makes text of them."""
+    value = given(value)
+    known = {"true": True, "1": True, "false": False, "0": False, "none": False}.get(str(value).lower())
+    if known is None:
+        raise ValueError(f"{name} must be true or false, not {value!r}")
+    return known
+
+
+def choice(name: str, value: Any, choices: Iterable[str]) -> str | None:
+    value = text(name, value)
+    if value is not None and value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
+    return value
+
+
+def items(name: str, value: Any) -> list[Any] | None:
+    """A list: as it is, as JSON, or as comma-separated text."""
+    value = given(value)
+    if isinstance(value, str):
+        if value.strip().startswith("["):
+            try:
+                value = json.loads(value)
+            except ValueError:
+                try:
+                    # What str() makes of a list, which is how Jinja renders one.
+                    value = json.loads(value.replace("'", '"'))
+                except ValueError:
+                    raise ValueError(f"{name} must be a list, JSON, or comma-separated: {value!r}") from None
+        else:
+            value = [item.strip() for item in value.split(",") if item.strip()]
+    if value is None:
+        return None
+    if isinstance(value, str | bytes | dict) or not isinstance(value, Iterable):
+        raise ValueError(f"{name} must be a list, JSON, or comma-separated: {value!r}")
+    return list(value) or None
+
+
+def ids(name: str, value: Any) -> list[str] | None:
+    """A list of texts that are not empty."""
+    values = items(name, value)
+    for item in values or []:
+        if not isinstance(item, str) or not item.strip():
+            raise ValueError(f"{name} must hold ids, not {item!r}")
+    return values
+
+
+def count(name: str, value: Any) -> int | None:
+    value = given(value)
+    if value is None:
+        return None
+    try:
+        number = int(value) if not isinstance(value, bool | float) else -1
+    except (TypeError, ValueError):
+        number = -1
+    if number < 0:
+        raise ValueError(f"{name} must be a whole number, 0 or more, not {value!r}")
+    return number
+
+
+def seconds(name: str, value: Any) -> float | None:
+    """Seconds, from a number or a timedelta; more than 0."""
+    if value is None:
+        return None
+    number = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(number, bool) or not isinstance(number, int | float) or not 0 < number < float("inf"):
+        raise ValueError(f"{name} must be more than 0 seconds (a number or a timedelta), not {value!r}")
+    return float(number)
+
+
+def moment(name: str, value: Any) -> datetime:
+    """A point in time, from a datetime or ISO 8601 text; without a time zone it is UTC."""
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value.strip().replace("Z", "+00:00"))
+        except ValueError:
+            raise ValueError(f"{name} must be a time in ISO 8601, not {value!r}") from None
+    if not isinstance(value, datetime):
+        raise ValueError(f"{name} must be a time (datetime or ISO 8601 text), not {value!r}")
+    return value if value.tzinfo else value.replace(tzinfo=timezone.utc)
+
+
+def one_of_two(first: str, first_value: Any, second: str, second_value: Any) -> None:
+    """Exactly one of the two must be given.
+
+    :raises ValueError: neither or both.
+    """
+    if (first_value is None) == (second_value is None):
+        which = "both" if first_value is not None else "neither"
+        raise ValueError(f"give either {first} or {second}: {which} given")

@@ -1,0 +1,168 @@
+"""Waiting in the triggerer for the end of an execution, of a bulk or of a model sync."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_polytomic._compat import BaseTrigger, TriggerEvent, task_instance_state
+from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
+
+if TYPE_CHECKING:
+    from airflow_provider_polytomic.api.models import Execution
+
+log = logging.getLogger(__name__)
+
+# A trigger that fires within some 5 seconds of its task's deferral can fail the task: the executor may
+# not have noticed yet that the deferring process has ended. The worker looks before it defers anyway.
+SHORTEST_FIRST_SLEEP = 5.0
+KILL_PATIENCE = 5.0  # seconds for the cancel of a kill; Airflow grants 10 in all
+ENDED_STATES = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
+
+
+class PolytomicExecutionTrigger(BaseTrigger):
+    """Fires once: when an execution has ended, when the deadline has passed, or when it cannot be told any more.
+
+    :param kind: ``bulk`` or ``model``.
+    :param sync_id: the sync.
+    :param execution_id: the execution; without it, the oldest one of the sync that is no test run and had not
+        ended at ``after``.
+    :param polytomic_conn_id: the Airflow connection.
+    :param poke_interval: seconds between looks.
+    :param deadline: seconds since the epoch, or None. It survives restarts.
+    :param after: a time in ISO 8601, for a trigger without ``execution_id``.
+    :param cancel_at_deadline: whether the execution is cancelled when the deadline passes.
+    :param cancel_on_kill: whether it is cancelled when a person ends or clears the task (Airflow ≥ 3.3).
+    :param notes: what the task wants to find in the event again: JSON scalars.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        sync_id: str,
+        execution_id: str | None = None,
+        polytomic_conn_id: str = PolytomicHook.default_conn_name,
+        poke_interval: float = 30,
+        deadline: float | None = None,
+        after: str | None = None,
+        cancel_at_deadline: bool = False,
+        cancel_on_kill: bool = False,
+        notes: dict[str, Any] | None = None,
+        **_of_another_version: Any,  # a row that another release wrote may hold more
+    ) -> None:
+        super().__init__()
+        self.kind = kind
+        self.sync_id = sync_id
+        self.execution_id = execution_id
+        self.polytomic_conn_id = polytomic_conn_id
+        self.poke_interval = poke_interval
+        self.deadline = deadline
+        self.after = after
+        self.cancel_at_deadline = cancel_at_deadline
+        self.cancel_on_kill = cancel_on_kill
+        self.notes = notes or {}
+        self._ended = False  # set before the event is yielded: from then on there is nothing to cancel
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        return (
+            "airflow_provider_polytomic.triggers.execution.PolytomicExecutionTrigger",
+            {
+                "kind": self.kind,
+                "sync_id": self.sync_id,
+                "execution_id": self.execution_id,
+                "polytomic_conn_id": self.polytomic_conn_id,
+                "poke_interval": self.poke_interval,
+                "deadline": self.deadline,
+                "after": self.after,
+                "cancel_at_deadline": self.cancel_at_deadline,
+                "cancel_on_kill": self.cancel_on_kill,
+                "notes": self.notes,
+            },
+        )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        event = await self._event()
+        # Nothing may be awaited from here on: a trigger that does is taken for one that was killed.
+        self._ended = True
+        yield TriggerEvent(event)
+
+    async def _event(self) -> dict[str, Any]:
+        from airflow_provider_polytomic.api.errors import (
+            PolytomicError,
+            PolytomicNotFoundError,
+            PolytomicTimeoutError,
+        )
+        from airflow_provider_polytomic.api.executions import told
+
+        base = {"sync_id": self.sync_id, "execution_id": self.execution_id, "notes": self.notes}
+        try:
+            execution = await self._end()
+        except asyncio.CancelledError:
+            raise  # a triggerer that stops, or a kill: on_kill decides
+        except PolytomicTimeoutError as error:
+            return base | {"outcome": "timeout", "message": str(error)}
+        except Exception as error:
+            if not isinstance(error, PolytomicError):
+                log.exception("Waiting for execution %s failed", self.execution_id)
+            return base | {
+                "outcome": "error",
+                "error": type(error).__name__,
+                "message": str(error) or repr(error),
+                "still_running": not isinstance(error, PolytomicNotFoundError),
+            }
+        return base | {"outcome": "ended"} | told(self.sync_id, execution)
+
+    async def _end(self) -> Execution:
+        from airflow_provider_polytomic.api.executions import kind_of, wait
+
+        client = await PolytomicHook(self.polytomic_conn_id).async_client()
+        try:
+            return await client.run(
+                wait(
+                    kind_of(self.kind),
+                    self.sync_id,
+                    self.execution_id,
+                    after=datetime.fromisoformat(self.after) if self.after else None,
+                    poke_interval=self.poke_interval,
+                    deadline=self.deadline,
+                    cancel_at_deadline=self.cancel_at_deadline,
+                    first_sleep=max(SHORTEST_FIRST_SLEEP, self.poke_interval),
+                )
+            )
+        finally:
+            await client.close()
+
+    async def on_kill(self) -> None:
+        """Cancel our execution when a person has ended the task (Airflow ≥ 3.3).
+
+        Airflow also calls this when a triggerer lost its triggers to another one, so the task's own state
+        decides: unless it has ended, or is known to be gone, the execution is left alone.
+        """
+        if self._ended or not self.cancel_on_kill or self.execution_id is None:
+            return
+        try:
+            state = await asyncio.wait_for(task_instance_state(self.task_instance), KILL_PATIENCE)
+        except Exception:  # noqa: BLE001  no answer is no proof
+            state = None
+        if state not in (*ENDED_STATES, ""):
+            log.info("The task is %s: execution %s is left alone", state or "in an unknown state", self.execution_id)
+            return
+        await self._cancel()
+
+    async def _cancel(self) -> None:
+        from airflow_provider_polytomic.api.executions import cancel, kind_of
+
+        try:
+            async with await PolytomicHook(self.polytomic_conn_id).async_client() as client:
+                refused = await client.run(
+                    cancel(kind_of(self.kind), self.sync_id, str(self.execution_id), KILL_PATIENCE)
+                )
+        except Exception as error:  # noqa: BLE001  a kill must not fail
+            refused = str(error)
+        if refused:
+            log.warning("Execution %s could not be cancelled: %s", self.execution_id, refused)
+        else:
+            log.info("Execution %s is being cancelled, because its task was ended", self.execution_id)
