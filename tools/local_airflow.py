@@ -13,6 +13,7 @@ outside, and end with the process that started them, whatever ends that one. Sev
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -100,6 +101,7 @@ class LocalAirflow:
         self.dags_folder = Path(dags_folder).resolve()
         self.port = free_port()
         self.url = f"http://{LOOPBACK}:{self.port}"
+        self.mark = uuid.uuid4().hex  # by which its processes can be told from all others
         self._python = python
         self._start_timeout = start_timeout
         self._given_env = dict(env or {})
@@ -124,7 +126,7 @@ class LocalAirflow:
     def start(self) -> None:
         """Make the database, start all components, and return when each of them says that it is healthy."""
         self.home = Path(tempfile.mkdtemp(prefix="local-airflow-"))
-        self._family = Family(uuid.uuid4().hex, self.home)
+        self._family = Family(self.mark, self.home)
         self.logs = self.home / "logs"
         self.logs.mkdir()
         (self.home / "components").mkdir()
@@ -172,7 +174,7 @@ class LocalAirflow:
             "CORE__LOAD_EXAMPLES": False,
             "CORE__DAGS_ARE_PAUSED_AT_CREATION": False,
             "CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": True,
-            "CORE__FERNET_KEY": "",
+            "CORE__FERNET_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
             "CORE__HOSTNAME_CALLABLE": "socket.gethostname",  # the default asks the name server
             "CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
             "CORE__TEST_CONNECTION": "Enabled",

@@ -34,9 +34,9 @@ def main() -> None:
         stamp = venv / "made-of"
         if not stamp.exists() or stamp.read_text() != made_of:
             try:
-                make(venv, arguments)
+                make(venv, ["--editable", str(ROOT), *arguments])
             except subprocess.CalledProcessError as error:
-                sys.exit(f"{folder} could not be made: {' '.join(map(str, error.cmd))} ended with {error.returncode}")
+                sys.exit(f"{folder} could not be made: {' '.join(error.cmd)} ended with {error.returncode}")
             stamp.write_text(made_of)
 
 
@@ -45,13 +45,14 @@ def fingerprint(arguments: list[str]) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
-def make(venv: Path, arguments: list[str]) -> None:
+def make(venv: Path, requirements: list[str]) -> None:
+    """Make the environment anew, with what `uv pip install` understands as requirements."""
     print(f"Making {venv.name} with Python {sys.version.split()[0]}: Airflow, this package, what they need", flush=True)
     run(sys.executable, "-m", "venv", "--clear", venv)
     python = venv / "bin" / "python"
     run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "uv")
     # Compiled here once: the components of Airflow, started together, would otherwise each do it for themselves.
-    install = ["pip", "install", "--quiet", "--python", python, "--compile-bytecode", "--editable", ".", *arguments]
+    install = ["pip", "install", "--quiet", "--python", python, "--compile-bytecode", *requirements]
     run(venv / "bin" / "uv", *install, env=index_of_pip(python))
 
 
@@ -65,8 +66,8 @@ def index_of_pip(python: Path) -> dict[str, str]:
     return {}
 
 
-def run(*command: str | Path, env: dict[str, str] | None = None) -> None:
-    subprocess.run(command, cwd=ROOT, check=True, env={**(env or {}), **os.environ})
+def run(*command: object, env: dict[str, str] | None = None) -> None:
+    subprocess.run([*map(str, command)], cwd=ROOT, check=True, env={**(env or {}), **os.environ})
 
 
 if __name__ == "__main__":

@@ -1,0 +1,73 @@
+"""The local Airflow that the other system tests and the demo rest on."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tools.local_airflow import LOOPBACK, LocalAirflow
+from tools.processes import marked
+
+pytestmark = pytest.mark.system
+
+ROOT = Path(__file__).parents[2]
+
+SECOND = """
+import json, sys, time
+from tools.local_airflow import LocalAirflow
+with LocalAirflow(sys.argv[1]) as second:
+    processes = [process.pid for process in second.processes()]
+    told = {"mark": second.mark, "home": str(second.home), "port": second.port, "processes": processes}
+    print(json.dumps(told), flush=True)
+    time.sleep(600)
+"""
+
+
+def answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((LOOPBACK, port)) == 0
+
+
+def test_a_second_one_runs_beside_the_first_and_dies_with_its_parent(airflow: LocalAirflow, tmp_path: Path) -> None:
+    """Two at once share nothing; a parent that is killed leaves no process, port or folder; the first lives on."""
+    parent = subprocess.Popen([sys.executable, "-c", SECOND, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE)
+    try:
+        assert parent.stdout is not None
+        second = json.loads(parent.stdout.readline())
+        assert set(second["processes"]).isdisjoint(process.pid for process in airflow.processes())
+        assert len(second["processes"]) >= 4
+        assert answers(second["port"])
+    finally:
+        parent.send_signal(signal.SIGKILL)
+        parent.communicate()
+
+    deadline = time.monotonic() + 30
+    while (marked(second["mark"]) or Path(second["home"]).exists()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert marked(second["mark"]) == []
+    assert not Path(second["home"]).exists()
+    assert not answers(second["port"])
+    assert all(airflow.is_healthy(component) for component in ("api-server", "scheduler", "dag-processor", "triggerer"))
+
+
+def test_a_killed_component_can_be_started_again(airflow: LocalAirflow) -> None:
+    """`kill` ends the component with its children, `restart` returns when the new one is healthy."""
+    old = {process.pid for process in airflow.processes("triggerer")}
+    assert len(old) >= 2
+
+    airflow.kill("triggerer", whole=True)
+    deadline = time.monotonic() + 30
+    while old & {process.pid for process in airflow.processes()} and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not old & {process.pid for process in airflow.processes()}
+
+    airflow.restart("triggerer")
+    assert airflow.pid("triggerer") not in old
+    assert airflow.is_healthy("triggerer")
