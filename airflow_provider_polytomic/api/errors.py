@@ -145,7 +145,14 @@ class PolytomicSyncError(PolytomicError):
 
 
 class PolytomicTimeoutError(PolytomicError):
-    """A deadline passed before the execution ended."""
+    """A deadline passed before the execution ended.
+
+    :ivar still_running: whether the execution runs on as far as we know, because it was not cancelled
+    """
+
+    def __init__(self, message: str, still_running: bool = False) -> None:
+        self.still_running = still_running
+        super().__init__(message)
 
 
 _BY_STATUS: dict[int, type[PolytomicApiError]] = {
@@ -203,6 +210,14 @@ def request_id(response: Response) -> str | None:
         if value := response.headers.get(name):
             return value[:200]
     return None
+
+
+def revived(name: str, message: str) -> PolytomicError:
+    """An error that was met in another process, by the name of its type and its message."""
+    kind = globals().get(name)
+    if not (isinstance(kind, type) and issubclass(kind, PolytomicError)):
+        return PolytomicError(f"{name}: {message}")
+    return _rebuild(kind, (message,), {})
 
 
 def more(error: PolytomicError, what: str) -> PolytomicError:

@@ -196,7 +196,7 @@ def wait(
     says = f"Execution {execution_id}" if execution_id else f"The next execution of {kind.label} {sync_id}"
     began = yield from clock()
     after = after or datetime.fromtimestamp(began, timezone.utc)
-    trouble = _Trouble(says, began, poke_interval, known=seen is not None)
+    trouble = Trouble(says, began, poke_interval, known=seen is not None)
     said = progress(seen) if seen is not None else ""
     strange: set[str | None] = set()
     delay = first_sleep
@@ -228,14 +228,14 @@ def wait(
                 said = progress(execution)
                 log.info("%s: %s", says, said)
         if deadline is not None and now >= deadline:
-            left = "it is left running"
+            left, refused = "it is left running", None
             if cancel_at_deadline and execution_id is not None:
                 refused = yield from cancel(kind, sync_id, execution_id, CANCEL_PATIENCE)
                 left = f"cancelling it failed: {refused}" if refused else "it is being cancelled"
-            raise PolytomicTimeoutError(f"{says} had not ended at the deadline; {left}")
+            raise PolytomicTimeoutError(f"{says} had not ended at the deadline; {left}", still_running=bool(refused))
 
 
-class _Trouble:
+class Trouble:
     """What a wait endures: for how long there was no good answer, and what was tried against it."""
 
     def __init__(self, says: str, began: float, poke_interval: float, *, known: bool) -> None:

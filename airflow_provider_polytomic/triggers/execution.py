@@ -103,7 +103,7 @@ class PolytomicExecutionTrigger(BaseTrigger):
         except asyncio.CancelledError:
             raise  # a triggerer that stops, or a kill: on_kill decides
         except PolytomicTimeoutError as error:
-            return base | {"outcome": "timeout", "message": str(error)}
+            return base | {"outcome": "timeout", "message": str(error), "still_running": error.still_running}
         except Exception as error:
             if not isinstance(error, PolytomicError):
                 log.exception("Waiting for execution %s failed", self.execution_id)

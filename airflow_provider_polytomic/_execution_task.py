@@ -1,0 +1,155 @@
+"""What operators and sensors share: deferring, reading the event, telling of the end, errors for Airflow."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from airflow_provider_polytomic import _arguments
+from airflow_provider_polytomic._compat import AirflowFailException
+from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
+from airflow_provider_polytomic.triggers.execution import PolytomicExecutionTrigger
+
+if TYPE_CHECKING:
+    from airflow_provider_polytomic.api.errors import PolytomicError
+    from airflow_provider_polytomic.api.executions import Kind
+    from airflow_provider_polytomic.api.models import Execution
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+XCOM_KEY = "execution"
+OUTCOMES = ("ended", "timeout", "error")
+
+
+def check_which_sync(sync_id: Any, sync_name: Any) -> None:
+    """Refuse what cannot name a sync, as far as it is known already.
+
+    :raises ValueError: neither or both of the two, or no text.
+    """
+    if _arguments.templated(sync_id) or _arguments.templated(sync_name):
+        if sync_id is not None and sync_name is not None:
+            raise ValueError("give either sync_id or sync_name: both given")
+        return
+    sync_id, sync_name = _arguments.text("sync_id", sync_id), _arguments.text("sync_name", sync_name)
+    _arguments.one_of_two("sync_id", sync_id, "sync_name", sync_name)
+
+
+def deadline(timeout: float | None, execution_timeout: timedelta | None) -> float | None:
+    """When to give up, in seconds since the epoch: early enough that Airflow's own timeout never strikes first."""
+    limits = [] if timeout is None else [timeout]
+    if execution_timeout is not None:
+        limit = execution_timeout.total_seconds()
+        limits.append(max(limit - max(30.0, limit / 10), limit / 2))
+    return time.time() + min(limits) if limits else None
+
+
+def resolve(run: Callable[[Any], Any], kind: Kind, sync_id: Any, sync_name: Any) -> tuple[str, str | None]:
+    """The sync's id, and its name where that is known; a name is looked up."""
+    from airflow_provider_polytomic.api.executions import find
+
+    check_which_sync(sync_id, sync_name)
+    sync_id, sync_name = _arguments.given(sync_id), _arguments.given(sync_name)
+    if sync_id is not None:
+        return sync_id, None
+    return run(find(kind, sync_name)).id, sync_name
+
+
+def read_event(event: Any) -> dict[str, Any]:
+    """A trigger's event, if it is one of ours.
+
+    :raises PolytomicError: it is not. Nothing is assumed then, least of all success.
+    """
+    from airflow_provider_polytomic.api.errors import PolytomicError
+
+    if not isinstance(event, dict) or event.get("outcome") not in OUTCOMES or not event.get("sync_id"):
+        raise PolytomicError(f"the trigger sent no event of ours, so nothing is known about the end: {event!r:.500}")
+    if event["outcome"] == "ended" and not event.get("execution_id"):
+        raise PolytomicError(f"the trigger told of an end, but not of which execution: {event!r:.500}")
+    return event | {"notes": event.get("notes") or {}}
+
+
+def error_of(event: dict[str, Any]) -> PolytomicError:
+    """The error that a trigger met."""
+    from airflow_provider_polytomic.api import errors
+
+    return errors.revived(str(event.get("error")), str(event.get("message")))
+
+
+def execution_of(run: Callable[[Any], Any], kind: Kind, event: dict[str, Any]) -> Execution:
+    """The execution whose end a trigger told of; asked for again when the event had no room for all its schemas."""
+    from airflow_provider_polytomic.api.call import fetch
+    from airflow_provider_polytomic.api.executions import retold
+
+    if event.get("schemas_omitted"):
+        execution: Execution = run(fetch(kind.execution(event["sync_id"], event["execution_id"])))
+        return execution
+    return retold(kind, event)
+
+
+def explain(
+    run: Callable[[Any], Any], kind: Kind, sync_id: str, sync_name: str | None, execution: Execution, why: str
+) -> str:
+    """A failure in words: what failed, what the server said, the last lines of its log."""
+    from airflow_provider_polytomic.api.call import fetch
+    from airflow_provider_polytomic.api.errors import PolytomicError
+    from airflow_provider_polytomic.api.executions import console_tail, failure
+
+    tail = run(console_tail(kind, sync_id, execution.id))
+    if sync_name is None:
+        try:
+            sync_name = run(fetch(kind.sync(sync_id), 0)).name
+        except PolytomicError as error:
+            log.info("The sync's name could not be read: %s", error)
+    return failure(kind, sync_id, sync_name, execution, why, tail)
+
+
+def push_summary(context: Any, summary: dict[str, Any], *, wanted: bool) -> None:
+    """XCom ``execution``, unless the task was told to push nothing."""
+    ti = context.get("ti")
+    if ti is not None and wanted:
+        ti.xcom_push(key=XCOM_KEY, value=summary)
+
+
+def trigger(
+    kind: Kind, sync_id: str, execution_id: str | None, conn_id: str, poke_interval: float, **options: Any
+) -> PolytomicExecutionTrigger:
+    return PolytomicExecutionTrigger(
+        kind=kind.name,
+        sync_id=sync_id,
+        execution_id=execution_id,
+        polytomic_conn_id=conn_id,
+        poke_interval=poke_interval,
+        **options,
+    )
+
+
+@contextmanager
+def translated(started: Callable[[], bool]) -> Iterator[None]:
+    """Tell Airflow what a retry cannot mend; everything else goes up as it is.
+
+    :param started: whether an execution of this task may have been started already.
+    """
+    from airflow_provider_polytomic.api.errors import (
+        PolytomicAuthError,
+        PolytomicLookupError,
+        PolytomicNotFoundError,
+        PolytomicValidationError,
+    )
+
+    try:
+        yield
+    except (ValueError, PolytomicLookupError, PolytomicNotFoundError) as error:
+        raise AirflowFailException(str(error)) from error
+    except (PolytomicAuthError, PolytomicValidationError) as error:
+        if started():
+            raise
+        raise AirflowFailException(str(error)) from error
+
+
+def hook_of(conn_id: Any) -> PolytomicHook:
+    return PolytomicHook(_arguments.text("polytomic_conn_id", conn_id) or PolytomicHook.default_conn_name)

@@ -1,0 +1,438 @@
+"""The operator that starts an execution and waits for its end, for either kind of sync."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime, timedelta, timezone
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow_provider_polytomic import _arguments, _execution_task
+from airflow_provider_polytomic._compat import AirflowSkipException, BaseOperator, task_state_store
+from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
+
+if TYPE_CHECKING:
+    from airflow_provider_polytomic.api.executions import Kind
+    from airflow_provider_polytomic.api.http import Answer, Request
+    from airflow_provider_polytomic.api.models import Execution
+    from airflow_provider_polytomic.api.settings import Settings
+    from airflow_provider_polytomic.api.starting import Memo, Mine, Order
+
+IF_RUNNING = ("wait", "attach", "fail", "skip", "cancel")
+KILL_PATIENCE = 3.0  # seconds for the cancel of a kill; Airflow 3 ends the process 5 seconds after its signal
+_STORE_KEY = "polytomic_execution"
+
+
+class ExecutionOperator(BaseOperator):
+    """Starts an execution of a sync exactly once, and waits for its end in the worker or deferred.
+
+    Not to be used itself: a subclass names the kind, and adds the arguments of the start.
+    """
+
+    kind: ClassVar[str]
+    ui_color = "#e8e4ff"
+
+    def __init__(
+        self,
+        *,
+        sync_id: str | None,
+        sync_name: str | None,
+        polytomic_conn_id: str,
+        wait_for_completion: bool,
+        deferrable: bool,
+        poke_interval: float | timedelta,
+        timeout: float | timedelta | None,
+        if_running: str,
+        allow_errors: bool,
+        min_records: int | None,
+        cancel_on_kill: bool,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.sync_id = sync_id
+        self.sync_name = sync_name
+        self.polytomic_conn_id = polytomic_conn_id
+        self.wait_for_completion = wait_for_completion
+        self.deferrable = deferrable
+        self.poke_interval = _arguments.seconds("poke_interval", poke_interval) or 0
+        self.timeout = _arguments.seconds("timeout", timeout)
+        self.if_running = if_running
+        self.allow_errors = allow_errors
+        self.min_records = min_records
+        self.cancel_on_kill = cancel_on_kill
+        if not self.poke_interval:
+            raise ValueError("poke_interval must be more than 0 seconds, not None")
+        # What on_kill needs: it runs in a signal handler, where nothing may be looked up.
+        self._killed = False
+        self._ours: tuple[Settings, str, str] | None = None
+        self._may_run = False
+
+    def _check(self) -> None:
+        """Refuse bad arguments as early as they are known: in ``__init__`` if literal, else when rendered.
+
+        :raises ValueError: naming the argument.
+        """
+        _execution_task.check_which_sync(self.sync_id, self.sync_name)
+        checks: dict[str, Any] = {
+            "if_running": lambda name, value: _arguments.choice(name, value, IF_RUNNING),
+            "allow_errors": _arguments.boolean,
+            "min_records": _arguments.count,
+        }
+        for name, check in checks.items():
+            value = getattr(self, name)
+            if not _arguments.templated(value):
+                check(name, value)
+
+    def _start_arguments(self) -> dict[str, Any]:
+        """The rendered arguments of the start, as the endpoint function takes them."""
+        raise NotImplementedError
+
+    # --- what Airflow calls
+
+    def execute(self, context: Any) -> str:
+        """Start, and wait.
+
+        :returns: the execution's id.
+        """
+        with _execution_task.translated(lambda: self._may_run):
+            self._check()
+            deadline = _execution_task.deadline(self.timeout, self.execution_timeout)
+            sync_id, sync_name = _execution_task.resolve(self._carry_out, self._kind, self.sync_id, self.sync_name)
+            return self._run(context, sync_id, sync_name, deadline)
+
+    def execute_complete(self, context: Any, event: Any = None) -> str:
+        """Go on when the trigger has fired."""
+        from airflow_provider_polytomic.api.errors import PolytomicNotFoundError, PolytomicTimeoutError
+
+        with _execution_task.translated(lambda: True):
+            event = _execution_task.read_event(event)
+            notes, sync_id, outcome = event["notes"], event["sync_id"], event["outcome"]
+            sync_name, deadline = notes.get("sync_name"), notes.get("deadline")
+            if notes.get("blocking"):
+                if outcome == "timeout":
+                    raise PolytomicTimeoutError(f"waited for somebody else's execution: {event.get('message')}")
+                gone = outcome == "error" and event.get("error") == PolytomicNotFoundError.__name__
+                if outcome == "error" and not gone:
+                    raise _execution_task.error_of(event)
+                self.log.info("Execution %s is out of the way", event.get("execution_id"))
+                return self._run(context, sync_id, sync_name, deadline)
+            if not notes.get("adopted"):
+                self._take_charge(sync_id, event["execution_id"])
+            if outcome == "timeout":
+                if event.get("still_running") and self._ours is not None:
+                    self._cancel(sync_id, event["execution_id"])
+                self._ours = None
+                raise PolytomicTimeoutError(str(event.get("message")))
+            if outcome == "error":
+                self._leave(context, bool(event.get("still_running")))
+                raise _execution_task.error_of(event)
+            execution = _execution_task.execution_of(self._carry_out, self._kind, event)
+            return self._finish(context, sync_id, sync_name, deadline, execution, notes)
+
+    def on_kill(self) -> None:
+        """Cancel the execution that this task started, if it still waits for it. One request, 3 seconds at most."""
+        self._killed = True
+        if self._ours is None or not self.cancel_on_kill:
+            return
+        from airflow_provider_polytomic.api.over_requests import Transport
+
+        settings, sync_id, execution_id = self._ours
+        self._ours = None
+        try:
+            # A connection of its own: the other one is in the middle of something.
+            call = self._kind.cancel(sync_id, execution_id).within(KILL_PATIENCE)
+            answer = Transport(settings).send(call.request)
+            self.log.info(
+                "The task is being ended: cancelling execution %s: %s",
+                execution_id,
+                getattr(answer, "status", None) or getattr(answer, "reason", ""),
+            )
+        except Exception as error:  # noqa: BLE001  a kill must not fail
+            self.log.warning("Execution %s could not be cancelled: %s", execution_id, error)
+
+    # --- starting
+
+    def _run(self, context: Any, sync_id: str, sync_name: str | None, deadline: float | None) -> str:
+        from airflow_provider_polytomic.api.executions import wait
+        from airflow_provider_polytomic.api.starting import Blocked, Skip, one_try
+
+        order = self._order(context, sync_id)
+        self._may_run = order.try_number > order.first
+        while True:
+            decision = self._carry_out(one_try(order))
+            if isinstance(decision, Skip):
+                raise AirflowSkipException(
+                    f"{self._kind.label} {sync_id}: execution {decision.execution.id} is running, and if_running='skip'"
+                )
+            if not isinstance(decision, Blocked):
+                return self._follow(context, order, decision, sync_name, deadline)
+            self.log.info("%s %s: waiting, because %s", self._kind.label.capitalize(), sync_id, decision.why)
+            notes = {"blocking": True, "sync_name": sync_name, "deadline": deadline}
+            if self.deferrable:
+                self._defer(sync_id, decision.execution.id, deadline, notes)
+            self._wait_out(
+                wait(
+                    self._kind,
+                    sync_id,
+                    decision.execution.id,
+                    poke_interval=self.poke_interval,
+                    deadline=deadline,
+                    seen=decision.execution,
+                )
+            )
+
+    def _wait_out(self, plan: Any) -> None:
+        from airflow_provider_polytomic.api.errors import PolytomicNotFoundError, PolytomicTimeoutError, more
+
+        try:
+            self._carry_out(plan)
+        except PolytomicNotFoundError:
+            pass  # it is gone, so it is not in the way
+        except PolytomicTimeoutError as error:
+            raise more(error, "it was waited for because this task's own could not start") from None
+
+    def _order(self, context: Any, sync_id: str) -> Order:
+        from airflow_provider_polytomic.api.executions import problem
+        from airflow_provider_polytomic.api.starting import Order
+
+        ti = context.get("ti")
+        number = _number(getattr(ti, "try_number", None), 1)
+        most = _number(getattr(ti, "max_tries", None), self.retries or 0)
+        # A clear raises max_tries, a retry does not: tries before `first` belong to what a person has discarded.
+        first = number if number > most + 1 else max(1, most - (self.retries or 0) + 1)
+        criteria: dict[str, Any] = {
+            "allow_errors": _arguments.boolean("allow_errors", self.allow_errors),
+            "min_records": _arguments.count("min_records", self.min_records),
+        }
+        order = Order(
+            kind=self.kind,
+            sync_id=sync_id,
+            task=_task_of(context),
+            try_number=number,
+            first=first,
+            arguments=self._start_arguments(),
+            if_running=_arguments.choice("if_running", self.if_running, IF_RUNNING) or "wait",
+            good=lambda execution: problem(execution, **criteria) is None,
+            waits=self.wait_for_completion,
+        )
+        return _with(order, memo=self._recall(context, order))
+
+    def _follow(self, context: Any, order: Order, mine: Mine, sync_name: str | None, deadline: float | None) -> str:
+        from airflow_provider_polytomic.api.errors import (
+            PolytomicError,
+            PolytomicNotFoundError,
+            PolytomicTimeoutError,
+        )
+        from airflow_provider_polytomic.api.executions import look, summary, wait
+
+        execution, sync_id = mine.execution, order.sync_id
+        self._may_run = True
+        if not mine.adopted:
+            self._take_charge(sync_id, execution.id)
+            self._remember(context, order, mine)
+        self.log.info(
+            "%s execution %s of %s %s%s",
+            "Adopted" if mine.adopted else "Started" if mine.try_number == order.try_number else "Resumed",
+            execution.id,
+            self._kind.label,
+            f"{sync_name!r} ({sync_id})" if sync_name else sync_id,
+            f" with {order.arguments}" if any(order.arguments.values()) and not mine.adopted else "",
+        )
+        self._push(context, summary(sync_id, execution, adopted=mine.adopted))
+        if not self.wait_for_completion:
+            self._ours = None
+            return execution.id
+        notes = {
+            "sync_name": sync_name,
+            "deadline": deadline,
+            "adopted": mine.adopted,
+            "resumed": mine.try_number < order.try_number,
+        }
+        if self.deferrable:
+            seen = self._carry_out(look(self._kind, sync_id, execution.id)).value
+            if seen is None or not seen.is_terminal:
+                self._defer(sync_id, execution.id, deadline, notes)
+            return self._finish(context, sync_id, sync_name, deadline, seen, notes)
+        try:
+            ended = self._carry_out(
+                wait(
+                    self._kind,
+                    sync_id,
+                    execution.id,
+                    poke_interval=self.poke_interval,
+                    deadline=deadline,
+                    cancel_at_deadline=self.cancel_on_kill and not mine.adopted,
+                )
+            )
+        except (PolytomicTimeoutError, PolytomicNotFoundError):
+            self._ours = None
+            raise
+        except PolytomicError:
+            self._leave(context, still_running=True)
+            raise
+        return self._finish(context, sync_id, sync_name, deadline, ended, notes)
+
+    def _defer(self, sync_id: str, execution_id: str, deadline: float | None, notes: dict[str, Any]) -> None:
+        ours = not (notes.get("blocking") or notes.get("adopted")) and self.cancel_on_kill
+        self.log.info("Deferred: the triggerer waits for the end of execution %s", execution_id)
+        self._ours = None  # from here on the trigger answers for it
+        self.defer(
+            trigger=_execution_task.trigger(
+                self._kind,
+                sync_id,
+                execution_id,
+                self._hook.polytomic_conn_id,
+                self.poke_interval,
+                deadline=deadline,
+                cancel_at_deadline=ours,
+                cancel_on_kill=ours,
+                notes=notes,
+            ),
+            method_name="execute_complete",
+            timeout=None,
+        )
+
+    # --- ending
+
+    def _finish(
+        self,
+        context: Any,
+        sync_id: str,
+        sync_name: str | None,
+        deadline: float | None,
+        execution: Execution,
+        notes: dict[str, Any],
+    ) -> str:
+        from airflow_provider_polytomic.api.errors import PolytomicSyncError
+        from airflow_provider_polytomic.api.executions import problem, progress, summary
+
+        self._ours = None
+        if notes.get("resumed") and execution.status == "canceled":
+            self.log.info("Execution %s, which an earlier try started, was cancelled: starting anew", execution.id)
+            return self._run(context, sync_id, sync_name, deadline)
+        self._push(context, summary(sync_id, execution, adopted=bool(notes.get("adopted"))))
+        why = problem(
+            execution,
+            allow_errors=_arguments.boolean("allow_errors", self.allow_errors),
+            min_records=_arguments.count("min_records", self.min_records),
+        )
+        if why is None:
+            self.log.info("Execution %s: %s", execution.id, progress(execution))
+            return execution.id
+        message = _execution_task.explain(self._carry_out, self._kind, sync_id, sync_name, execution, why)
+        raise PolytomicSyncError(message, execution)
+
+    def _leave(self, context: Any, still_running: bool) -> None:
+        """We cannot wait on. Leave our execution to the next try, or cancel it if there is none."""
+        ours, self._ours = self._ours, None
+        if ours is None or not still_running:
+            return
+        _, sync_id, execution_id = ours
+        ti = context.get("ti")
+        if _number(getattr(ti, "try_number", None), 1) <= _number(getattr(ti, "max_tries", None), 0):
+            self.log.warning("Execution %s may still run: the next try resumes it", execution_id)
+        elif self.cancel_on_kill:
+            self.log.warning("Execution %s may still run, and no try follows: cancelling it", execution_id)
+            self._cancel(sync_id, execution_id)
+        else:
+            self.log.warning("Execution %s may still run; it is left alone (cancel_on_kill=False)", execution_id)
+
+    def _cancel(self, sync_id: str, execution_id: str) -> None:
+        from airflow_provider_polytomic.api.executions import CANCEL_PATIENCE, cancel
+
+        refused = self._carry_out(cancel(self._kind, sync_id, execution_id, CANCEL_PATIENCE))
+        if refused:
+            self.log.warning("Execution %s could not be cancelled: %s", execution_id, refused)
+
+    def _push(self, context: Any, summary: dict[str, Any]) -> None:
+        _execution_task.push_summary(context, summary, wanted=self.do_xcom_push)
+
+    # --- sending
+
+    @cached_property
+    def _hook(self) -> PolytomicHook:
+        return _execution_task.hook_of(self.polytomic_conn_id)
+
+    @property
+    def _kind(self) -> Kind:
+        from airflow_provider_polytomic.api.executions import kind_of
+
+        return kind_of(self.kind)
+
+    def _carry_out(self, plan: Any) -> Any:
+        from airflow_provider_polytomic.api.client import drive
+
+        return drive(plan, self._send, reconnect=self._hook.client.reconnect)
+
+    def _send(self, request: Request) -> Answer:
+        """Send one request; but start nothing after a kill, and cancel what was started during one."""
+        from airflow_provider_polytomic.api.call import Call, decode
+        from airflow_provider_polytomic.api.errors import PolytomicError
+
+        if self._killed:
+            raise PolytomicError("the task was ended")
+        answer = self._hook.client.send(request)
+        if self._killed and request.idempotency_key is not None:
+            sync_id = request.path.split("/executions")[0].rsplit("/", 1)[1]
+            try:
+                started = decode(Call(request, self._kind.start("-").parse), answer)
+                self._take_charge(sync_id, started.id)
+                self.on_kill()
+            except PolytomicError as error:
+                self.log.info("The task was ended while it started an execution, which failed: %s", error)
+        return answer
+
+    def _take_charge(self, sync_id: str, execution_id: str) -> None:
+        self._ours = (self._hook.client.settings, sync_id, execution_id)
+
+    # --- remembering
+
+    def _recall(self, context: Any, order: Order) -> Memo | None:
+        from airflow_provider_polytomic.api.starting import Memo
+
+        store = task_state_store(context)
+        if store is None:
+            return None
+        kept = store.get(_STORE_KEY)
+        # The digest tells the same work of the same run: not that of a mapped task expanded in another order.
+        if not isinstance(kept, dict) or kept.get("of") != order.key(0, 0):
+            return None
+        return Memo(int(kept["try"]), str(kept["execution"]))
+
+    def _remember(self, context: Any, order: Order, mine: Mine) -> None:
+        store = task_state_store(context)
+        if store is None:
+            return
+        try:
+            store.set(
+                _STORE_KEY,
+                {
+                    "of": order.key(0, 0),
+                    "sync": order.sync_id,
+                    "try": mine.try_number,
+                    "execution": mine.execution.id,
+                },
+            )
+        except Exception as error:  # noqa: BLE001  a memo: the server remembers for a day without it
+            self.log.warning("Execution %s could not be noted in Airflow: %s", mine.execution.id, error)
+
+
+def _number(value: Any, default: int) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) else default
+
+
+def _task_of(context: Any) -> tuple[str, ...]:
+    """What tells this task of this run from all others."""
+    ti, run = context.get("ti"), context.get("dag_run")
+    if ti is None:  # called by hand: every call is its own
+        return (str(uuid.uuid4()),)
+    began = getattr(run, "start_date", None)
+    # A run that was deleted and created again has the same id, but not the same start.
+    start = began.astimezone(timezone.utc).isoformat() if isinstance(began, datetime) else ""
+    return (str(ti.dag_id), str(ti.run_id), start, str(ti.task_id), str(getattr(ti, "map_index", -1)))
+
+
+def _with(order: Order, **changes: Any) -> Order:
+    from dataclasses import replace
+
+    return replace(order, **changes)

@@ -1,0 +1,219 @@
+"""The sensor that waits for an execution which somebody else started, for either kind of sync."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime, timezone
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow_provider_polytomic import _arguments, _execution_task
+from airflow_provider_polytomic._compat import (
+    AirflowFailException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    BaseSensorOperator,
+    PokeReturnValue,
+)
+from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
+
+if TYPE_CHECKING:
+    from airflow_provider_polytomic.api.executions import Kind, Trouble
+    from airflow_provider_polytomic.api.models import Execution
+
+
+class ExecutionSensor(BaseSensorOperator):
+    """Waits for the end of an execution, and judges it. Never cancels anything: it did not start it.
+
+    Not to be used itself: a subclass names the kind.
+    """
+
+    kind: ClassVar[str]
+    ui_color = "#f1eeff"
+
+    def __init__(
+        self,
+        *,
+        sync_id: str | None,
+        sync_name: str | None,
+        execution_id: str | None,
+        completed_after: datetime | str | None,
+        allow_errors: bool,
+        polytomic_conn_id: str,
+        deferrable: bool,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.sync_id = sync_id
+        self.sync_name = sync_name
+        self.execution_id = execution_id
+        self.completed_after = completed_after
+        self.allow_errors = allow_errors
+        self.polytomic_conn_id = polytomic_conn_id
+        self.deferrable = deferrable
+        if _arguments.seconds("poke_interval", self.poke_interval) is None:
+            raise ValueError("poke_interval must be more than 0 seconds, not None")
+        _arguments.seconds("timeout", self.timeout)
+        self._check()
+        # Kept over the pokes of one process; a rescheduled poke asks Airflow, or begins anew.
+        self._began: datetime | None = None
+        self._sync: tuple[str, str | None] | None = None
+        self._trouble: Trouble | None = None
+
+    def _check(self) -> None:
+        """Refuse bad arguments.
+
+        :raises ValueError: naming the argument.
+        """
+        _execution_task.check_which_sync(self.sync_id, self.sync_name)
+        if not _arguments.templated(self.execution_id):
+            _arguments.text("execution_id", self.execution_id)
+        if self.completed_after is not None and not _arguments.templated(self.completed_after):
+            _arguments.moment("completed_after", self.completed_after)
+        if not _arguments.templated(self.allow_errors):
+            _arguments.boolean("allow_errors", self.allow_errors)
+
+    # --- what Airflow calls
+
+    def execute(self, context: Any) -> Any:
+        """Wait: in the worker, poke by poke, or deferred.
+
+        :returns: the execution's id.
+        """
+        if not self.deferrable:
+            return super().execute(context)
+        with self._skips(), _execution_task.translated(lambda: False):
+            sync_id, sync_name = self._resolved()
+            after = self._after(context)
+            execution = self._look(sync_id, after)
+            if execution is not None and execution.is_terminal:
+                return self._finish(context, sync_id, sync_name, execution)
+            self.defer(
+                trigger=_execution_task.trigger(
+                    self._kind,
+                    sync_id,
+                    execution.id if execution else _arguments.text("execution_id", self.execution_id),
+                    self._hook.polytomic_conn_id,
+                    self._seconds(self.poke_interval),
+                    deadline=_execution_task.deadline(self._seconds(self.timeout), self.execution_timeout),
+                    after=after.isoformat(),
+                    notes={"sync_name": sync_name},
+                ),
+                method_name="execute_complete",
+                timeout=None,
+            )
+
+    def poke(self, context: Any) -> PokeReturnValue:
+        """Look once."""
+        with _execution_task.translated(lambda: False):
+            sync_id, sync_name = self._resolved()
+            execution = self._look(sync_id, self._after(context))
+            if execution is None or not execution.is_terminal:
+                return PokeReturnValue(is_done=False)
+            return PokeReturnValue(is_done=True, xcom_value=self._finish(context, sync_id, sync_name, execution))
+
+    def execute_complete(self, context: Any, event: Any = None) -> str:
+        """Go on when the trigger has fired."""
+        with self._skips(), _execution_task.translated(lambda: True):
+            event = _execution_task.read_event(event)
+            if event["outcome"] == "timeout":
+                raise AirflowSensorTimeout(str(event.get("message")))
+            if event["outcome"] == "error":
+                raise _execution_task.error_of(event)
+            execution = _execution_task.execution_of(self._carry_out, self._kind, event)
+            return self._finish(context, event["sync_id"], event["notes"].get("sync_name"), execution)
+
+    # --- looking
+
+    def _resolved(self) -> tuple[str, str | None]:
+        self._check()
+        if self._sync is None:
+            self._sync = _execution_task.resolve(self._carry_out, self._kind, self.sync_id, self.sync_name)
+        return self._sync
+
+    def _after(self, context: Any) -> datetime:
+        """From when on an execution counts; by default from the first poke on."""
+        if self.completed_after is not None:
+            return _arguments.moment("completed_after", self.completed_after)
+        if self._began is None:
+            self._began = _first_poke(context) if self.reschedule else None
+            self._began = self._began or datetime.now(timezone.utc)
+        return self._began
+
+    def _look(self, sync_id: str, after: datetime) -> Execution | None:
+        """The execution that is waited for; None while there is none, or no answer."""
+        from airflow_provider_polytomic.api.executions import Trouble, look, look_for, progress
+
+        execution_id = _arguments.text("execution_id", self.execution_id)
+        if self._trouble is None:
+            says = f"Execution {execution_id}" if execution_id else f"The next execution of {sync_id}"
+            began = min(time.time(), after.timestamp()) if self.reschedule else time.time()
+            self._trouble = Trouble(says, began, self._seconds(self.poke_interval), known=False)
+        if execution_id is not None:
+            what = self._carry_out(look(self._kind, sync_id, execution_id))
+        else:
+            what = self._carry_out(look_for(self._kind, sync_id, after))
+        if what.error is not None:
+            self._carry_out(self._trouble.endure(what.error, what, time.time()))
+            return None
+        self._trouble.over(time.time())
+        execution: Execution | None = what.value
+        if execution is None:
+            self.log.info("No execution of %s %s has begun yet", self._kind.label, sync_id)
+        else:
+            self.log.info("Execution %s: %s", execution.id, progress(execution))
+        return execution
+
+    def _finish(self, context: Any, sync_id: str, sync_name: str | None, execution: Execution) -> str:
+        from airflow_provider_polytomic.api.executions import problem, summary
+
+        _execution_task.push_summary(context, summary(sync_id, execution), wanted=self.do_xcom_push)
+        why = problem(execution, allow_errors=_arguments.boolean("allow_errors", self.allow_errors))
+        if why is None:
+            return execution.id
+        # A retry of the sensor would find the same end again: only who started the execution can do better.
+        raise AirflowFailException(
+            _execution_task.explain(self._carry_out, self._kind, sync_id, sync_name, execution, why)
+        )
+
+    def _skips(self) -> Any:
+        return _skipping(self.soft_fail or getattr(self, "never_fail", False))
+
+    @staticmethod
+    def _seconds(value: Any) -> float:
+        return _arguments.seconds("poke_interval", value) or 0
+
+    @cached_property
+    def _hook(self) -> PolytomicHook:
+        return _execution_task.hook_of(self.polytomic_conn_id)
+
+    @property
+    def _kind(self) -> Kind:
+        from airflow_provider_polytomic.api.executions import kind_of
+
+        return kind_of(self.kind)
+
+    def _carry_out(self, plan: Any) -> Any:
+        return self._hook.client.run(plan)
+
+
+class _skipping:  # noqa: N801  used as `with _skipping(...)`
+    """``soft_fail`` and ``never_fail``, for the ways through a sensor that the base class does not see."""
+
+    def __init__(self, wanted: bool) -> None:
+        self._wanted = wanted
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _type: Any, error: BaseException | None, _trace: Any) -> None:
+        if self._wanted and isinstance(error, AirflowFailException | AirflowSensorTimeout):
+            raise AirflowSkipException(str(error)) from error
+
+
+def _first_poke(context: Any) -> datetime | None:
+    """When a rescheduled sensor poked first."""
+    ti = context.get("ti")
+    ask = getattr(ti, "get_first_reschedule_date", None)
+    found = ask(context) if callable(ask) else getattr(ti, "start_date", None)
+    return found if isinstance(found, datetime) else None
