@@ -1,3 +1,4 @@
+# ruff: noqa: ARG001 - every route is given the world and the call, whether it needs them or not
 """Console logs and log files of executions."""
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ from airflow_provider_polytomic.api.http import Response
 
 from .clock import stamp
 from .execution import Execution, LogLine
-from .wire import ApiProblem, Call
+from .wire import ApiProblem, Call, Router
 from .world import World
+
+route = Router()
 
 RETAINED = 50  # lines of a console log
 SIGNED_FOR = 900  # seconds
@@ -49,10 +52,10 @@ def signed(world: World, execution: Execution, name: str) -> tuple[str, str]:
     return stamp(expires) or "", f"{world.url}{path}?expires={expires}&signature={_signature(path, expires)}"
 
 
-def read(world: World, call: Call) -> Response:
+@route("GET", "/logs/{execution_id}/{name}")
+def read(world: World, call: Call, execution_id: str, name: str) -> Response:
     """What is behind a signed URL: the log, a JSON object on each line."""
     expires, signature = call.text("expires") or "", call.text("signature")
-    execution_id = call.path.split("/")[2]
     found = [execution for execution in world.executions if execution.id == execution_id]
     if (
         not expires.isdigit()

@@ -135,6 +135,8 @@ class Seed:
     model_syncs: list[ModelSyncSpec] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        if not self.key:
+            raise SeedError("key: must not be empty")
         self.connections = self.connections or _default_connections()
         for sync in self.bulk_syncs:
             sync.source = self._connection(sync.source or self.connections[0].id, f"{sync.name!r}: source")
@@ -145,8 +147,13 @@ class Seed:
             model.target = self._connection(model.target or self.connections[0].id, f"{model.name!r}: target")
         for sync in self.bulk_syncs:
             source = next(item for item in self.connections if item.id == sync.source)
-            if not sync.schemas and not source.schemas:
+            sync.schemas = sync.schemas or list(source.schemas)
+            if not sync.schemas:
                 raise SeedError(f"{sync.name!r}: schemas: is required, because its source offers none")
+            schema_ids = [spec.id for spec in sync.schemas]
+            for schema_id in schema_ids:
+                if schema_ids.count(schema_id) > 1:
+                    raise SeedError(f"{sync.name!r}: schemas: {schema_id} is there more than once")
         for group in (self.connections, self.bulk_syncs, self.model_syncs):
             ids = [item.id for item in group]
             for item in group:

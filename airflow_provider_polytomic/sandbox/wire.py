@@ -61,7 +61,7 @@ class Call:
         return data
 
     def text(self, name: str) -> str | None:
-        return self.query.get(name, [""])[-1] or None
+        return (self.query.get(name) or [""])[-1] or None
 
     def flag(self, name: str) -> bool | None:
         text = self.text(name)

@@ -104,8 +104,7 @@ class World:
             self._offer(bulk.source, bulk.schemas)
         for bulk in seed.bulk_syncs:
             sync = self.add_sync("bulk", _bulk_doc(bulk), bulk)
-            chosen = bulk.schemas or self.connections[bulk.source].schemas
-            sync.schemas = {spec.id: Schema(spec, _config(spec)) for spec in chosen}
+            sync.schemas = {spec.id: Schema(spec, _config(spec)) for spec in bulk.schemas}
         for model in seed.model_syncs:
             self.add_sync("model", _model_doc(model), model)
 

@@ -1,0 +1,262 @@
+"""The vendor's own SDK, unchanged, against a running sandbox: it knows better than we do what the API looks like.
+
+Every answer is read into the SDK's types, and none may hold a field that they do not know.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import polytomic
+import pytest
+from polytomic import Polytomic
+from polytomic.core.api_error import ApiError
+from polytomic.errors import (
+    BadRequestError,
+    ConflictError,
+    ForbiddenError,
+    InternalServerError,
+    NotFoundError,
+    UnprocessableEntityError,
+)
+
+from airflow_provider_polytomic.sandbox.app import Sandbox
+from airflow_provider_polytomic.sandbox.seed import (
+    POSTGRES,
+    POSTGRES_TO_WAREHOUSE,
+    SALESFORCE,
+    SALESFORCE_TO_WAREHOUSE,
+    WAREHOUSE,
+    WAREHOUSE_TO_SALESFORCE,
+)
+from airflow_provider_polytomic.sandbox.server import Server
+
+from .conftest import Clock
+
+# In the docs' prose, not in the SDK's types.
+PROSE_ONLY = {("BulkSyncListEnvelope", "pagination"), ("EventsEnvelope", "pagination")}
+SCHEDULE = polytomic.BulkSyncDefaultScheduleRequest(frequency="manual")
+NEW_BULK: dict[str, Any] = {
+    "name": "New",
+    "source_connection_id": POSTGRES,
+    "destination_connection_id": WAREHOUSE,
+    "destination_configuration": {"schema": "new"},
+    "default_schedule": SCHEDULE,
+    "mode": "replicate",
+}
+NEW_MODEL: dict[str, Any] = {
+    "name": "New",
+    "mode": "create",
+    "fields": [polytomic.SyncField(target="Name", source=polytomic.Source(model_id=WAREHOUSE, field="name"))],
+    "schedule": polytomic.Schedule(frequency="manual"),
+    "target": polytomic.ModelSyncV5Target(connection_id=SALESFORCE, object="Lead"),
+}
+
+
+def known(answer: Any) -> Any:
+    """``answer``, after a look for fields that the SDK does not know."""
+    assert list(_unknown(answer)) == []
+    return answer
+
+
+def _unknown(value: Any) -> Iterator[str]:
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from _unknown(item)
+    elif hasattr(value, "model_extra"):
+        name = type(value).__name__
+        yield from (f"{name}.{key}" for key in value.model_extra or {} if (name, key) not in PROSE_ONLY)
+        for field in type(value).model_fields:
+            yield from _unknown(getattr(value, field))
+
+
+@pytest.fixture
+def sandbox(clock: Clock) -> Iterator[Sandbox]:
+    sandbox = Sandbox(now=clock, sleep=clock.sleep)
+    server = Server(sandbox)
+    yield sandbox
+    server.close()
+
+
+@pytest.fixture
+def sdk(sandbox: Sandbox) -> Iterator[Polytomic]:
+    with httpx.Client(trust_env=False, follow_redirects=True) as client:
+        yield Polytomic(base_url=sandbox.url, token=sandbox.key, httpx_client=client, max_retries=0)
+
+
+def test_bulk_syncs(sdk: Polytomic) -> None:
+    """List, create, get, update, activate and delete."""
+    assert {row.id for row in known(sdk.bulk_sync.list()).data} == {SALESFORCE_TO_WAREHOUSE, POSTGRES_TO_WAREHOUSE}
+    created = known(sdk.bulk_sync.create(**NEW_BULK, schemas=["public.orders"], policies=[WAREHOUSE])).data
+    assert (created.name, created.active, created.policies) == ("New", True, [WAREHOUSE])
+    assert known(sdk.bulk_sync.get(created.id)).data == created
+    updated = known(sdk.bulk_sync.update(created.id, **{**NEW_BULK, "name": "Renamed"}, active=False)).data
+    assert (updated.name, updated.active, updated.policies) == ("Renamed", False, None)
+    assert [row.id for row in sdk.bulk_sync.list(active=False).data] == [created.id]
+    assert known(sdk.bulk_sync.activate(created.id, active=True)).data.active is True
+    sdk.bulk_sync.delete(created.id)
+    with pytest.raises(NotFoundError):
+        sdk.bulk_sync.get(created.id)
+
+
+def test_bulk_sync_sources_and_destinations(sdk: Polytomic) -> None:
+    """What a connection offers at either end."""
+    source = known(sdk.bulk_sync.get_source(POSTGRES, include_fields=True)).data
+    assert [row.id for row in source.schemas] == ["public.customers", "public.orders", "public.products"]
+    assert source.schemas[0].fields[0].is_primary_key is True
+    assert "rebuild" in known(sdk.bulk_sync.get_destination(WAREHOUSE)).data.supported_resync_modes
+
+
+def test_bulk_sync_schemas(sdk: Polytomic) -> None:
+    """List, get, patch, update, and cancel one."""
+    schemas = sdk.bulk_sync.schemas
+    sync_id = SALESFORCE_TO_WAREHOUSE
+    assert [row.id for row in known(schemas.list(sync_id)).data] == ["account", "contact", "opportunity"]
+    patched = known(schemas.patch(sync_id, schemas=[polytomic.BulkSchema(id="account", enabled=False)])).data
+    assert [(row.id, row.enabled) for row in patched] == [("account", False)]
+    assert [row.id for row in schemas.list(sync_id, filters={"enabled": "false"}).data] == ["account"]
+    field = polytomic.UpdateBulkField(id="amount", enabled=False)
+    updated = known(schemas.update(sync_id, "account", enabled=True, user_output_name="accounts", fields=[field])).data
+    assert (updated.output_name, updated.tracking_field) == ("accounts", None)
+    assert known(schemas.get(sync_id, "account")).data == updated
+    sdk.bulk_sync.start(sync_id)
+    assert known(schemas.cancel(sync_id, "account")).data.message == "cancellation requested"
+
+
+def test_bulk_executions(sdk: Polytomic, clock: Clock) -> None:
+    """Start, get, list, status, status of many, logs, and cancel in its two forms."""
+    sync_id, executions = SALESFORCE_TO_WAREHOUSE, sdk.bulk_sync.executions
+    started = known(sdk.bulk_sync.start(sync_id, resync_mode="rebuild", schemas=["account"], fetch_mode="full")).data
+    assert (started.status, started.is_partial, started.output_disposition) == ("created", True, "rebuild")
+    with pytest.raises(ConflictError) as conflict:
+        sdk.bulk_sync.start(sync_id)
+    assert conflict.value.body.status == 409
+    clock.now += 5
+    (row,) = known(executions.list_status(sync_id=[sync_id, "nothing"])).data
+    assert (row.status, row.next_execution_time, row.schemas[0].execution_id) == ("exporting", None, started.id)
+    assert len(known(executions.list_status(all_=True)).data) == len(executions.list_status(active=True).data) == 2
+    assert known(sdk.bulk_sync.get_status(sync_id)).data.current_execution.id == started.id
+    clock.now += 5
+    ended = known(executions.get(sync_id, started.id)).data
+    assert (ended.status, ended.record_count, ended.schemas[0].schema_) == ("completed", 120, "account")
+    assert ended.completed_at == dt.datetime.fromtimestamp(clock.now, dt.timezone.utc)
+    assert known(sdk.bulk_sync.get_status(sync_id)).data.last_execution.id == started.id
+
+    log = known(executions.get_console_logs(sync_id, started.id, limit=1)).data
+    assert log.entries[0].message == "Execution completed"
+    assert executions.get_console_logs(sync_id, started.id, after=log.next_cursor).data.entries is None
+    assert known(executions.get_schema_console_logs(sync_id, started.id, "account")).data.entries
+    assert len(known(executions.get_logs(sync_id, started.id)).data.ur_ls) == 1
+
+    second = sdk.bulk_sync.start(sync_id, test=True, idempotency_key="the-second-one").data
+    assert sdk.bulk_sync.start(sync_id, test=True, idempotency_key="the-second-one").data == second
+    page = known(executions.list(sync_id, limit=1))
+    assert [row.id for row in page.data] == [second.id]
+    rest = executions.list(sync_id, limit=1, page_token=page.pagination.next_page_token)
+    assert [row.id for row in rest.data] == [started.id]
+    assert [row.id for row in executions.list(sync_id, only_terminal=True, ascending=True).data] == [started.id]
+    assert known(executions.cancel(sync_id, second.id)).data.message == "cancellation requested"
+    clock.now += 60
+    assert executions.get(sync_id, second.id).data.status == "canceled"
+    assert known(sdk.bulk_sync.cancel(sync_id)).data.message == "nothing is running"
+
+
+def test_model_syncs(sdk: Polytomic) -> None:
+    """List, create, get, update, activate, delete, and the schedules there are."""
+    assert [row.id for row in known(sdk.model_sync.list()).data] == [WAREHOUSE_TO_SALESFORCE]
+    created = known(sdk.model_sync.create(**NEW_MODEL, sync_all_records=True)).data
+    assert (created.mode, created.sync_all_records) == ("create", True)
+    assert [row.id for row in sdk.model_sync.list(mode="create", target_connection_id=SALESFORCE).data] == [created.id]
+    page = sdk.model_sync.list(limit=1)
+    rest = sdk.model_sync.list(limit=1, page_token=page.pagination.next_page_token)
+    assert {row.id for row in page.data + rest.data} == {created.id, WAREHOUSE_TO_SALESFORCE}
+    assert known(sdk.model_sync.get(created.id)).data == created
+    assert known(sdk.model_sync.get(WAREHOUSE_TO_SALESFORCE)).data.identity.target == "Email"
+    assert known(sdk.model_sync.update(created.id, **NEW_MODEL)).data.sync_all_records is False
+    assert known(sdk.model_sync.activate(created.id, active=False)).data.active is False
+    assert known(sdk.model_sync.get_schedule_options()).data.schedule_options[0].frequency == "manual"
+    sdk.model_sync.delete(created.id)
+    with pytest.raises(NotFoundError):
+        sdk.model_sync.get(created.id)
+
+
+def test_model_sync_sources_and_targets(sdk: Polytomic) -> None:
+    """What a connection offers at either end."""
+    assert known(sdk.model_sync.get_source(WAREHOUSE)).data.requires_one_of == ["query"]
+    assert known(sdk.model_sync.get_source_fields(WAREHOUSE)).data[0].id == "id"
+    assert "Contact" in {row.id for row in known(sdk.model_sync.targets.list(SALESFORCE)).data}
+    assert known(sdk.model_sync.targets.get_target_fields(SALESFORCE, target="Lead")).data.name == "Lead"
+
+
+def test_model_executions(sdk: Polytomic, clock: Clock) -> None:
+    """Start, get, list, status, logs in all forms, and cancel in its two forms."""
+    sync_id, executions = WAREHOUSE_TO_SALESFORCE, sdk.model_sync.executions
+    started = known(sdk.model_sync.start(sync_id, resync=True)).data
+    assert started.status == "created"
+    with pytest.raises(ConflictError):
+        sdk.model_sync.start(sync_id)
+    assert known(sdk.model_sync.get_status(sync_id)).data.current_execution.id == started.id
+    clock.now += 60
+    ended = known(executions.get(sync_id, started.id)).data
+    assert (ended.status, ended.counts.total) == ("completed", 150)
+    assert known(executions.get_console_logs(sync_id, started.id)).data.entries[-1].message == "Execution completed"
+    assert known(executions.get_logs_index(sync_id, started.id)).data.records.count == 150
+    assert len(known(executions.get_log_urls(sync_id, started.id, "errors")).data.urls) == 1
+    executions.get_logs(sync_id, started.id, "errors", "errors.json")  # follows the redirect to the file
+    second = sdk.model_sync.start(sync_id, identities=["a@example.com"]).data
+    assert [row.id for row in known(executions.list(sync_id)).data] == [second.id, started.id]
+    assert [row.id for row in executions.list(sync_id, only_completed=True, ascending=True).data] == [started.id]
+    assert known(executions.cancel(sync_id, second.id)).data.message == "cancellation requested"
+    assert known(sdk.model_sync.cancel(sync_id)).data.message == "nothing is running"
+    clock.now += 60
+    assert executions.get(sync_id, second.id).data.status == "canceled"
+
+
+def test_identity_and_connections(sdk: Polytomic) -> None:
+    """Whose key it is, and what is connected."""
+    assert known(sdk.identity.get()).data.is_user is True
+    assert [row.type.id for row in known(sdk.connections.list()).data] == ["salesforce", "postgresql", "snowflake"]
+    assert known(sdk.connections.get(POSTGRES)).data.configuration["port"] == 5432
+
+
+def test_events(sdk: Polytomic, sandbox: Sandbox, clock: Clock) -> None:
+    """Each event has the fields that the SDK has for its type, and no other."""
+    for sync_id in (SALESFORCE_TO_WAREHOUSE, WAREHOUSE_TO_SALESFORCE):
+        for status in ("completed", "canceled", "failed", "errors"):
+            execution = sandbox.start_foreign(sync_id)
+            clock.now += 5
+            sandbox.finish(sync_id, execution.id, status)
+    types = set(known(sdk.events.get_types()).data)
+    events = sdk.events.list(limit=100).data
+    seen = set()
+    for row in events:
+        sync, name = row.type.split(".")
+        words = f"{sync}_{name}".split("_")
+        model = getattr(polytomic, f"Eventing{''.join(word.capitalize() for word in words)}Event")
+        known(model(**row.event.dict()))
+        assert row.event.sync_id in (SALESFORCE_TO_WAREHOUSE, WAREHOUSE_TO_SALESFORCE)
+        seen.add(row.type)
+    assert seen == types
+    after = events[-2].created_at
+    assert all(row.created_at > after for row in sdk.events.list(starting_after=after, limit=100).data)
+    assert {row.type for row in sdk.events.list(type="sync.failed").data} == {"sync.failed"}
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (400, BadRequestError),
+        (403, ForbiddenError),
+        (422, UnprocessableEntityError),
+        (500, InternalServerError),
+    ],
+)
+def test_errors_are_the_sdks_own(sdk: Polytomic, sandbox: Sandbox, status: int, error: type[ApiError]) -> None:
+    """The SDK reads our errors into its types, message and all."""
+    sandbox.faults.status(status, "POST /api/bulk/syncs")
+    with pytest.raises(error) as caught:
+        sdk.bulk_sync.create(**NEW_BULK)
+    assert (caught.value.body.status, caught.value.body.message) == (status, f"injected {status}")
