@@ -129,6 +129,7 @@ class Follower:
         self._local = local
         self._run_id = run_id
         self._read: dict[Path, int] = {}
+        self._seen: set[str] = set()
         self._deferred_since: dict[str, datetime] = {}
 
     def follow(self) -> str:
@@ -159,16 +160,21 @@ class Follower:
         if not line.time:
             return
         at = datetime.fromisoformat(line.time.replace("Z", "+00:00")).astimezone()
+        parts = []
+        if task_id not in self._seen:
+            self._seen.add(task_id)
+            parts.append("-- in a worker --")
         if line.in_triggerer and task_id not in self._deferred_since:
             self._deferred_since[task_id] = at
-            say(f"  {at:%H:%M:%S}  {task_id:<9}  -- deferred: it waits in the triggerer, the worker is free --")
+            parts.append("-- deferred: it waits in the triggerer, the worker is free --")
         elif not line.in_triggerer and task_id in self._deferred_since:
             self.seconds_deferred += (at - self._deferred_since.pop(task_id)).total_seconds()
-            say(f"  {at:%H:%M:%S}  {task_id:<9}  -- resumed in a worker --")
+            parts.append("-- resumed in a worker --")
         ours = "polytomic" in line.logger or line.logger == "task.stdout"
         if ours or line.level in ("warning", "error", "critical"):
-            for part in line.event.splitlines():
-                say(f"  {at:%H:%M:%S}  {task_id:<9}  {part}")
+            parts += line.event.splitlines()
+        for part in parts:
+            say(f"  {at:%H:%M:%S}  {task_id:<9}  {part}")
 
 
 @contextlib.contextmanager

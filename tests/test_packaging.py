@@ -1,0 +1,172 @@
+"""What is built is complete, and works where nothing else is installed."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from airflow_provider_polytomic import __version__
+from airflow_provider_polytomic.get_provider_info import get_provider_info
+from tools.make_venv import make
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = "airflow_provider_polytomic"
+DISTRIBUTION = "airflow-provider-polytomic"
+
+
+def test_the_entry_point_leads_to_the_provider_info_of_this_distribution() -> None:
+    """Airflow finds the provider by its entry point, and refuses one whose package-name is not the distribution's."""
+    points = importlib.metadata.entry_points(group="apache_airflow_provider")
+    ours = [point for point in points if point.dist is not None and point.dist.name == DISTRIBUTION]
+    assert [point.load() for point in ours] == [get_provider_info]
+    assert get_provider_info()["package-name"] == DISTRIBUTION
+    assert get_provider_info()["versions"][0] == __version__ == importlib.metadata.version(DISTRIBUTION)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an sdist, and a wheel that was built from it."""
+    folder = tmp_path_factory.mktemp("built")
+    command = [sys.executable, "-m", "build", "--outdir", str(folder), str(ROOT)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(built: Path) -> Path:
+    (wheel,) = built.glob("*.whl")
+    return wheel
+
+
+def sources() -> set[str]:
+    """All files of the package, as the repository has them."""
+    return {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / PACKAGE).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+
+
+@pytest.mark.system
+def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
+    """All files of the package, `py.typed` among them, its licence and its entry point; no tests, no tools."""
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        info = f"{PACKAGE}-{__version__}.dist-info"
+        entry_points = archive.read(f"{info}/entry_points.txt").decode()
+    assert {name for name in names if not name.startswith(f"{info}/")} == sources()
+    assert f"{PACKAGE}/py.typed" in names
+    assert f"{info}/licenses/LICENSE" in names
+    assert entry_points.split() == [
+        "[apache_airflow_provider]",
+        "provider_info",
+        "=",
+        "airflow_provider_polytomic.get_provider_info:get_provider_info",
+    ]
+
+
+@pytest.mark.system
+def test_the_sdist_holds_what_is_needed_to_develop(built: Path) -> None:
+    """Sources, tests, examples and tools, and nothing that was made on the way."""
+    (sdist,) = built.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert sources() <= names
+    assert {"pyproject.toml", "README.md", "LICENSE", "Makefile", "tools/make_venv.py"} <= names
+    assert {path.relative_to(ROOT).as_posix() for path in (ROOT / "example_dags").glob("*.py")} <= names
+    assert Path(__file__).relative_to(ROOT).as_posix() in names
+    unwanted = ("__pycache__", ".venv", ".cache", ".git/", ".pyc")
+    assert [name for name in names if any(part in name for part in unwanted)] == []
+
+
+class Installed:
+    """A fresh environment with the wheel, and an Airflow home, far from the repository."""
+
+    def __init__(self, folder: Path, wheel: Path) -> None:
+        self.folder = folder
+        make(folder / "venv", [str(wheel)])
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW_", "_AIRFLOW_", "PYTHON"))}
+        self.env = {
+            **inherited,
+            "AIRFLOW_HOME": str(folder / "airflow"),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "example_dags"),
+            "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+            "NO_PROXY": "127.0.0.1",
+        }
+
+    def command(self, *arguments: str) -> list[str]:
+        return [str(self.folder / "venv" / "bin" / "python"), *arguments]
+
+    def output(self, *arguments: str, **env: str) -> str:
+        """What a Python of the environment prints; an error if it ends otherwise than well."""
+        done = subprocess.run(
+            self.command(*arguments),
+            env={**self.env, **env},
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Installed:
+    return Installed(tmp_path_factory.mktemp("installed"), wheel)
+
+
+@pytest.mark.system
+def test_airflow_itself_works_with_the_wheel_installed(installed: Installed) -> None:
+    """A provider whose metadata are wrong breaks `import airflow.sdk` for everybody; this one does not."""
+    code = f"import airflow.sdk, {PACKAGE}; print({PACKAGE}.__file__)"
+    assert str(installed.folder) in installed.output("-c", code)
+
+
+@pytest.mark.system
+def test_airflow_lists_the_provider(installed: Installed) -> None:
+    """`airflow providers get` knows the provider with its version."""
+    shown = installed.output("-m", "airflow", "providers", "get", DISTRIBUTION, "--output", "json")
+    (provider,) = json.loads(shown)
+    assert (provider["Provider"], provider["Version"]) == (DISTRIBUTION, __version__)
+
+
+@pytest.mark.system
+def test_airflow_lists_the_hook(installed: Installed) -> None:
+    """`airflow providers hooks` knows the connection type, and could import its hook."""
+    shown = json.loads(installed.output("-m", "airflow", "providers", "hooks", "--output", "json"))
+    (hook,) = [row for row in shown if row["connection_type"] == "polytomic"]
+    assert hook["class"] == "airflow_provider_polytomic.hooks.polytomic.PolytomicHook"
+    assert hook["conn_id_attribute_name"] == "polytomic_conn_id"
+
+
+@pytest.mark.system
+def test_the_wheel_alone_runs_an_example_against_its_sandbox(installed: Installed) -> None:
+    """With nothing but the wheel and what it requires: `db migrate`, the sandbox, and a DAG with a sync."""
+    installed.output("-m", "airflow", "db", "migrate")
+    sandbox = subprocess.Popen(
+        installed.command("-m", f"{PACKAGE}.sandbox", "--port", "0", "--speed", "20"),
+        env=installed.env,
+        cwd=installed.folder,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert sandbox.stdout is not None
+        words = sandbox.stdout.readline().split()
+        url, key = words[3].rstrip(","), words[-1]
+        connection = json.dumps({"conn_type": "polytomic", "host": url, "password": key})
+        installed.output("-m", "airflow", "dags", "test", "start_and_wait", AIRFLOW_CONN_POLYTOMIC_DEFAULT=connection)
+    finally:
+        sandbox.terminate()
+        sandbox.communicate()
