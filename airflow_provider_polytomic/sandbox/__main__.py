@@ -8,7 +8,7 @@ import sys
 import threading
 
 from .app import Sandbox
-from .seed import SeedError
+from .seed import SeedError, default_seed
 from .server import HOST, Server
 
 
@@ -28,17 +28,20 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         print(f"cannot listen on {HOST}:{options.port}: {error.strerror}", file=sys.stderr)
         return 1
-    print(f"Polytomic sandbox at {server.url}, API key: {sandbox.key}", flush=True)
-    for line in sandbox.describe():
-        print(line, flush=True)
+    # In one go: who reads only the first line may close the pipe behind it.
+    first = f"Polytomic sandbox at {server.url}, API key: {sandbox.key}"
+    print("\n".join([first, *sandbox.describe()]), flush=True)
     stop.wait()
     server.close()
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
+    seed = default_seed()
+    syncs = [*seed.bulk_syncs, *seed.model_syncs]
     parser = argparse.ArgumentParser(
         prog="python -m airflow_provider_polytomic.sandbox",
+        epilog="Without --seed its syncs are: " + ", ".join(f"{sync.name} ({sync.id})" for sync in syncs) + ".",
         description="A local Polytomic to develop against. It listens on 127.0.0.1 and syncs nothing to anywhere.",
     )
     parser.add_argument("--port", type=_port, default=8765, help="0 picks a free one (default: %(default)s)")

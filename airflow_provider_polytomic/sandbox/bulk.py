@@ -11,7 +11,7 @@ from . import logs
 from .execution import Execution
 from .history import cancel_answer, execution_page, sync_status
 from .seed import BulkSyncSpec
-from .wire import ApiProblem, Call, Router, listing, one_of, page, typed
+from .wire import ApiProblem, Call, Router, list_of, listing, one_of, page, typed
 from .world import BULK_DEFAULTS, Schema, Sync, World
 
 route = Router()
@@ -85,9 +85,11 @@ def _summary(world: World, sync: Sync) -> dict[str, Any]:
     now = world.now
     history = world.history(sync)
     rows: dict[str, dict[str, Any]] = {}
-    for execution in history:
+    for execution in reversed(history):
         for part in execution.parts:
-            rows[part.schema] = execution.part_summary(part, now)
+            rows.setdefault(part.schema, execution.part_summary(part, now))
+        if rows.keys() >= sync.schemas.keys():
+            break
     return {
         "sync_id": sync.id,
         "status": history[-1].status(now) if history else None,
@@ -163,8 +165,8 @@ def start(world: World, call: Call, sync_id: str) -> Any:
     if test and resync_mode:
         raise ApiProblem(422, "validation", "test and resync_mode are mutually exclusive")
     enabled = [schema for schema in sync.schemas.values() if schema.enabled]
-    wanted = typed(body, "schemas", list) or []
-    unknown = [str(schema_id) for schema_id in wanted if str(schema_id) not in sync.schemas]
+    wanted = list_of(body, "schemas", str)
+    unknown = [schema_id for schema_id in wanted if schema_id not in sync.schemas]
     if unknown:
         raise ApiProblem(422, "validation", f"schemas: the sync has no {', '.join(unknown)}", schemas=unknown)
     schemas = [sync.schemas[schema_id] for schema_id in dict.fromkeys(wanted)] or enabled
@@ -218,6 +220,13 @@ def log_files(world: World, call: Call, sync_id: str, execution_id: str) -> Any:
     return {"data": {"Expires": expires, "URLs": [url]}}
 
 
+@route("POST", "/api/bulk/syncs/{sync_id}/executions/{execution_id}/logs/export")
+def export_logs(world: World, call: Call, sync_id: str, execution_id: str) -> Any:
+    job_id = str(uuid.uuid4())
+    world.exports[job_id] = (world.now, _execution(world, sync_id, execution_id))
+    return {"job": {"job_id": job_id, "type": "exportlogs", "status": "created"}}
+
+
 # schemas
 
 
@@ -234,8 +243,8 @@ def list_schemas(world: World, call: Call, sync_id: str) -> Any:
 @route("PATCH", "/api/bulk/syncs/{sync_id}/schemas")
 def patch_schemas(world: World, call: Call, sync_id: str) -> Any:
     sync = world.find_sync("bulk", sync_id)
-    changes = typed(call.json(), "schemas", list) or []
-    found = [_schema(sync, str(change.get("id")) if isinstance(change, dict) else "") for change in changes]
+    changes = list_of(call.json(), "schemas", dict)
+    found = [_schema(sync, str(change.get("id"))) for change in changes]
     for schema, change in zip(found, changes, strict=True):
         _configure(sync, schema, {**schema.config, "fields": None, **change}, world.now)
     return {"data": [_schema_row(schema) for schema in found] or None}
@@ -348,11 +357,11 @@ def _chosen(world: World, source_id: str, wanted: Any) -> dict[str, Schema]:
         raise ApiProblem(400, "bad_request", "schemas: not a list")
     chosen = {}
     for item in wanted:
-        config = {key: value for key, value in item.items() if key in SCHEMA_DEFAULTS} if isinstance(item, dict) else {}
-        schema_id = str(item.get("id")) if isinstance(item, dict) else str(item)
+        config = item if isinstance(item, dict) else {"id": item}
+        schema_id = str(config.get("id"))
         if schema_id not in offered:
             raise ApiProblem(422, "validation", f"schemas: the source has no {schema_id}")
-        chosen[schema_id] = Schema(offered[schema_id], config)
+        chosen[schema_id] = Schema(offered[schema_id], _config(config))
     return chosen
 
 
@@ -364,9 +373,19 @@ def _schema(sync: Sync, schema_id: str) -> Schema:
 
 
 def _configure(sync: Sync, schema: Schema, config: dict[str, Any], now: float) -> None:
-    typed(config, "enabled", bool)
-    schema.config = {name: value for name, value in config.items() if name in SCHEMA_DEFAULTS and value is not None}
+    schema.config = _config(config)
     sync.updated_at = now
+
+
+def _config(given: dict[str, Any]) -> dict[str, Any]:
+    """The configuration of a schema that a body describes."""
+    for name in ("enabled", "disable_data_cutoff", "history_enabled"):
+        typed(given, name, bool)
+    for name in ("data_cutoff_timestamp", "partition_key", "tracking_field", "user_output_name"):
+        typed(given, name, str)
+    list_of(given, "filters", dict)
+    typed(given, "fields", list)
+    return {name: value for name, value in given.items() if name in SCHEMA_DEFAULTS and value is not None}
 
 
 def _schema_row(schema: Schema) -> dict[str, Any]:

@@ -19,6 +19,7 @@ route = Router()
 
 RETAINED = 50  # lines of a console log
 SIGNED_FOR = 900  # seconds
+EXPORT_TAKES = 2.0  # seconds at speed 1
 
 
 def console(call: Call, lines: list[LogLine]) -> dict[str, Any]:
@@ -66,6 +67,23 @@ def read(world: World, call: Call, execution_id: str, name: str) -> Response:
         raise ApiProblem(403, "forbidden", "the URL has expired or was not signed here")
     lines = [json.dumps({**line._asdict(), "at": stamp(line.at)}) for line in found[0].log(world.now)]
     return Response(200, {"content-type": "application/x-ndjson"}, "".join(f"{line}\n" for line in lines).encode())
+
+
+@route("GET", "/api/jobs/exportlogs/{job_id}")
+def export_job(world: World, call: Call, job_id: str) -> Any:
+    if job_id not in world.exports:
+        raise ApiProblem(404, "not_found", f"there is no job {job_id}")
+    began_at, execution = world.exports[job_id]
+    job: dict[str, Any] = {"job_id": job_id, "type": "exportlogs", "status": "running"}
+    if world.now - began_at >= EXPORT_TAKES / world.speed:
+        job |= {"status": "done", "result": {"url": signed(world, execution, "export.json")[1]}}
+    return {"data": job}
+
+
+@route("GET", "/api/connections/{connection_id}/ingest/consolelog")
+def ingest_log(world: World, call: Call, connection_id: str) -> Any:
+    world.find_connection(connection_id)
+    return console(call, [])  # nothing is ingested between executions here
 
 
 def _signature(path: str, expires: int) -> str:

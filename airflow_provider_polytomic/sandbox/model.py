@@ -12,7 +12,7 @@ from . import logs
 from .execution import Execution, Part
 from .history import cancel_answer, execution_page, sync_status
 from .seed import ModelSyncSpec
-from .wire import ApiProblem, Call, Router, listing, one_of, page, typed
+from .wire import ApiProblem, Call, Router, list_of, listing, one_of, page, typed
 from .world import MODEL_DEFAULTS, Sync, World
 
 route = Router()
@@ -131,8 +131,8 @@ def start(world: World, call: Call, sync_id: str) -> Any:
     assert isinstance(spec, ModelSyncSpec)  # noqa: S101 - told to the type checker
     body = call.json()
     test, resync = typed(body, "test", bool), typed(body, "resync", bool)
-    identities = typed(body, "identities", list) or []
-    source_identities = typed(body, "source_identities", list) or []
+    identities = list_of(body, "identities", str)
+    source_identities = list_of(body, "source_identities", list)
     if identities and source_identities:
         raise ApiProblem(422, "validation", "identities and source_identities are mutually exclusive")
     wanted = len(identities or source_identities)
@@ -265,10 +265,11 @@ def _document(world: World, body: dict[str, Any]) -> dict[str, Any]:
             422, "validation", f"target.connection_id: there is no connection {target.get('connection_id')}"
         )
     one_of(typed(body, "schedule", dict), "frequency", FREQUENCIES)
-    sources = [item.get("source") or {} for item in typed(body, "fields", list) if isinstance(item, dict)]
+    sources = [typed(item, "source", dict) or {} for item in list_of(body, "fields", dict)]
+    model_ids = [typed(source, "model_id", str) for source in sources]
     given = {name: body[name] for name in (*REQUIRED, *MODEL_DEFAULTS) if body.get(name) is not None}
     return {
         **MODEL_DEFAULTS,
         **given,
-        "model_ids": list(dict.fromkeys(item["model_id"] for item in sources if item.get("model_id"))) or None,
+        "model_ids": list(dict.fromkeys(model_id for model_id in model_ids if model_id)) or None,
     }

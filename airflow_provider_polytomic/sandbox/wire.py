@@ -103,6 +103,14 @@ def typed(body: dict[str, Any], name: str, kind: type) -> Any:
     return value
 
 
+def list_of(body: dict[str, Any], name: str, kind: type[T]) -> list[T]:
+    """A list in a body, all of that type; empty if there is none."""
+    items = typed(body, name, list) or []
+    if not all(isinstance(item, kind) for item in items):
+        raise ApiProblem(400, "bad_request", f"{name}: not a list of {kind.__name__}")
+    return list(items)
+
+
 def one_of(body: dict[str, Any], name: str, known: Sequence[str]) -> str | None:
     """A field of a body that must have one of these values, or none."""
     value = typed(body, name, str)

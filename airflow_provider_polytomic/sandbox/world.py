@@ -99,6 +99,7 @@ class World:
         self.began_at = self.now
         self.executions: list[Execution] = []  # of all syncs, deleted ones too, oldest first
         self.delivery = Delivery(deliver_to)
+        self.exports: dict[str, tuple[float, Execution]] = {}  # jobs that export logs, and since when
         self._undelivered: list[Execution] = []
         for bulk in seed.bulk_syncs:
             self._offer(bulk.source, bulk.schemas)

@@ -274,6 +274,29 @@ def test_a_put_with_schemas_switches_the_others_off(ask: Asker) -> None:
     assert [row["id"] for row in ask.data("GET", f"{BULK}/schemas?filters[enabled]=false")] == ["opportunity"]
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("PUT", BULK, {**SYNC, "schemas": "account"}),
+        ("PUT", BULK, {**SYNC, "schemas": [{"id": "account", "enabled": "x"}]}),
+        ("PUT", BULK, {**SYNC, "active": 1}),
+        ("PATCH", f"{BULK}/schemas", {"schemas": ["account"]}),
+        ("PATCH", f"{BULK}/schemas", {"schemas": [{"id": "account", "fields": 5}]}),
+        ("PUT", f"{BULK}/schemas/account", {"user_output_name": 5}),
+        ("POST", "/api/syncs", {**MODEL_SYNC, "fields": [{"source": "x"}]}),
+        ("POST", "/api/syncs", {**MODEL_SYNC, "fields": [{"source": {"model_id": []}}]}),
+        ("POST", "/api/syncs", {**MODEL_SYNC, "name": 5}),
+        ("POST", "/api/syncs", {**MODEL_SYNC, "target": []}),
+        ("POST", f"{MODEL}/executions", {"identities": [1]}),
+    ],
+)
+def test_a_value_of_another_type_is_a_400(ask: Asker, method: str, path: str, body: dict[str, Any]) -> None:
+    """What cannot be read is refused, and nothing is changed."""
+    before = [ask("GET", shown).body for shown in (BULK, f"{BULK}/schemas", "/api/syncs")]
+    assert problem_of(ask(method, path, body)) == (400, "bad_request")
+    assert [ask("GET", shown).body for shown in (BULK, f"{BULK}/schemas", "/api/syncs")] == before
+
+
 def test_schemas_are_patched_or_replaced(ask: Asker) -> None:
     """PATCH changes what it names; PUT resets what it leaves out."""
     changed = ask.data("PATCH", f"{BULK}/schemas", {"schemas": [{"id": "account", "partition_key": "id"}]})

@@ -108,6 +108,12 @@ def test_bad_arguments_are_refused(arguments: list[str]) -> None:
     assert f"argument {arguments[0]}" in errors
 
 
+def test_the_help_names_the_syncs() -> None:
+    """Who writes a first DAG finds the ids there."""
+    output, _ = run("--help").communicate(timeout=30)
+    assert f"({SALESFORCE_TO_WAREHOUSE})" in "".join(output.split())
+
+
 def test_the_sandbox_imports_little() -> None:
     """It starts without Airflow and without any HTTP library, and reads no YAML unless it must."""
     heavy = {"airflow", "requests", "aiohttp", "yaml", "pydantic", "pytest"}

@@ -150,6 +150,13 @@ def test_bulk_executions(sdk: Polytomic, clock: Clock) -> None:
     assert executions.get_console_logs(sync_id, started.id, after=log.next_cursor).data.entries is None
     assert known(executions.get_schema_console_logs(sync_id, started.id, "account")).data.entries
     assert len(known(executions.get_logs(sync_id, started.id)).data.ur_ls) == 1
+    assert executions.get_ingest_console_logs(SALESFORCE, sync_id=sync_id).data.entries is None
+
+    job = known(executions.export_logs(sync_id, started.id)).job
+    assert known(sdk.jobs.get("exportlogs", job.job_id)).data.status == "running"
+    clock.now += 2
+    done = known(sdk.jobs.get("exportlogs", job.job_id)).data
+    assert (done.status, "signature=" in done.result["url"]) == ("done", True)
 
     second = sdk.bulk_sync.start(sync_id, test=True, idempotency_key="the-second-one").data
     assert sdk.bulk_sync.start(sync_id, test=True, idempotency_key="the-second-one").data == second
@@ -189,6 +196,8 @@ def test_model_sync_sources_and_targets(sdk: Polytomic) -> None:
     assert known(sdk.model_sync.get_source_fields(WAREHOUSE)).data[0].id == "id"
     assert "Contact" in {row.id for row in known(sdk.model_sync.targets.list(SALESFORCE)).data}
     assert known(sdk.model_sync.targets.get_target_fields(SALESFORCE, target="Lead")).data.name == "Lead"
+    with pytest.raises(NotFoundError):  # no target can be created here
+        sdk.model_sync.targets.get_create_property(SALESFORCE, "name")
 
 
 def test_model_executions(sdk: Polytomic, clock: Clock) -> None:

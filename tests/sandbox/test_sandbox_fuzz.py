@@ -1,0 +1,63 @@
+"""Whatever is sent, the sandbox answers in the API's form."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import hypothesis.strategies as st
+from hypothesis import given, settings
+
+from airflow_provider_polytomic.api.http import Response
+from airflow_provider_polytomic.sandbox.app import ROUTES, Sandbox
+from airflow_provider_polytomic.sandbox.bulk import SCHEMA_DEFAULTS
+from airflow_provider_polytomic.sandbox.seed import SALESFORCE, SALESFORCE_TO_WAREHOUSE, WAREHOUSE_TO_SALESFORCE
+from airflow_provider_polytomic.sandbox.world import BULK_DEFAULTS, MODEL_DEFAULTS
+
+from .test_sandbox_api import MODEL_SYNC, SYNC
+
+START = ("test", "resync", "resync_mode", "fetch_mode", "identities", "source_identities")
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+REFERENCES = st.sampled_from([SALESFORCE, "account", "replicate", "create", "manual"])
+GOOD_BODIES: list[dict[str, Any]] = [{}, SYNC, MODEL_SYNC, {"schemas": [{"id": "account", "enabled": True}]}]
+FIELDS = sorted({*SYNC, *MODEL_SYNC, *BULK_DEFAULTS, *MODEL_DEFAULTS, *SCHEMA_DEFAULTS, *START, "schemas", "id"})
+NESTED = st.dictionaries(
+    st.sampled_from(["id", "frequency", "connection_id", "source", "fields", "enabled", "model_id"]),
+    REFERENCES | ANYTHING,
+)
+CHANGES = st.dictionaries(st.sampled_from(FIELDS), REFERENCES | NESTED | st.lists(NESTED) | ANYTHING, max_size=2)
+BODIES = st.builds(lambda good, change: {**good, **change}, st.sampled_from(GOOD_BODIES), CHANGES)
+QUERIES = st.sampled_from(
+    ["", "?limit=x", "?limit=-1&page_token=AA", "?after=%00", "?active=", "?all=1&sync_id=", "?type="]
+)
+IDS = {"sync_id": (SALESFORCE_TO_WAREHOUSE, WAREHOUSE_TO_SALESFORCE), "connection_id": (SALESFORCE,)}
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data(), body=BODIES, query=QUERIES)
+def test_no_request_makes_it_fall_over(data: Any, body: dict[str, Any], query: str) -> None:
+    """Every route, with any body and query, does what it was asked or answers with an error of the API."""
+    sandbox = Sandbox()
+    execution = sandbox.start_foreign(data.draw(st.sampled_from(IDS["sync_id"])))
+    method, pattern, _ = data.draw(st.sampled_from(ROUTES.routes))
+    ids = {**IDS, "execution_id": (execution.id,), "schema_id": ("account",), "log_type": ("errors",)}
+    path = pattern.pattern
+    for name in pattern.groupindex:
+        value = data.draw(st.sampled_from([*ids.get(name, ()), "nothing", "%2e%2e"]))
+        path = path.replace(f"(?P<{name}>[^/]+)", value)
+    answer = sandbox.handle(
+        method, path + query, {"authorization": "Bearer sandbox"}, json.dumps(body).encode() if body else b""
+    )
+    assert isinstance(answer, Response)
+    assert answer.status < 500
+    if answer.status >= 400:
+        assert set(json.loads(answer.body)) == {"status", "message", "key", "metadata"}
+    # Whatever it has swallowed, it can still show.
+    for path in ("/api/bulk/syncs", "/api/syncs", f"/api/bulk/syncs/{SALESFORCE_TO_WAREHOUSE}/schemas", "/api/events"):
+        shown = sandbox.handle("GET", path, {"authorization": "Bearer sandbox"})
+        assert isinstance(shown, Response)
+        assert shown.status in (200, 404)
