@@ -8,7 +8,7 @@ import sys
 import threading
 
 from .app import Sandbox
-from .seed import SeedError, default_seed
+from .seed import BulkSyncSpec, ModelSyncSpec, SeedError, default_seed
 from .server import HOST, Server
 
 
@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     seed = default_seed()
-    syncs = [*seed.bulk_syncs, *seed.model_syncs]
+    syncs: list[BulkSyncSpec | ModelSyncSpec] = [*seed.bulk_syncs, *seed.model_syncs]
     parser = argparse.ArgumentParser(
         prog="python -m airflow_provider_polytomic.sandbox",
         epilog="Without --seed its syncs are: " + ", ".join(f"{sync.name} ({sync.id})" for sync in syncs) + ".",
