@@ -178,7 +178,7 @@ def wait(
     deadline: float | None = None,
     cancel_at_deadline: bool = False,
     first_sleep: float = 0,
-    seen: Execution | None = None,
+    known: bool = False,
 ) -> Plan[Execution]:
     """Wait until an execution has ended, whatever its status.
 
@@ -187,7 +187,7 @@ def wait(
     :param deadline: seconds since the epoch.
     :param cancel_at_deadline: whether to cancel the execution when the deadline passes.
     :param first_sleep: seconds before the first look.
-    :param seen: the execution as it was last seen.
+    :param known: whether the execution has been seen already. One that is unknown at first may just be new.
     :raises PolytomicTimeoutError: the deadline has passed.
     :raises PolytomicNotFoundError: the execution is gone.
     :raises PolytomicAuthError: the key is refused, also after the connection was read again.
@@ -196,8 +196,8 @@ def wait(
     says = f"Execution {execution_id}" if execution_id else f"The next execution of {kind.label} {sync_id}"
     began = yield from clock()
     after = after or datetime.fromtimestamp(began, timezone.utc)
-    trouble = Trouble(says, began, poke_interval, known=seen is not None)
-    said = progress(seen) if seen is not None else ""
+    trouble = Trouble(says, began, poke_interval, known=known)
+    said = ""
     strange: set[str | None] = set()
     delay = first_sleep
     while True:
@@ -274,7 +274,7 @@ class Trouble:
 
 
 def _patience(times: int, longest: float) -> float:
-    return float(min(0.5 * 2.0 ** min(times, 12), max(longest, 8.0)) * (1 - random.random() / 4))
+    return float(min(0.5 * 2.0 ** min(times - 1, 12), max(longest, 8.0)) * (1 - random.random() / 4))
 
 
 def cancel(kind: Kind, sync_id: str, execution_id: str, patience: float) -> Plan[str | None]:
@@ -382,7 +382,7 @@ def summary(sync_id: str, execution: Execution, *, adopted: bool = False) -> dic
                 "record_count": row.record_count,
                 "error_count": row.error_count,
                 "warning_count": row.warning_count,
-                "status_message": readable(row.status_message, LONGEST_MESSAGE),
+                "status_message": readable(row.status_message, LONGEST_MESSAGE) or None,
             }
             for row in rows[:MOST_SCHEMAS]
         ]

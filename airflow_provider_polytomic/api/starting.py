@@ -289,7 +289,7 @@ def _from_before(order: Order, running: Execution, mark: _Seen, began: float) ->
     return False, running
 
 
-def start_once(call: Call[Execution], patience: float = PATIENCE) -> Plan[Execution]:
+def start_once(call: Call[Execution], patience: float | None = None) -> Plan[Execution]:
     """Send one start, and ask for its outcome with the same key until it is known.
 
     :raises PolytomicConflictError: another execution runs.
@@ -302,7 +302,7 @@ def start_once(call: Call[Execution], patience: float = PATIENCE) -> Plan[Execut
 
 
 def _ask(
-    call: Call[Execution], *, sent_before: float | None = None, patience: float = PATIENCE
+    call: Call[Execution], *, sent_before: float | None = None, patience: float | None = None
 ) -> Plan[Execution | PolytomicConflictError | PolytomicServerError]:
     """Ask one slot until its answer is known.
 
@@ -311,6 +311,7 @@ def _ask(
     :returns: what it started, or the error that is recorded for it: a conflict, or the API's own 5xx.
     :raises PolytomicError: refused, or "outcome unknown".
     """
+    patience = PATIENCE if patience is None else patience
     unanswered = sent_before
     lost = False
     trouble_since: float | None = None

@@ -169,7 +169,7 @@ class ExecutionOperator(BaseOperator):
             self.log.info("%s %s: waiting, because %s", self._kind.label.capitalize(), sync_id, decision.why)
             notes = {"blocking": True, "sync_name": sync_name, "deadline": deadline}
             if self.deferrable:
-                self._defer(sync_id, decision.execution.id, deadline, notes)
+                self._defer(sync_id, decision.execution.id, deadline, notes, known=True)
             self._wait_out(
                 wait(
                     self._kind,
@@ -177,7 +177,7 @@ class ExecutionOperator(BaseOperator):
                     decision.execution.id,
                     poke_interval=self.poke_interval,
                     deadline=deadline,
-                    seen=decision.execution,
+                    known=True,
                 )
             )
 
@@ -251,7 +251,7 @@ class ExecutionOperator(BaseOperator):
         if self.deferrable:
             seen = self._carry_out(look(self._kind, sync_id, execution.id)).value
             if seen is None or not seen.is_terminal:
-                self._defer(sync_id, execution.id, deadline, notes)
+                self._defer(sync_id, execution.id, deadline, notes, known=seen is not None)
             return self._finish(context, sync_id, sync_name, deadline, seen, notes)
         try:
             ended = self._carry_out(
@@ -272,7 +272,9 @@ class ExecutionOperator(BaseOperator):
             raise
         return self._finish(context, sync_id, sync_name, deadline, ended, notes)
 
-    def _defer(self, sync_id: str, execution_id: str, deadline: float | None, notes: dict[str, Any]) -> None:
+    def _defer(
+        self, sync_id: str, execution_id: str, deadline: float | None, notes: dict[str, Any], *, known: bool
+    ) -> None:
         ours = not (notes.get("blocking") or notes.get("adopted")) and self.cancel_on_kill
         self.log.info("Deferred: the triggerer waits for the end of execution %s", execution_id)
         self._ours = None  # from here on the trigger answers for it
@@ -283,6 +285,7 @@ class ExecutionOperator(BaseOperator):
                 execution_id,
                 self._hook.polytomic_conn_id,
                 self.poke_interval,
+                known=known,
                 deadline=deadline,
                 cancel_at_deadline=ours,
                 cancel_on_kill=ours,

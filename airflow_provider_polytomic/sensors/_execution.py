@@ -88,7 +88,7 @@ class ExecutionSensor(BaseSensorOperator):
             execution = self._look(sync_id, after)
             if execution is not None and execution.is_terminal:
                 return self._finish(context, sync_id, sync_name, execution)
-            self.defer(
+            return self.defer(
                 trigger=_execution_task.trigger(
                     self._kind,
                     sync_id,
@@ -97,6 +97,7 @@ class ExecutionSensor(BaseSensorOperator):
                     self._seconds(self.poke_interval),
                     deadline=_execution_task.deadline(self._seconds(self.timeout), self.execution_timeout),
                     after=after.isoformat(),
+                    known=execution is not None,
                     notes={"sync_name": sync_name},
                 ),
                 method_name="execute_complete",

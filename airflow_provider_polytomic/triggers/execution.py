@@ -34,6 +34,7 @@ class PolytomicExecutionTrigger(BaseTrigger):
     :param poke_interval: seconds between looks.
     :param deadline: seconds since the epoch, or None. It survives restarts.
     :param after: a time in ISO 8601, for a trigger without ``execution_id``.
+    :param known: whether the execution has been seen: one that has not may be too new to be found.
     :param cancel_at_deadline: whether the execution is cancelled when the deadline passes.
     :param cancel_on_kill: whether it is cancelled when a person ends or clears the task (Airflow ≥ 3.3).
     :param notes: what the task wants to find in the event again: JSON scalars.
@@ -48,6 +49,7 @@ class PolytomicExecutionTrigger(BaseTrigger):
         poke_interval: float = 30,
         deadline: float | None = None,
         after: str | None = None,
+        known: bool = False,
         cancel_at_deadline: bool = False,
         cancel_on_kill: bool = False,
         notes: dict[str, Any] | None = None,
@@ -61,6 +63,7 @@ class PolytomicExecutionTrigger(BaseTrigger):
         self.poke_interval = poke_interval
         self.deadline = deadline
         self.after = after
+        self.known = known
         self.cancel_at_deadline = cancel_at_deadline
         self.cancel_on_kill = cancel_on_kill
         self.notes = notes or {}
@@ -77,6 +80,7 @@ class PolytomicExecutionTrigger(BaseTrigger):
                 "poke_interval": self.poke_interval,
                 "deadline": self.deadline,
                 "after": self.after,
+                "known": self.known,
                 "cancel_at_deadline": self.cancel_at_deadline,
                 "cancel_on_kill": self.cancel_on_kill,
                 "notes": self.notes,
@@ -113,7 +117,8 @@ class PolytomicExecutionTrigger(BaseTrigger):
                 "message": str(error) or repr(error),
                 "still_running": not isinstance(error, PolytomicNotFoundError),
             }
-        return base | {"outcome": "ended"} | told(self.sync_id, execution)
+        adopted = {"adopted": bool(self.notes.get("adopted"))}
+        return base | {"outcome": "ended"} | told(self.sync_id, execution) | adopted
 
     async def _end(self) -> Execution:
         from airflow_provider_polytomic.api.executions import kind_of, wait
@@ -126,6 +131,7 @@ class PolytomicExecutionTrigger(BaseTrigger):
                     self.sync_id,
                     self.execution_id,
                     after=datetime.fromisoformat(self.after) if self.after else None,
+                    known=self.known,
                     poke_interval=self.poke_interval,
                     deadline=self.deadline,
                     cancel_at_deadline=self.cancel_at_deadline,

@@ -1,0 +1,128 @@
+"""Runs operators, sensors and triggers as Airflow does, leg by leg, against a sandbox over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any
+
+import pytest
+
+from airflow_provider_polytomic.api import starting
+from airflow_provider_polytomic.triggers import execution as trigger_module
+
+try:
+    from airflow.sdk.exceptions import TaskDeferred
+except ImportError:
+    from airflow.exceptions import TaskDeferred
+
+pytest_plugins = ["airflow_provider_polytomic.sandbox.pytest_plugin"]
+
+
+class Store(dict[str, Any]):
+    """What Airflow ≥ 3.3 keeps for a task over its tries."""
+
+    def set(self, key: str, value: Any) -> None:
+        self[key] = json.loads(json.dumps(value))
+
+
+@dataclass
+class TaskInstance:
+    """What operators use of a task instance."""
+
+    dag_id: str = "a_dag"
+    run_id: str = "a_run"
+    task_id: str = "sync"
+    map_index: int = -1
+    try_number: int = 1
+    max_tries: int = 0
+    start_date: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
+    xcoms: list[tuple[str, Any]] = field(default_factory=list)
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.xcoms.append((key, json.loads(json.dumps(value))))
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The last XCom `execution`."""
+        return [value for key, value in self.xcoms if key == "execution"][-1]
+
+
+@dataclass
+class DagRun:
+    start_date: datetime = datetime(2026, 1, 1, tzinfo=timezone.utc)
+
+
+def make_context(store: Store | None = None, run: DagRun | None = None, **of_ti: Any) -> dict[str, Any]:
+    context: dict[str, Any] = {"ti": TaskInstance(**of_ti), "dag_run": run or DagRun()}
+    if store is not None:
+        context["task_state_store"] = store
+    return context
+
+
+@dataclass
+class Task:
+    """A task whose legs each run with an operator of their own, as in processes of their own."""
+
+    make: Callable[[], Any]
+    deferrals: list[Any] = field(default_factory=list)
+    events: list[Any] = field(default_factory=list)
+
+    def run(self, context: dict[str, Any] | None = None) -> Any:
+        """Run to the end.
+
+        :returns: what it returns; what it raises goes up.
+        """
+        context = make_context() if context is None else context
+        leg: Callable[[], Any] = lambda: self.make().execute(context)  # noqa: E731
+        while True:
+            try:
+                return leg()
+            except TaskDeferred as deferral:
+                self.deferrals.append(deferral)
+                event = fire(deferral.trigger)
+                self.events.append(event)
+                leg = self._resume(deferral, context, event)
+
+    def _resume(self, deferral: Any, context: dict[str, Any], event: Any) -> Callable[[], Any]:
+        return lambda: getattr(self.make(), deferral.method_name)(context, event=event)
+
+
+def revive(trigger: Any) -> Any:
+    """The trigger as the triggerer gets it: through the database."""
+    path, kwargs = trigger.serialize()
+    module, name = path.rsplit(".", 1)
+    return getattr(importlib.import_module(module), name)(**json.loads(json.dumps(kwargs)))
+
+
+def fire(trigger: Any) -> Any:
+    """The one event of a trigger."""
+
+    async def collect() -> list[Any]:
+        return [event.payload async for event in revive(trigger).run()]
+
+    events = asyncio.run(collect())
+    assert len(events) == 1
+    return json.loads(json.dumps(events[0]))
+
+
+@pytest.fixture(autouse=True)
+def _quick_triggers(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The pause that real executors need before a trigger may fire is tested on a real Airflow.
+    monkeypatch.setattr(trigger_module, "SHORTEST_FIRST_SLEEP", 0.02)
+
+
+@pytest.fixture(autouse=True)
+def _little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    # How long the outcome of a start is asked for; tests with a clock of their own use the real minute.
+    monkeypatch.setattr(starting, "PATIENCE", 2.0)
+
+
+@pytest.fixture(params=["worker", "deferred"])
+def deferrable(request: pytest.FixtureRequest) -> bool:
+    """Every test that asks for it runs in both modes."""
+    return request.param == "deferred"
