@@ -59,6 +59,7 @@ class ExecutionSensor(BaseSensorOperator):
         self._began: datetime | None = None
         self._sync: tuple[str, str | None] | None = None
         self._trouble: Trouble | None = None
+        self._answered = False
 
     def _check(self) -> None:
         """Refuse bad arguments.
@@ -68,6 +69,8 @@ class ExecutionSensor(BaseSensorOperator):
         _execution_task.check_which_sync(self.sync_id, self.sync_name)
         if not _arguments.templated(self.execution_id):
             _arguments.text("execution_id", self.execution_id)
+        if self.completed_after is not None and _arguments.given(self.execution_id) is not None:
+            raise ValueError("give either execution_id or completed_after: both given")
         if self.completed_after is not None and not _arguments.templated(self.completed_after):
             _arguments.moment("completed_after", self.completed_after)
         if not _arguments.templated(self.allow_errors):
@@ -82,7 +85,7 @@ class ExecutionSensor(BaseSensorOperator):
         """
         if not self.deferrable:
             return super().execute(context)
-        with self._skips(), _execution_task.translated(lambda: False):
+        with self._skips(), _execution_task.translated(lambda: self._answered):
             sync_id, sync_name = self._resolved()
             after = self._after(context)
             execution = self._look(sync_id, after)
@@ -106,7 +109,7 @@ class ExecutionSensor(BaseSensorOperator):
 
     def poke(self, context: Any) -> PokeReturnValue:
         """Look once."""
-        with _execution_task.translated(lambda: False):
+        with _execution_task.translated(lambda: self._answered):
             sync_id, sync_name = self._resolved()
             execution = self._look(sync_id, self._after(context))
             if execution is None or not execution.is_terminal:
@@ -150,14 +153,16 @@ class ExecutionSensor(BaseSensorOperator):
             says = f"Execution {execution_id}" if execution_id else f"The next execution of {sync_id}"
             began = min(time.time(), after.timestamp()) if self.reschedule else time.time()
             self._trouble = Trouble(says, began, self._seconds(self.poke_interval), known=False)
-        if execution_id is not None:
-            what = self._carry_out(look(self._kind, sync_id, execution_id))
-        else:
-            what = self._carry_out(look_for(self._kind, sync_id, after))
-        if what.error is not None:
-            self._carry_out(self._trouble.endure(what.error, what, time.time()))
-            return None
+        while True:
+            plan = look(self._kind, sync_id, execution_id) if execution_id else look_for(self._kind, sync_id, after)
+            what = self._carry_out(plan)
+            if what.error is None:
+                break
+            if self._carry_out(self._trouble.endure(what.error, what, time.time())):
+                return None
+            # No delay: the connection was read again, and the next poke may be another process.
         self._trouble.over(time.time())
+        self._answered = True
         execution: Execution | None = what.value
         if execution is None:
             self.log.info("No execution of %s %s has begun yet", self._kind.label, sync_id)

@@ -1,0 +1,228 @@
+"""The sensor for bulk syncs, poking, rescheduled and deferred."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from airflow_provider_polytomic._compat import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
+from airflow_provider_polytomic.api.errors import PolytomicAuthError
+from airflow_provider_polytomic.sandbox.seed import SALESFORCE_TO_WAREHOUSE as SYNC
+from airflow_provider_polytomic.sensors.bulk_sync import PolytomicBulkSyncSensor
+
+from .conftest import Task, make_context
+
+try:
+    from airflow.sdk.exceptions import AirflowRescheduleException
+except ImportError:
+    from airflow.exceptions import AirflowRescheduleException
+
+EXECUTIONS = f"/api/bulk/syncs/{SYNC}/executions"
+
+
+class Sensor(Task):
+    """A sensor in one of its three modes; a rescheduled one runs in a new process for each poke."""
+
+    def run(self, context: dict[str, Any] | None = None) -> Any:
+        context = make_context() if context is None else context
+        first = datetime.now(timezone.utc)
+        context["ti"].get_first_reschedule_date = lambda _context: first
+        while True:
+            try:
+                return super().run(context)
+            except AirflowRescheduleException:
+                time.sleep(0.02)
+
+
+@pytest.fixture(params=["poke", "reschedule", "deferred"])
+def sensor(request: pytest.FixtureRequest) -> Callable[..., Sensor]:
+    """Makes a sensor of one of the three modes; a test that asks for it runs in all."""
+
+    def make(**arguments: Any) -> Sensor:
+        arguments = {"task_id": "wait", "sync_id": SYNC, "poke_interval": 0.02, "timeout": 30, **arguments}
+        if request.param == "deferred":
+            arguments["deferrable"] = True
+        else:
+            arguments["mode"] = request.param
+        return Sensor(lambda: PolytomicBulkSyncSensor(**arguments))
+
+    return make
+
+
+def test_it_waits_for_the_end_and_returns_the_id(polytomic_sandbox: Any, sensor: Any) -> None:
+    """The sensor ends when the execution has, returns its id and pushes its summary."""
+    execution = polytomic_sandbox.start_foreign(SYNC)
+    context = make_context()
+
+    assert sensor(execution_id=execution.id).run(context) == execution.id
+    assert polytomic_sandbox.status(execution.id) == "completed"
+    assert context["ti"].summary["status"] == "completed"
+
+
+def test_one_that_has_ended_already_is_seen_at_once(polytomic_sandbox: Any, sensor: Any) -> None:
+    """An execution that ended before the sensor began needs one look and no deferral."""
+    execution = polytomic_sandbox.start_foreign(SYNC)
+    polytomic_sandbox.finish(SYNC, execution.id)
+    waiting = sensor(execution_id=execution.id)
+
+    assert waiting.run() == execution.id
+    assert waiting.deferrals == []
+
+
+@pytest.mark.parametrize("status", ["failed", "canceled", "interrupted", "errors", "frobnicated"])
+@pytest.mark.parametrize("soft_fail", [False, True])
+def test_a_failed_execution_fails_without_retries(
+    polytomic_sandbox: Any, sensor: Any, status: str, soft_fail: bool
+) -> None:
+    """Every end but `completed` fails the sensor for good, or skips it with `soft_fail`, alike in all modes."""
+    execution = polytomic_sandbox.start_foreign(SYNC)
+    timer = threading.Timer(0.03, polytomic_sandbox.finish, (SYNC, execution.id, status))
+    timer.start()
+
+    with pytest.raises(AirflowSkipException if soft_fail else AirflowFailException):
+        sensor(execution_id=execution.id, soft_fail=soft_fail).run()
+    timer.join()
+
+
+def test_never_fail_skips(polytomic_sandbox: Any, sensor: Any) -> None:
+    """`never_fail` skips on a failed execution, in all modes."""
+    execution = polytomic_sandbox.start_foreign(SYNC)
+    polytomic_sandbox.finish(SYNC, execution.id, "failed")
+
+    with pytest.raises(AirflowSkipException):
+        sensor(execution_id=execution.id, never_fail=True).run()
+
+
+class TestEndless:
+    @pytest.fixture
+    def polytomic_sandbox_seed(self) -> dict[str, Any]:
+        return {"bulk_syncs": [{"name": "Orders", "id": SYNC, "schemas": ["orders"], "duration": 100_000}]}
+
+    @pytest.mark.parametrize("soft_fail", [False, True])
+    def test_the_timeout_cancels_nothing(self, polytomic_sandbox: Any, sensor: Any, soft_fail: bool) -> None:
+        """At its timeout the sensor fails for good, or skips; the execution, which it did not start, runs on."""
+        execution = polytomic_sandbox.start_foreign(SYNC)
+
+        with pytest.raises(AirflowSkipException if soft_fail else AirflowSensorTimeout):
+            sensor(execution_id=execution.id, timeout=0.2, soft_fail=soft_fail).run()
+
+        assert polytomic_sandbox.running(SYNC).id == execution.id
+        assert not [request for request in polytomic_sandbox.requests if request.method == "POST"]
+
+    def test_a_sensor_that_is_killed_cancels_nothing(self, polytomic_sandbox: Any) -> None:
+        """on_kill of a sensor sends nothing."""
+        execution = polytomic_sandbox.start_foreign(SYNC)
+
+        PolytomicBulkSyncSensor(task_id="wait", sync_id=SYNC, execution_id=execution.id).on_kill()
+
+        assert polytomic_sandbox.requests == []
+
+
+def test_without_an_id_it_waits_for_what_begins_next(polytomic_sandbox: Any, sensor: Any) -> None:
+    """Without `execution_id` an execution that ended before the first poke does not count; the next one does."""
+    old = polytomic_sandbox.start_foreign(SYNC)
+    polytomic_sandbox.finish(SYNC, old.id)
+    began: list[Any] = []
+    timer = threading.Timer(0.1, lambda: began.append(polytomic_sandbox.start_foreign(SYNC)))
+    timer.start()
+
+    returned = sensor().run()
+    timer.join()
+
+    assert [returned] == [execution.id for execution in began]
+
+
+def test_without_an_id_one_that_runs_already_counts(polytomic_sandbox: Any, sensor: Any) -> None:
+    """Without `execution_id` the execution that runs at the first poke is the one."""
+    execution = polytomic_sandbox.start_foreign(SYNC)
+
+    assert sensor().run() == execution.id
+
+
+def test_test_runs_do_not_count(polytomic_sandbox: Any, sensor: Any) -> None:
+    """Without `execution_id` test runs are passed over."""
+    test = polytomic_sandbox.start_foreign(SYNC, test=True)
+    polytomic_sandbox.finish(SYNC, test.id)
+    real = polytomic_sandbox.start_foreign(SYNC)
+
+    long_ago = datetime.now(timezone.utc) - timedelta(hours=1)
+    assert sensor(completed_after=long_ago).run() == real.id
+
+
+@pytest.mark.parametrize("form", ["datetime", "text", "naive"])
+def test_completed_after_takes_the_oldest_that_ended_since(polytomic_sandbox: Any, sensor: Any, form: str) -> None:
+    """With `completed_after` the oldest execution that had not ended then counts, also if it has ended by now."""
+    before = polytomic_sandbox.start_foreign(SYNC)
+    polytomic_sandbox.finish(SYNC, before.id)
+    time.sleep(0.01)
+    moment = datetime.now(timezone.utc)
+    time.sleep(0.01)
+    first = polytomic_sandbox.start_foreign(SYNC)
+    polytomic_sandbox.finish(SYNC, first.id)
+    second = polytomic_sandbox.start_foreign(SYNC)
+    polytomic_sandbox.finish(SYNC, second.id)
+    value: Any = {"datetime": moment, "text": moment.isoformat(), "naive": moment.replace(tzinfo=None)}[form]
+
+    assert sensor(completed_after=value).run() == first.id
+
+
+@pytest.mark.parametrize("value", ["", "None", "yesterday", 7])
+def test_a_bad_completed_after_is_refused(value: Any) -> None:
+    """A `completed_after` that is no time is refused at once, by its name: nothing means the sensor's own start."""
+    with pytest.raises(ValueError, match="completed_after"):
+        PolytomicBulkSyncSensor(task_id="wait", sync_id=SYNC, completed_after=value)
+
+
+def test_a_completed_after_that_renders_as_nothing_fails_for_good(polytomic_sandbox: Any, sensor: Any) -> None:
+    """A templated `completed_after` that renders as nothing fails the sensor without retries."""
+    waiting = sensor(completed_after="{{ nothing }}")
+    make = waiting.make
+
+    def rendered() -> Any:
+        operator = make()
+        operator.completed_after = "None"
+        return operator
+
+    waiting.make = rendered
+    with pytest.raises(AirflowFailException, match="completed_after"):
+        waiting.run()
+
+
+@pytest.mark.parametrize("trouble", ["503", "dropped", "html"])
+def test_passing_trouble_means_not_yet(polytomic_sandbox: Any, sensor: Any, trouble: str) -> None:
+    """A look that is not answered well is looked again."""
+    looks = f"GET {EXECUTIONS}/.*"
+    if trouble == "503":
+        polytomic_sandbox.faults.status(503, looks, times=2)
+    elif trouble == "dropped":
+        polytomic_sandbox.faults.drop_before(looks, times=2)
+    else:
+        polytomic_sandbox.faults.garbage("html", looks, times=2)
+    execution = polytomic_sandbox.start_foreign(SYNC)
+
+    assert sensor(execution_id=execution.id).run() == execution.id
+
+
+def test_an_unknown_sync_fails_for_good(polytomic_sandbox: Any, sensor: Any) -> None:
+    """A sync that does not exist fails the sensor without retries."""
+    with pytest.raises((AirflowFailException, AirflowSensorTimeout)):
+        sensor(sync_id="nowhere", execution_id="nothing", timeout=1).run()
+
+
+def test_a_refused_key_fails(polytomic_sandbox: Any, sensor: Any) -> None:
+    """A key that is refused, also after the connection was read again, fails the sensor."""
+    polytomic_sandbox.rotate_key("another-key")
+
+    with pytest.raises((AirflowFailException, PolytomicAuthError), match="401"):
+        sensor(execution_id="anything").run()
+
+
+def test_both_ways_of_naming_one_are_refused() -> None:
+    """`execution_id` together with `completed_after` is a contradiction."""
+    with pytest.raises(ValueError, match="completed_after"):
+        PolytomicBulkSyncSensor(task_id="wait", sync_id=SYNC, execution_id="x", completed_after="2026-01-01")
