@@ -1,0 +1,160 @@
+"""Arguments: refused early when literal, when rendered otherwise; every template field renders."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from airflow_provider_polytomic import _arguments
+from airflow_provider_polytomic._compat import AirflowFailException
+from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator
+from airflow_provider_polytomic.sandbox.seed import SALESFORCE_TO_WAREHOUSE as SYNC
+from airflow_provider_polytomic.sensors.bulk_sync import PolytomicBulkSyncSensor
+
+from .conftest import Task, make_context
+
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"sync_id": None}, "sync_id or sync_name"),
+    ({"sync_name": "x"}, "sync_id or sync_name"),
+    ({"sync_id": ""}, "sync_id or sync_name"),
+    ({"sync_id": 7}, "sync_id"),
+    ({"test": True, "resync_mode": "rebuild"}, "test and resync_mode"),
+    ({"test": "maybe"}, "test"),
+    ({"resync_mode": "all"}, "resync_mode"),
+    ({"fetch_mode": "some"}, "fetch_mode"),
+    ({"if_running": "hope"}, "if_running"),
+    ({"allow_errors": "perhaps"}, "allow_errors"),
+    ({"min_records": -1}, "min_records"),
+    ({"min_records": "many"}, "min_records"),
+    ({"schemas": {"a": 1}}, "schemas"),
+    ({"schemas": [1]}, "schemas"),
+]
+UNTEMPLATED: list[tuple[dict[str, Any], str]] = [
+    ({"poke_interval": 0}, "poke_interval"),
+    ({"poke_interval": -3}, "poke_interval"),
+    ({"poke_interval": "30"}, "poke_interval"),
+    ({"poke_interval": None}, "poke_interval"),
+    ({"timeout": 0}, "timeout"),
+    ({"timeout": timedelta(0)}, "timeout"),
+    ({"timeout": float("nan")}, "timeout"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "named"), BAD + UNTEMPLATED)
+def test_bad_literals_are_refused_when_the_dag_is_read(arguments: dict[str, Any], named: str) -> None:
+    """A bad literal argument is a ValueError of the constructor that names it."""
+    with pytest.raises(ValueError, match=named):
+        PolytomicBulkSyncOperator(**{"task_id": "sync", "sync_id": SYNC, **arguments})
+
+
+@pytest.mark.parametrize(("arguments", "named"), BAD)
+def test_bad_templates_are_refused_when_they_are_rendered(
+    polytomic_sandbox: Any, arguments: dict[str, Any], named: str
+) -> None:
+    """A templated argument that renders badly fails the task for good, before anything is sent."""
+
+    def rendered() -> Any:
+        operator = PolytomicBulkSyncOperator(task_id="sync", sync_id="{{ later }}")
+        operator.sync_id = SYNC
+        for name, value in arguments.items():
+            setattr(operator, name, value)
+        return operator
+
+    with pytest.raises(AirflowFailException, match=named):
+        Task(rendered).run()
+    assert polytomic_sandbox.requests == []
+
+
+@pytest.mark.parametrize("value", ["{{ params.x }}", ["{{ params.x }}"], "{% if x %}a{% endif %}"])
+def test_templates_are_not_judged_when_the_dag_is_read(value: Any) -> None:
+    """What is a template is let through by the constructor."""
+    fields = {name: value for name in PolytomicBulkSyncOperator.template_fields if name != "sync_name"}
+
+    PolytomicBulkSyncOperator(task_id="sync", **fields)
+
+
+@pytest.mark.parametrize("operator", [PolytomicBulkSyncOperator, PolytomicBulkSyncSensor])
+def test_every_template_field_is_an_attribute(operator: Any) -> None:
+    """Every template field is an argument that is kept as it was given."""
+    made = operator(task_id="sync", sync_id=SYNC)
+
+    assert [name for name in operator.template_fields if not hasattr(made, name)] == []
+    assert made.sync_id == SYNC
+
+
+def test_rendered_text_is_understood(polytomic_sandbox: Any) -> None:
+    """Booleans, numbers, lists and None that Jinja made text of mean what they were."""
+
+    def rendered() -> Any:
+        operator = PolytomicBulkSyncOperator(task_id="sync", sync_id="{{ later }}", poke_interval=0.05)
+        operator.sync_id, operator.sync_name = SYNC, "None"
+        operator.test, operator.resync_mode, operator.fetch_mode = "False", "", "None"
+        operator.schemas, operator.min_records, operator.allow_errors = "['account', 'contact']", "None", "true"
+        operator.if_running = "fail"
+        return operator
+
+    Task(rendered).run()
+
+    (start,) = [request for request in polytomic_sandbox.requests if request.method == "POST"]
+    assert start.body == {"schemas": ["account", "contact"]}
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (None, None),
+        ("", None),
+        ("None", None),
+        ([], None),
+        (["a", "b"], ["a", "b"]),
+        (("a", "b"), ["a", "b"]),
+        ('["a", "b"]', ["a", "b"]),
+        ("['a', 'b']", ["a", "b"]),
+        ("a, b", ["a", "b"]),
+        ("a", ["a"]),
+    ],
+)
+def test_lists_come_in_many_forms(value: Any, expected: Any) -> None:
+    """A list is taken as it is, as JSON, as Python prints it, and comma-separated."""
+    assert _arguments.ids("schemas", value) == expected
+
+
+def test_nothing_is_asked_when_the_dag_is_read() -> None:
+    """Making operators and sensors reads no connection: there is none of that name."""
+    for number in range(50):
+        PolytomicBulkSyncOperator(task_id=f"sync_{number}", sync_id=SYNC, polytomic_conn_id="nowhere")
+        PolytomicBulkSyncSensor(task_id=f"wait_{number}", sync_id=SYNC, polytomic_conn_id="nowhere")
+
+
+def test_an_xcom_of_another_task_will_do(polytomic_sandbox: Any) -> None:
+    """Arguments take the output of another task, and make it an upstream."""
+    try:
+        from airflow.sdk import DAG
+    except ImportError:
+        from airflow import DAG
+
+    with DAG("chained"):
+        first = PolytomicBulkSyncOperator(task_id="first", sync_id=SYNC, wait_for_completion=False)
+        second = PolytomicBulkSyncSensor(task_id="second", sync_id=SYNC, execution_id=first.output)
+
+    assert second.upstream_task_ids == {"first"}
+
+
+def test_the_connection_can_be_chosen(polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`polytomic_conn_id` names the connection that is used."""
+    import json
+    import os
+
+    connection = os.environ["AIRFLOW_CONN_POLYTOMIC_DEFAULT"]
+    monkeypatch.setenv("AIRFLOW_CONN_ELSEWHERE", connection)
+    monkeypatch.setenv("AIRFLOW_CONN_POLYTOMIC_DEFAULT", json.dumps(json.loads(connection) | {"password": "wrong"}))
+
+    Task(
+        lambda: PolytomicBulkSyncOperator(
+            task_id="sync", sync_id=SYNC, polytomic_conn_id="elsewhere", poke_interval=0.05, deferrable=True
+        )
+    ).run(make_context())
+
+    assert len(polytomic_sandbox.starts(SYNC)) == 1

@@ -1,0 +1,235 @@
+"""The trigger: what is stored of it, when it fires, and what it cancels."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import Any
+
+import pytest
+
+from airflow_provider_polytomic.api import over_aiohttp
+from airflow_provider_polytomic.sandbox.seed import SALESFORCE_TO_WAREHOUSE as SYNC
+from airflow_provider_polytomic.triggers import execution as module
+from airflow_provider_polytomic.triggers.execution import PolytomicExecutionTrigger
+
+from .conftest import fire, revive
+
+ENDLESS = {"bulk_syncs": [{"name": "Orders", "id": SYNC, "schemas": ["orders"], "duration": 100_000}]}
+
+
+def trigger(execution_id: str | None, **more: Any) -> PolytomicExecutionTrigger:
+    arguments = {"kind": "bulk", "sync_id": SYNC, "execution_id": execution_id, "poke_interval": 0.05, **more}
+    return PolytomicExecutionTrigger(**arguments)
+
+
+def test_what_is_stored_of_it_brings_it_back(polytomic_sandbox: Any) -> None:
+    """serialize() holds every argument as plain JSON, and makes an equal trigger again."""
+    stored = trigger("e1", deadline=1.5, after="2026-01-01T00:00:00+00:00", known=True, notes={"sync_name": "x"})
+
+    _, kwargs = stored.serialize()
+
+    assert kwargs == json.loads(json.dumps(kwargs))
+    assert revive(stored).serialize() == stored.serialize()
+
+
+def test_a_row_of_another_release_is_understood(polytomic_sandbox: Any) -> None:
+    """Arguments that this release does not know are passed over; those that it adds have defaults."""
+    old = PolytomicExecutionTrigger(kind="bulk", sync_id=SYNC, execution_id="e1", from_the_future={"x": 1})
+
+    assert old.serialize()[1]["poke_interval"] == 30
+
+
+def test_the_key_is_not_in_what_is_stored(polytomic_sandbox: Any) -> None:
+    """The trigger's row names the connection, and holds nothing of what the connection holds."""
+    assert polytomic_sandbox.key not in json.dumps(trigger("e1").serialize()[1])
+
+
+class TestSlow:
+    @pytest.fixture
+    def polytomic_sandbox_seed(self) -> dict[str, Any]:
+        return {"bulk_syncs": [{"name": "Orders", "id": SYNC, "schemas": ["orders"], "duration": 60}]}
+
+    def test_it_looks_again_and_again_and_fires_once(self, polytomic_sandbox: Any) -> None:
+        """It asks once an interval while the execution runs, and tells of its end."""
+        execution = polytomic_sandbox.start_foreign(SYNC)
+
+        event = fire(trigger(execution.id))
+
+        assert (event["outcome"], event["status"]) == ("ended", "completed")
+        assert len([request for request in polytomic_sandbox.requests if request.status == 200]) >= 2
+
+
+def test_nothing_is_left_open(polytomic_sandbox: Any) -> None:
+    """When the event is yielded the shared session has been given back, and no session is left."""
+    execution = polytomic_sandbox.start_foreign(SYNC)
+
+    async def run() -> list[Any]:
+        seen = []
+        async for _ in trigger(execution.id).run():
+            seen.append(dict(over_aiohttp._shared.get(asyncio.get_running_loop(), {})))
+        return seen
+
+    assert asyncio.run(run()) == [{}]
+
+
+def test_a_broken_connection_is_an_error_event() -> None:
+    """Whatever goes wrong becomes an event, so that the task hears of it."""
+    event = fire(trigger("e1", polytomic_conn_id="no_such_connection"))
+
+    assert event["outcome"] == "error"
+    assert "no_such_connection" in event["message"]
+    assert event["still_running"] is True
+
+
+def test_a_stopping_triggerer_gets_its_cancellation_back(polytomic_sandbox: Any) -> None:
+    """CancelledError goes up, the session is given back, and nothing is cancelled at Polytomic."""
+    execution = polytomic_sandbox.start_foreign(SYNC)
+
+    async def run() -> None:
+        async def first() -> None:
+            async for _ in trigger(execution.id, poke_interval=30).run():
+                pass
+
+        task = asyncio.create_task(first())
+        await asyncio.sleep(0.2)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert not over_aiohttp._shared.get(asyncio.get_running_loop())
+
+    asyncio.run(run())
+    assert not [request for request in polytomic_sandbox.requests if request.method == "POST"]
+
+
+class TestEndless:
+    @pytest.fixture
+    def polytomic_sandbox_seed(self) -> dict[str, Any]:
+        return ENDLESS
+
+    def test_the_first_look_comes_late_enough(self, polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The first look waits at least as long as real executors need to notice the deferral."""
+        monkeypatch.setattr(module, "SHORTEST_FIRST_SLEEP", 0.4)
+        execution = polytomic_sandbox.start_foreign(SYNC)
+
+        fire(trigger(execution.id, deadline=time.time() + 0.2))
+
+        assert len(polytomic_sandbox.requests) == 1
+
+    def test_the_deadline_cancels_before_it_fires(self, polytomic_sandbox: Any) -> None:
+        """At the deadline the execution is cancelled first, and only then the event is sent."""
+        execution = polytomic_sandbox.start_foreign(SYNC)
+
+        event = fire(trigger(execution.id, deadline=time.time() + 0.1, cancel_at_deadline=True))
+
+        assert (event["outcome"], event["still_running"]) == ("timeout", False)
+        assert polytomic_sandbox.requests[-1].path.endswith(f"{execution.id}/cancel")
+
+    def test_a_cancel_that_fails_is_told(self, polytomic_sandbox: Any) -> None:
+        """When the cancel at the deadline is refused, the event says that the execution still runs."""
+        execution = polytomic_sandbox.start_foreign(SYNC)
+        polytomic_sandbox.faults.status(403, "POST .*/cancel", times=None)
+
+        event = fire(trigger(execution.id, deadline=time.time() + 0.1, cancel_at_deadline=True))
+
+        assert (event["outcome"], event["still_running"]) == ("timeout", True)
+
+    @pytest.mark.parametrize(
+        ("state", "cancels"),
+        [
+            ("success", 1),
+            ("failed", 1),
+            ("skipped", 1),
+            ("", 1),  # the run was deleted
+            ("deferred", 0),  # moved to another triggerer
+            ("scheduled", 0),
+            ("running", 0),
+            ("restarting", 0),
+            (None, 0),
+            (RuntimeError("no answer"), 0),
+        ],
+    )
+    def test_a_kill_cancels_only_what_a_person_ended(
+        self, polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch, state: Any, cancels: int
+    ) -> None:
+        """on_kill cancels when the task's state is terminal or the task is gone, and leaves all else alone."""
+        execution = polytomic_sandbox.start_foreign(SYNC)
+
+        async def state_of(_task_instance: Any) -> Any:
+            if isinstance(state, Exception):
+                raise state
+            return state
+
+        monkeypatch.setattr(module, "task_instance_state", state_of)
+        asyncio.run(trigger(execution.id, cancel_on_kill=True).on_kill())
+
+        assert len(polytomic_sandbox.requests) == cancels
+
+    def test_a_kill_leaves_alone_what_is_not_ours(
+        self, polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """on_kill does nothing for adopted executions and with `cancel_on_kill=False`."""
+        execution = polytomic_sandbox.start_foreign(SYNC)
+
+        asyncio.run(trigger(execution.id, cancel_on_kill=False).on_kill())
+
+        assert polytomic_sandbox.requests == []
+
+    def test_a_kill_survives_a_server_that_hangs(self, polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        """on_kill ends within its time when the cancel is not answered."""
+        execution = polytomic_sandbox.start_foreign(SYNC)
+        polytomic_sandbox.faults.delay(30, "POST .*/cancel", times=None)
+        monkeypatch.setattr(module, "KILL_PATIENCE", 0.5)
+
+        async def failed(_task_instance: Any) -> str:
+            return "failed"
+
+        monkeypatch.setattr(module, "task_instance_state", failed)
+        began = time.monotonic()
+        asyncio.run(trigger(execution.id, cancel_on_kill=True).on_kill())
+
+        assert time.monotonic() - began < 10
+
+
+def test_a_trigger_that_has_ended_cancels_nothing(polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kill that arrives after the event finds nothing to cancel, even if the task's state is terminal."""
+    execution = polytomic_sandbox.start_foreign(SYNC)
+    polytomic_sandbox.finish(SYNC, execution.id)
+
+    async def success(_task_instance: Any) -> str:
+        return "success"
+
+    monkeypatch.setattr(module, "task_instance_state", success)
+
+    async def run() -> None:
+        ended = trigger(execution.id, cancel_on_kill=True)
+        async for _ in ended.run():
+            await ended.on_kill()
+
+    asyncio.run(run())
+    assert not [request for request in polytomic_sandbox.requests if request.method == "POST"]
+
+
+def test_many_share_few_connections(polytomic_sandbox: Any) -> None:
+    """A hundred triggers of one connection share one session."""
+    execution = polytomic_sandbox.start_foreign(SYNC)
+    sessions: list[int] = []
+
+    async def run() -> None:
+        async def one() -> Any:
+            async for event in trigger(execution.id, poke_interval=0.1).run():
+                return event.payload
+
+        async def watch() -> None:
+            while True:
+                sessions.append(len(over_aiohttp._shared.get(asyncio.get_running_loop(), {})))
+                await asyncio.sleep(0.005)
+
+        watcher = asyncio.create_task(watch())
+        events = await asyncio.gather(*(one() for _ in range(100)))
+        watcher.cancel()
+        assert {event["status"] for event in events} == {"completed"}
+
+    asyncio.run(run())
+    assert max(sessions) == 1
