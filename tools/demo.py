@@ -35,9 +35,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.demo", description="A DAG with a sync, on a real Airflow.")
     parser.add_argument("--ui", action="store_true", help="keep Airflow running for the browser, until Ctrl-C")
     options = parser.parse_args()
-    # Started in the background, Python would ignore the one; the other would end it without cleaning up.
+    # Started in the background, Python would ignore the first; the others would end it without cleaning up.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda received, _: sys.exit(128 + received))
     try:
         return show_ui() if options.ui else run_once()
     except KeyboardInterrupt:
