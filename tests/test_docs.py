@@ -282,6 +282,14 @@ def test_each_option_of_the_sandbox_is_documented() -> None:
     )
 
 
+def test_what_a_test_can_do_with_a_sandbox_exists(polytomic_sandbox: Sandbox) -> None:
+    """Each `.name` of the section on testing is one of the fixture's sandbox."""
+    mentioned = re.findall(r"`\.(\w+)", read(README).sections["Testing your DAGs"])
+
+    assert mentioned
+    assert [name for name in mentioned if not hasattr(polytomic_sandbox, name)] == []
+
+
 def test_the_sandbox_starts_as_shown() -> None:
     """The command prints the lines below it (here on a free port), and ends when it is told to."""
     (command,) = [block.code.split() for block in blocks("bash") if "sandbox" in block.code.split("\n")[0]]
