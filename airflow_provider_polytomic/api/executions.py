@@ -387,15 +387,16 @@ def summary(sync_id: str, execution: Execution, *, adopted: bool = False) -> dic
             for row in rows[:MOST_SCHEMAS]
         ]
         told["schemas_omitted"] = len(rows) - len(told["schemas"])
-        while told["schemas"] and len(json.dumps(told)) > LARGEST_SUMMARY:
-            told["schemas"].pop()
-            told["schemas_omitted"] += 1
     elif isinstance(execution, ModelSyncExecution):
         counts = execution.counts
         told["error_count"] = counts.error if counts else None
         told["warning_count"] = counts.warnings if counts else None
         told["counts"] = counts.model_dump(mode="json", exclude=set(counts.model_extra or ())) if counts else None
         told["errors"] = [readable(text, LONGEST_MESSAGE) for text in (execution.errors or [])[:MOST_SCHEMAS]]
+    while len(json.dumps(told)) > LARGEST_SUMMARY and (told.get("schemas") or told.get("errors")):
+        (told.get("schemas") or told["errors"]).pop()
+        if "schemas" in told:
+            told["schemas_omitted"] += 1
     return told
 
 

@@ -220,6 +220,7 @@ def test_many_share_few_connections(polytomic_sandbox: Any) -> None:
         async def one() -> Any:
             async for event in trigger(execution.id, poke_interval=0.1).run():
                 return event.payload
+            raise AssertionError("it never fired")
 
         async def watch() -> None:
             while True:
