@@ -56,7 +56,7 @@ def run_once() -> int:
             "ELT_WAREHOUSE": str(warehouse),
             "AIRFLOW_CONN_POLYTOMIC_DEFAULT": json.dumps(connection(polytomic)),
         }
-        with airflow(env) as local:
+        with airflow(warehouse.parent, env) as local:
             run_id = local.trigger(DAG)
             say(f"\nDAG {DAG} runs (example_dags/{DAG}.py):\n")
             follower = Follower(local, run_id)
@@ -75,7 +75,7 @@ def run_once() -> int:
 
 
 def show_ui() -> int:
-    with sandbox() as (polytomic, warehouse), airflow({"ELT_WAREHOUSE": str(warehouse)}) as local:
+    with sandbox() as (polytomic, warehouse), airflow(warehouse.parent, {"ELT_WAREHOUSE": str(warehouse)}) as local:
         # In the database and not in the environment, so that the form shows it.
         local.api("POST", "/connections", json={"connection_id": "polytomic_default", **connection(polytomic)})
         local.wait_dag(DAG)
@@ -92,7 +92,7 @@ its form has a Test button. Ctrl-C ends and removes all of it.""")
 
 @contextlib.contextmanager
 def sandbox() -> Iterator[tuple[Sandbox, Path]]:
-    """A Polytomic, and the SQLite file that its syncs fill."""
+    """A Polytomic, and the SQLite file that its syncs fill, in a folder of its own."""
     with tempfile.TemporaryDirectory(prefix="polytomic-demo-") as folder:
         warehouse = Path(folder) / "warehouse.sqlite"
         polytomic = Sandbox(deliver_to=warehouse)
@@ -105,10 +105,10 @@ def sandbox() -> Iterator[tuple[Sandbox, Path]]:
 
 
 @contextlib.contextmanager
-def airflow(env: dict[str, str]) -> Iterator[LocalAirflow]:
+def airflow(home: Path, env: dict[str, str]) -> Iterator[LocalAirflow]:
     say(f"Airflow {version('apache-airflow')} starts: API server, scheduler, DAG processor, triggerer", end=" ")
     begun = time.monotonic()
-    local = LocalAirflow(EXAMPLES, env)
+    local = LocalAirflow(EXAMPLES, env, home=home)
     try:
         with dots():
             local.start()

@@ -87,7 +87,10 @@ def free_port() -> int:
 
 
 class LocalAirflow:
-    """See the module. `env` is added to the environment of every component; `config` maps "SECTION__KEY" to a value."""
+    """See the module. `env` is added to the environment of every component; `config` maps "SECTION__KEY" to a value.
+
+    `home` is an existing folder for its files; one is made when it is left out. Either is removed in the end.
+    """
 
     def __init__(
         self,
@@ -95,6 +98,7 @@ class LocalAirflow:
         env: Mapping[str, str] | None = None,
         *,
         config: Mapping[str, object] | None = None,
+        home: str | Path | None = None,
         python: str = sys.executable,
         start_timeout: float = 180,
     ) -> None:
@@ -104,6 +108,7 @@ class LocalAirflow:
         self.mark = uuid.uuid4().hex  # by which its processes can be told from all others
         self._python = python
         self._start_timeout = start_timeout
+        self._given_home = home
         self._given_env = dict(env or {})
         self._given_config = dict(config or {})
         self._http = requests.Session()
@@ -125,7 +130,7 @@ class LocalAirflow:
 
     def start(self) -> None:
         """Make the database, start all components, and return when each of them says that it is healthy."""
-        self.home = Path(tempfile.mkdtemp(prefix="local-airflow-"))
+        self.home = Path(self._given_home or tempfile.mkdtemp(prefix="local-airflow-")).resolve()
         self._family = Family(self.mark, self.home)
         self.logs = self.home / "logs"
         self.logs.mkdir()
