@@ -99,8 +99,9 @@ class Client:
         seen: set[str] = set()
         while True:
             page = self.run(fetch_page(call, token, seen, self.settings.max_retries))
-            yield from page.items
             token = page.next_page_token
+            yield from page.items
+            del page
             if token is None:
                 return
 
@@ -144,9 +145,17 @@ class AsyncClient:
 
     async def send(self, request: Request) -> Answer:
         from . import over_aiohttp
+        from .unreachable import unreachable
 
         if self._transport is None:
-            self._transport = await over_aiohttp.borrow(self.settings)
+            try:
+                transport = await over_aiohttp.borrow(self.settings)
+            except (OSError, ValueError) as error:  # the CA certificates cannot be loaded
+                return unreachable(error, self.settings, self.settings.timeout)
+            if self._transport is None:
+                self._transport = transport
+            else:  # another task of ours was quicker
+                await over_aiohttp.give_back(transport)
         answer: Answer = await self._transport.send(request)
         return answer
 
@@ -161,7 +170,7 @@ class AsyncClient:
 
         transport, self._transport = self._transport, None
         if transport is not None:
-            await over_aiohttp.give_back(transport, self.settings)
+            await over_aiohttp.give_back(transport)
 
     async def __aenter__(self) -> AsyncClient:
         return self

@@ -19,9 +19,12 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from .http import Answer, Request, Response, Unreachable
 
@@ -168,6 +171,8 @@ _BY_STATUS: dict[int, type[PolytomicApiError]] = {
 }
 
 
+# Bytes of a body that are searched for secrets before its start is shown.
+_QUOTABLE = 1_000_000
 # A gateway's page with one of these says nothing about what the API would have said.
 _NO_GATEWAYS = frozenset({400, 404, 409, 410, 422})
 
@@ -179,11 +184,11 @@ def error_from(request: Request, answer: Answer) -> PolytomicError:
             return PolytomicResponseError(request, Response(answer.status), answer.reason)
         return PolytomicUnreachableError(request, answer.reason)
     if 300 <= answer.status < 400:
-        where = answer.headers.get("location", "nowhere")
+        where = _quoted(answer, answer.headers.get("location", "nowhere"), 200)
         return PolytomicResponseError(
             request,
             answer,
-            f"the server redirects to {readable(where, 200)!r}. Redirects are not followed, so that the key "
+            f"the server redirects to {where!r}. Redirects are not followed, so that the key "
             "goes to no other host: mend `host` of the Polytomic connection",
         )
     body = api_error(answer)
@@ -191,9 +196,9 @@ def error_from(request: Request, answer: Answer) -> PolytomicError:
     foreign = body is None and (answer.status not in _BY_STATUS or (_is_html(answer) and answer.status in _NO_GATEWAYS))
     if foreign:
         return PolytomicResponseError(request, answer, f"not an answer of the Polytomic API: {excerpt(answer)}")
-    message = readable((body or {}).get("message"), 1000) or excerpt(answer)
-    key = (body or {}).get("key")
-    return kind(request, answer, message=message, key=readable(key, 100) or None)
+    message = _quoted(answer, (body or {}).get("message"), 1000) or excerpt(answer)
+    key = _quoted(answer, (body or {}).get("key"), 100)
+    return kind(request, answer, message=message, key=key or None)
 
 
 def api_error(response: Response) -> dict[str, Any] | None:
@@ -207,8 +212,8 @@ def api_error(response: Response) -> dict[str, Any] | None:
 
 def request_id(response: Response) -> str | None:
     for name in ("x-request-id", "x-polytomic-request-id", "cf-ray"):
-        if value := response.headers.get(name):
-            return value[:200]
+        if value := _quoted(response, response.headers.get(name), 100):
+            return value
     return None
 
 
@@ -230,16 +235,40 @@ def excerpt(response: Response) -> str:
     """The start of a body, as one readable line."""
     if not response.body.strip():
         return "an empty body"
-    text = response.body[:2000].decode("utf-8", "replace")
+    text = conceal(response.body[:_QUOTABLE].decode("utf-8", "replace"), response.secrets).strip()
     if _is_html(response):
-        title = re.search(r"<title[^>]*>(.*?)</title>", text, re.IGNORECASE | re.DOTALL)
-        text = f"an HTML page{f', {title[1].strip()!r}' if title else ''}"
+        title = re.search(r"<title[^>]*>(.*?)</title>", text[:2000], re.IGNORECASE | re.DOTALL)
+        text = f"an HTML page{f', {readable(title[1], 100)!r}' if title else ''}"
     return readable(text, 200)
 
 
 def _is_html(response: Response) -> bool:
     start = response.body[:2000].lower()
     return b"<html" in start or b"<!doctype" in start
+
+
+def conceal(text: str, secrets: Iterable[str]) -> str:
+    """``text`` with stars for the secrets in it: as they are, or as JSON, HTML or a URL would spell them."""
+    spelled = {
+        form
+        for it in secrets
+        for form in (
+            it,
+            json.dumps(it)[1:-1],
+            json.dumps(it, ensure_ascii=False)[1:-1],
+            html.escape(it),
+            quote(it, safe=""),
+        )
+    }
+    for form in sorted(spelled, key=len, reverse=True):
+        if form:
+            text = text.replace(form, "***")
+    return text
+
+
+def _quoted(response: Response, text: object, longest: int) -> str:
+    """A part of an answer, fit for a message."""
+    return readable(None if text is None else conceal(str(text), response.secrets), longest)
 
 
 def readable(text: object, longest: int) -> str:

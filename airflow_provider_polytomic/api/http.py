@@ -16,12 +16,14 @@ by a worker (``client.drive``), by the triggerer (``client.adrive``) and by test
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar, cast
 from urllib.parse import quote
 
 T = TypeVar("T")
+_KEY = re.compile(r"[A-Za-z0-9_-]{8,255}")
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,10 @@ class Request:
     idempotency_key: str | None = None
     timeout: float | None = None  # seconds; an upper bound on top of the client's own
 
+    def __post_init__(self) -> None:
+        if self.idempotency_key is not None and not _KEY.fullmatch(self.idempotency_key):
+            raise ValueError(f"idempotency_key must be 8 to 255 of A-Z, a-z, 0-9, _ and -: {self.idempotency_key!r}")
+
     @property
     def body(self) -> bytes | None:
         return None if self.json is None else json.dumps(self.json).encode()
@@ -47,6 +53,7 @@ class Response:
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)  # names in lower case
     body: bytes = b""
+    secrets: tuple[str, ...] = field(default=(), repr=False, compare=False)  # what no message may quote of it
 
 
 @dataclass(frozen=True)

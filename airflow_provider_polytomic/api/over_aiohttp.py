@@ -9,11 +9,12 @@ import ssl
 from weakref import WeakKeyDictionary
 
 import aiohttp
+import certifi
 from yarl import URL
 
 from .http import Answer, Request, Response, Unreachable
-from .settings import MAX_BODY, Settings
-from .unreachable import never_sent, why
+from .settings import MAX_BODY, Settings, warn_if_unverified
+from .unreachable import unreachable
 
 # Connections of a session, whatever the number of triggers: each TLS connection costs some 300 kB.
 CONNECTIONS = int(os.environ.get("POLYTOMIC_TRIGGERER_CONNECTIONS") or 10)
@@ -23,16 +24,18 @@ class Transport:
     """A session of at most :data:`CONNECTIONS` connections."""
 
     def __init__(self, settings: Settings, tls: ssl.SSLContext) -> None:
-        self._settings = settings
+        warn_if_unverified(settings)
+        self.settings = settings
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=CONNECTIONS, ssl=tls),
             cookie_jar=aiohttp.DummyCookieJar(),
+            skip_auto_headers=["Content-Type"],  # of a POST without a body
             trust_env=False,
         )
         self.users = 0
 
     async def send(self, request: Request) -> Answer:
-        settings = self._settings
+        settings = self.settings
         timeout = settings.timeout_of(request)
         status = None
         try:
@@ -53,13 +56,11 @@ class Transport:
                     body += chunk
                     if len(body) > MAX_BODY:
                         return Unreachable(f"the answer is larger than {MAX_BODY} bytes", status=status)
-                return settings.censored(Response(status, headers, bytes(body)))
-        except aiohttp.ConnectionTimeoutError:
-            return Unreachable(f"could not connect to {settings.host} within {timeout:g} s", sent=False)
-        except asyncio.TimeoutError:
-            return Unreachable(f"{settings.host} did not answer within {timeout:g} s", status=status)
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            return Unreachable(why(error, settings), sent=not never_sent(error), status=status)
+                return Response(status, headers, bytes(body), settings.secrets)
+        except aiohttp.ConnectionTimeoutError as error:
+            return unreachable(error, settings, timeout, connecting=True)
+        except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError) as error:
+            return unreachable(error, settings, timeout, status=status)
 
     async def close(self) -> None:
         await self._session.close()
@@ -70,7 +71,10 @@ _shared: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Settings, Transport]]
 
 
 async def borrow(settings: Settings) -> Transport:
-    """The transport that everybody in this event loop with equal settings uses. Give it back."""
+    """The transport that everybody in this event loop with equal settings uses. Give it back.
+
+    :raises OSError: the CA certificates cannot be loaded.
+    """
     tls = await asyncio.to_thread(_tls, settings.verify, settings.ca_bundle)
     sessions = _shared.setdefault(asyncio.get_running_loop(), {})
     transport = sessions.get(settings)
@@ -80,23 +84,25 @@ async def borrow(settings: Settings) -> Transport:
     return transport
 
 
-async def give_back(transport: Transport, settings: Settings) -> None:
+async def give_back(transport: Transport) -> None:
     """The last one to give it back closes it."""
     transport.users -= 1
     if transport.users == 0:
-        del _shared[asyncio.get_running_loop()][settings]
+        del _shared[asyncio.get_running_loop()][transport.settings]
         await transport.close()
 
 
-@functools.lru_cache(maxsize=32)
 def _tls(verify: bool, ca_bundle: str | None) -> ssl.SSLContext:
-    # Loading the certificates takes some 20 ms of CPU: once per bundle, and in a thread.
-    context = ssl.create_default_context()
+    trusted = ca_bundle if verify and ca_bundle else certifi.where()
+    return _load(verify, trusted, os.stat(trusted).st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=32)
+def _load(verify: bool, trusted: str, _changed: int) -> ssl.SSLContext:
+    # Loading the certificates takes some 20 ms of CPU: once, and once more when they have changed.
+    is_folder = os.path.isdir(trusted)
+    context = ssl.create_default_context(capath=trusted if is_folder else None, cafile=None if is_folder else trusted)
     if not verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-    elif ca_bundle and os.path.isdir(ca_bundle):
-        context = ssl.create_default_context(capath=ca_bundle)
-    elif ca_bundle:
-        context = ssl.create_default_context(cafile=ca_bundle)
     return context

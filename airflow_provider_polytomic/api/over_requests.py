@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import time
+import warnings
 from http.cookiejar import DefaultCookiePolicy
 
 import requests
 from requests.adapters import HTTPAdapter
+from urllib3.exceptions import HTTPError, InsecureRequestWarning
 
 from .http import Answer, Request, Response, Unreachable
-from .settings import MAX_BODY, Settings
-from .unreachable import never_sent, why
+from .settings import MAX_BODY, Settings, warn_if_unverified
+from .unreachable import unreachable
 
 
 class Transport:
     """One keep-alive session. Not for several threads at once."""
 
     def __init__(self, settings: Settings) -> None:
+        warn_if_unverified(settings)
         self._settings = settings
         self._session = requests.Session()
         # Neither netrc nor the library's own reading of proxies and CA bundles: Settings has decided.
@@ -26,6 +29,13 @@ class Transport:
             self._session.mount(scheme, HTTPAdapter(max_retries=0))
 
     def send(self, request: Request) -> Answer:
+        if self._settings.verify:
+            return self._send(request)
+        with warnings.catch_warnings():  # urllib3 warns of each request
+            warnings.simplefilter("ignore", InsecureRequestWarning)
+            return self._send(request)
+
+    def _send(self, request: Request) -> Answer:
         settings = self._settings
         timeout = settings.timeout_of(request)
         give_up = time.monotonic() + request.timeout if request.timeout else None
@@ -38,7 +48,7 @@ class Transport:
                 data=request.body,
                 headers=settings.headers(request),
                 timeout=timeout,
-                verify=settings.ca_bundle or True if settings.verify else False,
+                verify=(settings.ca_bundle or True) if settings.verify else False,
                 proxies={"http": settings.proxy, "https": settings.proxy} if settings.proxy else None,
                 allow_redirects=False,
                 stream=True,
@@ -52,13 +62,11 @@ class Transport:
                         return Unreachable(f"the answer is larger than {MAX_BODY} bytes", status=status)
                     if give_up is not None and time.monotonic() > give_up:
                         return Unreachable(f"the answer took longer than {request.timeout:g} s", status=status)
-                return settings.censored(Response(status, headers, bytes(body)))
-        except requests.ConnectTimeout:
-            return Unreachable(f"could not connect to {settings.host} within {timeout:g} s", sent=False)
-        except requests.Timeout:
-            return Unreachable(f"{settings.host} did not answer within {timeout:g} s", status=status)
-        except (requests.RequestException, OSError, ValueError) as error:
-            return Unreachable(why(error, settings), sent=not never_sent(error), status=status)
+                return Response(status, headers, bytes(body), settings.secrets)
+        except requests.ConnectTimeout as error:
+            return unreachable(error, settings, timeout, connecting=True)
+        except (requests.RequestException, HTTPError, OSError, ValueError) as error:
+            return unreachable(error, settings, timeout, status=status)
 
     def close(self) -> None:
         self._session.close()

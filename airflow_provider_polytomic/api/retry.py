@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timezone
 from email.utils import parsedate_to_datetime
 
 from .http import Answer, Response, Unreachable
@@ -42,21 +43,29 @@ def backoff(attempt: int, jitter: float) -> float:
 
 
 def wished_delay(answer: Answer, now: float) -> float | None:
-    """Seconds that the server asked us to wait (``Retry-After``, ``X-RateLimit-Reset``), or None."""
+    """Seconds that the server asked us to wait (``Retry-After``, ``X-RateLimit-Reset``), or None.
+
+    "At once", and a time that has passed by our clock, are no wishes: whoever heeded them would ask
+    without a pause for as long as the trouble lasts.
+    """
     if not isinstance(answer, Response):
         return None
     after = answer.headers.get("retry-after", "").strip()
-    if after:
-        wish = _seconds(after)
-        if wish is None:
-            try:
-                wish = parsedate_to_datetime(after).timestamp() - now
-            except (ValueError, TypeError, OverflowError, OSError):
-                wish = None
-        if wish is not None:
-            return max(wish, 0.0)
-    reset = _seconds(answer.headers.get("x-ratelimit-reset", ""))
-    return max(reset - now, 0.0) if reset is not None and answer.status in _GATEWAY_SAID_NO else None
+    wish = _seconds(after)
+    if wish is None and after:
+        wish = _until(after, now)
+    if wish is None and answer.status in _GATEWAY_SAID_NO:
+        reset = _seconds(answer.headers.get("x-ratelimit-reset", ""))
+        wish = None if reset is None else reset - now
+    return wish if wish is not None and wish > 0 else None
+
+
+def _until(date: str, now: float) -> float | None:
+    try:
+        moment = parsedate_to_datetime(date)
+        return moment.replace(tzinfo=moment.tzinfo or timezone.utc).timestamp() - now
+    except (ValueError, TypeError, OverflowError, OSError):
+        return None
 
 
 def _seconds(text: str) -> float | None:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import base64
+import logging
 import os
 import re
 from dataclasses import dataclass, field
-from urllib.parse import unquote, urlsplit
+from ipaddress import IPv6Address
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
 
-from .http import Request, Response
+from .errors import conceal
+from .http import Request
+
+log = logging.getLogger(__name__)
 
 DEFAULT_HOST = "https://app.polytomic.com"
 DEFAULT_API_VERSION = "2025-09-18"
@@ -80,43 +85,76 @@ class Settings:
         return base64.b64encode(f"{self.login}:{self.key}".encode()).decode()
 
     @property
-    def secrets(self) -> list[str]:
+    def secrets(self) -> tuple[str, ...]:
         """What must not be seen by anybody: the key, as it is and as it is sent, and a proxy's password."""
         password = urlsplit(self.proxy).password if self.proxy else None
         candidates = [self.key, self._basic() if self.key else None, password and unquote(password), password]
-        return list(dict.fromkeys(secret for secret in candidates if secret))
+        return tuple(dict.fromkeys(secret for secret in candidates if secret))
 
     def censor(self, what: object) -> str:
         """``what`` as text, without secrets."""
-        text = str(what)
-        for secret in self.secrets:
-            text = text.replace(secret, "***")
-        return re.sub(r"//[^/@\s]+@", "//***@", text)
+        return re.sub(r"//[^/@\s]+@", "//***@", conceal(str(what), self.secrets))
 
-    def censored(self, response: Response) -> Response:
-        """The response; without secrets if it is an error, whose text goes into exceptions and logs."""
-        if response.status < 300:
-            return response
-        body = response.body
-        for secret in self.secrets:
-            body = body.replace(secret.encode(), b"***")
-        headers = {name: self.censor(value) for name, value in response.headers.items()}
-        return Response(response.status, headers, body)
+
+def warn_if_unverified(settings: Settings) -> None:
+    """Said by each session when it is opened."""
+    if not settings.verify:
+        log.warning("The TLS certificate of %s is not verified, as its connection says", settings.host)
+
+
+def http_url(text: str) -> SplitResult:
+    """A URL of an HTTP server, its host name in the form that is looked up, without a trailing slash.
+
+    :raises ValueError: it is none. The message quotes nothing: there may be a password in it.
+    """
+    parts = urlsplit(text)
+    user, at, address = parts.netloc.rpartition("@")
+    if address.endswith(":"):
+        raise ValueError("no port behind the colon")
+    if address.count(":") > 1 and "[" not in address:
+        address = f"[{address}]"  # an IPv6 address as it stands in the host field of a connection
+    parts = parts._replace(netloc=user + at + address)
+    host, port = parts.hostname or "", parts.port
+    if parts.scheme not in ("http", "https") or parts.query or parts.fragment or not text.isprintable():
+        raise ValueError("not the URL of an HTTP server")
+    if ":" in host:
+        host = f"[{IPv6Address(host)}]"
+    elif not re.fullmatch(r"[a-z0-9._-]+", host := host.encode("idna").decode()):
+        raise ValueError("not a host name")
+    path = quote(parts.path.rstrip("/"), safe="/%:@!$&'()*+,;=~")
+    if re.search(r"\\|%(?![0-9A-Fa-f]{2})|/\.\.?(/|$)", parts.path):
+        raise ValueError("not a path")
+    return parts._replace(netloc=f"{user}{at}{host}{f':{port}' if port else ''}", path=path)
 
 
 def proxy_from_environment(base_url: str) -> str | None:
-    """The proxy that ``HTTPS_PROXY``, ``HTTP_PROXY``, ``ALL_PROXY`` and ``NO_PROXY`` name for this URL."""
+    """The proxy that ``HTTPS_PROXY``, ``HTTP_PROXY``, ``ALL_PROXY`` and ``NO_PROXY`` name for this URL.
+
+    :raises ValueError: it is not the URL of an HTTP proxy.
+    """
     where = urlsplit(base_url)
     proxies = getproxies_environment()
     if proxy_bypass_environment(where.netloc.rpartition("@")[2], proxies):
         return None
-    return proxies.get(where.scheme) or proxies.get("all")
+    name = where.scheme if proxies.get(where.scheme) else "all"
+    proxy = proxies.get(name)
+    if not proxy:
+        return None
+    try:
+        return http_url(proxy if "://" in proxy else f"http://{proxy}").geturl()
+    except ValueError:
+        raise ValueError(f"the environment variable {name.upper()}_PROXY is not the URL of an HTTP proxy") from None
 
 
 def ca_bundle_from_environment() -> str:
-    """The CA certificates that the environment names, or else certifi's, as ``requests`` would."""
+    """The CA certificates that the environment names, or else certifi's, as ``requests`` would.
+
+    :raises ValueError: the environment names a file that does not exist.
+    """
     for name in _CA_VARIABLES:
         if value := os.environ.get(name):
+            if not os.path.exists(value):
+                raise ValueError(f"the environment variable {name} names {value!r}, which does not exist")
             return value
     from certifi import where
 

@@ -2,36 +2,68 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 from collections.abc import Iterator
 
+from .http import Unreachable
 from .settings import Settings
 
+# What the libraries call the same trouble: requests, urllib3 and http.client; aiohttp.
+_NOT_HTTP = frozenset({"BadStatusLine", "LineTooLong", "InvalidHeader", "ClientResponseError"})
+_NOT_UNPACKED = frozenset({"ContentDecodingError", "DecodeError", "ContentEncodingError"})
+_CLOSED = frozenset({"IncompleteRead", "ServerDisconnectedError", "ClientPayloadError"})
+_PROXY_SAID_NO = re.compile(r"Tunnel connection failed: (\d+.*)")
 
-def why(error: BaseException, settings: Settings) -> str:
-    """One line for a person: name not resolved, refused, TLS, or what the library said."""
+
+def unreachable(
+    error: BaseException, settings: Settings, timeout: float, *, status: int | None = None, connecting: bool = False
+) -> Unreachable:
+    """What a library's exception means.
+
+    :param timeout: the seconds that the request was given.
+    :param status: of the answer, if it broke off.
+    :param connecting: whether the library says that time ran out before there was a connection.
+    """
     causes = list(_causes(error))
-    where = settings.proxy_host or settings.host
-    via = " (the proxy)" if settings.proxy_host else ""
+    where = f"{settings.proxy_host} (the proxy)" if settings.proxy_host else settings.host
+    if connecting:
+        return Unreachable(f"could not connect to {where} within {timeout:g} s", sent=False)
     for cause in causes:
         if isinstance(cause, socket.gaierror):
-            return f"the host name of {where}{via} cannot be resolved"
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return f"TLS failed: the certificate of {settings.host} is not trusted ({cause.verify_message})"
-        if isinstance(cause, ssl.SSLError):
-            return f"TLS failed with {settings.host}: {cause.reason or cause}"
+            return Unreachable(f"the host name of {where} cannot be resolved", sent=False)
         if isinstance(cause, ConnectionRefusedError):
-            return f"the connection to {where}{via} was refused"
-    return settings.censor(error) or type(error).__name__
+            return Unreachable(f"the connection to {where} was refused", sent=False)
+        # aiohttp has errors that are of these types, too, but without what the types have.
+        if isinstance(cause, ssl.SSLCertVerificationError) and hasattr(cause, "verify_message"):
+            why = f"the certificate of {settings.host} is not trusted ({cause.verify_message})"
+            return Unreachable(f"TLS failed: {why}; trusted are those of {settings.ca_bundle or 'certifi'}", sent=False)
+        if isinstance(cause, ssl.SSLError) and hasattr(cause, "reason"):
+            return Unreachable(f"TLS failed with {settings.host}: {cause.reason or cause}", status=status)
+        if refused := _refusal(cause):
+            return Unreachable(f"the proxy {settings.proxy_host} refuses: {settings.censor(refused)}", sent=False)
+        if isinstance(cause, TimeoutError):
+            return Unreachable(f"{settings.host} did not answer within {timeout:g} s", status=status)
+    names = {kind.__name__ for cause in causes for kind in type(cause).__mro__}
+    if names & _NOT_UNPACKED:
+        reason = "the answer cannot be unpacked"
+    elif names & _CLOSED or any(isinstance(cause, ConnectionError) for cause in causes):
+        what = "without an answer" if status is None else "in the middle of the answer"
+        reason = f"{where} closed the connection {what}"
+    elif names & _NOT_HTTP:
+        reason = f"what {where} answers is not HTTP"
+    else:
+        reason = settings.censor(error) or type(error).__name__
+    return Unreachable(reason, status=status)
 
 
-def never_sent(error: BaseException) -> bool:
-    """Whether the connection never came about, so that the request surely was not processed."""
-    return any(
-        isinstance(cause, socket.gaierror | ConnectionRefusedError | ssl.SSLCertVerificationError)
-        for cause in _causes(error)
-    )
+def _refusal(cause: BaseException) -> str | None:
+    """What a proxy said instead of opening a tunnel."""
+    if type(cause).__name__ == "ClientHttpProxyError":
+        return f"{getattr(cause, 'status', '')} {getattr(cause, 'message', '')}"
+    match = _PROXY_SAID_NO.search(str(cause)) if type(cause) is OSError else None
+    return match and match[1]
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

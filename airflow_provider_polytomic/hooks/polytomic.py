@@ -111,10 +111,7 @@ class PolytomicHook(BaseHook):
         """The client, made when it is first needed. It reads the connection again when its key is refused."""
         from airflow_provider_polytomic.api.client import Client
 
-        settings = self.settings()
-        if not settings.verify:
-            self.log.warning("Connection %s: TLS certificates are not verified", self.polytomic_conn_id)
-        return Client(settings, self.settings)
+        return Client(self.settings(), self.settings)
 
     def get_conn(self) -> Client:
         """The same, by the name that Airflow's hooks have for it."""
@@ -163,6 +160,8 @@ class PolytomicHook(BaseHook):
                 result = _whose(who, settings)
             except PolytomicError as error:
                 result = (False, _what_is_wrong(error, settings))
+            except Exception as error:  # noqa: BLE001  nobody would see it in this thread
+                result = (False, settings.censor(f"{type(error).__name__}: {error}"))
 
         # In a thread, because a name server that does not answer heeds no timeout.
         thread = threading.Thread(target=ask, daemon=True)
@@ -397,10 +396,10 @@ class PolytomicHook(BaseHook):
 
     def _start(self, kind: str, sync_id: str, idempotency_key: str | None, arguments: dict[str, Any]) -> Any:
         from airflow_provider_polytomic.api.executions import kind_of
-        from airflow_provider_polytomic.api.starting import PATIENCE, start_once
+        from airflow_provider_polytomic.api.starting import start_once
 
         call = kind_of(kind).start(sync_id, **arguments, idempotency_key=idempotency_key or str(uuid.uuid4()))
-        patience = PATIENCE if self.client.settings.max_retries else 0
+        patience = None if self.client.settings.max_retries else 0
         return self.client.run(start_once(call, patience))
 
     def _wait(self, kind: str, sync_id: str, execution_id: str, poke_interval: float, timeout: float | None) -> Any:
@@ -446,21 +445,19 @@ def settings_from(connection: Any, timeout: float | None = None, max_retries: in
     fields = _Fields(connection)
     base_url = fields.base_url(defaults.DEFAULT_HOST)
     verify, ca_bundle = fields.verify()
-    if verify and ca_bundle is None:
+    if verify and ca_bundle is None and base_url.startswith("https:"):
         ca_bundle = defaults.ca_bundle_from_environment()
     proxy = fields.proxy()
     return defaults.Settings(
         base_url=base_url,
         key=fields.key(),
-        login=fields.text_of("login", connection.login),
+        login=fields.login(),
         api_version=fields.api_version(defaults.DEFAULT_API_VERSION),
-        timeout=timeout if timeout is not None else fields.number("timeout", defaults.DEFAULT_TIMEOUT),
+        timeout=fields.number("timeout", defaults.DEFAULT_TIMEOUT, timeout),
         verify=verify,
         ca_bundle=ca_bundle,
         proxy=proxy if proxy is not None else defaults.proxy_from_environment(base_url),
-        max_retries=(
-            max_retries if max_retries is not None else fields.whole("max_retries", defaults.DEFAULT_MAX_RETRIES)
-        ),
+        max_retries=fields.whole("max_retries", defaults.DEFAULT_MAX_RETRIES, max_retries),
     )
 
 
@@ -471,7 +468,7 @@ class _Fields:
         self._connection = connection
         try:
             extra = json.loads(connection.extra or "{}")
-        except ValueError:
+        except (ValueError, RecursionError):
             raise self._wrong("extra", "is not JSON") from None
         if not isinstance(extra, dict):
             raise self._wrong("extra", "must be a JSON object")
@@ -480,8 +477,14 @@ class _Fields:
     def _wrong(self, field: str, what: str) -> ValueError:
         return ValueError(f"connection {self._connection.conn_id!r}: {field} {what}")
 
-    def _value(self, name: str) -> Any:
-        value = self._extra.get(name)
+    def _shown(self, value: object) -> str:
+        """A wrong value, for a message; not if the key was put into the wrong field."""
+        from airflow_provider_polytomic.api.errors import conceal, readable
+
+        return readable(conceal(repr(value), [self._connection.password or ""]), 100)
+
+    def _value(self, name: str, instead: Any = None) -> Any:
+        value = self._extra.get(name) if instead is None else instead
         value = value.strip() if isinstance(value, str) else value
         return None if value == "" else value
 
@@ -501,26 +504,39 @@ class _Fields:
             raise self._wrong("password (the API key)", "holds characters that no key has") from None
         return key
 
+    def login(self) -> str:
+        login = self.text_of("login", self._connection.login)
+        if ":" in login:
+            raise self._wrong("login", "must hold no colon")
+        return login
+
     def base_url(self, default: str) -> str:
-        from urllib.parse import urlsplit
+        from airflow_provider_polytomic.api.settings import http_url
 
         host = self.text_of("host", self._connection.host).rstrip("/") or default
-        url = host if "://" in host else f"https://{host}"
         try:
-            parts = urlsplit(url)
-            port = parts.port or self._connection.port
+            parts = http_url(host if "://" in host else f"https://{host}")
         except ValueError:
-            raise self._wrong("host", "is not a valid URL") from None
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-            raise self._wrong("host", "must be the base URL of Polytomic, for instance https://app.polytomic.com")
+            must = "must be the base URL of Polytomic, for instance https://app.polytomic.com"
+            raise self._wrong("host", must) from None
         if "@" in parts.netloc:
             raise self._wrong("host", "must hold no credentials: the API key belongs into password")
-        name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-        if re.search(r"[\s\\]", name + parts.path):
-            raise self._wrong("host", "is not a valid URL")
-        path = parts.path.rstrip("/")
+        port = self._port()
+        if port and not parts.port:
+            parts = parts._replace(netloc=f"{parts.netloc}:{port}")
         schema = self.text_of("schema", self._connection.schema).strip("/")
-        return f"{parts.scheme}://{name}{f':{port}' if port else ''}{path}{f'/{schema}' if schema else ''}"
+        try:
+            return http_url(f"{parts.geturl()}/{schema}").geturl()
+        except ValueError:
+            raise self._wrong("schema", "must be the path of the base URL, or empty") from None
+
+    def _port(self) -> int | None:
+        port = self._connection.port
+        if port is None or port == "":
+            return None
+        if not re.fullmatch("[0-9]{1,5}", str(port)) or not 0 < int(port) < 65536:
+            raise self._wrong("port", f"must be a number from 1 to 65535, not {self._shown(port)}")
+        return int(port)
 
     def verify(self) -> tuple[bool, str | None]:
         import os
@@ -532,52 +548,50 @@ class _Fields:
         if known is not None:
             return known, None
         if not isinstance(value, str) or not os.path.exists(value):
-            raise self._wrong("verify", f"must be true, false, or the path of a CA bundle that exists, not {value!r}")
+            raise self._wrong(
+                "verify", f"must be true, false, or the path of a CA bundle that exists, not {self._shown(value)}"
+            )
         return True, value
 
-    def number(self, name: str, default: float) -> float:
-        value = self._value(name)
+    def number(self, name: str, default: float, instead: float | None = None) -> float:
+        value = self._value(name, instead)
         if value is None:
             return default
         try:
             number = float("nan") if isinstance(value, bool) else float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             number = float("nan")
         if not 0 < number <= 86400:
-            raise self._wrong(name, f"must be a number of seconds, more than 0 and at most 86400, not {value!r}")
+            must = "must be a number of seconds, more than 0 and at most 86400"
+            raise self._wrong(name, f"{must}, not {self._shown(value)}")
         return number
 
-    def whole(self, name: str, default: int) -> int:
-        value = self._value(name)
+    def whole(self, name: str, default: int, instead: int | None = None) -> int:
+        value = self._value(name, instead)
         if value is None:
             return default
-        text = str(value)
-        if isinstance(value, bool) or not re.fullmatch(r"\d{1,3}", text):
-            raise self._wrong(name, f"must be a whole number from 0 to 999, not {value!r}")
-        return int(text)
+        if not isinstance(value, str | int) or not re.fullmatch("[0-9]{1,3}", str(value)):
+            raise self._wrong(name, f"must be a whole number from 0 to 999, not {self._shown(value)}")
+        return int(value)
 
     def proxy(self) -> str | None:
-        from urllib.parse import urlsplit
+        from airflow_provider_polytomic.api.settings import http_url
 
         value = self._value("proxy")
         if value is None:
             return None
-        wrong = self._wrong("proxy", "must be the URL of an HTTP proxy, for instance http://proxy.example.com:3128")
         try:
-            parts = urlsplit(value) if isinstance(value, str) and value.isprintable() else urlsplit("")
-            _ = parts.port
+            return http_url(value if isinstance(value, str) else "").geturl()
         except ValueError:
-            raise wrong from None
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise wrong
-        return str(value)
+            must = "must be the URL of an HTTP proxy, for instance http://proxy.example.com:3128"
+            raise self._wrong("proxy", must) from None
 
     def api_version(self, default: str) -> str:
         value = self._value("api_version")
         if value is None:
             return default
-        if not isinstance(value, str) or not re.fullmatch(r"\d{4}-\d{2}-\d{2}", value):
-            raise self._wrong("api_version", f"must be a date such as {default}, not {value!r}")
+        if not isinstance(value, str) or not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
+            raise self._wrong("api_version", f"must be a date such as {default}, not {self._shown(value)}")
         return value
 
 
