@@ -1,0 +1,250 @@
+"""Servers that do exactly what a test says, down to the byte: on the loopback interface, in threads."""
+
+from __future__ import annotations
+
+import datetime as dt
+import ipaddress
+import socket
+import ssl
+import struct
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+
+@dataclass
+class Received:
+    """One request, as it came in."""
+
+    method: str
+    target: str
+    headers: dict[str, str]  # names in lower case
+    body: bytes
+
+
+@dataclass
+class Reply:
+    """What a server does about one request: waits, sends bytes, and goes on or ends the connection."""
+
+    data: bytes = b""
+    delay: float = 0.0  # seconds before the first byte
+    then: str = "keep"  # "keep", "close", "reset" or "hold" (until the server ends)
+
+
+Script = Reply | Callable[["Server", socket.socket, Received], None]
+
+
+def http(status: int = 200, body: bytes = b"{}", *headers: str, length: int | None = None, then: str = "keep") -> Reply:
+    """A complete answer, or one that announces another ``length``."""
+    lines = [f"HTTP/1.1 {status} Whatever", f"Content-Length: {len(body) if length is None else length}", *headers]
+    return Reply("\r\n".join([*lines, "", ""]).encode("latin-1") + body, then=then)
+
+
+@dataclass
+class Server:
+    """Answers one request after the other from ``script``; its last entry is for all the rest."""
+
+    script: list[Script] = field(default_factory=lambda: [http()])
+    tls: ssl.SSLContext | None = None
+    requests: list[Received] = field(default_factory=list)
+    connections: int = 0
+
+    def __post_init__(self) -> None:
+        self._ended = threading.Event()
+        self._lock = threading.Lock()
+        self._open: set[socket.socket] = set()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self.host = f"127.0.0.1:{self.port}"
+        self.url = f"{'https' if self.tls else 'http'}://{self.host}"
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+        self._threads[0].start()
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._ended.set()
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        with self._lock:
+            for connection in self._open:
+                with suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join(5)
+
+    def _accept(self) -> None:
+        while not self._ended.is_set():
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            with self._lock:
+                self.connections += 1
+                self._open.add(connection)
+                thread = threading.Thread(target=self._serve, args=(connection,), daemon=True)
+                self._threads.append(thread)
+                thread.start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        plain = connection
+        with suppress(OSError):
+            if self.tls:
+                connection = self.tls.wrap_socket(connection, server_side=True)
+            while (received := read_request(connection)) is not None:
+                with self._lock:
+                    self.requests.append(received)
+                    script = self.script.pop(0) if len(self.script) > 1 else self.script[0]
+                if callable(script):
+                    script(self, connection, received)
+                    break
+                self._ended.wait(script.delay)
+                connection.sendall(script.data)
+                if script.then == "hold":
+                    self._ended.wait()
+                if script.then == "reset":
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                if script.then != "keep":
+                    break
+        connection.close()
+        with self._lock:
+            self._open.discard(plain)
+
+
+def read_request(connection: socket.socket) -> Received | None:
+    """The next request of a connection, or None at its end."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        more = connection.recv(65536)
+        if not more:
+            return None
+        data += more
+        if data.startswith(b"\x16\x03"):
+            return Received("TLS", "", {}, data)
+    head, _, body = data.partition(b"\r\n\r\n")
+    first, *lines = head.decode("latin-1").split("\r\n")
+    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    while len(body) < int(headers.get("content-length", 0)):
+        body += connection.recv(65536)
+    method, target, _ = first.split(" ", 2)
+    return Received(method, target, headers, body)
+
+
+def tunnel(_server: Server, client: socket.socket, received: Received) -> None:
+    """What a proxy does: connects to where the request wants to go, and passes everything on."""
+    if received.method == "CONNECT":
+        host, _, port = received.target.rpartition(":")
+        upstream = socket.create_connection((host, int(port)))
+        client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+    else:
+        where, _, path = received.target.removeprefix("http://").partition("/")
+        host, _, port = where.rpartition(":")
+        upstream = socket.create_connection((host, int(port)))
+        lines = [f"{received.method} /{path} HTTP/1.1"]
+        lines += [f"{name}: {value}" for name, value in received.headers.items() if not name.startswith("proxy-")]
+        upstream.sendall("\r\n".join([*lines, "", ""]).encode("latin-1") + received.body)
+    back = threading.Thread(target=_pump, args=(upstream, client), daemon=True)
+    back.start()
+    _pump(client, upstream)
+    back.join(5)
+    upstream.close()
+
+
+def _pump(source: socket.socket, target: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(65536):
+            target.sendall(data)
+    with suppress(OSError):
+        target.shutdown(socket.SHUT_WR)
+
+
+def free_port() -> int:
+    """A port on which nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def until(true: Callable[[], Any], seconds: float = 5.0) -> None:
+    """Wait for what another thread does."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.005)
+
+
+@dataclass
+class Authority:
+    """A certificate authority of the test's own, and a server certificate that it signed."""
+
+    bundle: Path  # its certificate, PEM
+    context: ssl.SSLContext  # for servers
+
+
+def authority(folder: Path, name: str = "127.0.0.1") -> Authority:
+    """Make an authority, and a certificate for ``name``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    ca_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "An authority of a test")])
+    ca = _certificate(ca_name, ca_name, ca_key.public_key(), True, x509.DNSName("ca.invalid")).sign(
+        ca_key, hashes.SHA256()
+    )
+    try:
+        alternative: x509.GeneralName = x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        alternative = x509.DNSName(name)
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    certificate = _certificate(subject, ca_name, key.public_key(), False, alternative).sign(ca_key, hashes.SHA256())
+    bundle, chain = folder / "ca.pem", folder / "server.pem"
+    bundle.write_bytes(ca.public_bytes(serialization.Encoding.PEM))
+    chain.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        + certificate.public_bytes(serialization.Encoding.PEM)
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(chain)
+    return Authority(bundle, context)
+
+
+def _certificate(
+    subject: x509.Name, issuer: x509.Name, key: Any, is_authority: bool, alternative: x509.GeneralName
+) -> x509.CertificateBuilder:
+    now = dt.datetime.now(dt.timezone.utc)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
+        .add_extension(x509.SubjectAlternativeName([alternative]), critical=False)
+        .add_extension(_usage(is_authority), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+    )
+
+
+def _usage(is_authority: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=True,
+        key_cert_sign=is_authority,
+        crl_sign=is_authority,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
