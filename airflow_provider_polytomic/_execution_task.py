@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from types import NoneType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_polytomic import _arguments
@@ -66,7 +67,13 @@ def read_event(event: Any) -> dict[str, Any]:
     """
     from airflow_provider_polytomic.api.errors import PolytomicError
 
-    if not isinstance(event, dict) or event.get("outcome") not in OUTCOMES or not event.get("sync_id"):
+    if (
+        not isinstance(event, dict)
+        or event.get("outcome") not in OUTCOMES
+        or not isinstance(event.get("sync_id"), str)
+        or not isinstance(event.get("notes"), dict | NoneType)
+        or not isinstance(event.get("execution_id"), str | NoneType)
+    ):
         raise PolytomicError(f"the trigger sent no event of ours, so nothing is known about the end: {event!r:.500}")
     if event["outcome"] == "ended" and not event.get("execution_id"):
         raise PolytomicError(f"the trigger told of an end, but not of which execution: {event!r:.500}")

@@ -103,6 +103,7 @@ class World:
     keys: dict[str, Response] = field(default_factory=dict)
     in_flight: dict[str, float] = field(default_factory=dict)  # key -> since when
     labels: set[str] = field(default_factory=set)
+    begun_in_this_try: int = 0
     listed: int = 0  # executions that the last list showed
     recorded_at: list[int] = field(default_factory=list)  # and at each start that ended in a recorded error
 
@@ -206,7 +207,11 @@ class World:
             case "recorded error":
                 self.recorded_at.append(self.listed)
                 self.keys[key] = Response(500, {}, b'{"status": 500, "message": "oops", "key": "internal"}')
+        before = len(self.executions)
         answer = self.process(key)
+        self.begun_in_this_try += len(self.executions) - before
+        # Not even in a try that fails is a second one started.
+        assert self.begun_in_this_try <= 1, self.executions
         if what == "lost after":
             return Unreachable("lost")
         if what == "die after":
@@ -264,6 +269,7 @@ def one_task(world: World, policy: str, store: bool) -> str:
     while True:
         first = number if number > max_tries + 1 else max(1, max_tries - retries + 1)
         order = Order("bulk", SYNC, ("t",), number, first, if_running=policy, memo=memo)
+        world.begun_in_this_try = 0
         try:
             while True:
                 decision = drive(world, order)
