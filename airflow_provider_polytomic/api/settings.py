@@ -117,7 +117,7 @@ def http_url(text: str) -> SplitResult:
     host, port = parts.hostname or "", parts.port
     if parts.scheme not in ("http", "https") or parts.query or parts.fragment or not text.isprintable():
         raise ValueError("not the URL of an HTTP server")
-    if ":" in host:
+    if ":" in host and "%" not in host:
         host = f"[{IPv6Address(host)}]"
     elif not re.fullmatch(r"[a-z0-9._-]+", host := host.encode("idna").decode()):
         raise ValueError("not a host name")

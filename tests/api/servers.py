@@ -59,9 +59,10 @@ class Server:
     connections: int = 0
 
     def __post_init__(self) -> None:
+        self.script = list(self.script)
         self._ended = threading.Event()
         self._lock = threading.Lock()
-        self._open: set[socket.socket] = set()
+        self.open: set[socket.socket] = set()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self.host = f"127.0.0.1:{self.port}"
@@ -78,7 +79,7 @@ class Server:
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         with self._lock:
-            for connection in self._open:
+            for connection in self.open:
                 with suppress(OSError):
                     connection.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
@@ -92,7 +93,7 @@ class Server:
                 return
             with self._lock:
                 self.connections += 1
-                self._open.add(connection)
+                self.open.add(connection)
                 thread = threading.Thread(target=self._serve, args=(connection,), daemon=True)
                 self._threads.append(thread)
                 thread.start()
@@ -119,7 +120,7 @@ class Server:
                     break
         connection.close()
         with self._lock:
-            self._open.discard(plain)
+            self.open.discard(plain)
 
 
 def read_request(connection: socket.socket) -> Received | None:

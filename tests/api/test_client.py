@@ -1,0 +1,287 @@
+"""What carries out plans: blocking, and in an event loop, where all that have equal settings share a session."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from airflow_provider_polytomic.api.client import AsyncClient, Client, adrive, drive
+from airflow_provider_polytomic.api.endpoints import identity
+from airflow_provider_polytomic.api.errors import PolytomicAuthError, PolytomicUnreachableError
+from airflow_provider_polytomic.api.http import Answer, Plan, Request, Response, ask, clock, pause, reconnect
+from airflow_provider_polytomic.api.settings import Settings
+
+from .servers import Reply, Script, Server, free_port, http, until
+
+GET = Request("GET", "/api/me")
+ME = http(200, b'{"data": {"id": "me"}}')
+SLOW_ME = replace(ME, delay=0.05)
+
+
+def settings(server: Server, **more: Any) -> Settings:
+    return Settings(base_url=server.url, key="key", timeout=5.0, **more)
+
+
+# plans
+
+
+def a_plan() -> Plan[list[Any]]:
+    told: list[Any] = [(yield from ask(GET)), (yield from clock())]
+    yield from pause(2.5)
+    yield from reconnect()
+    told.append((yield from ask(Request("GET", "/2"))))
+    return told
+
+
+class Steps:
+    """What a plan asked for, in order."""
+
+    def __init__(self) -> None:
+        self.done: list[Any] = []
+
+    def send(self, request: Request) -> Answer:
+        self.done.append(request)
+        return Response(200, {}, request.path.encode())
+
+    def sleep(self, seconds: float) -> None:
+        self.done.append(seconds)
+
+    def reconnect(self) -> None:
+        self.done.append("reconnect")
+
+    def now(self) -> float:
+        return 1000.0
+
+    def awaited(self, function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
+        async def call(*arguments: Any) -> Any:
+            await asyncio.sleep(0)
+            return function(*arguments)
+
+        return call
+
+
+EXPECTED = [Response(200, {}, b"/api/me"), 1000.0, Response(200, {}, b"/2")]
+DONE = [GET, 2.5, "reconnect", Request("GET", "/2")]
+
+
+def test_a_plan_is_driven() -> None:
+    """Each step is carried out, and its outcome handed back to the plan."""
+    steps = Steps()
+    assert drive(a_plan(), steps.send, sleep=steps.sleep, now=steps.now, reconnect=steps.reconnect) == EXPECTED
+    assert steps.done == DONE
+
+
+def test_a_plan_is_driven_in_an_event_loop() -> None:
+    """By the same steps to the same result."""
+    steps = Steps()
+    awaited = {name: steps.awaited(getattr(steps, name)) for name in ("sleep", "reconnect")}
+    assert asyncio.run(adrive(a_plan(), steps.awaited(steps.send), now=steps.now, **awaited)) == EXPECTED
+    assert steps.done == DONE
+
+
+def failing() -> Plan[None]:
+    yield from ask(GET)
+    raise PolytomicUnreachableError(GET, "no")
+
+
+def test_what_a_plan_raises_is_raised() -> None:
+    """In either way."""
+    steps = Steps()
+    with pytest.raises(PolytomicUnreachableError):
+        drive(failing(), steps.send)
+    with pytest.raises(PolytomicUnreachableError):
+        asyncio.run(adrive(failing(), steps.awaited(steps.send)))
+
+
+# the blocking client
+
+
+def test_a_client_calls() -> None:
+    """And says who it is without its key."""
+    with Server([ME]) as server, Client(settings(server)) as client:
+        assert client.call(identity.get()).id == "me"
+        assert repr(client) == f"<Polytomic client of {server.url}>"
+
+
+def test_a_client_repeats_as_its_settings_say() -> None:
+    """`max_retries` of the connection, and not one more."""
+    with Server([http(503, b'{"message": "later"}', "Retry-After: 0.01"), ME]) as server:
+        with Client(settings(server, max_retries=1)) as client:
+            assert client.call(identity.get()).id == "me"
+        assert len(server.requests) == 2
+
+
+def test_a_client_reads_its_settings_again() -> None:
+    """A plan that says so goes on with the new key; without a way to read them, nothing changes."""
+    with Server([ME]) as server:
+        first, second = settings(server), replace(settings(server), key="new")
+        with Client(first, lambda: second) as client:
+            client.run(a_plan_that_reconnects())
+            assert client.settings == second
+        with Client(first) as client:
+            client.run(a_plan_that_reconnects())
+            assert client.settings == first
+        sent = [received.headers["authorization"] for received in server.requests]
+    assert sent == ["Bearer key", "Bearer new", "Bearer key", "Bearer key"]
+
+
+def a_plan_that_reconnects() -> Plan[None]:
+    yield from ask(GET)
+    yield from reconnect()
+    yield from ask(GET)
+
+
+# sharing
+
+
+def test_clients_with_equal_settings_share_ten_connections() -> None:
+    """Many at once in one event loop use one session, and at most ten connections."""
+    with Server([SLOW_ME]) as server:
+
+        async def one() -> str | None:
+            async with AsyncClient(settings(server)) as client:
+                return (await client.call(identity.get())).id
+
+        async def all_at_once() -> list[str | None]:
+            return await asyncio.gather(*(one() for _ in range(40)))
+
+        assert asyncio.run(all_at_once()) == ["me"] * 40
+        assert server.connections == 10
+        until(lambda: not server.open)
+
+
+def test_the_session_lives_until_the_last_has_given_it_back() -> None:
+    """Who comes while others are there finds their connection; who comes after the last opens a new one."""
+    with Server([ME]) as server:
+
+        async def come_and_go() -> None:
+            first, second = AsyncClient(settings(server)), AsyncClient(settings(server))
+            await first.send(GET)
+            await second.send(GET)
+            await first.close()
+            assert (server.connections, len(server.open)) == (1, 1)
+            await second.send(GET)
+            assert server.connections == 1
+            await second.close()
+            await asyncio.to_thread(until, lambda: not server.open)
+            await first.send(GET)
+            assert server.connections == 2
+            await first.close()
+
+        asyncio.run(come_and_go())
+        until(lambda: not server.open)
+
+
+@pytest.mark.parametrize("more", [{"login": "org"}, {"timeout": 1.0}, {"verify": False}, {"max_retries": 1}])
+def test_clients_with_different_settings_do_not_share(more: dict[str, Any]) -> None:
+    """Another key, or anything else that differs, is another session."""
+    with Server([ME]) as server:
+
+        async def two() -> None:
+            async with (
+                AsyncClient(settings(server)) as one,
+                AsyncClient(replace(settings(server), **more)) as other,
+            ):
+                await one.send(GET)
+                await other.send(GET)
+
+        asyncio.run(two())
+        assert server.connections == 2
+
+
+def test_one_client_may_be_used_by_many_tasks() -> None:
+    """That their first requests race for the session leaves none of it open."""
+    with Server([SLOW_ME]) as server:
+
+        async def race() -> None:
+            async with AsyncClient(settings(server)) as client:
+                await asyncio.gather(*(client.send(GET) for _ in range(5)))
+
+        asyncio.run(race())
+        until(lambda: not server.open)
+
+
+def test_event_loops_do_not_share() -> None:
+    """A session belongs to the loop that it was made in."""
+    with Server([ME]) as server:
+
+        async def one() -> Answer:
+            async with AsyncClient(settings(server)) as client:
+                return await client.send(GET)
+
+        async def here_and_there() -> list[Answer]:
+            return [await one(), await asyncio.to_thread(asyncio.run, one()), await one()]
+
+        assert all(isinstance(answer, Response) for answer in asyncio.run(here_and_there()))
+
+
+@pytest.mark.parametrize(
+    ("when", "script"),
+    [(0.0, [ME]), (0.1, [ME, Reply(then="hold"), ME])],
+    ids=["while it borrows", "while it waits for an answer"],
+)
+def test_a_task_that_is_cancelled_gives_the_session_back(when: float, script: list[Script]) -> None:
+    """Nothing is left open, and the others go on."""
+    with Server(script) as server:
+
+        async def one(client: AsyncClient) -> None:
+            async with client:
+                await client.send(GET)
+
+        async def cancel_one() -> None:
+            async with AsyncClient(settings(server)) as other:
+                await other.send(GET)
+                task = asyncio.create_task(one(AsyncClient(settings(server))))
+                await asyncio.sleep(when)
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+                assert isinstance(await other.send(GET), Response)
+
+        asyncio.run(cancel_one())
+        assert len(server.requests) == (3 if when else 2)
+
+
+def test_giving_back_twice_is_no_harm() -> None:
+    """The second time there is nothing to give back."""
+    with Server([ME]) as server:
+
+        async def twice() -> None:
+            one, other = AsyncClient(settings(server)), AsyncClient(settings(server))
+            await one.send(GET)
+            await other.send(GET)
+            await one.close()
+            await one.close()
+            assert isinstance(await other.send(GET), Response)
+            await other.close()
+
+        asyncio.run(twice())
+
+
+def test_an_async_client_reads_its_settings_again() -> None:
+    """It gives the session of the old key back, and borrows that of the new one."""
+    with Server([http(401, b'{"message": "no"}'), ME]) as server:
+
+        async def rotate() -> str | None:
+            async def reread() -> Settings:
+                return replace(settings(server), key="new")
+
+            async with AsyncClient(settings(server), reread) as client:
+                with pytest.raises(PolytomicAuthError):
+                    await client.call(identity.get())
+                await client.reconnect()
+                return (await client.call(identity.get())).id
+
+        assert asyncio.run(rotate()) == "me"
+        assert [received.headers["authorization"] for received in server.requests] == ["Bearer key", "Bearer new"]
+        until(lambda: not server.open)
+
+
+def test_an_async_client_says_who_it_is_without_its_key() -> None:
+    """And without opening anything."""
+    url = f"http://127.0.0.1:{free_port()}"
+    assert repr(AsyncClient(Settings(base_url=url, key="key"))) == f"<Polytomic client of {url}>"

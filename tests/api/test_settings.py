@@ -1,0 +1,179 @@
+"""Where Polytomic is and how to reach it: URLs, proxies and certificates of the environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import certifi
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_polytomic.api.http import Request
+from airflow_provider_polytomic.api.settings import (
+    Settings,
+    ca_bundle_from_environment,
+    http_url,
+    proxy_from_environment,
+)
+
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "all_proxy", "no_proxy")
+BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
+
+
+@pytest.fixture(autouse=True)
+def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*PROXIES, *BUNDLES):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ("https://app.polytomic.com", "https://app.polytomic.com"),
+        ("HTTPS://App.Polytomic.COM/", "https://app.polytomic.com"),
+        ("http://h:80//", "http://h:80"),
+        ("https://h/a/b/", "https://h/a/b"),
+        ("https://h/a b/ä/%41", "https://h/a%20b/%C3%A4/%41"),
+        ("https://[::1]:8765/a", "https://[::1]:8765/a"),
+        ("http://::1", "http://[::1]"),
+        ("http://2001:DB8::1/a", "http://[2001:db8::1]/a"),
+        ("https://bücher.example", "https://xn--bcher-kva.example"),
+        ("http://me:p%40ss@proxy:3128", "http://me:p%40ss@proxy:3128"),
+        ("http://my_host", "http://my_host"),
+    ],
+)
+def test_urls(text: str, url: str) -> None:
+    """A URL has one form: host in lower case as it is looked up, path encoded, no slash at its end."""
+    assert http_url(text).geturl() == url
+    assert http_url(url).geturl() == url
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "h",
+        "h:80",
+        "//h",
+        "ftp://h",
+        "socks5://h",
+        "http://",
+        "http:///path",
+        "http://:80",
+        "http://h:",
+        "http://h:x",
+        "http://h:99999",
+        "https://https:/h",
+        "http://h h",
+        "http://h\\h",
+        "http://h/a\\b",
+        "http://h/%zz",
+        "http://h/../a",
+        "http://h/a/.",
+        "http://h?a=b",
+        "http://h#a",
+        "http://[::1",
+        "http://[::1%eth0]",
+        "http://1::2::3",
+        "http://[h]",
+        "http://a..b",
+        f"http://{'a' * 64}.example",
+        "http://<h>",
+        "http://h/\n",
+        "http://h/\x7f",
+    ],
+)
+def test_what_is_no_url(text: str) -> None:
+    """It is refused before a library makes something of it."""
+    with pytest.raises(ValueError):
+        http_url(text)
+
+
+@given(st.text(), st.sampled_from(["", "http://", "https://h/", "https://", "http://["]))
+def test_a_url_or_a_value_error(text: str, before: str) -> None:
+    """Whatever the text is; and what is accepted is accepted again, unchanged."""
+    try:
+        url = http_url(before + text).geturl()
+    except ValueError:
+        return
+    assert http_url(url).geturl() == url
+    assert url.isascii() or "@" in url
+
+
+@pytest.mark.parametrize(
+    ("environment", "base_url", "proxy"),
+    [
+        ({}, "https://h", None),
+        ({"HTTPS_PROXY": "http://p:3128"}, "https://h", "http://p:3128"),
+        ({"https_proxy": "http://p:3128"}, "https://h", "http://p:3128"),
+        ({"HTTP_PROXY": "http://p:3128"}, "https://h", None),
+        ({"HTTP_PROXY": "http://p:3128"}, "http://h", "http://p:3128"),
+        ({"ALL_PROXY": "http://p:3128"}, "https://h", "http://p:3128"),
+        ({"ALL_PROXY": "socks5://s", "HTTPS_PROXY": "http://p:3128"}, "https://h", "http://p:3128"),
+        ({"HTTPS_PROXY": "p:3128"}, "https://h", "http://p:3128"),
+        ({"HTTPS_PROXY": "https://p/"}, "https://h", "https://p"),
+        ({"HTTPS_PROXY": "http://me:p%40ss@p:3128"}, "https://h", "http://me:p%40ss@p:3128"),
+        ({"HTTPS_PROXY": ""}, "https://h", None),
+        ({"HTTPS_PROXY": "http://p", "NO_PROXY": "h"}, "https://h", None),
+        ({"HTTPS_PROXY": "http://p", "NO_PROXY": "other, .h.example"}, "https://a.h.example:8443/x", None),
+        ({"HTTPS_PROXY": "http://p", "NO_PROXY": "h:8443"}, "https://h:8443", None),
+        ({"HTTPS_PROXY": "http://p", "NO_PROXY": "h:8443"}, "https://h", "http://p"),
+        ({"HTTPS_PROXY": "http://p", "no_proxy": "*"}, "https://h", None),
+        ({"HTTPS_PROXY": "http://p", "NO_PROXY": "ph"}, "https://h", "http://p"),
+        ({"HTTPS_PROXY": "nonsense://p", "NO_PROXY": "h"}, "https://h", None),
+    ],
+)
+def test_proxies_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], base_url: str, proxy: str | None
+) -> None:
+    """The usual variables are heeded, in either case, `NO_PROXY` first."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert proxy_from_environment(base_url) == proxy
+
+
+@pytest.mark.parametrize("proxy", ["socks5://me:pass-word@p", "http://[p", "http://me:pass-word@p:x", "://"])
+def test_a_proxy_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    """It is not passed by in silence: the error names the variable, and shows no password."""
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    with pytest.raises(ValueError, match="HTTPS_PROXY is not the URL of an HTTP proxy") as error:
+        proxy_from_environment("https://h")
+    assert "pass-word" not in str(error.value)
+
+
+def test_certificates_of_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The variables of requests and curl first, then OpenSSL's, else certifi's."""
+    assert ca_bundle_from_environment() == certifi.where()
+    for name in reversed(BUNDLES):
+        bundle = tmp_path / name
+        bundle.touch()
+        monkeypatch.setenv(name, str(bundle))
+        assert ca_bundle_from_environment() == str(bundle)
+
+
+def test_certificates_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error names the variable and the file."""
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere/ca.pem")
+    with pytest.raises(ValueError, match=r"REQUESTS_CA_BUNDLE names '/nowhere/ca\.pem', which does not exist"):
+        ca_bundle_from_environment()
+
+
+def test_secrets() -> None:
+    """The key, what Basic makes of it, and a proxy's password as it is written and as it is meant."""
+    settings = Settings(key="key", login="org", proxy="http://me:p%40ss@p")
+    assert settings.secrets == ("key", "b3JnOmtleQ==", "p@ss", "p%40ss")
+    assert Settings().secrets == ()
+
+
+def test_text_is_censored() -> None:
+    """Secrets, and whatever stands before the @ of a URL."""
+    settings = Settings(key="the/key", proxy="http://me:p%40ss@p")
+    assert settings.censor("the/key the%2Fkey p@ss http://a:b@h/x") == "*** *** *** http://***@h/x"
+
+
+def test_a_request_may_take_less_time_but_not_more() -> None:
+    """A call's own bound only shortens the connection's."""
+    assert Settings(timeout=60).timeout_of(Request("GET", "/")) == 60
+    assert Settings(timeout=60).timeout_of(Request("GET", "/", timeout=3)) == 3
+    assert Settings(timeout=60).timeout_of(Request("GET", "/", timeout=300)) == 60
