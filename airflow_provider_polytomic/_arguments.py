@@ -19,6 +19,16 @@ def templated(value: Any) -> bool:
     return hasattr(value, "iter_references") or hasattr(value, "resolve")
 
 
+def refuse_unrendered(task: Any) -> None:
+    """Refuse what should have been rendered by now: taken for nothing, it would make another task of this one.
+
+    :raises ValueError: naming the argument.
+    """
+    for name in task.template_fields:
+        if templated(getattr(task, name)):
+            raise ValueError(f"{name} still is a template when the task runs: {getattr(task, name)!r:.200}")
+
+
 def given(value: Any) -> Any:
     """The value, or None for what renders as nothing: ``''`` and ``'None'``."""
     return None if isinstance(value, str) and value.strip() in ("", "None") else value

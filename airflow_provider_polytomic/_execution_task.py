@@ -60,9 +60,10 @@ def resolve(run: Callable[[Any], Any], kind: Kind, sync_id: Any, sync_name: Any)
     return run(find(kind, sync_name)).id, sync_name
 
 
-def read_event(event: Any) -> dict[str, Any]:
+def read_event(event: Any, *, may_know_none: bool = False) -> dict[str, Any]:
     """A trigger's event, if it is one of ours.
 
+    :param may_know_none: whether the trigger may have ended without having seen an execution.
     :raises PolytomicError: it is not. Nothing is assumed then, least of all success.
     """
     from airflow_provider_polytomic.api.errors import PolytomicError
@@ -75,8 +76,8 @@ def read_event(event: Any) -> dict[str, Any]:
         or not isinstance(event.get("execution_id"), str | NoneType)
     ):
         raise PolytomicError(f"the trigger sent no event of ours, so nothing is known about the end: {event!r:.500}")
-    if event["outcome"] == "ended" and not event.get("execution_id"):
-        raise PolytomicError(f"the trigger told of an end, but not of which execution: {event!r:.500}")
+    if not (may_know_none and event["outcome"] != "ended") and not event.get("execution_id"):
+        raise PolytomicError(f"the trigger told of an execution, but not of which: {event!r:.500}")
     return event | {"notes": event.get("notes") or {}}
 
 

@@ -60,6 +60,13 @@ class PolytomicApiError(PolytomicError):
     """
 
     hint = ""
+    # None where an error was met in the triggerer, which tells no more than type and message.
+    status_code: int | None = None
+    key: str | None = None
+    message: str | None = None
+    method: str | None = None
+    path: str | None = None
+    request_id: str | None = None
 
     def __init__(self, request: Request, response: Response, *, message: str, key: str | None) -> None:
         self.status_code = response.status

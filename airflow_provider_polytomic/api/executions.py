@@ -228,19 +228,21 @@ def wait(
                 said = progress(execution)
                 log.info("%s: %s", says, said)
         if deadline is not None and now >= deadline:
-            left, refused = "it is left running", None
+            left, still_running = "it is left running", True
             if cancel_at_deadline and execution_id is not None:
                 refused = yield from cancel(kind, sync_id, execution_id, CANCEL_PATIENCE)
                 left = f"cancelling it failed: {refused}" if refused else "it is being cancelled"
-            raise PolytomicTimeoutError(f"{says} had not ended at the deadline; {left}", still_running=bool(refused))
+                still_running = refused is not None
+            raise PolytomicTimeoutError(f"{says} had not ended at the deadline; {left}", still_running)
 
 
 class Trouble:
     """What a wait endures: for how long there was no good answer, and what was tried against it."""
 
-    def __init__(self, says: str, began: float, poke_interval: float, *, known: bool) -> None:
+    def __init__(self, says: str, now: float, poke_interval: float, *, known: bool, began: float | None = None) -> None:
         self._says = says
-        self._began = self._good = began
+        self._good = now
+        self._began = now if began is None else began  # of a sensor that is rescheduled: long ago
         self._poke_interval = poke_interval
         self._known = known
         self._times = 0

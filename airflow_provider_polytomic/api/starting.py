@@ -101,14 +101,17 @@ class Order:
 
 @dataclass(frozen=True)
 class Mine:
-    """The execution to wait for. ``try_number`` tells which try started it.
+    """The execution to wait for. Its status may be that of its start; ask again before judging it.
 
-    Its status may be that of its start; ask again before judging it.
+    :param try_number: the try in whose slot it is.
+    :param adopted: whether somebody else started it.
+    :param resumed: whether it was there before this try began.
     """
 
     execution: Execution
     try_number: int
     adopted: bool = False
+    resumed: bool = False
 
 
 @dataclass(frozen=True)
@@ -168,15 +171,15 @@ def one_try(order: Order) -> Plan[Decision]:
         found = yield from _started_by(order, earlier, began)
         if found is None:
             continue
+        new = mark.older_than(found)  # it began because we asked
         if not order.waits:
-            return Mine(found, earlier)
+            return Mine(found, earlier, resumed=not new)
         if not found.is_terminal and found.status == "canceling":
             return Blocked(found, "an earlier try's execution is being cancelled")
         if not found.is_terminal or order.good(found):
-            log.info("Resuming execution %s, which try %d started", found.id, earlier)
-            return Mine(found, earlier)
-        if mark.older_than(found):
-            return Mine(found, earlier)  # it began because we asked, and failed at once: this try's failure
+            return Mine(found, earlier, resumed=not new)
+        if new:
+            return Mine(found, earlier)  # it failed at once: this try's failure
         log.info("Try %d's execution %s ended with status %s: starting anew", earlier, found.id, found.status)
 
     # A slot of our own.
@@ -267,8 +270,8 @@ def _claim(order: Order, try_number: int, began: float) -> Plan[Execution | None
     for attempt in range(SLOTS):
         try:
             started = yield from _ask(order.call(try_number, attempt), sent_before=began)
-        except (PolytomicAuthError, PolytomicRateLimitError):
-            raise
+        except (PolytomicAuthError, PolytomicRateLimitError, PolytomicServerError):
+            raise  # no refusal: whether this slot holds an execution is not known
         except PolytomicApiError as refused:
             # A recorded refusal: nothing was started in this slot, nor ever will be.
             log.info("Slot %d of try %d was refused: %s", attempt, try_number, refused)

@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from airflow_provider_polytomic import _arguments
 from airflow_provider_polytomic._compat import BaseHook, aget_connection, amask, mask
 from airflow_provider_polytomic.get_provider_info import EXTRA_FIELDS, UI_FIELDS
 
@@ -31,7 +32,12 @@ T = TypeVar("T")
 
 TEST_PATIENCE = 9.0  # seconds for a connection test
 # What the API answers about a sync, but does not accept back.
-_READ_ONLY = frozenset({"id", "organization_id", "created_at", "created_by", "updated_at", "updated_by", "problems"})
+_READ_ONLY = frozenset(
+    {"id", "organization_id", "created_at", "created_by", "updated_at", "updated_by", "problems", "model_ids"}
+)
+# What the API answers in two shapes, an old and a new one. It refuses a request whose shapes say different
+# things, or takes the new one, so a change in one shape must leave out what was read of the other.
+_SHAPES = (({"identity"}, {"identities"}), ({"filters", "filter_logic"}, {"model_filters", "target_filters"}))
 
 
 class PolytomicHook(BaseHook):
@@ -209,8 +215,7 @@ class PolytomicHook(BaseHook):
         """Change some fields of a bulk sync: it is read, merged and written back (``GET``, then ``PUT``)."""
         from airflow_provider_polytomic.api.endpoints import bulk_syncs
 
-        body = _writable(self.call(bulk_syncs.get(sync_id))) | changes
-        return self.call(bulk_syncs.replace(sync_id, body))
+        return self.call(bulk_syncs.replace(sync_id, _changed(self.call(bulk_syncs.get(sync_id)), changes)))
 
     def activate_bulk_sync(self, sync_id: str, active: bool = True) -> None:
         """Activate a bulk sync, or pause it, which also cancels what runs (``POST …/activate``)."""
@@ -322,8 +327,7 @@ class PolytomicHook(BaseHook):
         """Change some fields of a model sync: it is read, merged and written back (``GET``, then ``PUT``)."""
         from airflow_provider_polytomic.api.endpoints import model_syncs
 
-        body = _writable(self.call(model_syncs.get(sync_id))) | changes
-        return self.call(model_syncs.replace(sync_id, body))
+        return self.call(model_syncs.replace(sync_id, _changed(self.call(model_syncs.get(sync_id)), changes)))
 
     def activate_model_sync(self, sync_id: str, active: bool = True) -> None:
         """Activate a model sync, or pause it (``POST …/activate``)."""
@@ -407,14 +411,21 @@ class PolytomicHook(BaseHook):
 
         from airflow_provider_polytomic.api.executions import kind_of, wait
 
-        for name, value in (("poke_interval", poke_interval), ("timeout", timeout)):
-            if value is not None and value <= 0:
-                raise ValueError(f"{name} must be more than 0 seconds, not {value!r}")
+        poke_interval = _arguments.seconds("poke_interval", poke_interval) or 30
+        timeout = _arguments.seconds("timeout", timeout)
         deadline = None if timeout is None else time.time() + timeout
         execution: Execution = self.client.run(
             wait(kind_of(kind), sync_id, execution_id, poke_interval=poke_interval, deadline=deadline)
         )
         return execution
+
+
+def _changed(sync: Any, changes: dict[str, Any]) -> dict[str, Any]:
+    body = _writable(sync)
+    for one, other in (pair for old, new in _SHAPES for pair in ((old, new), (new, old))):
+        if one & changes.keys():
+            body = {name: value for name, value in body.items() if name not in other}
+    return body | changes
 
 
 def _writable(sync: Any) -> dict[str, Any]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 IF_RUNNING = ("wait", "attach", "fail", "skip", "cancel")
 KILL_PATIENCE = 3.0  # seconds for the cancel of a kill; Airflow 3 ends the process 5 seconds after its signal
 _STORE_KEY = "polytomic_execution"
+_WAITED = "it was waited for, because this task's own could not start before its end"
 
 
 class ExecutionOperator(BaseOperator):
@@ -65,6 +66,7 @@ class ExecutionOperator(BaseOperator):
         # What on_kill needs: it runs in a signal handler, where nothing may be looked up.
         self._killed = False
         self._ours: tuple[Settings, str, str] | None = None
+        self._starting = ""
         self._may_run = False
 
     def _check(self) -> None:
@@ -95,6 +97,7 @@ class ExecutionOperator(BaseOperator):
         :returns: the execution's id.
         """
         with _execution_task.translated(lambda: self._may_run):
+            _arguments.refuse_unrendered(self)
             self._check()
             deadline = _execution_task.deadline(self.timeout, self.execution_timeout)
             sync_id, sync_name = _execution_task.resolve(self._carry_out, self._kind, self.sync_id, self.sync_name)
@@ -110,7 +113,7 @@ class ExecutionOperator(BaseOperator):
             sync_name, deadline = notes.get("sync_name"), notes.get("deadline")
             if notes.get("blocking"):
                 if outcome == "timeout":
-                    raise PolytomicTimeoutError(f"waited for somebody else's execution: {event.get('message')}")
+                    raise PolytomicTimeoutError(f"{event.get('message')}; {_WAITED}")
                 gone = outcome == "error" and event.get("error") == PolytomicNotFoundError.__name__
                 if outcome == "error" and not gone:
                     raise _execution_task.error_of(event)
@@ -119,7 +122,7 @@ class ExecutionOperator(BaseOperator):
             if not notes.get("adopted"):
                 self._take_charge(sync_id, event["execution_id"])
             if outcome == "timeout":
-                if event.get("still_running") and self._ours is not None:
+                if event.get("still_running") and self._ours is not None and self.cancel_on_kill:
                     self._cancel(sync_id, event["execution_id"])
                 self._ours = None
                 raise PolytomicTimeoutError(str(event.get("message")))
@@ -140,7 +143,8 @@ class ExecutionOperator(BaseOperator):
         self._ours = None
         try:
             # A connection of its own: the other one is in the middle of something.
-            call = self._kind.cancel(sync_id, execution_id).within(KILL_PATIENCE)
+            # Half of the time for connecting, half for the answer.
+            call = self._kind.cancel(sync_id, execution_id).within(KILL_PATIENCE / 2)
             answer = Transport(settings).send(call.request)
             self.log.info(
                 "The task is being ended: cancelling execution %s: %s",
@@ -156,10 +160,12 @@ class ExecutionOperator(BaseOperator):
         from airflow_provider_polytomic.api.executions import wait
         from airflow_provider_polytomic.api.starting import Blocked, Skip, one_try
 
+        self._starting = sync_id
         order = self._order(context, sync_id)
         self._may_run = order.try_number > order.first
         while True:
             decision = self._carry_out(one_try(order))
+            self._ours = None  # what a slot held may not be what is waited for
             if isinstance(decision, Skip):
                 raise AirflowSkipException(
                     f"{self._kind.label} {sync_id}: execution {decision.execution.id} is running, and if_running='skip'"
@@ -189,7 +195,7 @@ class ExecutionOperator(BaseOperator):
         except PolytomicNotFoundError:
             pass  # it is gone, so it is not in the way
         except PolytomicTimeoutError as error:
-            raise more(error, "it was waited for because this task's own could not start") from None
+            raise more(error, _WAITED) from None
 
     def _order(self, context: Any, sync_id: str) -> Order:
         from airflow_provider_polytomic.api.executions import problem
@@ -232,7 +238,7 @@ class ExecutionOperator(BaseOperator):
             self._remember(context, order, mine)
         self.log.info(
             "%s execution %s of %s %s%s",
-            "Adopted" if mine.adopted else "Started" if mine.try_number == order.try_number else "Resumed",
+            "Adopted" if mine.adopted else "Resumed" if mine.resumed else "Started",
             execution.id,
             self._kind.label,
             f"{sync_name!r} ({sync_id})" if sync_name else sync_id,
@@ -246,7 +252,7 @@ class ExecutionOperator(BaseOperator):
             "sync_name": sync_name,
             "deadline": deadline,
             "adopted": mine.adopted,
-            "resumed": mine.try_number < order.try_number,
+            "resumed": mine.resumed,
         }
         if self.deferrable:
             seen = self._carry_out(look(self._kind, sync_id, execution.id)).value
@@ -375,14 +381,14 @@ class ExecutionOperator(BaseOperator):
         if self._killed:
             raise PolytomicError("the task was ended")
         answer = self._hook.client.send(request)
-        if self._killed and request.idempotency_key is not None:
-            sync_id = request.path.split("/executions")[0].rsplit("/", 1)[1]
+        if request.idempotency_key is not None:
             try:
                 started = decode(Call(request, self._kind.start("-").parse), answer)
-                self._take_charge(sync_id, started.id)
+            except PolytomicError:
+                return answer  # the plan judges it
+            self._take_charge(self._starting, started.id)
+            if self._killed:
                 self.on_kill()
-            except PolytomicError as error:
-                self.log.info("The task was ended while it started an execution, which failed: %s", error)
         return answer
 
     def _take_charge(self, sync_id: str, execution_id: str) -> None:
@@ -396,11 +402,14 @@ class ExecutionOperator(BaseOperator):
         store = task_state_store(context)
         if store is None:
             return None
-        kept = store.get(_STORE_KEY)
-        # The digest tells the same work of the same run: not that of a mapped task expanded in another order.
-        if not isinstance(kept, dict) or kept.get("of") != order.key(0, 0):
-            return None
-        return Memo(int(kept["try"]), str(kept["execution"]))
+        try:
+            kept = store.get(_STORE_KEY)
+            # The digest tells the same work of the same run: not that of a mapped task expanded in another order.
+            if isinstance(kept, dict) and kept.get("of") == order.key(0, 0):
+                return Memo(int(kept["try"]), str(kept["execution"]))
+        except Exception as error:  # noqa: BLE001  a memo: the server remembers for a day without it
+            self.log.warning("Airflow's note of an earlier start could not be read: %s", error)
+        return None
 
     def _remember(self, context: Any, order: Order, mine: Mine) -> None:
         store = task_state_store(context)

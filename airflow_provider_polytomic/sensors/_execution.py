@@ -88,7 +88,7 @@ class ExecutionSensor(BaseSensorOperator):
         with self._skips(), _execution_task.translated(lambda: self._answered):
             sync_id, sync_name = self._resolved()
             after = self._after(context)
-            execution = self._look(sync_id, after)
+            execution = self._look(context, sync_id, after)
             if execution is not None and execution.is_terminal:
                 return self._finish(context, sync_id, sync_name, execution)
             return self.defer(
@@ -111,7 +111,7 @@ class ExecutionSensor(BaseSensorOperator):
         """Look once."""
         with _execution_task.translated(lambda: self._answered):
             sync_id, sync_name = self._resolved()
-            execution = self._look(sync_id, self._after(context))
+            execution = self._look(context, sync_id, self._after(context))
             if execution is None or not execution.is_terminal:
                 return PokeReturnValue(is_done=False)
             return PokeReturnValue(is_done=True, xcom_value=self._finish(context, sync_id, sync_name, execution))
@@ -119,7 +119,7 @@ class ExecutionSensor(BaseSensorOperator):
     def execute_complete(self, context: Any, event: Any = None) -> str:
         """Go on when the trigger has fired."""
         with self._skips(), _execution_task.translated(lambda: True):
-            event = _execution_task.read_event(event)
+            event = _execution_task.read_event(event, may_know_none=True)
             if event["outcome"] == "timeout":
                 raise AirflowSensorTimeout(str(event.get("message")))
             if event["outcome"] == "error":
@@ -130,6 +130,7 @@ class ExecutionSensor(BaseSensorOperator):
     # --- looking
 
     def _resolved(self) -> tuple[str, str | None]:
+        _arguments.refuse_unrendered(self)
         self._check()
         if self._sync is None:
             self._sync = _execution_task.resolve(self._carry_out, self._kind, self.sync_id, self.sync_name)
@@ -139,20 +140,24 @@ class ExecutionSensor(BaseSensorOperator):
         """From when on an execution counts; by default from the first poke on."""
         if self.completed_after is not None:
             return _arguments.moment("completed_after", self.completed_after)
+        return self._first_poke(context)
+
+    def _first_poke(self, context: Any) -> datetime:
         if self._began is None:
-            self._began = _first_poke(context) if self.reschedule else None
+            self._began = _first_reschedule(context) if self.reschedule else None
             self._began = self._began or datetime.now(timezone.utc)
         return self._began
 
-    def _look(self, sync_id: str, after: datetime) -> Execution | None:
+    def _look(self, context: Any, sync_id: str, after: datetime) -> Execution | None:
         """The execution that is waited for; None while there is none, or no answer."""
         from airflow_provider_polytomic.api.executions import Trouble, look, look_for, progress
 
         execution_id = _arguments.text("execution_id", self.execution_id)
         if self._trouble is None:
             says = f"Execution {execution_id}" if execution_id else f"The next execution of {sync_id}"
-            began = min(time.time(), after.timestamp()) if self.reschedule else time.time()
-            self._trouble = Trouble(says, began, self._seconds(self.poke_interval), known=False)
+            now = time.time()
+            began = min(now, self._first_poke(context).timestamp()) if self.reschedule else now
+            self._trouble = Trouble(says, now, self._seconds(self.poke_interval), known=False, began=began)
         while True:
             plan = look(self._kind, sync_id, execution_id) if execution_id else look_for(self._kind, sync_id, after)
             what = self._carry_out(plan)
@@ -217,8 +222,8 @@ class _skipping:  # noqa: N801  used as `with _skipping(...)`
             raise AirflowSkipException(str(error)) from error
 
 
-def _first_poke(context: Any) -> datetime | None:
-    """When a rescheduled sensor poked first."""
+def _first_reschedule(context: Any) -> datetime | None:
+    """When a rescheduled sensor poked first; None in that poke itself."""
     ti = context.get("ti")
     ask = getattr(ti, "get_first_reschedule_date", None)
     found = ask(context) if callable(ask) else getattr(ti, "start_date", None)

@@ -36,7 +36,8 @@ class PolytomicExecutionTrigger(BaseTrigger):
     :param after: a time in ISO 8601, for a trigger without ``execution_id``.
     :param known: whether the execution has been seen: one that has not may be too new to be found.
     :param cancel_at_deadline: whether the execution is cancelled when the deadline passes.
-    :param cancel_on_kill: whether it is cancelled when a person ends or clears the task (Airflow ≥ 3.3).
+    :param cancel_on_kill: whether it is cancelled when a person ends the task (Airflow ≥ 3.3). Of a task that
+        is cleared the next try cancels it.
     :param notes: what the task wants to find in the event again: JSON scalars.
     """
 

@@ -283,7 +283,7 @@ def one_task(world: World, policy: str, store: bool) -> str:
                     memo = Memo(decision.try_number, decision.execution.id)
                     order = Order("bulk", SYNC, ("t",), number, first, if_running=policy, memo=memo)
                 ended = wait_for_end(world, decision.execution.id)
-                if ended.status == "canceled" and decision.try_number < number and not decision.adopted:
+                if ended.status == "canceled" and decision.resumed:
                     continue
                 if ended.status == "completed":
                     return finish(world, "adopted" if decision.adopted else "green", ended, cleared_at)

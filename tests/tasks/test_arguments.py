@@ -67,6 +67,21 @@ def test_bad_templates_are_refused_when_they_are_rendered(
     assert polytomic_sandbox.requests == []
 
 
+@pytest.mark.parametrize("name", PolytomicBulkSyncOperator.template_fields)
+def test_what_was_not_rendered_is_refused(polytomic_sandbox: Any, name: str) -> None:
+    """An argument that is a template still when the task runs is an error, and not taken for nothing."""
+
+    def unrendered() -> Any:
+        operator = PolytomicBulkSyncOperator(task_id="sync", sync_id="{{ later }}")
+        operator.sync_id = SYNC
+        setattr(operator, name, "{{ oh }}")
+        return operator
+
+    with pytest.raises(AirflowFailException, match=name):
+        Task(unrendered).run()
+    assert polytomic_sandbox.requests == []
+
+
 @pytest.mark.parametrize("value", ["{{ params.x }}", ["{{ params.x }}"], "{% if x %}a{% endif %}"])
 def test_templates_are_not_judged_when_the_dag_is_read(value: Any) -> None:
     """What is a template is let through by the constructor."""

@@ -748,6 +748,22 @@ class TestKill:
         assert len(cancels) == 1
         assert len(polytomic_sandbox.starts(SYNC)) == 1
 
+    def test_a_kill_while_a_retry_resumes_cancels_what_it_resumes(self, polytomic_sandbox: Any) -> None:
+        """A retry that is ended while it looks at what an earlier try started cancels that."""
+        work = task(retries=1)
+        with pytest.raises(Died):
+            dies_when(work.make, "after its answer").execute(tries(1, None, max_tries=1))
+        (execution,) = polytomic_sandbox.starts(SYNC)
+        polytomic_sandbox.faults.delay(0.5, f"GET {EXECUTIONS}/{execution.id}")
+        operator = work.make()
+        killer = threading.Timer(0.3, operator.on_kill)
+        killer.start()
+        with pytest.raises(Exception, match="the task was ended"):
+            operator.execute(tries(2, None, max_tries=1))
+        killer.join()
+
+        assert polytomic_sandbox.status(execution.id) in ("canceling", "canceled")
+
     def test_nothing_is_started_after_a_kill(self, polytomic_sandbox: Any) -> None:
         """A task that was ended while it looked around starts nothing."""
         polytomic_sandbox.faults.delay(0.4, f"GET {EXECUTIONS}")
@@ -779,6 +795,24 @@ class TestKill:
         killer.join()
 
         assert polytomic_sandbox.running(SYNC).id == foreign.id
+
+
+def test_a_start_of_unknown_outcome_is_not_passed_over(polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A retry that cannot learn what an earlier slot holds fails, instead of starting in another slot."""
+    work = task(retries=3)
+    with pytest.raises(Died):
+        dies_when(work.make, "before its answer").execute(tries(1, None))
+    (execution,) = polytomic_sandbox.starts(SYNC)
+    polytomic_sandbox.finish(SYNC, execution.id)
+    polytomic_sandbox.faults.drop_before(f"POST {EXECUTIONS}")
+    polytomic_sandbox.faults.status(500, f"POST {EXECUTIONS}", times=None)
+
+    with pytest.raises(PolytomicServerError, match="unknown"):
+        work.run(tries(2, None))
+    polytomic_sandbox.faults.clear()
+
+    assert work.run(tries(3, None)) == execution.id
+    assert len(polytomic_sandbox.starts(SYNC)) == 1
 
 
 # --- events

@@ -208,6 +208,17 @@ def test_passing_trouble_means_not_yet(polytomic_sandbox: Any, sensor: Any, trou
     assert sensor(execution_id=execution.id).run() == execution.id
 
 
+def test_a_blip_long_after_the_first_poke_means_not_yet(polytomic_sandbox: Any) -> None:
+    """A rescheduled sensor that has waited for hours bears a look that is not answered well."""
+    execution = polytomic_sandbox.start_foreign(SYNC)
+    polytomic_sandbox.faults.status(503, f"GET {EXECUTIONS}/.*")
+    context = make_context()
+    context["ti"].get_first_reschedule_date = lambda _context: datetime.now(timezone.utc) - timedelta(hours=5)
+    sensor = PolytomicBulkSyncSensor(task_id="wait", sync_id=SYNC, execution_id=execution.id, mode="reschedule")
+
+    assert not sensor.poke(context)
+
+
 def test_an_unknown_sync_fails_for_good(polytomic_sandbox: Any, sensor: Any) -> None:
     """A sync that does not exist fails the sensor without retries."""
     with pytest.raises((AirflowFailException, AirflowSensorTimeout)):

@@ -1,4 +1,4 @@
-"""Whatever comes in, from DAG authors, templates, triggers and servers: a result, a documented error, or more waiting."""
+"""Whatever DAG authors, templates, triggers and servers say: a result, a documented error, or more waiting."""
 
 from __future__ import annotations
 
