@@ -341,8 +341,26 @@ class LogFiles(Model):
     urls: list[str] | None = Field(None, alias="URLs", repr=False)
 
 
+class ModelLogIndexEntry(Model):
+    """The log files of one type: how many records they tell of, and the endpoint that gives their URLs."""
+
+    count: int | None = None
+    url: str | None = None
+
+
+class ModelLogIndex(Model):
+    """Which log files an execution of a model sync has, by type."""
+
+    records: ModelLogIndexEntry | None = None
+    errors: ModelLogIndexEntry | None = None
+    warnings: ModelLogIndexEntry | None = None
+    inserts: ModelLogIndexEntry | None = None
+    updates: ModelLogIndexEntry | None = None
+    deletes: ModelLogIndexEntry | None = None
+
+
 class ModelLogFiles(Model):
-    """The same for model syncs, whose answer is spelled in lower case."""
+    """The same as :class:`LogFiles` for model syncs, whose answer is spelled in lower case."""
 
     expires: str | None = None
     urls: list[str] | None = Field(None, repr=False)

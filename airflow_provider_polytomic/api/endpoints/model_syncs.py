@@ -11,6 +11,7 @@ from ..models import (
     ConsoleLog,
     Model,
     ModelLogFiles,
+    ModelLogIndex,
     ModelSync,
     ModelSyncExecution,
     ModelSyncStatus,
@@ -28,7 +29,7 @@ MOST_IDENTITIES = 1000
 _sync, _syncs = one(ModelSync), many(ModelSync)
 _execution, _executions = one(ModelSyncExecution), many(ModelSyncExecution)
 _status, _schedule_options = one(ModelSyncStatus), one(Model)
-_console_log, _log_files = one(ConsoleLog), one(ModelLogFiles)
+_console_log, _log_index, _log_files = one(ConsoleLog), one(ModelLogIndex), one(ModelLogFiles)
 
 
 def list_(
@@ -153,10 +154,15 @@ def console_log(
     return Call(Request("GET", where, query(after=after, limit=limit)), _console_log)
 
 
-def log_files(sync_id: str, execution_id: str, type_: str | None = None) -> Call[ModelLogFiles]:
-    """``GET …/executions/{exec_id}/logs``, or those of one type: signed URLs, which are secrets."""
-    if type_ is None:
-        where = path(EXECUTION + "/logs", sync_id=sync_id, execution_id=execution_id)
-    else:
-        where = path(EXECUTION + "/{type_}", sync_id=sync_id, execution_id=execution_id, type_=type_)
+def log_index(sync_id: str, execution_id: str) -> Call[ModelLogIndex]:
+    """``GET …/executions/{exec_id}/logs``: which types of log files there are."""
+    return Call(Request("GET", path(EXECUTION + "/logs", sync_id=sync_id, execution_id=execution_id)), _log_index)
+
+
+def log_files(sync_id: str, execution_id: str, log_type: str) -> Call[ModelLogFiles]:
+    """``GET …/executions/{exec_id}/{type}``: the log files of one type as signed URLs, which are secrets.
+
+    :param log_type: ``records``, ``errors``, ``warnings``, ``inserts``, ``updates`` or ``deletes``.
+    """
+    where = path(EXECUTION + "/{log_type}", sync_id=sync_id, execution_id=execution_id, log_type=log_type)
     return Call(Request("GET", where), _log_files)

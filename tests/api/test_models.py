@@ -1,0 +1,375 @@
+"""What the API answers, as typed values; the vendor's own SDK is the judge of every field."""
+
+from __future__ import annotations
+
+import datetime as dt
+import inspect
+import json
+import re
+import typing
+from collections.abc import Iterator
+from typing import Any
+
+import polytomic
+import pydantic
+import pytest
+from polytomic.bulk_sync.client import BulkSyncClient
+
+from airflow_provider_polytomic.api import models
+from airflow_provider_polytomic.api.call import Call, ListCall, Page
+from airflow_provider_polytomic.api.endpoints import bulk_syncs, connections, events, identity, model_syncs
+from airflow_provider_polytomic.api.models import (
+    RUNNING_STATUSES,
+    TERMINAL_STATUSES,
+    BulkSync,
+    BulkSyncExecution,
+    BulkSyncStatusSummary,
+    ConsoleLogEntry,
+    LogFiles,
+    Model,
+    ModelSyncExecution,
+)
+
+# Each call that reads an answer, by its name, and the SDK's type of that answer.
+CALLS: dict[str, tuple[Call[Any] | ListCall[Any], type[pydantic.BaseModel]]] = {
+    "bulk_syncs.list_": (bulk_syncs.list_(), polytomic.BulkSyncListEnvelope),
+    "bulk_syncs.create": (bulk_syncs.create({}), polytomic.BulkSyncResponseEnvelope),
+    "bulk_syncs.get": (bulk_syncs.get("s"), polytomic.BulkSyncResponseEnvelope),
+    "bulk_syncs.replace": (bulk_syncs.replace("s", {}), polytomic.BulkSyncResponseEnvelope),
+    "bulk_syncs.status": (bulk_syncs.status("s"), polytomic.BulkSyncStatusEnvelope),
+    "bulk_syncs.status_of_many": (bulk_syncs.status_of_many(), polytomic.ListBulkSyncExecutionsStatusEnvelope),
+    "bulk_syncs.start": (bulk_syncs.start("s"), polytomic.BulkSyncExecutionEnvelope),
+    "bulk_syncs.executions": (bulk_syncs.executions("s"), polytomic.ListBulkSyncExecutionsEnvelope),
+    "bulk_syncs.execution": (bulk_syncs.execution("s", "e"), polytomic.BulkSyncExecutionEnvelope),
+    "bulk_syncs.console_log": (bulk_syncs.console_log("s", "e"), polytomic.ExecutionConsoleLogsResponseEnvelope),
+    "bulk_syncs.schema_console_log": (
+        bulk_syncs.schema_console_log("s", "e", "a"),
+        polytomic.ExecutionConsoleLogsResponseEnvelope,
+    ),
+    "bulk_syncs.log_files": (bulk_syncs.log_files("s", "e"), polytomic.BulkSyncExecutionLogsEnvelope),
+    "bulk_syncs.schemas": (bulk_syncs.schemas("s"), polytomic.ListBulkSchemaEnvelope),
+    "bulk_syncs.schema": (bulk_syncs.schema("s", "a"), polytomic.BulkSchemaEnvelope),
+    "bulk_syncs.source": (bulk_syncs.source("c"), polytomic.BulkSyncSourceEnvelope),
+    "bulk_syncs.destination": (bulk_syncs.destination("c"), polytomic.BulkSyncDestEnvelope),
+    "model_syncs.list_": (model_syncs.list_(), polytomic.ListSyncResponseEnvelope),
+    "model_syncs.create": (model_syncs.create({}), polytomic.ModelSyncV5ResponseEnvelope),
+    "model_syncs.get": (model_syncs.get("s"), polytomic.ModelSyncV5ResponseEnvelope),
+    "model_syncs.replace": (model_syncs.replace("s", {}), polytomic.ModelSyncV5ResponseEnvelope),
+    "model_syncs.status": (model_syncs.status("s"), polytomic.SyncStatusEnvelope),
+    "model_syncs.schedule_options": (model_syncs.schedule_options(), polytomic.ScheduleOptionResponseEnvelope),
+    "model_syncs.start": (model_syncs.start("s"), polytomic.StartSyncResponseEnvelope),
+    "model_syncs.executions": (model_syncs.executions("s"), polytomic.ListExecutionResponseEnvelope),
+    "model_syncs.execution": (model_syncs.execution("s", "e"), polytomic.GetExecutionResponseEnvelope),
+    "model_syncs.console_log": (model_syncs.console_log("s", "e"), polytomic.ExecutionConsoleLogsResponseEnvelope),
+    "model_syncs.log_index": (model_syncs.log_index("s", "e"), polytomic.LogsIndexResponseEnvelope),
+    "model_syncs.log_files": (model_syncs.log_files("s", "e", "errors"), polytomic.ExecutionLogsResponseEnvelope),
+    "connections.list_": (connections.list_(), polytomic.ConnectionListResponseEnvelope),
+    "connections.get": (connections.get("c"), polytomic.ConnectionResponseEnvelope),
+    "events.list_": (events.list_(), polytomic.EventsEnvelope),
+    "events.types": (events.types(), polytomic.EventTypesEnvelope),
+    "identity.get": (identity.get(), polytomic.GetIdentityResponseEnvelope),
+}
+
+
+def test_every_call_is_compared() -> None:
+    """The table above has each function of the endpoints whose answer is read."""
+    functions = {
+        f"{module.__name__.rsplit('.', 1)[-1]}.{name}"
+        for module in (bulk_syncs, connections, events, identity, model_syncs)
+        for name, function in inspect.getmembers(module, inspect.isfunction)
+        if function.__module__ == module.__name__ and function.__annotations__["return"] != "Call[None]"
+    }
+    assert set(CALLS) == functions
+
+
+def sample(kind: Any, name: str = "", depth: int = 0) -> Any:
+    """A value of a type of the SDK's, with every field set."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is typing.Union:
+        return sample(next(item for item in arguments if item is not type(None)), name, depth)
+    if origin is typing.Literal:
+        return arguments[-1]
+    if origin is list or origin is typing.Sequence:
+        return [sample(arguments[0], name, depth)]
+    if origin is dict:
+        return {"some": sample(arguments[1], name, depth)}
+    if isinstance(kind, type) and issubclass(kind, pydantic.BaseModel):
+        if depth > 6:
+            return {}
+        return {
+            field.alias or given: sample(field.annotation, given, depth + 1)
+            for given, field in kind.model_fields.items()
+        }
+    plain: dict[Any, Any] = {
+        str: f"a {name}",
+        int: len(name) + 1,
+        float: 2.5,
+        bool: True,
+        dt.datetime: "2026-09-23T01:02:03.5Z",
+        Any: {"any": ["thing"]},
+    }
+    return plain[kind]
+
+
+def plain(value: Any) -> Any:
+    """Either library's value as plain data under the API's names; times as points in time."""
+    if isinstance(value, Page):
+        return plain(value.items)
+    if isinstance(value, pydantic.BaseModel):
+        fields = {
+            type(value).model_fields[name].alias or name: getattr(value, name) for name in type(value).model_fields
+        }
+        return plain({**fields, **(value.model_extra or {})})
+    if isinstance(value, dict):
+        return {name: plain(item) for name, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    if isinstance(value, str) and re.fullmatch(r"\d{4}-\d\d-\d\dT.*Z", value):
+        return dt.datetime.fromisoformat(value.replace(".5Z", ".500+00:00").replace("Z", "+00:00"))
+    return value
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_every_field_is_read_as_the_sdk_reads_it(name: str) -> None:
+    """The same JSON, with every field that the SDK knows, has the same names and values in both."""
+    call, envelope = CALLS[name]
+    answer = sample(envelope)
+    ours = plain(call.parse(json.dumps(answer).encode()))
+    theirs = plain(envelope.model_validate(answer).data)  # type: ignore[attr-defined]
+    assert ours == theirs
+    assert ours
+
+
+OURS = [kind for kind in vars(models).values() if isinstance(kind, type) and issubclass(kind, Model)]
+NAMES = {
+    "Connection": "ConnectionResponseSchema",
+    "ConsoleLog": "ExecutionConsoleLogsResponse",
+    "ConsoleLogEntry": "ExecutionConsoleLogEntry",
+    "BulkSync": "BulkSyncResponse",
+    "BulkSyncDestination": "BulkSyncDest",
+    "BulkSyncSchema": "BulkSchema",
+    "BulkSyncStatus": "BulkSyncStatusResponse",
+    "BulkSyncStatusSummary": "BulkSyncExecutionStatus",
+    "EventDetails": "EventingBulkSyncCompletedEvent",
+    "Execution": "BulkSyncExecution",
+    "Identity": "GetIdentityResponseSchema",
+    "LogFiles": "BulkSyncExecutionLogs",
+    "ModelLogFiles": "ExecutionLogResponse",
+    "ModelLogIndex": "LogsIndexResponse",
+    "ModelLogIndexEntry": "LogsIndexEntry",
+    "ModelSync": "ModelSyncV5Response",
+    "ModelSyncCounts": "ExecutionCounts",
+    "ModelSyncExecution": "GetExecutionResponseSchema",
+    "ModelSyncStatus": "SyncStatusResponse",
+    "SchemaExecution": "BulkSyncSchemaExecution",
+    "SchemaStatus": "BulkSyncSchemaExecutionStatus",
+}
+# In the API, but not in the SDK's type of the same thing: a list's rows have these, or another kind of execution.
+ELSEWHERE = {
+    "ModelSync": {"target_connection_id", "target_object"},
+    "ModelSyncExecution": {"updated_at"},
+    "SchemaStatus": {"output_name", "created_at", "updated_at"},
+}
+
+
+def names(kind: type[pydantic.BaseModel]) -> set[str]:
+    return {field.alias or name for name, field in kind.model_fields.items()}
+
+
+@pytest.mark.parametrize("ours", [kind for kind in OURS if kind is not Model], ids=lambda kind: kind.__name__)
+def test_no_field_is_spelled_otherwise(ours: type[Model]) -> None:
+    """Each field of ours is one of the SDK's, so none is misspelled and always None."""
+    theirs = getattr(polytomic, NAMES.get(ours.__name__, ours.__name__))
+    assert names(ours) - names(theirs) == ELSEWHERE.get(ours.__name__, set())
+
+
+def test_rows_of_model_syncs_have_what_only_lists_have() -> None:
+    """The target of a row is spelled otherwise than the target of the sync itself, and both are read."""
+    (kind,) = (item for item in _kinds_in(polytomic.ListSyncResponseEnvelope) if "target_object" in names(item))
+    assert ELSEWHERE["ModelSync"] <= names(kind)
+
+
+def _kinds_in(kind: Any) -> Iterator[type[pydantic.BaseModel]]:
+    if isinstance(kind, type) and issubclass(kind, pydantic.BaseModel):
+        yield kind
+        for field in kind.model_fields.values():
+            yield from _kinds_in(field.annotation)
+    for argument in typing.get_args(kind):
+        yield from _kinds_in(argument)
+
+
+def test_all_statuses_of_the_sdk_are_known() -> None:
+    """Each status of an execution is either running or terminal here, and none is both."""
+    theirs: set[str] = set()
+    for kind in (polytomic.BulkSyncExecution, polytomic.GetExecutionResponseSchema, polytomic.BulkSyncSchemaExecution):
+        theirs |= set(_literals(kind.model_fields["status"].annotation))
+    assert theirs <= RUNNING_STATUSES | TERMINAL_STATUSES
+    assert not RUNNING_STATUSES & TERMINAL_STATUSES
+
+
+@pytest.mark.parametrize(("mode", "ours"), [("fetch_mode", models.FETCH_MODES), ("resync_mode", models.RESYNC_MODES)])
+def test_all_modes_of_the_sdk_are_known(mode: str, ours: tuple[str, ...]) -> None:
+    """What may be asked for is what the SDK may ask for."""
+    start = typing.get_type_hints(BulkSyncClient.start)
+    assert set(_literals(start[mode])) == set(ours)
+
+
+def _literals(kind: Any) -> Iterator[str]:
+    if typing.get_origin(kind) is typing.Literal:
+        yield from typing.get_args(kind)
+    else:
+        for argument in typing.get_args(kind):
+            yield from _literals(argument)
+
+
+# openness
+
+
+def test_unknown_fields_are_kept() -> None:
+    """At every level, readable as attributes, and sent back as they came."""
+    told = {"id": "e", "news": [1], "schemas": [{"schema": "a", "color": "red"}]}
+    execution = BulkSyncExecution.model_validate(told)
+    assert execution.news == [1]  # type: ignore[attr-defined]
+    assert execution.schemas is not None
+    assert execution.schemas[0].color == "red"  # type: ignore[attr-defined]
+    assert execution.model_dump(exclude_unset=True, by_alias=True) == told
+
+
+def test_unknown_values_of_enumerations_are_kept() -> None:
+    """A status that nobody has heard of is a status; it is neither running nor terminal."""
+    execution = BulkSyncExecution(id="e", status="pondering", fetch_mode="sideways")
+    assert (execution.status, execution.fetch_mode) == ("pondering", "sideways")
+    assert not execution.known_status
+    assert not execution.is_terminal
+
+
+@pytest.mark.parametrize("kind", [kind for kind in OURS if kind is not Model], ids=lambda kind: kind.__name__)
+def test_all_may_be_null_but_an_id(kind: type[Model]) -> None:
+    """A null, or nothing at all, is None, whatever the type of the field."""
+    required = {name for name, field in kind.model_fields.items() if field.is_required()}
+    assert required <= {"id", "sync_id"}
+    given = dict.fromkeys(required, "x")
+    nulls = {field.alias or name: None for name, field in kind.model_fields.items()} | given
+    for value in (kind.model_validate(nulls), kind.model_validate(given)):
+        assert {name: getattr(value, name) for name in kind.model_fields} == dict.fromkeys(kind.model_fields) | given
+
+
+@pytest.mark.parametrize(
+    "name", ["BulkSync", "BulkSyncExecution", "ModelSync", "ModelSyncExecution", "Connection", "Event"]
+)
+def test_an_id_is_not_empty(name: str) -> None:
+    """Where there must be one: an empty one would be no path."""
+    with pytest.raises(pydantic.ValidationError):
+        getattr(models, name).model_validate({"id": ""})
+
+
+@pytest.mark.parametrize(
+    ("text", "time"),
+    [
+        ("2026-09-23T01:02:03Z", dt.datetime(2026, 9, 23, 1, 2, 3, tzinfo=dt.timezone.utc)),
+        ("2026-09-23T01:02:03.123456789Z", dt.datetime(2026, 9, 23, 1, 2, 3, 123456, tzinfo=dt.timezone.utc)),
+        ("2026-09-23T03:02:03+02:00", dt.datetime(2026, 9, 23, 1, 2, 3, tzinfo=dt.timezone.utc)),
+        ("2026-09-23T01:02:03", dt.datetime(2026, 9, 23, 1, 2, 3, tzinfo=dt.timezone.utc)),
+        ("0001-01-01T00:00:00Z", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_times(text: str | None, time: dt.datetime | None) -> None:
+    """All are aware; Go's zero time and an empty text are none."""
+    execution = BulkSyncExecution.model_validate({"id": "e", "status": "running", "completed_at": text})
+    assert execution.completed_at == time
+    assert execution.is_terminal is (time is not None)
+    if execution.completed_at:
+        assert execution.completed_at.tzinfo is not None
+
+
+@pytest.mark.parametrize("kind", OURS, ids=lambda kind: kind.__name__)
+def test_go_zero_times_are_none_everywhere(kind: type[Model]) -> None:
+    """In every field of every model that is a time."""
+    times = [name for name, field in kind.model_fields.items() if dt.datetime in typing.get_args(field.annotation)]
+    value = kind.model_validate(
+        {"id": "x", "sync_id": "x", **{kind.model_fields[name].alias or name: "0001-01-01T00:00:00Z" for name in times}}
+    )
+    assert [getattr(value, name) for name in times] == [None] * len(times)
+
+
+def test_fields_with_other_names_in_python() -> None:
+    """They are read by the API's spelling and by ours, and written by the API's."""
+    summary = BulkSyncStatusSummary.model_validate({"sync_id": "s", "nextExecutionTime": "2026-09-23T01:02:03Z"})
+    assert summary.next_execution_time is not None
+    schema = models.SchemaExecution(schema_id="a")
+    assert schema.model_dump(by_alias=True, exclude_unset=True) == {"schema": "a"}
+
+
+# judging
+
+
+@pytest.mark.parametrize(
+    ("execution", "terminal", "succeeded", "partly_failed"),
+    [
+        (BulkSyncExecution(id="e", status="completed"), True, True, False),
+        (BulkSyncExecution(id="e", status="running"), False, False, False),
+        (BulkSyncExecution(id="e", status=None), False, False, False),
+        (BulkSyncExecution(id="e", status="failed"), True, False, False),
+        (BulkSyncExecution(id="e", status="errors"), True, False, True),
+        (BulkSyncExecution(id="e", status="completed", schemas=[{"status": "completed"}, {}]), True, True, False),
+        (BulkSyncExecution(id="e", status="completed", schemas=[{"status": "failed"}]), True, False, True),
+        (BulkSyncExecution(id="e", status="completed", schemas=[{"status": "running"}]), True, False, True),
+        (BulkSyncExecution(id="e", status="running", schemas=[{"status": "failed"}]), False, False, False),
+        (
+            BulkSyncExecution(id="e", status="odd", completed_at=dt.datetime.now(dt.timezone.utc)),
+            True,
+            False,
+            False,
+        ),
+        (ModelSyncExecution(id="e", status="completed"), True, True, False),
+        (ModelSyncExecution(id="e", status="completed", counts={"error": 0}), True, True, False),
+        (ModelSyncExecution(id="e", status="completed", counts={"error": 1}), True, False, True),
+        (ModelSyncExecution(id="e", status="queued"), False, False, False),
+    ],
+)
+def test_executions_judge_themselves(execution: Any, terminal: bool, succeeded: bool, partly_failed: bool) -> None:
+    """Only `completed` with nothing in it that failed is a success; a time of completion ends any."""
+    assert (execution.is_terminal, execution.succeeded, execution.partly_failed) == (
+        terminal,
+        succeeded,
+        partly_failed,
+    )
+
+
+@pytest.mark.parametrize(
+    ("execution", "records"),
+    [
+        (BulkSyncExecution(id="e", record_count=7), 7),
+        (BulkSyncExecution(id="e", record_count=0, schemas=[{"record_count": 3}]), 0),
+        (BulkSyncExecution(id="e", schemas=[{"record_count": 3}, {"record_count": 4}]), 7),
+        (BulkSyncExecution(id="e", schemas=[{"record_count": 3}, {}]), None),
+        (BulkSyncExecution(id="e", schemas=[]), None),
+        (BulkSyncExecution(id="e"), None),
+        (ModelSyncExecution(id="e", counts={"total": 9}), 9),
+        (ModelSyncExecution(id="e"), None),
+    ],
+)
+def test_records(execution: Any, records: int | None) -> None:
+    """The API's own count, or the sum of the schemas' if all of them are known."""
+    assert execution.records == records
+
+
+def test_signed_urls_are_not_shown() -> None:
+    """Whoever has one can read the log: they are there, but not in how the value looks."""
+    url = "https://s3.example/log?X-Amz-Signature=abc"
+    for files in (LogFiles.model_validate({"URLs": [url]}), models.ModelLogFiles(urls=[url])):
+        assert files.urls == [url]
+        assert "Signature" not in repr(files)
+        assert "Signature" not in str(files)
+
+
+def test_an_entry_of_the_console_log() -> None:
+    """What it holds besides text is kept as it came."""
+    assert ConsoleLogEntry(payload={"rows": {"a": [1]}}).payload == {"rows": {"a": [1]}}
+
+
+def test_the_published_example_of_a_bulk_sync_can_be_read() -> None:
+    """Missing what the API's reference calls optional, it is a sync."""
+    assert BulkSync.model_validate_json('{"id": "248df4b7-aa70-47b8-a036-33ac447e668d"}').name is None
