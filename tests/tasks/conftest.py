@@ -20,8 +20,6 @@ try:
 except ImportError:
     from airflow.exceptions import TaskDeferred
 
-pytest_plugins = ["airflow_provider_polytomic.sandbox.pytest_plugin"]
-
 
 class Store(dict[str, Any]):
     """What Airflow ≥ 3.3 keeps for a task over its tries."""
