@@ -1,0 +1,354 @@
+"""Every endpoint function, over every transport, against the sandbox: the results are the same."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import re
+from collections.abc import Callable, Generator
+from types import ModuleType
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from airflow_provider_polytomic.api.call import Call, ListCall, fetch, fetch_page
+from airflow_provider_polytomic.api.client import AsyncClient, Client, drive
+from airflow_provider_polytomic.api.endpoints import bulk_syncs, connections, events, identity, model_syncs
+from airflow_provider_polytomic.api.http import Plan
+from airflow_provider_polytomic.api.settings import Settings
+from airflow_provider_polytomic.sandbox.app import Sandbox
+from airflow_provider_polytomic.sandbox.seed import (
+    POSTGRES,
+    POSTGRES_TO_WAREHOUSE,
+    SALESFORCE,
+    SALESFORCE_TO_WAREHOUSE,
+    WAREHOUSE,
+    WAREHOUSE_TO_SALESFORCE,
+)
+from airflow_provider_polytomic.sandbox.server import Server
+
+MODULES: list[ModuleType] = [bulk_syncs, connections, events, identity, model_syncs]
+NEW_BULK: dict[str, Any] = {
+    "name": "New, and über-new",
+    "source_connection_id": POSTGRES,
+    "destination_connection_id": WAREHOUSE,
+    "destination_configuration": {"schema": "new"},
+    "default_schedule": {"frequency": "manual"},
+    "mode": "replicate",
+}
+NEW_MODEL: dict[str, Any] = {
+    "name": "New",
+    "mode": "create",
+    "fields": [{"target": "Name", "source": {"model_id": WAREHOUSE, "field": "name"}}],
+    "schedule": {"frequency": "manual"},
+    "target": {"connection_id": SALESFORCE, "object": "Lead"},
+}
+UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+
+Told = Generator[Any, Any, None]
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_790_000_000.25
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def everything() -> Told:
+    """Calls to make one after the other; a number lets time pass."""
+    yield identity.get()
+    yield connections.list_()
+    yield connections.get(POSTGRES)
+    yield from bulk()
+    yield from model()
+    yield events.types()
+    newest = yield events.list_(limit=3)
+    yield events.list_(type="bulk_sync.completed")
+    yield events.list_(starting_after=newest[-1].created_at.isoformat(), limit=100)
+    yield events.list_(ending_before=newest[-1].created_at.isoformat())
+
+
+def bulk() -> Told:
+    yield bulk_syncs.list_(limit=1)
+    yield bulk_syncs.list_(active=False)
+    created = yield bulk_syncs.create(NEW_BULK, idempotency_key="created-only-once")
+    again = yield bulk_syncs.create(NEW_BULK, idempotency_key="created-only-once")
+    assert again.id == created.id
+    yield bulk_syncs.replace(created.id, {**NEW_BULK, "name": "Renamed", "policies": [WAREHOUSE]})
+    yield bulk_syncs.activate(created.id, False)
+    yield bulk_syncs.list_(active=False)
+    yield bulk_syncs.activate(created.id, True)
+    yield bulk_syncs.get(created.id)
+    yield bulk_syncs.delete(created.id)
+    yield bulk_syncs.source(POSTGRES, include_fields=True)
+    yield bulk_syncs.source(POSTGRES)
+    yield bulk_syncs.destination(WAREHOUSE)
+    sync_id = POSTGRES_TO_WAREHOUSE
+    yield bulk_syncs.schemas(sync_id)
+    yield bulk_syncs.schema(sync_id, "public.orders")
+    first = yield bulk_syncs.start(sync_id, schemas=["public.orders"], resync_mode="rebuild", fetch_mode="full")
+    assert (first.is_partial, first.is_resync, first.output_disposition) == (True, True, "rebuild")
+    yield 5.0
+    yield bulk_syncs.status(sync_id)
+    yield bulk_syncs.status_of_many([sync_id, SALESFORCE_TO_WAREHOUSE])
+    yield bulk_syncs.status_of_many(all=True)
+    yield bulk_syncs.status_of_many(active=True)
+    yield bulk_syncs.cancel(sync_id, first.id)
+    yield 60.0
+    ended = yield bulk_syncs.execution(sync_id, first.id)
+    assert ended.status == "canceled"
+    second = yield bulk_syncs.start(sync_id, test=True, idempotency_key="second-start")
+    yield bulk_syncs.cancel_running(sync_id)
+    yield 60.0
+    third = yield bulk_syncs.start(sync_id)
+    yield 60.0
+    yield bulk_syncs.executions(sync_id, limit=1)
+    listed = yield bulk_syncs.executions(sync_id, only_terminal=True, ascending=True)
+    assert [item.id for item in listed] == [first.id, second.id, third.id]
+    log = yield bulk_syncs.console_log(sync_id, third.id, limit=2)
+    yield bulk_syncs.console_log(sync_id, third.id, after=log.entries[0].id)
+    yield bulk_syncs.schema_console_log(sync_id, third.id, "public.orders", limit=1)
+    yield bulk_syncs.log_files(sync_id, third.id)
+
+
+def model() -> Told:
+    yield model_syncs.list_(limit=1)
+    created = yield model_syncs.create(NEW_MODEL)
+    yield model_syncs.replace(created.id, {**NEW_MODEL, "sync_all_records": True})
+    yield model_syncs.activate(created.id, False)
+    yield model_syncs.list_(active=False, mode="create", target_connection_id=SALESFORCE)
+    yield model_syncs.get(created.id)
+    yield model_syncs.delete(created.id)
+    yield model_syncs.schedule_options()
+    sync_id = WAREHOUSE_TO_SALESFORCE
+    first = yield model_syncs.start(sync_id, identities=["a@example.com"])
+    yield 1.0
+    yield model_syncs.status(sync_id)
+    yield model_syncs.cancel(sync_id, first.id)
+    yield 60.0
+    second = yield model_syncs.start(sync_id, resync=True)
+    yield model_syncs.cancel_running(sync_id)
+    yield 60.0
+    third = yield model_syncs.start(sync_id, test=True, idempotency_key="third-start")
+    yield 60.0
+    yield model_syncs.execution(sync_id, third.id)
+    listed = yield model_syncs.executions(sync_id, only_terminal=True, ascending=True, limit=2)
+    assert [item.id for item in listed] == [first.id, second.id, third.id]
+    log = yield model_syncs.console_log(sync_id, third.id, limit=2)
+    yield model_syncs.console_log(sync_id, third.id, after=log.entries[0].id)
+    yield model_syncs.log_index(sync_id, third.id)
+    yield model_syncs.log_files(sync_id, third.id, "errors")
+
+
+def walk(call: ListCall[Any]) -> Plan[list[Any]]:
+    items: list[Any] = []
+    token, seen = None, set[str]()
+    while True:
+        page = yield from fetch_page(call, token, seen)
+        items += page.items
+        token = page.next_page_token
+        if token is None:
+            return items
+
+
+def in_memory(sandbox: Sandbox, told: Told, clock: Clock) -> list[Any]:
+    """The sandbox itself is what sends."""
+    results: list[Any] = []
+    call = next(told)
+    while True:
+        if isinstance(call, float):
+            clock.sleep(call)
+        else:
+            plan = walk(call) if isinstance(call, ListCall) else fetch(call)
+            results.append(drive(plan, sandbox.send, sleep=clock.sleep, now=clock))
+        try:
+            call = told.send(results[-1])
+        except StopIteration:
+            return results
+
+
+def over_requests(sandbox: Sandbox, told: Told, clock: Clock) -> list[Any]:
+    results: list[Any] = []
+    server = Server(sandbox)
+    with Client(Settings(base_url=server.url, key=sandbox.key)) as client:
+        call = next(told)
+        while True:
+            if isinstance(call, float):
+                clock.sleep(call)
+            else:
+                results.append(list(client.iterate(call)) if isinstance(call, ListCall) else client.call(call))
+            try:
+                call = told.send(results[-1])
+            except StopIteration:
+                break
+    server.close()
+    return results
+
+
+def over_aiohttp(sandbox: Sandbox, told: Told, clock: Clock) -> list[Any]:
+    async def run(url: str) -> list[Any]:
+        results: list[Any] = []
+        async with AsyncClient(Settings(base_url=url, key=sandbox.key)) as client:
+            call = next(told)
+            while True:
+                if isinstance(call, float):
+                    clock.sleep(call)
+                else:
+                    results.append(await client.run(walk(call) if isinstance(call, ListCall) else fetch(call)))
+                try:
+                    call = told.send(results[-1])
+                except StopIteration:
+                    return results
+
+    server = Server(sandbox)
+    results = asyncio.run(run(server.url))
+    server.close()
+    return results
+
+
+Way = Callable[[Sandbox, Told, Clock], list[Any]]
+
+
+def run(way: Way) -> list[Any]:
+    """The results as data, in which only what the sandbox draws at random is made the same."""
+    clock = Clock()
+    results = way(Sandbox(now=clock, sleep=clock.sleep), everything(), clock)
+    text = json.dumps(results, default=lambda value: value.model_dump(mode="json"), ensure_ascii=False)
+    seen: dict[str, str] = {}
+    text = UUID.sub(lambda match: seen.setdefault(match[0], f"id {len(seen)}"), text)
+    text = re.sub(r"http://(127\.0\.0\.1:\d+|sandbox\.invalid)", "http://sandbox", text)
+    return json.loads(re.sub(r"signature=\w+", "signature", text))  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="module")
+def expected() -> list[Any]:
+    return run(in_memory)
+
+
+@pytest.mark.parametrize("way", [over_requests, over_aiohttp])
+def test_every_endpoint_over_every_transport(way: Way, expected: list[Any]) -> None:
+    """All calls, made one after the other, tell the same as in memory."""
+    assert run(way) == expected
+
+
+def test_no_endpoint_is_left_out() -> None:
+    """The calls above are of all functions, and each answer was read into the type that its function promises."""
+    made: dict[str, list[Any]] = {}
+
+    clock = Clock()
+    sandbox = Sandbox(now=clock, sleep=clock.sleep)
+
+    def listen(told: Told) -> Told:
+        call = next(told)
+        while True:
+            result = yield call
+            if not isinstance(call, float):
+                made.setdefault(f"{call.request.method} {_shape(call.request.path)}", []).append(result)
+            try:
+                call = told.send(result)
+            except StopIteration:
+                return
+
+    in_memory(sandbox, listen(everything()), clock)
+    functions = [
+        function
+        for module in MODULES
+        for name, function in inspect.getmembers(module, inspect.isfunction)
+        if function.__module__ == module.__name__
+    ]
+    promised = {_made_by(function): function.__annotations__["return"] for function in functions}
+    assert len(promised) == len(functions)
+    assert promised.keys() == made.keys()
+    for where, kind in promised.items():
+        for result in made[where]:
+            assert _is(result, kind), (where, kind, result)
+
+
+def _shape(path: str) -> str:
+    path = UUID.sub("*", path)
+    return re.sub(r"(/schemas/)[^/]+|(/executions/\*/)(?!logs|consolelog|cancel|schemas)\w+", r"\1\2*", path)
+
+
+def _made_by(function: Callable[..., Call[Any]]) -> str:
+    parameters = inspect.signature(function).parameters.values()
+    required = {item.name: item for item in parameters if item.default is inspect.Parameter.empty}
+    values: dict[str, Any] = {"active": True, "body": {}}
+    request = function(**{name: values.get(name, POSTGRES) for name in required}).request
+    return f"{request.method} {_shape(request.path)}"
+
+
+def _is(result: Any, kind: str) -> bool:
+    outer, inner = re.fullmatch(r"(\w+)\[(.*)\]", kind).groups()  # type: ignore[union-attr]
+    if outer == "ListCall":
+        return isinstance(result, list) and all(type(item).__name__ == inner for item in result)
+    if inner == "None":
+        return result is None
+    if inner == "list[str]":
+        return bool(result) and all(isinstance(item, str) for item in result)
+    return isinstance(result, BaseModel) and type(result).__name__ == inner
+
+
+# what is sent
+
+
+@pytest.mark.parametrize("nothing", [None, False, "", [], ()])
+def test_a_start_sends_only_what_was_asked_for(nothing: Any) -> None:
+    """Unset, None, False and empty arguments are not sent."""
+    bulk = bulk_syncs.start("s", test=nothing, resync_mode=nothing, fetch_mode=nothing, schemas=nothing)
+    model = model_syncs.start("s", test=nothing, resync=nothing, identities=nothing, source_identities=nothing)
+    assert (bulk.request.json, model.request.json) == ({}, {})
+
+
+def test_a_start_sends_what_was_asked_for() -> None:
+    """With the API's names, and sequences as lists."""
+    call = bulk_syncs.start(
+        "s", resync_mode="rebuild", fetch_mode="full", schemas=("a", "b"), idempotency_key="12345678"
+    )
+    assert call.request.json == {"resync_mode": "rebuild", "fetch_mode": "full", "schemas": ["a", "b"]}
+    assert call.request.idempotency_key == "12345678"
+    assert bulk_syncs.start("s", test=True).request.json == {"test": True}
+    assert model_syncs.start("s", test=True, resync=True, source_identities=[{"a": 1}]).request.json == {
+        "test": True,
+        "resync": True,
+        "source_identities": [{"a": 1}],
+    }
+
+
+def test_arguments_that_exclude_each_other() -> None:
+    """They are refused before anything is sent."""
+    with pytest.raises(ValueError, match="test and resync_mode exclude each other"):
+        bulk_syncs.start("s", test=True, resync_mode="rebuild")
+    with pytest.raises(ValueError, match="identities and source_identities exclude each other"):
+        model_syncs.start("s", identities=["a"], source_identities=["b"])
+
+
+@pytest.mark.parametrize("name", ["identities", "source_identities"])
+def test_no_more_identities_than_the_api_takes(name: str) -> None:
+    """A thousand are sent, one more is refused."""
+    assert len(model_syncs.start("s", **{name: ["x"] * 1000}).request.json[name]) == 1000  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=f"{name} takes 1000 entries at most, not 1001"):
+        model_syncs.start("s", **{name: ["x"] * 1001})  # type: ignore[arg-type]
+
+
+def test_only_a_post_has_an_idempotency_key() -> None:
+    """And of these only those that create or start something; the rest do no more when sent twice."""
+    assert bulk_syncs.cancel("s", "e").repeatable
+    assert bulk_syncs.activate("s", True).repeatable
+    assert not bulk_syncs.cancel_running("s").repeatable
+    assert not bulk_syncs.start("s").repeatable
+    assert bulk_syncs.start("s", idempotency_key="12345678").repeatable
+    assert not bulk_syncs.create({}).repeatable
+
+
+def test_create_and_replace_send_what_they_are_given() -> None:
+    """Null, False and empty lists too: with these they say something."""
+    body = {"name": "x", "active": False, "schemas": [], "policies": None}
+    assert bulk_syncs.create(body).request.json == bulk_syncs.replace("s", body).request.json == body
+    assert bulk_syncs.activate("s", False).request.json == {"active": False}
