@@ -158,9 +158,8 @@ class Follower:
                     yield folder.name.removeprefix("task_id="), parse_log_line(line, ".trigger." in path.name)
 
     def _show(self, task_id: str, line: LogLine) -> None:
-        if (
-            not line.time or line.event == "::endgroup::"
-        ):  # which a worker may write when the triggerer is at it already
+        # A worker may write the mark of a group's end when the triggerer is at it already.
+        if not line.time or line.event == "::endgroup::":
             return
         at = datetime.fromisoformat(line.time.replace("Z", "+00:00")).astimezone()
         parts = []

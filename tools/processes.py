@@ -85,6 +85,8 @@ class Family:
         """Kill what is left and remove the scratch folder; returns when that is done."""
         assert self._guard.stdin is not None
         with contextlib.suppress(BrokenPipeError):
+            # Said aloud: a process that was forked from ours may hold the pipe open, too.
+            self._guard.stdin.write(b"end\n")
             self._guard.stdin.close()
         self._guard.wait()
         for process in self._started:
@@ -174,7 +176,11 @@ def _kill_all(mark: str, sessions: Iterable[int]) -> None:
 
 def _guard() -> None:
     mark, scratch = sys.argv[1:]
-    sessions = [int(line) for line in sys.stdin]  # ends when the parent has closed the pipe, or is gone
+    sessions = []
+    for line in sys.stdin:  # ends, too, when the parent is gone
+        if line == "end\n":
+            break
+        sessions.append(int(line))
     _kill_all(mark, sessions)
     shutil.rmtree(scratch, ignore_errors=True)
 
