@@ -348,7 +348,7 @@ class PolytomicHook(BaseHook):
         test: bool | None = None,
         resync: bool | None = None,
         identities: Sequence[str] | None = None,
-        source_identities: Sequence[Any] | None = None,
+        source_identities: Sequence[Sequence[dict[str, Any]]] | None = None,
         idempotency_key: str | None = None,
     ) -> ModelSyncExecution:
         """Start an execution (``POST /api/syncs/{id}/executions``); as :meth:`start_bulk_sync`.
@@ -356,7 +356,8 @@ class PolytomicHook(BaseHook):
         :param test: validate the sync without writing.
         :param resync: sync all records anew.
         :param identities: only the records with these identities; at most 1000; excludes ``source_identities``.
-        :param source_identities: only the records with these values of source fields; at most 1000.
+        :param source_identities: only these records, each a list of source fields and their values:
+            ``[{"source": {"model_id": …, "field": "email"}, "value": "a@example.com"}]``; at most 1000.
         """
         return self._start(
             "model",

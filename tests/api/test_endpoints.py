@@ -314,10 +314,10 @@ def test_a_start_sends_what_was_asked_for() -> None:
     assert call.request.json == {"resync_mode": "rebuild", "fetch_mode": "full", "schemas": ["a", "b"]}
     assert call.request.idempotency_key == "12345678"
     assert bulk_syncs.start("s", test=True).request.json == {"test": True}
-    assert model_syncs.start("s", test=True, resync=True, source_identities=[{"a": 1}]).request.json == {
+    assert model_syncs.start("s", test=True, resync=True, source_identities=[[{"a": 1}]]).request.json == {
         "test": True,
         "resync": True,
-        "source_identities": [{"a": 1}],
+        "source_identities": [[{"a": 1}]],
     }
 
 

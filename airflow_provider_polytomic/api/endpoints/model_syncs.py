@@ -92,7 +92,7 @@ def start(
     test: bool | None = None,
     resync: bool | None = None,
     identities: Sequence[str] | None = None,
-    source_identities: Sequence[Any] | None = None,
+    source_identities: Sequence[Sequence[dict[str, Any]]] | None = None,
     idempotency_key: str | None = None,
 ) -> Call[ModelSyncExecution]:
     """``POST /api/syncs/{id}/executions``: start an execution. It answers no more than id, status and creation time.
@@ -102,7 +102,8 @@ def start(
     :param test: validate the sync without writing.
     :param resync: sync all records anew.
     :param identities: sync only the records with these values of the identity field; 1000 at most.
-    :param source_identities: sync only the records with these values of source fields; 1000 at most.
+    :param source_identities: sync only these records, each a list of source fields and their values:
+        ``[{"source": {"model_id": …, "field": "email"}, "value": "a@example.com"}]``; 1000 at most.
     :param idempotency_key: asked again with the same key, the API starts nothing and answers the same.
     """
     if identities and source_identities:

@@ -1,0 +1,305 @@
+"""What an Airflow connection says about where Polytomic is and how to reach it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import certifi
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from airflow_provider_polytomic.api.settings import Settings
+from airflow_provider_polytomic.hooks.polytomic import PolytomicHook, settings_from
+
+from .conftest import KEY, Define, connection
+
+
+def settings(**fields: Any) -> Settings:
+    return settings_from(connection(**fields))
+
+
+# where
+
+
+@pytest.mark.parametrize(
+    ("fields", "base_url"),
+    [
+        ({}, "https://app.polytomic.com"),
+        ({"host": ""}, "https://app.polytomic.com"),
+        ({"host": " "}, "https://app.polytomic.com"),
+        ({"host": "/"}, "https://app.polytomic.com"),
+        ({"host": "eu.polytomic.com"}, "https://eu.polytomic.com"),
+        ({"host": " eu.polytomic.com/ "}, "https://eu.polytomic.com"),
+        ({"host": "https://eu.polytomic.com///"}, "https://eu.polytomic.com"),
+        ({"host": "HTTPS://EU.Polytomic.com"}, "https://eu.polytomic.com"),
+        ({"host": "http://localhost"}, "http://localhost"),
+        ({"host": "http://localhost:8765"}, "http://localhost:8765"),
+        ({"host": "http://localhost", "port": 8765}, "http://localhost:8765"),
+        ({"host": "http://localhost:8765", "port": 1}, "http://localhost:8765"),
+        ({"host": "localhost:8765"}, "https://localhost:8765"),
+        ({"host": "localhost", "port": 8765}, "https://localhost:8765"),
+        ({"host": "h", "schema": "polytomic"}, "https://h/polytomic"),
+        ({"host": "h", "schema": "/a/b/"}, "https://h/a/b"),
+        ({"host": "h/a/", "schema": "b"}, "https://h/a/b"),
+        ({"host": "https://h:8443/a", "schema": ""}, "https://h:8443/a"),
+        ({"schema": "a", "port": 8443}, "https://app.polytomic.com:8443/a"),
+        ({"host": "http://[::1]:8765"}, "http://[::1]:8765"),
+        ({"host": "http://[::1]", "port": 8765}, "http://[::1]:8765"),
+        ({"host": "http://::1", "port": 8765}, "http://[::1]:8765"),
+        ({"host": "2001:db8::1"}, "https://[2001:db8::1]"),
+        ({"host": "bücher.example"}, "https://xn--bcher-kva.example"),
+    ],
+)
+def test_the_base_url(fields: dict[str, Any], base_url: str) -> None:
+    """It is made of host, port and path, wherever they stand; plain HTTP only if the scheme says so."""
+    assert settings(**fields).base_url == base_url
+
+
+URIS = [
+    ("polytomic://:{key}@", Settings(key="{key}")),
+    ("polytomic://:{key}@eu.polytomic.com", Settings("https://eu.polytomic.com", "{key}")),
+    ("polytomic://http://:{key}@localhost:8765", Settings("http://localhost:8765", "{key}")),
+    ("polytomic://http://:{key}@localhost:8765/", Settings("http://localhost:8765", "{key}")),
+    ("polytomic://http://:{key}@127.0.0.1:8765/deep/down", Settings("http://127.0.0.1:8765/deep/down", "{key}")),
+    ("polytomic://http://:{key}@[::1]:8765", Settings("http://[::1]:8765", "{key}")),
+    ("polytomic://https://org:{key}@h:8443/p", Settings("https://h:8443/p", "{key}", "org")),
+    ("polytomic://org:{key}@h", Settings("https://h", "{key}", "org")),
+    (
+        "polytomic://:{key}@h?api_version=2024-02-08&timeout=2.5&verify=false&max_retries=0&proxy=http%3A%2F%2Fp%3A3128",
+        Settings("https://h", "{key}", "", "2024-02-08", 2.5, False, None, "http://p:3128", 0),
+    ),
+    (
+        "polytomic://:{key}@h?api_version=&timeout=&verify=&max_retries=&proxy=&ui_url=",
+        Settings("https://h", "{key}"),
+    ),
+]
+
+
+@pytest.mark.parametrize(("uri", "expected"), URIS)
+def test_a_uri(define: Define, uri: str, expected: Settings) -> None:
+    """`AIRFLOW_CONN_POLYTOMIC_DEFAULT` as a URI, with the local form among them; all of extra is text there."""
+    define(uri.format(key="k%2Fe%3Ay%3D"))
+    found = PolytomicHook().settings()
+    assert found.key == "k/e:y="
+    assert without_bundle(found) == without_bundle(expected) | {"key": "k/e:y="}
+
+
+def without_bundle(of: Settings) -> dict[str, Any]:
+    return {name: value for name, value in vars(of).items() if name != "ca_bundle"}
+
+
+def test_json(define: Define) -> None:
+    """`AIRFLOW_CONN_POLYTOMIC_DEFAULT` as JSON, with extra as an object of native values."""
+    define(
+        host="http://localhost",
+        port=8765,
+        schema="p",
+        login="org",
+        extra={"api_version": "2024-02-08", "timeout": 3, "verify": False, "max_retries": 1, "proxy": None},
+    )
+    expected = Settings("http://localhost:8765/p", KEY, "org", "2024-02-08", 3, False, None, None, 1)
+    assert PolytomicHook().settings() == expected
+
+
+def test_nothing_but_a_key() -> None:
+    """All else has its default."""
+    assert settings() == Settings("https://app.polytomic.com", KEY, ca_bundle=certifi.where())
+    assert (settings().timeout, settings().max_retries, settings().api_version) == (60, 5, "2025-09-18")
+
+
+def test_extra_may_be_missing() -> None:
+    """None, empty, or an object in which we find nothing of ours."""
+    assert settings(extra=None) == settings(extra="") == settings(extra={}) == settings(extra={"foreign": [1]})
+
+
+def test_spaces_around_the_key_are_no_part_of_it() -> None:
+    """It was pasted."""
+    assert settings(password=f" {KEY}\n").key == KEY
+
+
+# each field of extra
+
+
+@pytest.mark.parametrize("nothing", ["", " ", None])
+@pytest.mark.parametrize("name", ["api_version", "timeout", "verify", "proxy", "max_retries", "ui_url"])
+def test_an_empty_field_is_not_set(name: str, nothing: Any) -> None:
+    """A form sends empty texts for what was left empty."""
+    assert settings(extra={name: nothing}) == settings()
+
+
+@pytest.mark.parametrize(
+    ("extra", "attribute", "value"),
+    [
+        ({"timeout": 5}, "timeout", 5),
+        ({"timeout": 0.5}, "timeout", 0.5),
+        ({"timeout": "5"}, "timeout", 5),
+        ({"timeout": " 2.5 "}, "timeout", 2.5),
+        ({"max_retries": 0}, "max_retries", 0),
+        ({"max_retries": "0"}, "max_retries", 0),
+        ({"max_retries": " 12 "}, "max_retries", 12),
+        ({"verify": True}, "verify", True),
+        ({"verify": "true"}, "verify", True),
+        ({"verify": "True"}, "verify", True),
+        ({"verify": "1"}, "verify", True),
+        ({"verify": 1}, "verify", True),
+        ({"verify": False}, "verify", False),
+        ({"verify": "FALSE"}, "verify", False),
+        ({"verify": "0"}, "verify", False),
+        ({"verify": 0}, "verify", False),
+        ({"api_version": "2024-02-08"}, "api_version", "2024-02-08"),
+        ({"proxy": "http://p:3128/"}, "proxy", "http://p:3128"),
+        ({"proxy": "https://me:p%40ss@p"}, "proxy", "https://me:p%40ss@p"),
+    ],
+)
+def test_a_field_as_text_or_as_it_is(extra: dict[str, Any], attribute: str, value: Any) -> None:
+    """Numbers and booleans are also accepted as text."""
+    found = getattr(settings(extra=extra), attribute)
+    assert found == value
+    assert isinstance(found, bool) == isinstance(value, bool)
+
+
+def test_a_bundle_of_certificates(tmp_path: Path) -> None:
+    """`verify` may be the path of a file, or of a folder."""
+    bundle = tmp_path / "ca.pem"
+    bundle.touch()
+    assert settings(extra={"verify": str(bundle)}).ca_bundle == str(bundle)
+    assert settings(extra={"verify": str(tmp_path)}).ca_bundle == str(tmp_path)
+
+
+WRONG = [
+    *(("host", {"host": value}) for value in ("ftp://h", "h h", "h?a=b", "h#a", "https://", "https:/h", "h:x", "a..b")),
+    *(("host", {"host": value}) for value in (f"http://me:{KEY}@h", f"{KEY}@h", "http://[::1", "h/../a", "h\x00")),
+    *(("port", {"port": value}) for value in (-1, 65536, 0, "x", "80x")),
+    *(("schema", {"schema": value}) for value in ("..", "a?b", "a#b", "a/./b", "a\\b", "a\nb", "%zz")),
+    *(("login", {"login": value}) for value in ("a:b", "a\nb", f"{KEY}:x")),
+    *(("password (the API key)", {"password": value}) for value in (None, "", " ", "a\nb", "schlüssel-€", "\0")),
+    *(("extra", {"extra": value}) for value in ("{", "[]", "7", "text", '"text"', "[" * 100_000)),
+    *(
+        ("timeout", {"extra": {"timeout": value}})
+        for value in (0, -1, "0", "soon", "nan", "inf", True, [], {}, 86401, 10**400, "1e9", KEY, [KEY], {KEY: 1})
+    ),
+    *(("max_retries", {"extra": {"max_retries": value}}) for value in (-1, 1.5, "1.5", "x", True, [], 1000, "١", KEY)),
+    *(("verify", {"extra": {"verify": value}}) for value in ("yes", "no", "/no.pem", 2, 1.0, [], {}, "\0", KEY)),
+    *(("proxy", {"extra": {"proxy": value}}) for value in ("p:1", "socks5://p", "http://", 7, [], KEY, "http://p p")),
+    *(("proxy", {"extra": {"proxy": value}}) for value in ("http://me:pass-word@p:x", "http://p:99999", "http://p?a")),
+    *(("api_version", {"extra": {"api_version": value}}) for value in ("v", 2025, "2025-9-18", "２０２５-09-18", KEY)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("field", "fields"), WRONG, ids=str)
+def test_a_wrong_value_is_named(field: str, fields: dict[str, Any]) -> None:
+    """The error names connection and field, and shows no secret, even one that was put into the wrong field."""
+    conn = SimpleNamespace(**vars_of(fields))
+    with pytest.raises(ValueError) as caught:
+        settings_from(conn)
+    message = str(caught.value)
+    assert message.startswith(f"connection 'c': {field} ")
+    assert KEY not in message
+    assert "pass-word" not in message
+    assert len(message) < 300
+    assert message.isprintable()
+    assert caught.value.__cause__ is None
+
+
+def vars_of(fields: dict[str, Any]) -> dict[str, Any]:
+    """The attributes of a connection, also of one that Airflow would not make."""
+    extra = fields.get("extra")
+    blank = dict.fromkeys(("host", "login", "port", "schema", "extra"))
+    given = {"conn_id": "c", "password": KEY, **blank, **fields}
+    return given | {"extra": json.dumps(extra) if isinstance(extra, dict) else extra}
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("nan"), "x"])
+def test_the_hooks_own_timeout_is_checked_too(timeout: Any) -> None:
+    """What was passed to the hook wins over the connection, and must be as good."""
+    with pytest.raises(ValueError, match="timeout must be a number of seconds"):
+        settings_from(connection(), timeout=timeout)
+
+
+def test_what_was_passed_to_the_hook_wins() -> None:
+    """Over what the connection says; 0 retries are not "not set"."""
+    conn = connection(extra={"timeout": 7, "max_retries": 9})
+    assert (settings_from(conn, 3, 0).timeout, settings_from(conn, 3, 0).max_retries) == (3, 0)
+    assert (settings_from(conn).timeout, settings_from(conn).max_retries) == (7, 9)
+
+
+# the environment
+
+
+def test_the_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It counts if the connection names none."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://p:1")
+    assert settings().proxy == "http://p:1"
+    assert settings(extra={"proxy": "http://p:2"}).proxy == "http://p:2"
+    assert settings(host="http://h").proxy is None
+    monkeypatch.setenv("NO_PROXY", "app.polytomic.com")
+    assert settings().proxy is None
+    assert settings(extra={"proxy": "http://p:2"}).proxy == "http://p:2"
+
+
+def test_the_certificates_of_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """They count if the connection names none, and does not renounce them; plain HTTP needs none."""
+    bundle = tmp_path / "ca.pem"
+    bundle.touch()
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
+    assert settings().ca_bundle == str(bundle)
+    assert settings(extra={"verify": certifi.where()}).ca_bundle == certifi.where()
+    assert settings(extra={"verify": False}).ca_bundle is None
+    bundle.unlink()
+    assert settings(host="http://h").ca_bundle is None
+    with pytest.raises(ValueError, match="REQUESTS_CA_BUNDLE"):
+        settings()
+
+
+# anything at all
+
+TEXT = st.none() | st.text() | st.sampled_from(["http://", "https://h/", "h:1", "[::1]", f"http://a:{KEY}@h", KEY])
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+EXTRA = st.fixed_dictionaries(
+    {}, optional=dict.fromkeys(["api_version", "timeout", "verify", "proxy", "max_retries", "ui_url", "other"], VALUES)
+)
+
+
+@given(
+    host=TEXT,
+    schema=TEXT,
+    login=TEXT,
+    port=st.none() | st.integers() | st.text(max_size=5),
+    extra=EXTRA.map(json.dumps) | st.none() | st.text(),
+)
+@example(host="http://\u212b", schema=None, login=None, port=None, extra=None)
+@example(host=None, schema=None, login=None, port=None, extra='{"timeout": 1e999}')
+@example(host=None, schema=None, login=None, port=None, extra='{"proxy": "http://\\ud800"}')
+@example(host="\ud800", schema="\ud800", login="\ud800", port=None, extra="\ud800")
+def test_any_connection_makes_settings_or_a_value_error(
+    host: Any, schema: Any, login: Any, port: Any, extra: Any
+) -> None:
+    """Never another exception, and never with the key in it."""
+    conn = SimpleNamespace(conn_id="c", host=host, schema=schema, login=login, port=port, password=KEY, extra=extra)
+    try:
+        found = settings_from(conn)
+    except ValueError as error:
+        assert KEY not in str(error)
+        return
+    assert found.base_url.startswith(("https://", "http://"))
+    assert found.base_url.isascii()
+    assert 0 < found.timeout <= 86400
+
+
+@given(password=st.none() | st.text())
+def test_any_key_can_be_sent_or_is_refused(password: str | None) -> None:
+    """What is accepted as a key fits into a header."""
+    try:
+        found = settings_from(SimpleNamespace(**vars_of({"password": password})))
+    except ValueError:
+        return
+    assert found.key.isprintable()
+    assert found.key.encode("latin-1")

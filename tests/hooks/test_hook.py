@@ -1,0 +1,626 @@
+"""The hook: what it sends, what it gives back, and what it keeps to itself."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import inspect
+import itertools
+import json
+import logging
+import re
+import socket
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from airflow_provider_polytomic.api.endpoints import bulk_syncs, connections, events
+from airflow_provider_polytomic.api.errors import (
+    PolytomicAuthError,
+    PolytomicConflictError,
+    PolytomicLookupError,
+    PolytomicNotFoundError,
+    PolytomicServerError,
+    PolytomicTimeoutError,
+    PolytomicUnreachableError,
+    PolytomicValidationError,
+)
+from airflow_provider_polytomic.api.models import (
+    BulkSync,
+    BulkSyncExecution,
+    Identity,
+    ModelSync,
+    ModelSyncExecution,
+)
+from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
+from airflow_provider_polytomic.sandbox.app import Sandbox
+from airflow_provider_polytomic.sandbox.seed import (
+    POSTGRES,
+    POSTGRES_TO_WAREHOUSE,
+    SALESFORCE,
+    SALESFORCE_TO_WAREHOUSE,
+    WAREHOUSE,
+    WAREHOUSE_TO_SALESFORCE,
+)
+from tests.api.servers import Reply, Server, authority, http
+
+from .conftest import KEY, Define, connection
+
+ME = http(200, b'{"data": {"id": "me"}}')
+START = f"POST /api/bulk/syncs/{SALESFORCE_TO_WAREHOUSE}/executions"
+NEW_BULK: dict[str, Any] = {
+    "name": "New",
+    "source_connection_id": POSTGRES,
+    "destination_connection_id": WAREHOUSE,
+    "destination_configuration": {"schema": "new"},
+    "default_schedule": {"frequency": "daily", "hour": "3"},
+    "mode": "replicate",
+}
+NEW_MODEL: dict[str, Any] = {
+    "name": "New",
+    "mode": "create",
+    "fields": [{"target": "Name", "source": {"model_id": WAREHOUSE, "field": "name"}}],
+    "schedule": {"frequency": "manual"},
+    "target": {"connection_id": SALESFORCE, "object": "Lead"},
+}
+
+EMAIL = {"source": {"model_id": WAREHOUSE, "field": "email"}, "value": "a@example.com"}
+
+
+@pytest.fixture
+def hook(polytomic_sandbox: Sandbox) -> PolytomicHook:
+    """A hook on a sandbox of its own, a hundred times faster than life."""
+    return PolytomicHook()
+
+
+def asked(sandbox: Sandbox) -> list[tuple[str, str]]:
+    return [(request.method, request.path) for request in sandbox.requests]
+
+
+# making one
+
+
+def test_making_a_hook_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No socket is opened, and no connection is read: there is none of that name."""
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise AssertionError("a socket was opened")
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    hook = PolytomicHook("there_is_no_such_connection", timeout=3, max_retries=0)
+    assert repr(hook) == "<PolytomicHook there_is_no_such_connection>"
+
+
+def test_names_that_stay() -> None:
+    """Connection id, connection type and parameters are a contract."""
+    assert PolytomicHook.default_conn_name == PolytomicHook().polytomic_conn_id == "polytomic_default"
+    assert (PolytomicHook.conn_type, PolytomicHook.conn_name_attr) == ("polytomic", "polytomic_conn_id")
+    assert PolytomicHook.hook_name == "Polytomic"
+    assert str(inspect.signature(PolytomicHook)) == (
+        "(polytomic_conn_id: 'str' = 'polytomic_default', *, timeout: 'float | None' = None,"
+        " max_retries: 'int | None' = None) -> 'None'"
+    )
+
+
+def test_the_connection_is_read_once(define: Define) -> None:
+    """The client is made at the first call, and kept."""
+    with Server([ME]) as server:
+        define(host=server.url)
+        hook = PolytomicHook()
+        assert hook.get_identity().id == "me"
+        define(host="https://elsewhere.invalid")
+        assert hook.get_identity().id == "me"
+        assert hook.get_conn() is hook.client
+        hook.client.close()
+        assert server.connections == 1
+
+
+# what is sent
+
+
+@pytest.mark.parametrize(
+    ("fields", "authorization"),
+    [
+        ({}, f"Bearer {KEY}"),
+        ({"login": ""}, f"Bearer {KEY}"),
+        ({"login": "organization"}, f"Basic {base64.b64encode(f'organization:{KEY}'.encode()).decode()}"),
+        ({"login": "deployment"}, f"Basic {base64.b64encode(f'deployment:{KEY}'.encode()).decode()}"),
+    ],
+)
+def test_credentials(define: Define, fields: dict[str, Any], authorization: str) -> None:
+    """A key alone is a bearer's; with a login it is that of an organization or a deployment."""
+    with Server([ME]) as server:
+        define(host=server.url, **fields)
+        hook = PolytomicHook()
+        hook.get_identity()
+        hook.client.close()
+        assert server.requests[0].headers["authorization"] == authorization
+
+
+@pytest.mark.parametrize(("extra", "version"), [({}, "2025-09-18"), ({"api_version": "2024-02-08"}, "2024-02-08")])
+def test_the_version_is_always_sent(define: Define, extra: dict[str, str], version: str) -> None:
+    """Without it the server would take a very old one."""
+    with Server([ME]) as server:
+        define(host=server.url, extra=extra)
+        hook = PolytomicHook()
+        hook.get_identity()
+        hook.client.close()
+        assert server.requests[0].headers["x-polytomic-version"] == version
+
+
+def test_a_timeout_of_the_hook(define: Define) -> None:
+    """It wins over the connection's, and the error tells of it."""
+    with Server([Reply(then="hold")]) as server:
+        define(host=server.url)
+        hook = PolytomicHook(timeout=0.2, max_retries=0)
+        with pytest.raises(PolytomicUnreachableError, match=r"did not answer within 0\.2 s"):
+            hook.get_identity()
+
+
+def test_a_key_that_was_rotated_meanwhile(polytomic_sandbox: Sandbox, define: Define) -> None:
+    """Asked to reconnect, the client reads the connection again."""
+    define(host=polytomic_sandbox.url, password="sandbox")
+    hook = PolytomicHook()
+    hook.get_identity()
+    polytomic_sandbox.rotate_key("another-key")
+    with pytest.raises(PolytomicAuthError):
+        hook.get_identity()
+    define(host=polytomic_sandbox.url, password="another-key")
+    hook.client.reconnect()
+    assert isinstance(hook.get_identity(), Identity)
+
+
+# every method
+
+
+def test_everyday_calls_of_bulk_syncs(hook: PolytomicHook, polytomic_sandbox: Sandbox) -> None:
+    """Create, get, find, list, update, activate, delete; start, wait, get, list, cancel."""
+    created = hook.create_bulk_sync(**NEW_BULK)
+    assert isinstance(created, BulkSync)
+    assert hook.get_bulk_sync(created.id) == created
+    assert hook.find_bulk_sync("New") == created
+    assert created in list(hook.list_bulk_syncs())
+    hook.activate_bulk_sync(created.id, False)
+    assert [sync.id for sync in hook.list_bulk_syncs(active=False)] == [created.id]
+    hook.activate_bulk_sync(created.id)
+    assert list(hook.list_bulk_syncs(active=False)) == []
+    assert hook.update_bulk_sync(created.id, name="Renamed").name == "Renamed"
+
+    started = hook.start_bulk_sync(created.id, resync_mode="rebuild", fetch_mode="full", schemas=["public.orders"])
+    assert isinstance(started, BulkSyncExecution)
+    ended = hook.wait_for_bulk_sync_execution(created.id, started.id, poke_interval=0.01)
+    assert (ended.id, ended.status, ended.is_resync, ended.is_partial) == (started.id, "completed", True, True)
+    assert hook.get_bulk_sync_execution(created.id, started.id) == ended
+    second = hook.start_bulk_sync(created.id, test=True)
+    hook.cancel_bulk_sync_execution(created.id, second.id)
+    assert hook.wait_for_bulk_sync_execution(created.id, second.id, poke_interval=0.01).status == "canceled"
+    assert [item.id for item in hook.list_bulk_sync_executions(created.id)] == [second.id, started.id]
+    ascending = hook.list_bulk_sync_executions(created.id, only_terminal=True, ascending=True)
+    assert [item.id for item in ascending] == [started.id, second.id]
+
+    hook.delete_bulk_sync(created.id)
+    with pytest.raises(PolytomicNotFoundError):
+        hook.get_bulk_sync(created.id)
+
+
+def test_everyday_calls_of_model_syncs(hook: PolytomicHook, polytomic_sandbox: Sandbox) -> None:
+    """The same set."""
+    created = hook.create_model_sync(**NEW_MODEL)
+    assert isinstance(created, ModelSync)
+    assert hook.get_model_sync(created.id) == created
+    assert hook.find_model_sync("New").id == created.id
+    hook.activate_model_sync(created.id, False)
+    found = hook.list_model_syncs(active=False, mode="create", target_connection_id=SALESFORCE)
+    assert [sync.id for sync in found] == [created.id]
+    hook.activate_model_sync(created.id)
+    assert hook.update_model_sync(created.id, name="Renamed").name == "Renamed"
+
+    started = hook.start_model_sync(created.id, resync=True, identities=["a"])
+    assert isinstance(started, ModelSyncExecution)
+    ended = hook.wait_for_model_sync_execution(created.id, started.id, poke_interval=0.01)
+    assert (ended.id, ended.status) == (started.id, "completed")
+    assert hook.get_model_sync_execution(created.id, started.id) == ended
+    second = hook.start_model_sync(created.id, test=True, source_identities=[[EMAIL]])
+    hook.cancel_model_sync_execution(created.id, second.id)
+    assert hook.wait_for_model_sync_execution(created.id, second.id, poke_interval=0.01).is_terminal
+    assert [item.id for item in hook.list_model_sync_executions(created.id)] == [second.id, started.id]
+    ascending = hook.list_model_sync_executions(created.id, only_terminal=True, ascending=True)
+    assert [item.id for item in ascending] == [started.id, second.id]
+
+    hook.delete_model_sync(created.id)
+    with pytest.raises(PolytomicNotFoundError):
+        hook.get_model_sync(created.id)
+
+
+def test_calls_of_any_endpoint(hook: PolytomicHook) -> None:
+    """`call` and `iterate` take what the endpoint functions make."""
+    assert hook.call(connections.get(POSTGRES)).name == "App database"
+    assert [item.id for item in hook.iterate(connections.list_())] == [SALESFORCE, POSTGRES, WAREHOUSE]
+    assert "bulk_sync.completed" in hook.call(events.types())
+
+
+def test_no_public_method_is_left_out() -> None:
+    """Both kinds of syncs have the same methods, and the tests of this file call each of them."""
+    inherited = {name for base in PolytomicHook.__mro__[1:] for name in vars(base)}
+    methods = {name for name in vars(PolytomicHook) if not name.startswith("_") and name not in inherited}
+    bulk = {name for name in methods if "bulk_sync" in name}
+    assert {name.replace("bulk", "model") for name in bulk} == {name for name in methods if "model_sync" in name}
+    source = inspect.getsource(inspect.getmodule(test_no_public_method_is_left_out))  # type: ignore[arg-type]
+    called = set(re.findall(r"hook\.(\w+)|PolytomicHook\(.*?\)\.(\w+)", source))
+    functions = {name for name in methods if inspect.isroutine(inspect.getattr_static(PolytomicHook, name))}
+    elsewhere = {"get_connection_form_widgets", "get_ui_field_behaviour", "test_connection"}
+    assert functions - elsewhere - {name for pair in called for name in pair} == set()
+
+
+def test_lists_are_lazy(hook: PolytomicHook, polytomic_sandbox: Sandbox) -> None:
+    """Nothing is asked before the first item is wanted, and no page before it is needed."""
+    executions = hook.list_bulk_sync_executions(SALESFORCE_TO_WAREHOUSE)
+    syncs = hook.iterate(bulk_syncs.list_(limit=1))
+    assert asked(polytomic_sandbox) == []
+    next(syncs)
+    assert asked(polytomic_sandbox) == [("GET", "/api/bulk/syncs")]
+    assert len([*syncs]) == 1
+    assert len(asked(polytomic_sandbox)) == 2
+    assert list(executions) == []
+
+
+# finding
+
+
+def seed_of(*names: str) -> dict[str, Any]:
+    syncs = [{"name": name, "id": f"id-{number}", "schemas": ["a"]} for number, name in enumerate(names)]
+    return {"bulk_syncs": syncs, "model_syncs": [{"name": name, "id": f"model-{name}"} for name in set(names)]}
+
+
+class TestFinding:
+    @pytest.fixture
+    def polytomic_sandbox_seed(self) -> dict[str, Any]:
+        names = [f"Filler {number}" for number in range(60)]
+        return seed_of("Orders nightly", "Orders hourly", "Twice", "Twice", *names)
+
+    def test_by_name(self, hook: PolytomicHook) -> None:
+        """The whole of it, on whatever page it is."""
+        assert hook.find_bulk_sync("Orders nightly").id == "id-0"
+        assert hook.find_model_sync("Twice").id == "model-Twice"
+
+    @pytest.mark.parametrize("name", ["orders nightly", "Orders", "Orders nightl", ""])
+    def test_a_name_that_none_has(self, hook: PolytomicHook, name: str) -> None:
+        """The error says what it looked for, and the nearest names."""
+        with pytest.raises(PolytomicLookupError) as error:
+            hook.find_bulk_sync(name)
+        assert f"no bulk sync is named {name!r}; the nearest names are" in str(error.value)
+        assert not name or "'Orders nightly'" in str(error.value)
+
+    def test_a_name_that_several_have(self, hook: PolytomicHook) -> None:
+        """The error names their ids, one of which must be used instead."""
+        with pytest.raises(PolytomicLookupError, match=r"2 bulk syncs are named 'Twice'.*id-\d, id-\d"):
+            hook.find_bulk_sync("Twice")
+
+
+# changing
+
+
+def test_an_update_keeps_what_was_not_changed(hook: PolytomicHook, polytomic_sandbox: Sandbox) -> None:
+    """What a replacement would reset is read and written back."""
+    body = {
+        **NEW_BULK,
+        "active": False,
+        "policies": [WAREHOUSE],
+        "normalize_names": "legacy",
+        "automatically_add_new_fields": "none",
+        "concurrency_limit": 3,
+        "data_cutoff_timestamp": "2024-01-02T03:04:05Z",
+    }
+    before = hook.create_bulk_sync(**body)
+    after = hook.update_bulk_sync(before.id, name="Renamed")
+    changed = {"name", "updated_at"}
+    assert after.name == "Renamed"
+    assert after.model_dump(exclude=changed) == before.model_dump(exclude=changed)
+
+
+def update(define: Define, sync: dict[str, Any], kind: str, **changes: Any) -> dict[str, Any]:
+    """The body that an update writes, when this sync was read."""
+    with Server([http(200, json.dumps({"data": sync}).encode())]) as server:
+        define(host=server.url)
+        hook = PolytomicHook()
+        getattr(hook, f"update_{kind}_sync")("s", **changes)
+        hook.client.close()
+        read, written = server.requests
+    path = "/api/bulk/syncs/s" if kind == "bulk" else "/api/syncs/s"
+    assert [(read.method, read.target), (written.method, written.target)] == [("GET", path), ("PUT", path)]
+    return json.loads(written.body)  # type: ignore[no-any-return]
+
+
+def test_an_update_keeps_what_nobody_knows(define: Define) -> None:
+    """Fields that are newer than this package are written back, at any depth; those that the API decides are not."""
+    actor = {"id": "u", "type": "user"}
+    stamps = {"created_at": "2026-01-01T00:00:00Z", "created_by": actor, "updated_at": None, "updated_by": actor}
+    kept = {
+        "name": "n",
+        "active": False,
+        "policies": None,
+        "news": {"deep": [1], "created_at": "kept"},
+        "destination_configuration": {"created_by": "kept", "x": None},
+    }
+    sync = {
+        "id": "s",
+        "organization_id": "o",
+        **stamps,
+        **kept,
+        "default_schedule": {"frequency": "daily", "news": 1, **stamps},
+        "additional_schedules": [{"id": "a", "frequency": "hourly", **stamps}],
+    }
+    assert update(define, sync, "bulk", active=True) == {
+        **kept,
+        "active": True,
+        "default_schedule": {"frequency": "daily", "news": 1},
+        "additional_schedules": [{"id": "a", "frequency": "hourly"}],
+    }
+
+
+FILTERS = {"filters": [1], "filter_logic": "1", "model_filters": {"logic": "1"}, "target_filters": {"logic": "1"}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "written"),
+    [
+        ({"active": True}, {"identity": 1, "identities": [1], **FILTERS, "active": True}),
+        ({"identity": 2}, {"identity": 2, **FILTERS}),
+        ({"identities": [2]}, {"identities": [2], **FILTERS}),
+        ({"filters": [2]}, {"identity": 1, "identities": [1], "filters": [2], "filter_logic": "1"}),
+        (
+            {"model_filters": {}},
+            {"identity": 1, "identities": [1], "model_filters": {}, "target_filters": {"logic": "1"}},
+        ),
+    ],
+)
+def test_an_update_in_one_shape_leaves_the_other_out(
+    define: Define, changes: dict[str, Any], written: dict[str, Any]
+) -> None:
+    """The API answers some things in an old and a new shape, and takes the new one, or refuses two that differ."""
+    sync = {"id": "s", "model_ids": ["m"], "problems": [], "identity": 1, "identities": [1], **FILTERS}
+    assert update(define, sync, "model", **changes) == written
+
+
+# starting
+
+
+def test_a_start_is_refused_at_once_when_another_runs(hook: PolytomicHook, polytomic_sandbox: Sandbox) -> None:
+    """One request, and the error."""
+    hook.start_bulk_sync(SALESFORCE_TO_WAREHOUSE)
+    with pytest.raises(PolytomicConflictError):
+        hook.start_bulk_sync(SALESFORCE_TO_WAREHOUSE)
+    assert len(polytomic_sandbox.requests) == 2
+
+
+@pytest.mark.parametrize("fault", ["drop_before", "drop_after"])
+def test_a_start_without_an_answer_starts_once(hook: PolytomicHook, polytomic_sandbox: Sandbox, fault: str) -> None:
+    """It is asked for again with the same key, and what comes back is what was started."""
+    getattr(polytomic_sandbox.faults, fault)(START)
+    started = hook.start_bulk_sync(SALESFORCE_TO_WAREHOUSE)
+    assert [execution.id for execution in polytomic_sandbox.starts(SALESFORCE_TO_WAREHOUSE)] == [started.id]
+    first, second = polytomic_sandbox.requests
+    assert first.headers["idempotency-key"] == second.headers["idempotency-key"]
+
+
+def test_a_start_with_an_answer_of_a_gateway_starts_once(hook: PolytomicHook, polytomic_sandbox: Sandbox) -> None:
+    """A 502 page says nothing about whether it was started."""
+    polytomic_sandbox.faults.status(502, START, body="<html>bad gateway</html>", processed=True)
+    started = hook.start_bulk_sync(SALESFORCE_TO_WAREHOUSE)
+    assert [execution.id for execution in polytomic_sandbox.starts(SALESFORCE_TO_WAREHOUSE)] == [started.id]
+
+
+def test_each_start_has_a_key_of_its_own(hook: PolytomicHook, polytomic_sandbox: Sandbox) -> None:
+    """Unless one is given: then a second start gives back what the first has started."""
+    for sync_id in (SALESFORCE_TO_WAREHOUSE, POSTGRES_TO_WAREHOUSE):
+        hook.start_bulk_sync(sync_id)
+    first, second = (request.headers["idempotency-key"] for request in polytomic_sandbox.requests)
+    assert first != second
+    one = hook.start_model_sync(WAREHOUSE_TO_SALESFORCE, idempotency_key="the-same-key")
+    two = hook.start_model_sync(WAREHOUSE_TO_SALESFORCE, idempotency_key="the-same-key")
+    assert one == two
+    assert len(polytomic_sandbox.starts(WAREHOUSE_TO_SALESFORCE)) == 1
+
+
+@pytest.mark.parametrize("key", ["short", "with spaces in it", "a" * 256, "new\r\nline: 1"])
+def test_a_key_that_the_api_would_refuse(hook: PolytomicHook, polytomic_sandbox: Sandbox, key: str) -> None:
+    """Nothing is sent."""
+    with pytest.raises(ValueError, match="idempotency_key must be 8 to 255"):
+        hook.start_bulk_sync(SALESFORCE_TO_WAREHOUSE, idempotency_key=key)
+    assert polytomic_sandbox.requests == []
+
+
+def test_a_start_without_retries_gives_up_at_once(polytomic_sandbox: Sandbox) -> None:
+    """Its outcome is unknown, and the error says so."""
+    polytomic_sandbox.faults.drop_after(START)
+    hook = PolytomicHook(max_retries=0)
+    with pytest.raises(PolytomicUnreachableError, match="the outcome of the start is unknown"):
+        hook.start_bulk_sync(SALESFORCE_TO_WAREHOUSE)
+
+
+def test_a_start_that_is_refused(hook: PolytomicHook, polytomic_sandbox: Sandbox) -> None:
+    """The API's own word is final."""
+    with pytest.raises(PolytomicValidationError, match="the sync has no nonsense"):
+        hook.start_bulk_sync(SALESFORCE_TO_WAREHOUSE, schemas=["nonsense"])
+    with pytest.raises(ValueError, match="exclude each other"):
+        hook.start_bulk_sync(SALESFORCE_TO_WAREHOUSE, test=True, resync_mode="rebuild")
+    assert len(polytomic_sandbox.requests) == 1
+
+
+@pytest.mark.parametrize("kind", ["bulk", "model"])
+def test_a_creation_without_an_answer_creates_once(hook: PolytomicHook, polytomic_sandbox: Sandbox, kind: str) -> None:
+    """It has a key, too."""
+    polytomic_sandbox.faults.drop_after("POST .*/syncs")
+    if kind == "bulk":
+        created = hook.create_bulk_sync(**NEW_BULK).id
+        assert [sync.id for sync in hook.list_bulk_syncs() if sync.name == "New"] == [created]
+    else:
+        created = hook.create_model_sync(**NEW_MODEL).id
+        assert [sync.id for sync in hook.list_model_syncs() if sync.name == "New"] == [created]
+
+
+# repeating
+
+
+def test_a_call_is_repeated(hook: PolytomicHook, polytomic_sandbox: Sandbox) -> None:
+    """After trouble that passes."""
+    polytomic_sandbox.faults.status(503, headers={"Retry-After": "0.01"}, times=3)
+    assert isinstance(hook.get_identity(), Identity)
+    assert len(polytomic_sandbox.requests) == 4
+
+
+def test_a_call_is_repeated_as_often_as_the_hook_says(polytomic_sandbox: Sandbox) -> None:
+    """And no more."""
+    polytomic_sandbox.faults.status(500, headers={"Retry-After": "0.01"}, times=None)
+    with pytest.raises(PolytomicServerError, match="injected 500"):
+        PolytomicHook(max_retries=2).get_identity()
+    assert len(polytomic_sandbox.requests) == 3
+
+
+# waiting
+
+
+def test_waiting_does_not_judge(hook: PolytomicHook, polytomic_sandbox: Sandbox) -> None:
+    """A failed execution is returned like any other that has ended."""
+    started = hook.start_bulk_sync(SALESFORCE_TO_WAREHOUSE)
+    polytomic_sandbox.finish(SALESFORCE_TO_WAREHOUSE, started.id, "failed", "no such table")
+    ended = hook.wait_for_bulk_sync_execution(SALESFORCE_TO_WAREHOUSE, started.id)
+    assert (ended.status, ended.status_message, ended.succeeded) == ("failed", "no such table", False)
+
+
+class TestWaiting:
+    @pytest.fixture
+    def polytomic_sandbox_speed(self) -> float:
+        return 0.01
+
+    def test_has_an_end(self, hook: PolytomicHook, polytomic_sandbox: Sandbox) -> None:
+        """After `timeout` seconds; the execution is left running."""
+        started = hook.start_bulk_sync(SALESFORCE_TO_WAREHOUSE)
+        with pytest.raises(PolytomicTimeoutError, match="it is left running"):
+            hook.wait_for_bulk_sync_execution(SALESFORCE_TO_WAREHOUSE, started.id, poke_interval=0.05, timeout=0.2)
+        assert not any("cancel" in path for _, path in asked(polytomic_sandbox))
+
+    @pytest.mark.parametrize("kind", ["bulk", "model"])
+    @pytest.mark.parametrize("argument", [{"poke_interval": 0}, {"poke_interval": -1}, {"timeout": 0}])
+    def test_needs_some_time(self, hook: PolytomicHook, kind: str, argument: dict[str, float]) -> None:
+        """Zero seconds, or less, are a mistake."""
+        (name,) = argument
+        with pytest.raises(ValueError, match=f"{name} must be more than 0 seconds"):
+            getattr(hook, f"wait_for_{kind}_sync_execution")("s", "e", **argument)
+
+    def test_bears_trouble(self, hook: PolytomicHook, polytomic_sandbox: Sandbox) -> None:
+        """Lost connections and pages of gateways do not end it."""
+        started = hook.start_bulk_sync(SALESFORCE_TO_WAREHOUSE)
+        polytomic_sandbox.faults.drop_before("GET .*")
+        polytomic_sandbox.faults.garbage("html", "GET .*")
+        polytomic_sandbox.finish(SALESFORCE_TO_WAREHOUSE, started.id)
+        ended = hook.wait_for_bulk_sync_execution(SALESFORCE_TO_WAREHOUSE, started.id, poke_interval=0.01)
+        assert ended.status == "completed"
+
+
+# secrets
+
+
+def redacted(text: str) -> str:
+    """What Airflow makes of a text that goes into a log."""
+    try:
+        from airflow.sdk._shared.secrets_masker import redact
+    except ImportError:
+        try:
+            from airflow.sdk.execution_time.secrets_masker import redact  # type: ignore[no-redef]
+        except ImportError:
+            from airflow.utils.log.secrets_masker import redact  # type: ignore[no-redef]
+    return str(redact(text))
+
+
+numbers = itertools.count()
+
+
+@pytest.mark.parametrize("way", ["worker", "triggerer"])
+def test_airflow_masks_the_secrets_in_all_logs(define: Define, way: str) -> None:
+    """The key, the form in which HTTP Basic sends it, and the password of the proxy, wherever they come from."""
+    number = next(numbers)
+    key, password = f"key-{number}-of-a-mask", f"password/{number}-of-a-mask"
+    basic = base64.b64encode(f"organization:{key}".encode()).decode()
+    quoted = password.replace("/", "%2F")
+    define(host="http://h", login="organization", password=key, extra={"proxy": f"http://me:{quoted}@p"})
+    for secret in (basic, password, quoted):
+        assert redacted(f"<{secret}>") == f"<{secret}>"
+    if way == "worker":
+        PolytomicHook().settings()
+    else:
+
+        async def make() -> None:
+            await (await PolytomicHook().async_client()).close()
+
+        asyncio.run(make())
+    for secret in (key, basic, password, quoted):
+        assert redacted(f"<{secret}>") == "<***>"
+
+
+def test_no_secret_is_shown(define: Define, caplog: pytest.LogCaptureFixture) -> None:
+    """Not by the hook, nor by its client or its settings, nor in the logs of a call."""
+    define(host="http://127.0.0.1:1", login="organization", extra={"proxy": "http://me:pass-word@127.0.0.1:1"})
+    hook = PolytomicHook(max_retries=0)
+    with caplog.at_level(logging.DEBUG), pytest.raises(PolytomicUnreachableError) as error:
+        hook.get_identity()
+    shown = [repr(hook), str(hook), repr(hook.client), repr(hook.settings()), str(error.value), caplog.text]
+    for secret in (KEY, "pass-word", base64.b64encode(f"organization:{KEY}".encode()).decode()):
+        assert not any(secret in text for text in shown)
+
+
+def test_a_certificate_that_is_not_verified_is_said_once(
+    define: Define, caplog: pytest.LogCaptureFixture, tmp_path: Any
+) -> None:
+    """For each session, not for each call."""
+    with Server([ME], tls=authority(tmp_path).context) as server:
+        define(host=server.url, extra={"verify": "false"})
+        hook = PolytomicHook()
+        for _ in range(3):
+            assert hook.get_identity().id == "me"
+        hook.client.close()
+    assert sum("is not verified" in record.getMessage() for record in caplog.records) == 1
+
+
+# the client of triggers
+
+
+def test_the_client_of_triggers(polytomic_sandbox: Sandbox, define: Define) -> None:
+    """The same connection, awaited; it reads the connection again when it is told to."""
+
+    async def ask() -> None:
+        async with await PolytomicHook().async_client() as client:
+            assert (await client.call(bulk_syncs.get(POSTGRES_TO_WAREHOUSE))).id == POSTGRES_TO_WAREHOUSE
+            polytomic_sandbox.rotate_key("another-key")
+            define(host=polytomic_sandbox.url, password="another-key")
+            await client.reconnect()
+            assert (await client.call(bulk_syncs.get(POSTGRES_TO_WAREHOUSE))).id == POSTGRES_TO_WAREHOUSE
+
+    asyncio.run(ask())
+
+
+def test_hooks_of_triggers_share_a_session(define: Define) -> None:
+    """Each reads its connection; with equal settings they use one set of HTTP connections."""
+    with Server([replace(ME, delay=0.02)]) as server:
+        define(host=server.url)
+
+        async def ask() -> None:
+            async with await PolytomicHook().async_client() as client:
+                await client.call(connections.get("c"))
+
+        async def many() -> None:
+            await asyncio.gather(*(ask() for _ in range(30)))
+
+        asyncio.run(many())
+        assert 1 < server.connections <= 10
+        assert len(server.requests) == 30
+
+
+def test_a_wrong_connection_is_told_before_anything_is_sent(define: Define) -> None:
+    """The error names connection and field."""
+    define(host="ftp://h")
+    with pytest.raises(ValueError, match="connection 'polytomic_default': host must be"):
+        PolytomicHook().get_identity()
+    assert connection().conn_type == "polytomic"
