@@ -437,20 +437,12 @@ def failure(kind: Kind, sync_id: str, sync_name: str | None, execution: Executio
 
 def console_tail(kind: Kind, sync_id: str, execution_id: str) -> Plan[list[str]]:
     """The last lines of an execution's console log. Best effort: whatever goes wrong, fewer lines come back."""
-    lines: list[str] = []
-    cursor: str | None = None
-    began = yield from clock()
     try:
-        while (yield from clock()) - began < 2 * CANCEL_PATIENCE:
-            call = kind.console_log(sync_id, execution_id, after=cursor, limit=50).within(CANCEL_PATIENCE)
-            page = yield from fetch(call, 1)
-            for entry in page.entries or []:
-                text = readable(entry.message, LONGEST_MESSAGE)
-                lines.append(f"{entry.level or 'info'}: {text}")
-            lines = lines[-TAIL:]
-            if not page.entries or not page.next_cursor or page.next_cursor == cursor:
-                break
-            cursor = page.next_cursor
+        # Without a cursor the API answers the newest entries.
+        call = kind.console_log(sync_id, execution_id, limit=50).within(CANCEL_PATIENCE)
+        page = yield from fetch(call, 1)
     except PolytomicError as error:
         log.info("The console log could not be read: %s", error)
-    return lines
+        return []
+    entries = page.entries or []
+    return [f"{entry.level or 'info'}: {readable(entry.message, LONGEST_MESSAGE)}" for entry in entries[-TAIL:]]
