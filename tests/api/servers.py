@@ -60,7 +60,7 @@ class Server:
 
     def __post_init__(self) -> None:
         self.script = list(self.script)
-        self._ended = threading.Event()
+        self.ended = threading.Event()
         self._lock = threading.Lock()
         self.open: set[socket.socket] = set()
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -74,7 +74,7 @@ class Server:
         return self
 
     def __exit__(self, *_: Any) -> None:
-        self._ended.set()
+        self.ended.set()
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -86,7 +86,7 @@ class Server:
             thread.join(5)
 
     def _accept(self) -> None:
-        while not self._ended.is_set():
+        while not self.ended.is_set():
             try:
                 connection, _ = self._listener.accept()
             except OSError:
@@ -110,10 +110,10 @@ class Server:
                 if callable(script):
                     script(self, connection, received)
                     break
-                self._ended.wait(script.delay)
+                self.ended.wait(script.delay)
                 connection.sendall(script.data)
                 if script.then == "hold":
-                    self._ended.wait()
+                    self.ended.wait()
                 if script.then == "reset":
                     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 if script.then != "keep":

@@ -1,0 +1,231 @@
+"""The connection test: whose key it is, or what is wrong, in words that say what to mend, within ten seconds."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
+from airflow_provider_polytomic.sandbox.app import Sandbox
+from tests.api.servers import Received, Reply, Server, authority, free_port, http
+
+from .conftest import KEY, Define
+
+
+def outcome(hook: PolytomicHook | None = None) -> tuple[bool, str]:
+    result = (hook or PolytomicHook()).test_connection()
+    assert isinstance(result, tuple)
+    good, message = result
+    assert isinstance(good, bool)
+    assert isinstance(message, str)
+    assert message
+    assert KEY not in message
+    return good, message
+
+
+ME = {"id": "u-1", "organization_id": "o-1", "organization_name": "Acme"}
+
+
+@pytest.mark.parametrize(
+    ("who", "kind"),
+    [
+        ({**ME, "is_user": True, "email": "a@b.c"}, "a user key, of a@b.c in organization Acme"),
+        ({**ME, "is_user": True}, "a user key, of u-1 in organization Acme"),
+        ({**ME, "is_organization": True}, "an organization key in organization Acme"),
+        ({**ME, "is_organization": True, "organization_name": None}, "an organization key in organization o-1"),
+        ({"id": "p", "is_partner": True}, "a partner key, which reaches organizations and users only, no syncs"),
+        ({"id": "s", "is_system": True}, "a deployment key"),
+        ({"email": "a@b.c"}, "a key"),
+    ],
+)
+def test_whose_key_it_is(define: Define, who: dict[str, Any], kind: str) -> None:
+    """The message says to whom the key belongs, and in which organization."""
+    with Server([http(200, json.dumps({"data": who}).encode())]) as server:
+        define(host=server.url)
+        assert outcome() == (True, f"Connected to {server.host}. It is {kind}.")
+        assert [(received.method, received.target) for received in server.requests] == [("GET", "/api/me")]
+
+
+@pytest.mark.parametrize("login", ["", "organization"])
+def test_with_the_sandbox(polytomic_sandbox: Sandbox, define: Define, login: str) -> None:
+    """A user's key and an organization's both connect."""
+    define(host=polytomic_sandbox.url, login=login, password="sandbox")
+    good, message = PolytomicHook().test_connection()
+    assert good
+    assert ("an organization key" if login else "a user key, of sandbox@example.com") in message
+
+
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize(
+    ("login", "how"),
+    [
+        ("", "without a login, as a user key"),
+        ("org", "with a login, as an organization or deployment key"),
+    ],
+)
+def test_a_key_that_is_refused(define: Define, status: int, login: str, how: str) -> None:
+    """The message says in which form the key was sent: a login too many or too few is the usual mistake."""
+    with Server([http(status, json.dumps({"message": f"{KEY} is not valid"}).encode())]) as server:
+        define(host=server.url, login=login)
+        assert outcome() == (
+            False,
+            f"{server.host} refuses the key, sent {how} (HTTP {status}): *** is not valid",
+        )
+        assert len(server.requests) == 1
+
+
+def test_a_name_that_nobody_knows(define: Define, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It cannot be resolved."""
+
+    def unknown(*_: Any, **__: Any) -> Any:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    define(host="polytomic.invalid")
+    told = "polytomic.invalid cannot be reached: the host name of polytomic.invalid cannot be resolved"
+    assert outcome() == (False, told)
+
+
+def test_a_server_that_is_down(define: Define) -> None:
+    """It refuses the connection."""
+    host = f"127.0.0.1:{free_port()}"
+    define(host=f"http://{host}")
+    assert outcome() == (False, f"{host} cannot be reached: the connection to {host} was refused")
+
+
+def test_a_proxy_that_is_down(define: Define) -> None:
+    """It is the proxy that is named."""
+    proxy = f"127.0.0.1:{free_port()}"
+    define(host="http://polytomic.invalid", extra={"proxy": f"http://me:{KEY}@{proxy}"})
+    told = f"polytomic.invalid cannot be reached: the connection to {proxy} (the proxy) was refused"
+    assert outcome() == (False, told)
+
+
+def test_a_certificate_that_nobody_vouches_for(define: Define, tmp_path: Path) -> None:
+    """TLS fails; with the authority's certificate it does not."""
+    own = authority(tmp_path)
+    with Server([http(200, json.dumps({"data": ME}).encode())], tls=own.context) as server:
+        define(host=server.url)
+        good, message = outcome()
+        assert not good
+        assert f"cannot be reached: TLS failed: the certificate of {server.host} is not trusted" in message
+        define(host=server.url, extra={"verify": str(own.bundle)})
+        assert outcome()[0]
+
+
+def test_https_where_only_http_is_spoken(define: Define) -> None:
+    """TLS fails."""
+    with Server([Reply(b"HTTP/1.1 400 Bad Request\r\n\r\n", then="close")]) as server:
+        define(host=server.host)
+        good, message = outcome()
+    assert not good
+    assert f"cannot be reached: TLS failed with {server.host}: " in message
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        http(200, b"<html><title>Welcome</title></html>"),
+        http(200, b'{"hello": "world"}'),
+        http(200, b'{"data": {}}'),
+        http(200, b'{"data": {"id": 5}}'),
+        http(200, b"[]"),
+        http(200, b"{"),
+        http(200, b""),
+        http(204, b""),
+        http(404, b"<html>not found</html>"),
+        http(404, b"404 page not found"),
+        http(404, b'{"message": "no such page"}'),
+        http(502, b"<html><title>502 Bad Gateway</title></html>"),
+        http(301, b"", "Location: https://www.elsewhere.example/"),
+        http(200, b"{}", length=99, then="close"),
+    ],
+    ids=lambda answer: repr(answer.data[9:13] + answer.data[-12:]),
+)
+def test_what_is_not_polytomic(define: Define, answer: Reply) -> None:
+    """Whatever else answers there, the message says to check the host, and what it answered."""
+    with Server([answer]) as server:
+        define(host=server.url)
+        good, message = outcome()
+    assert not good
+    assert message.startswith(f"{server.host} answers, but not as the Polytomic API does: check host")
+
+
+@pytest.mark.parametrize("status", [400, 429, 500, 503])
+def test_an_error_of_the_api(define: Define, status: int) -> None:
+    """It is told as it came, and not asked again."""
+    with Server([http(status, b'{"message": "not now"}', "Retry-After: 3600")]) as server:
+        define(host=server.url)
+        good, message = outcome()
+        assert (good, len(server.requests)) == (False, 1)
+    assert message.startswith(f"GET /api/me: HTTP {status}: not now")
+
+
+def test_a_connection_that_is_wrong(define: Define) -> None:
+    """The field is named, and nothing is sent."""
+    define(host="ftp://h")
+    good, message = outcome()
+    assert not good
+    assert message.startswith("connection 'polytomic_default': host must be")
+
+
+def test_a_connection_that_is_not_there() -> None:
+    """Airflow's own words, as a result and not as an exception."""
+    good, message = outcome(PolytomicHook("there_is_no_such_connection"))
+    assert not good
+    assert "there_is_no_such_connection" in message
+
+
+def test_a_proxy_of_the_environment_that_cannot_be_used(define: Define, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variable is named."""
+    monkeypatch.setenv("HTTPS_PROXY", "socks5://p")
+    define()
+    assert outcome() == (False, "the environment variable HTTPS_PROXY is not the URL of an HTTP proxy")
+
+
+def drip(server: Server, connection: socket.socket, _: Received) -> None:
+    """An answer that comes byte by byte, and never ends."""
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+    while not server.ended.wait(0.05):
+        connection.sendall(b" ")
+
+
+def test_it_takes_ten_seconds_at_most(define: Define, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is slow: the server, each byte of its answer, or the name server, which heeds no timeout of ours."""
+    go_on = threading.Event()
+    known = socket.getaddrinfo
+
+    def look_up(host: Any, *arguments: Any, **more: Any) -> Any:
+        if host == "slow.invalid":
+            go_on.wait(60)
+        return known(host, *arguments, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    results: dict[str, tuple[bool, str, float]] = {}
+
+    def test(name: str) -> None:
+        began = time.monotonic()
+        good, message = PolytomicHook(name, timeout=60).test_connection()
+        results[name] = (good, message, time.monotonic() - began)
+
+    with Server([Reply(then="hold")]) as silent, Server([drip]) as dripping:
+        urls = {"silent": silent.url, "dripping": dripping.url, "unnamed": "http://slow.invalid"}
+        threads = [threading.Thread(target=test, args=(name,)) for name in urls]
+        for name, url in urls.items():
+            monkeypatch.setenv(f"AIRFLOW_CONN_{name.upper()}", json.dumps({"host": url, "password": KEY}))
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(20)
+        go_on.set()
+    assert results.keys() == urls.keys()
+    for name, (good, message, seconds) in results.items():
+        assert not good
+        assert seconds < 10
+        assert f"{urls[name].removeprefix('http://')} did not answer within " in message
