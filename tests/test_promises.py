@@ -1,0 +1,53 @@
+"""The tests that docs/promises.md names exist, and every promise names some."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PROMISES = (ROOT / "docs" / "promises.md").read_text()
+NAMED = sorted(set(re.findall(r"`(tests/[^`]*::[^`]*)`", PROMISES)))
+
+
+def promises() -> list[str]:
+    """The items of the list, each with what is indented below it."""
+    section = PROMISES.split("## What is promised")[1].split("\nIt rests on")[0]
+    return [item for item in re.split(r"\n(?=- )", section) if item.startswith("- ")]
+
+
+@pytest.mark.parametrize("promise", promises(), ids=lambda promise: promise[4:30])
+def test_every_promise_names_its_proof(promise: str) -> None:
+    """Each promise has at least one test below it."""
+    assert re.search(r"`tests/[^`]*::[^`]*`", promise)
+
+
+def test_every_proof_is_a_test_that_runs() -> None:
+    """pytest finds each test that is named, with nothing left out."""
+    found = subprocess.run(
+        [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", "-m", "", *NAMED],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert found.returncode == 0, found.stdout[-3000:] + found.stderr[-3000:]
+    collected = {re.sub(r"\[.*", "", line) for line in found.stdout.splitlines() if "::" in line}
+    assert set(NAMED) <= collected
+
+
+def test_no_proof_may_be_skipped() -> None:
+    """A test that proves a promise is not one that some machine skips."""
+    for name in NAMED:
+        path, *parts = name.split("::")
+        source = (ROOT / path).read_text()
+        body = source.split(f"def {parts[-1]}(")
+        assert len(body) > 1, name
+        decorators = body[0].rsplit("\n\n", 1)[-1]
+        assert "mark.skip" not in decorators, name
+        assert "mark.xfail" not in decorators, name
