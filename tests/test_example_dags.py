@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,118 +24,138 @@ from airflow_provider_polytomic.sandbox.server import Server
 pytestmark = pytest.mark.system
 
 EXAMPLES = Path(__file__).parents[1] / "example_dags"
-
-
-@pytest.fixture(scope="module")
-def airflow_env(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The environment of an Airflow with an empty database, and nothing of the one that the tests run in."""
-    home = tmp_path_factory.mktemp("airflow")
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW_", "_AIRFLOW_"))}
-    env = {
-        **inherited,
-        "AIRFLOW_HOME": str(home),
-        "AIRFLOW__CORE__DAGS_FOLDER": str(EXAMPLES),
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
-        "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
-        "NO_PROXY": "127.0.0.1",
-    }
-    subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], env=env, check=True, capture_output=True)
-    return env
-
-
-@pytest.fixture
-def warehouse(tmp_path: Path) -> Path:
-    return tmp_path / "warehouse.sqlite"
-
-
-@pytest.fixture
-def sandbox(warehouse: Path) -> Iterator[Sandbox]:
-    sandbox = Sandbox(speed=20, deliver_to=warehouse)
-    server = Server(sandbox)
-    yield sandbox
-    server.close()
+# What is run: a DAG, and the configuration of the run.
+CASES: dict[str, tuple[str, dict[str, Any]]] = {
+    "start_and_wait": ("start_and_wait", {}),
+    "start_then_sensor": ("start_then_sensor", {}),
+    "test_then_run": ("test_then_run", {}),
+    "full_rebuild_param_off": ("full_rebuild_param", {}),
+    "full_rebuild_param_on": ("full_rebuild_param", {"full_rebuild": True}),
+    "many_syncs": ("many_syncs", {}),
+    "elt_pipeline": ("elt_pipeline", {}),
+}
 
 
 @dataclass(frozen=True)
-class Runner:
-    env: dict[str, str]
+class Run:
+    """A DAG that has run: the states of its task instances, and what it left behind."""
 
-    def __call__(self, dag_id: str, conf: dict[str, Any] | None = None) -> dict[str, str]:
-        """Run a DAG as `airflow dags test` does; returns the state of each task instance."""
-        command = [sys.executable, "-m", "airflow", "dags", "test", dag_id, "--conf", json.dumps(conf or {})]
-        done = subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=240)
-        assert done.returncode == 0, done.stdout + done.stderr
-        with closing(sqlite3.connect(Path(self.env["AIRFLOW_HOME"]) / "airflow.db")) as database:
-            last_run = "SELECT run_id FROM dag_run WHERE dag_id = ? ORDER BY id DESC LIMIT 1"
-            query = f"SELECT task_id, map_index, state FROM task_instance WHERE dag_id = ? AND run_id = ({last_run})"
-            rows = database.execute(query, (dag_id, dag_id)).fetchall()
-        return {task_id if map_index < 0 else f"{task_id}[{map_index}]": state for task_id, map_index, state in rows}
+    tasks: dict[str, str]
+    sandbox: Sandbox
+    warehouse: Path
+
+    def start_bodies(self, sync_id: str) -> list[dict[str, Any]]:
+        """What each start of a sync asked for."""
+        asked = ("POST", f"/api/bulk/syncs/{sync_id}/executions")
+        return [request.body or {} for request in self.sandbox.requests if (request.method, request.path) == asked]
+
+    def statuses(self, sync_id: str) -> list[str]:
+        """How the executions of a sync ended."""
+        return [self.sandbox.status(execution.id) for execution in self.sandbox.starts(sync_id)]
+
+
+def run_dag(dag_id: str, conf: dict[str, Any], env: dict[str, str], home: Path) -> Run:
+    """Run a DAG as `airflow dags test` does, with a sandbox and a database of its own."""
+    warehouse = home / "warehouse.sqlite"
+    sandbox = Sandbox(speed=20, deliver_to=warehouse)
+    with closing(Server(sandbox)):
+        connection = {"conn_type": "polytomic", "host": sandbox.url, "password": sandbox.key}
+        done = subprocess.run(
+            [sys.executable, "-m", "airflow", "dags", "test", dag_id, "--conf", json.dumps(conf)],
+            env={
+                **env,
+                **airflow_home(home),
+                "AIRFLOW_CONN_POLYTOMIC_DEFAULT": json.dumps(connection),
+                "ELT_WAREHOUSE": str(warehouse),
+            },
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
+    assert done.returncode == 0, done.stdout + done.stderr
+    with closing(sqlite3.connect(home / "airflow.db")) as database:
+        rows = database.execute("SELECT task_id, map_index, state FROM task_instance").fetchall()
+    tasks = {task if index < 0 else f"{task}[{index}]": state for task, index, state in rows}
+    return Run(tasks, sandbox, warehouse)
+
+
+def airflow_home(home: Path) -> dict[str, str]:
+    return {"AIRFLOW_HOME": str(home), "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db"}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[Run]]]:
+    """All cases, a few at a time: most of what each does is to wait."""
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW_", "_AIRFLOW_"))}
+    env = {
+        **inherited,
+        "AIRFLOW__CORE__DAGS_FOLDER": str(EXAMPLES),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+        "NO_PROXY": "127.0.0.1",
+    }
+    template = tmp_path_factory.mktemp("airflow")
+    migrate = [sys.executable, "-m", "airflow", "db", "migrate"]
+    subprocess.run(migrate, env={**env, **airflow_home(template)}, check=True, capture_output=True)
+    pool = ThreadPoolExecutor(max_workers=3)
+    futures = {}
+    for name, (dag_id, conf) in CASES.items():
+        home = tmp_path_factory.mktemp(name)
+        shutil.copy(template / "airflow.db", home)
+        futures[name] = pool.submit(run_dag, dag_id, conf, env, home)
+    yield futures
+    pool.shutdown(cancel_futures=True)
 
 
 @pytest.fixture
-def run(airflow_env: dict[str, str], sandbox: Sandbox, warehouse: Path) -> Runner:
-    connection = {"conn_type": "polytomic", "host": sandbox.url, "password": sandbox.key}
-    env = {"AIRFLOW_CONN_POLYTOMIC_DEFAULT": json.dumps(connection), "ELT_WAREHOUSE": str(warehouse)}
-    return Runner({**airflow_env, **env})
+def run(runs: dict[str, Future[Run]], request: pytest.FixtureRequest) -> Run:
+    """The run of the case after which the test is named."""
+    return runs[request.node.name.removeprefix("test_")].result()
 
 
-def start_bodies(sandbox: Sandbox, sync_id: str) -> list[dict[str, Any]]:
-    """What each start of a sync asked for."""
-    path = f"/api/bulk/syncs/{sync_id}/executions"
-    return [request.body or {} for request in sandbox.requests if (request.method, request.path) == ("POST", path)]
-
-
-def statuses(sandbox: Sandbox, sync_id: str) -> list[str]:
-    return [sandbox.status(execution.id) for execution in sandbox.starts(sync_id)]
-
-
-def test_start_and_wait(run: Runner, sandbox: Sandbox) -> None:
+def test_start_and_wait(run: Run) -> None:
     """The sync is started once, and the task behind it runs after its end."""
-    assert run("start_and_wait") == {"sync": "success", "report": "success"}
-    assert statuses(sandbox, SALESFORCE_TO_WAREHOUSE) == ["completed"]
+    assert run.tasks == {"sync": "success", "report": "success"}
+    assert run.statuses(SALESFORCE_TO_WAREHOUSE) == ["completed"]
 
 
-def test_start_then_sensor(run: Runner, sandbox: Sandbox) -> None:
+def test_start_then_sensor(run: Run) -> None:
     """One task starts the sync, another waits for that very execution."""
-    states = run("start_then_sensor")
-    assert states == {"start": "success", "meanwhile": "success", "wait": "success", "use_the_data": "success"}
-    assert statuses(sandbox, SALESFORCE_TO_WAREHOUSE) == ["completed"]
+    assert run.tasks == {"start": "success", "meanwhile": "success", "wait": "success", "use_the_data": "success"}
+    assert run.statuses(SALESFORCE_TO_WAREHOUSE) == ["completed"]
 
 
-def test_test_then_run(run: Runner, sandbox: Sandbox) -> None:
+def test_test_then_run(run: Run) -> None:
     """A test run, which ends well, comes before the real one."""
-    assert run("test_then_run") == {"test": "success", "run": "success"}
-    assert [bool(body.get("test")) for body in start_bodies(sandbox, POSTGRES_TO_WAREHOUSE)] == [True, False]
-    assert statuses(sandbox, POSTGRES_TO_WAREHOUSE) == ["completed", "completed"]
+    assert run.tasks == {"test": "success", "run": "success"}
+    assert [bool(body.get("test")) for body in run.start_bodies(POSTGRES_TO_WAREHOUSE)] == [True, False]
+    assert run.statuses(POSTGRES_TO_WAREHOUSE) == ["completed", "completed"]
 
 
-def test_full_rebuild_param_off(run: Runner, sandbox: Sandbox) -> None:
+def test_full_rebuild_param_off(run: Run) -> None:
     """As a rule the sync runs as it is set up in Polytomic: nothing is asked for."""
-    assert run("full_rebuild_param") == {"sync": "success"}
-    (body,) = start_bodies(sandbox, SALESFORCE_TO_WAREHOUSE)
-    assert body == {}
+    assert run.tasks == {"sync": "success"}
+    assert run.start_bodies(SALESFORCE_TO_WAREHOUSE) == [{}]
 
 
-def test_full_rebuild_param_on(run: Runner, sandbox: Sandbox) -> None:
+def test_full_rebuild_param_on(run: Run) -> None:
     """With the parameter, two schemas are rebuilt, and no other is touched."""
-    assert run("full_rebuild_param", {"full_rebuild": True}) == {"sync": "success"}
-    (body,) = start_bodies(sandbox, SALESFORCE_TO_WAREHOUSE)
+    assert run.tasks == {"sync": "success"}
+    (body,) = run.start_bodies(SALESFORCE_TO_WAREHOUSE)
     assert body == {"resync_mode": "rebuild", "schemas": ["account", "contact"]}
 
 
-def test_many_syncs(run: Runner, sandbox: Sandbox) -> None:
+def test_many_syncs(run: Run) -> None:
     """Each active sync gets a mapped task of its own."""
-    states = run("many_syncs")
-    assert states == {"find_active_syncs": "success", "sync[0]": "success", "sync[1]": "success"}
-    assert statuses(sandbox, SALESFORCE_TO_WAREHOUSE) == ["completed"]
-    assert statuses(sandbox, POSTGRES_TO_WAREHOUSE) == ["completed"]
+    assert run.tasks == {"find_active_syncs": "success", "sync[0]": "success", "sync[1]": "success"}
+    assert run.statuses(SALESFORCE_TO_WAREHOUSE) == ["completed"]
+    assert run.statuses(POSTGRES_TO_WAREHOUSE) == ["completed"]
 
 
-def test_elt_pipeline(run: Runner, sandbox: Sandbox, warehouse: Path) -> None:
+def test_elt_pipeline(run: Run) -> None:
     """The SQL behind the sync reads all rows that the sync has loaded."""
-    assert run("elt_pipeline") == {"load": "success", "transform": "success", "report": "success"}
-    with closing(sqlite3.connect(warehouse)) as database:
+    assert run.tasks == {"load": "success", "transform": "success", "report": "success"}
+    with closing(sqlite3.connect(run.warehouse)) as database:
         loaded = database.execute("SELECT count(*), round(sum(amount), 2) FROM opportunity").fetchone()
         transformed = database.execute("SELECT sum(opportunities), round(sum(amount), 2) FROM pipeline_by_size")
         assert transformed.fetchone() == loaded
@@ -141,7 +163,6 @@ def test_elt_pipeline(run: Runner, sandbox: Sandbox, warehouse: Path) -> None:
 
 
 def test_no_example_is_forgotten() -> None:
-    """Each file in example_dags/ has a test above that is named after it."""
-    examples = {path.stem for path in EXAMPLES.glob("*.py")}
-    assert examples
-    assert [name for name in examples if not any(test.startswith(f"test_{name}") for test in globals())] == []
+    """Each file in example_dags/ is run, and each run is judged by a test."""
+    assert {dag_id for dag_id, _ in CASES.values()} == {path.stem for path in EXAMPLES.glob("*.py")}
+    assert [name for name in CASES if f"test_{name}" not in globals()] == []
