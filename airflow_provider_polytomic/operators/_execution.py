@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -107,7 +108,7 @@ class ExecutionOperator(BaseOperator):
         """Go on when the trigger has fired."""
         from airflow_provider_polytomic.api.errors import PolytomicNotFoundError, PolytomicTimeoutError
 
-        with _execution_task.translated(lambda: True):
+        with _execution_task.translated(lambda: self._may_run):
             event = _execution_task.read_event(event)
             notes, sync_id, outcome = event["notes"], event["sync_id"], event["outcome"]
             sync_name, deadline = notes.get("sync_name"), notes.get("deadline")
@@ -119,6 +120,7 @@ class ExecutionOperator(BaseOperator):
                     raise _execution_task.error_of(event)
                 self.log.info("Execution %s is out of the way", event.get("execution_id"))
                 return self._run(context, sync_id, sync_name, deadline)
+            self._may_run = True
             if not notes.get("adopted"):
                 self._take_charge(sync_id, event["execution_id"])
             if outcome == "timeout":
@@ -158,19 +160,20 @@ class ExecutionOperator(BaseOperator):
 
     def _run(self, context: Any, sync_id: str, sync_name: str | None, deadline: float | None) -> str:
         from airflow_provider_polytomic.api.executions import wait
-        from airflow_provider_polytomic.api.starting import Blocked, Skip, one_try
+        from airflow_provider_polytomic.api.starting import Mine, Skip, one_try
 
         self._starting = sync_id
         order = self._order(context, sync_id)
         self._may_run = order.try_number > order.first
         while True:
             decision = self._carry_out(one_try(order))
-            self._ours = None  # what a slot held may not be what is waited for
+            if not isinstance(decision, Mine) or decision.adopted:
+                self._ours = None  # what a slot held is not what is waited for
             if isinstance(decision, Skip):
                 raise AirflowSkipException(
                     f"{self._kind.label} {sync_id}: execution {decision.execution.id} is running, and if_running='skip'"
                 )
-            if not isinstance(decision, Blocked):
+            if isinstance(decision, Mine):
                 return self._follow(context, order, decision, sync_name, deadline)
             self.log.info("%s %s: waiting, because %s", self._kind.label.capitalize(), sync_id, decision.why)
             notes = {"blocking": True, "sync_name": sync_name, "deadline": deadline}
@@ -221,7 +224,7 @@ class ExecutionOperator(BaseOperator):
             good=lambda execution: problem(execution, **criteria) is None,
             waits=self.wait_for_completion,
         )
-        return _with(order, memo=self._recall(context, order))
+        return replace(order, memo=self._recall(context, order))
 
     def _follow(self, context: Any, order: Order, mine: Mine, sync_name: str | None, deadline: float | None) -> str:
         from airflow_provider_polytomic.api.errors import (
@@ -442,9 +445,3 @@ def _task_of(context: Any) -> tuple[str, ...]:
     # A run that was deleted and created again has the same id, but not the same start.
     start = began.astimezone(timezone.utc).isoformat() if isinstance(began, datetime) else ""
     return (str(ti.dag_id), str(ti.run_id), start, str(ti.task_id), str(getattr(ti, "map_index", -1)))
-
-
-def _with(order: Order, **changes: Any) -> Order:
-    from dataclasses import replace
-
-    return replace(order, **changes)
