@@ -62,7 +62,6 @@ UI_FIELDS: dict[str, Any] = {
         "password": "the key, from Polytomic's settings",
         "host": "https://app.polytomic.com",
         "login": "empty for a user's API key",
-        "description": "whose key it is, and what for",
     },
 }
 

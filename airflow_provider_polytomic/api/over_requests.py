@@ -62,6 +62,9 @@ class Transport:
                         return Unreachable(f"the answer is larger than {MAX_BODY} bytes", status=status)
                     if give_up is not None and time.monotonic() > give_up:
                         return Unreachable(f"the answer took longer than {request.timeout:g} s", status=status)
+                announced = headers.get("content-length", "")
+                if announced.isdigit() and answer.raw.tell() < int(announced):  # urllib3 1.26 does not look
+                    raise ConnectionAbortedError
                 return Response(status, headers, bytes(body), settings.secrets)
         except requests.ConnectTimeout as error:
             return unreachable(error, settings, timeout, connecting=True)

@@ -119,7 +119,7 @@ def http_url(text: str) -> SplitResult:
         raise ValueError("not the URL of an HTTP server")
     if ":" in host and "%" not in host:
         host = f"[{IPv6Address(host)}]"
-    elif not re.fullmatch(r"[a-z0-9._-]+", host := host.encode("idna").decode()):
+    elif "[" in address or not re.fullmatch(r"[a-z0-9._-]+", host := host.encode("idna").decode()):
         raise ValueError("not a host name")
     path = quote(parts.path.rstrip("/"), safe="/%:@!$&'()*+,;=~")
     if re.search(r"\\|%(?![0-9A-Fa-f]{2})|/\.\.?(/|$)", parts.path):

@@ -12,7 +12,7 @@ from .settings import Settings
 
 # What the libraries call the same trouble: requests, urllib3 and http.client; aiohttp.
 _NOT_HTTP = frozenset({"BadStatusLine", "LineTooLong", "InvalidHeader", "ClientResponseError"})
-_NOT_UNPACKED = frozenset({"ContentDecodingError", "DecodeError", "ContentEncodingError"})
+_NOT_UNPACKED = frozenset({"ContentDecodingError", "DecodeError", "ContentEncodingError", "DecompressSizeError"})
 _CLOSED = frozenset({"IncompleteRead", "ServerDisconnectedError", "ClientPayloadError"})
 _PROXY_SAID_NO = re.compile(r"Tunnel connection failed: (\d+.*)")
 
@@ -35,15 +35,14 @@ def unreachable(
             return Unreachable(f"the host name of {where} cannot be resolved", sent=False)
         if isinstance(cause, ConnectionRefusedError):
             return Unreachable(f"the connection to {where} was refused", sent=False)
-        # aiohttp has errors that are of these types, too, but without what the types have.
-        if isinstance(cause, ssl.SSLCertVerificationError) and hasattr(cause, "verify_message"):
-            why = f"the certificate of {settings.host} is not trusted ({cause.verify_message})"
+        if mistrust := _mistrust(cause):
+            why = f"the certificate of {settings.host} is not trusted ({mistrust})"
             return Unreachable(f"TLS failed: {why}; trusted are those of {settings.ca_bundle or 'certifi'}", sent=False)
         if isinstance(cause, ssl.SSLError) and hasattr(cause, "reason"):
             return Unreachable(f"TLS failed with {settings.host}: {cause.reason or cause}", status=status)
         if refused := _refusal(cause):
             return Unreachable(f"the proxy {settings.proxy_host} refuses: {settings.censor(refused)}", sent=False)
-        if isinstance(cause, TimeoutError):
+        if "TimeoutError" in {kind.__name__ for kind in type(cause).__mro__}:  # before 3.11 asyncio has its own
             return Unreachable(f"{settings.host} did not answer within {timeout:g} s", status=status)
     names = {kind.__name__ for cause in causes for kind in type(cause).__mro__}
     if names & _NOT_UNPACKED:
@@ -56,6 +55,13 @@ def unreachable(
     else:
         reason = settings.censor(error) or type(error).__name__
     return Unreachable(reason, status=status)
+
+
+def _mistrust(cause: BaseException) -> str | None:
+    """Why a certificate is not trusted. aiohttp has errors of OpenSSL's types without what the types have."""
+    if type(cause).__name__ == "CertificateError":  # urllib3 1.26 compares names itself
+        return str(cause)
+    return getattr(cause, "verify_message", None) if isinstance(cause, ssl.SSLCertVerificationError) else None
 
 
 def _refusal(cause: BaseException) -> str | None:

@@ -78,17 +78,18 @@ class PolytomicHook(BaseHook):
     def get_connection_form_widgets(cls) -> dict[str, Any]:
         """Our fields of the form, for Airflow before 3.2; later ones read the provider's metadata."""
         try:
-            from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
+            from flask_appbuilder.fieldwidgets import BS3PasswordFieldWidget, BS3TextFieldWidget
             from flask_babel import lazy_gettext
-            from wtforms import StringField
+            from wtforms import PasswordField, StringField
         except ImportError:  # the form's libraries are not installed with Airflow 3: `extra` is shown instead
             return {}
-        return {
-            name: StringField(
-                lazy_gettext(field["label"]), widget=BS3TextFieldWidget(), description=field["description"]
-            )
-            for name, field in EXTRA_FIELDS.items()
-        }
+
+        def widget(field: dict[str, Any]) -> Any:
+            secret = field["schema"].get("format") == "password"
+            kind, look = (PasswordField, BS3PasswordFieldWidget) if secret else (StringField, BS3TextFieldWidget)
+            return kind(lazy_gettext(field["label"]), widget=look(), description=field["description"])
+
+        return {name: widget(field) for name, field in EXTRA_FIELDS.items()}
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:

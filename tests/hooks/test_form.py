@@ -1,0 +1,175 @@
+"""The form of a connection: exactly our fields, labelled, on every version of Airflow that has forms."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import airflow
+import jsonschema
+import pytest
+from packaging.version import Version
+
+from airflow_provider_polytomic.get_provider_info import EXTRA_FIELDS, get_provider_info
+from airflow_provider_polytomic.hooks.polytomic import PolytomicHook, settings_from
+
+from .conftest import connection
+
+ROOT = Path(__file__).parents[2]
+version = Version(importlib.metadata.version("apache-airflow"))
+IS_AIRFLOW_3, READS_METADATA = version.major >= 3, version.release >= (3, 2)
+FIELDS = ["api_version", "timeout", "verify", "proxy", "max_retries", "ui_url"]
+STANDARD = {
+    "password": ("API key", "the key, from Polytomic's settings"),
+    "host": ("Base URL", "https://app.polytomic.com"),
+    "login": ("Login (organization or deployment key only)", "empty for a user's API key"),
+}
+(TYPE,) = get_provider_info()["connection-types"]
+
+
+def schema(name: str) -> Any:
+    path = Path(airflow.__path__[0]) / name
+    if not path.exists():
+        pytest.skip(f"this Airflow has no {name}")
+    return json.loads(path.read_text())
+
+
+def test_the_metadata_is_as_airflow_wants_it() -> None:
+    """The schema of what a provider tells at run time has nothing against it."""
+    jsonschema.validate(get_provider_info(), schema("provider_info.schema.json"))
+
+
+def test_the_fields_are_as_airflow_wants_them() -> None:
+    """Nor has the schema of connection types, which knows about fields from Airflow 3.2 on."""
+    types = schema("provider.yaml.schema.json")["properties"]["connection-types"]
+    if READS_METADATA:
+        assert "conn-fields" in types["items"]["properties"]
+    jsonschema.validate([TYPE], types)
+
+
+def test_the_behaviour_is_as_airflow_wants_it() -> None:
+    """Nor has the schema of what the older method returns."""
+    jsonschema.validate(PolytomicHook.get_ui_field_behaviour(), schema("customized_form_field_behaviours.schema.json"))
+
+
+def test_every_field_is_there() -> None:
+    """Each setting in extra has its field, with a label, a description and a placeholder."""
+    assert list(TYPE["conn-fields"]) == list(EXTRA_FIELDS) == FIELDS
+    for field in EXTRA_FIELDS.values():
+        assert field["label"]
+        assert field["placeholder"]
+        assert "Default: " in field["description"]
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_what_a_placeholder_shows_can_be_typed_in(name: str) -> None:
+    """It is a good value of its field."""
+    assert settings_from(connection(extra={name: EXTRA_FIELDS[name]["placeholder"]}))
+
+
+def test_nothing_is_out_of_reach() -> None:
+    """Extra is hidden only where all that we read from it has a field of its own."""
+    behaviour = PolytomicHook.get_ui_field_behaviour()
+    widgets = PolytomicHook.get_connection_form_widgets()
+    assert list(widgets) in ([], FIELDS)
+    assert ("extra" in behaviour["hidden_fields"]) is bool(widgets)
+    assert {"schema", "port"} <= set(behaviour["hidden_fields"])
+
+
+def test_making_the_form_changes_no_metadata() -> None:
+    """The older method works on a copy."""
+    before = json.dumps(get_provider_info())
+    PolytomicHook.get_ui_field_behaviour()
+    assert json.dumps(get_provider_info()) == before
+
+
+LOOK = """
+import json, sys
+from airflow.providers_manager import ProvidersManager
+try:
+    from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService
+except ImportError:
+    manager = ProvidersManager()
+    widgets, behaviour = manager.connection_form_widgets, manager.field_behaviours["polytomic"]
+    prefix = "extra__polytomic__"
+    form = {
+        "hidden": behaviour["hidden_fields"],
+        "standard": {
+            name: [behaviour["relabeling"].get(name), behaviour["placeholders"].get(name)]
+            for name in ("password", "host", "login")
+        },
+        "extra": {
+            name.removeprefix(prefix): [
+                str(widget.field.args[0]), widget.field.kwargs["description"],
+                widget.field.field_class.__name__ == "PasswordField", behaviour["placeholders"].get(name),
+            ]
+            for name, widget in widgets.items() if name.startswith(prefix)
+        },
+    }
+else:
+    (meta,) = (item for item in HookMetaService.hook_meta_data() if item.connection_type == "polytomic")
+    standard = meta.standard_fields.model_dump() if meta.standard_fields else None
+    form = {
+        "hidden": standard and [name for name, field in standard.items() if field and field["hidden"]],
+        "standard": standard and {
+            name: [standard[name]["title"], standard[name]["placeholder"]] for name in ("password", "host", "login")
+        },
+        "extra": meta.extra_fields and {
+            name: [
+                field["schema"]["title"], field["description"], field["schema"].get("format") == "password",
+                field["schema"]["type"],
+            ]
+            for name, field in meta.extra_fields.items()
+        },
+    }
+form["hook is imported"] = "airflow_provider_polytomic.hooks.polytomic" in sys.modules
+print("FORM " + json.dumps(form))
+"""
+
+
+@pytest.fixture(scope="module")
+def form(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """What Airflow itself makes of it, for its UI."""
+    folder = tmp_path_factory.mktemp("form")
+    try:
+        importlib.metadata.distribution("airflow-provider-polytomic")
+    except importlib.metadata.PackageNotFoundError:  # what installing would add
+        info = folder / "airflow_provider_polytomic-0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: airflow-provider-polytomic\nVersion: 0\n")
+        point = "airflow_provider_polytomic.get_provider_info:get_provider_info"
+        (info / "entry_points.txt").write_text(f"[apache_airflow_provider]\nprovider_info = {point}\n")
+    done = subprocess.run(
+        [sys.executable, "-c", LOOK],
+        env={**os.environ, "AIRFLOW_HOME": str(folder), "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    (line,) = (line for line in done.stdout.splitlines() if line.startswith("FORM ")) if not done.returncode else [""]
+    assert line, done.stderr
+    return json.loads(line.removeprefix("FORM "))
+
+
+def test_the_form_that_airflow_makes(form: Any) -> None:
+    """Standard fields are renamed and have placeholders; ours are there with labels; the proxy's is a password."""
+    if form["standard"] is None:
+        pytest.skip("this Airflow makes no forms without the FAB provider")
+    assert form["standard"] == {name: list(field) for name, field in STANDARD.items()}
+    assert {"port"} < set(form["hidden"]) <= {"schema", "url_schema", "port", "extra"}
+    assert list(form["extra"]) == FIELDS
+    for name, (label, description, password, last) in form["extra"].items():
+        assert (label, description) == (EXTRA_FIELDS[name]["label"], EXTRA_FIELDS[name]["description"])
+        assert password is (name == "proxy")
+        assert last == (["string", "null"] if IS_AIRFLOW_3 else EXTRA_FIELDS[name]["placeholder"])
+
+
+@pytest.mark.skipif(not READS_METADATA, reason="before, Airflow asks the hook")
+def test_the_form_is_made_without_the_hook(form: Any) -> None:
+    """Airflow takes it from the metadata, and imports nothing of ours for it."""
+    assert form["hook is imported"] is False
