@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import socket
 import ssl
@@ -42,7 +43,7 @@ def unreachable(
             return Unreachable(f"TLS failed with {settings.host}: {cause.reason or cause}", status=status)
         if refused := _refusal(cause):
             return Unreachable(f"the proxy {settings.proxy_host} refuses: {settings.censor(refused)}", sent=False)
-        if "TimeoutError" in {kind.__name__ for kind in type(cause).__mro__}:  # before 3.11 asyncio has its own
+        if isinstance(cause, TimeoutError | asyncio.TimeoutError):  # two classes before Python 3.11
             return Unreachable(f"{settings.host} did not answer within {timeout:g} s", status=status)
     names = {kind.__name__ for cause in causes for kind in type(cause).__mro__}
     if names & _NOT_UNPACKED:
