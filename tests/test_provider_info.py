@@ -1,0 +1,77 @@
+"""What Airflow is told about this provider is what there is."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+import airflow_provider_polytomic
+from airflow_provider_polytomic import __version__
+from airflow_provider_polytomic.get_provider_info import get_provider_info
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = Path(airflow_provider_polytomic.__file__).parent
+INFO = get_provider_info()
+GROUPS = ["hooks", "operators", "sensors", "triggers"]
+
+
+def listed(group: str) -> list[str]:
+    return [module for entry in INFO[group] for module in entry["python-modules"]]
+
+
+def test_the_name_is_that_of_the_distribution() -> None:
+    """Airflow refuses a provider whose package-name is another, and with it every `import airflow.sdk`."""
+    match = re.search(r'^name = "(.*)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert match
+    assert INFO["package-name"] == match[1] == "airflow-provider-polytomic"
+    assert INFO["versions"][0] == __version__
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_module_is_listed_and_exists(group: str) -> None:
+    """All public modules of each kind, no other, and each has a class of its kind."""
+    there = {
+        f"airflow_provider_polytomic.{group}.{path.stem}"
+        for path in (PACKAGE / group).glob("*.py")
+        if not path.name.startswith("_")
+    }
+    assert set(listed(group)) == there
+    assert len(listed(group)) == len(there)
+    for name in there:
+        module = importlib.import_module(name)
+        assert [kind for kind in vars(module).values() if inspect.isclass(kind) and kind.__module__ == name]
+
+
+def test_what_is_listed_belongs_to_the_integration() -> None:
+    """Each group names the one integration there is."""
+    (integration,) = INFO["integrations"]
+    names = {entry["integration-name"] for group in GROUPS for entry in INFO[group]}
+    assert names == {integration["integration-name"]}
+
+
+def test_the_connection_type_leads_to_the_hook() -> None:
+    """Type, name and class are those of the hook."""
+    (entry,) = INFO["connection-types"]
+    module, _, name = entry["hook-class-name"].rpartition(".")
+    hook = getattr(importlib.import_module(module), name)
+    assert (
+        (hook.conn_type, hook.hook_name) == (entry["connection-type"], entry["hook-name"]) == ("polytomic", "Polytomic")
+    )
+    assert f"{hook.conn_type}_default" == hook.default_conn_name
+
+
+def test_extra_links_exist() -> None:
+    """Each class that is listed can be imported."""
+    for path in INFO.get("extra-links", []):
+        module, _, name = path.rpartition(".")
+        assert inspect.isclass(getattr(importlib.import_module(module), name))
+
+
+def test_it_is_plain_data() -> None:
+    """It can be sent as JSON, and says the same each time."""
+    assert json.loads(json.dumps(INFO)) == INFO == get_provider_info()
