@@ -23,10 +23,22 @@ def get_provider_info() -> dict[str, Any]:
         ],
         "hooks": [{"integration-name": "Polytomic", "python-modules": ["airflow_provider_polytomic.hooks.polytomic"]}],
         "operators": [
-            {"integration-name": "Polytomic", "python-modules": ["airflow_provider_polytomic.operators.bulk_sync"]}
+            {
+                "integration-name": "Polytomic",
+                "python-modules": [
+                    "airflow_provider_polytomic.operators.bulk_sync",
+                    "airflow_provider_polytomic.operators.model_sync",
+                ],
+            }
         ],
         "sensors": [
-            {"integration-name": "Polytomic", "python-modules": ["airflow_provider_polytomic.sensors.bulk_sync"]}
+            {
+                "integration-name": "Polytomic",
+                "python-modules": [
+                    "airflow_provider_polytomic.sensors.bulk_sync",
+                    "airflow_provider_polytomic.sensors.model_sync",
+                ],
+            }
         ],
         "triggers": [
             {"integration-name": "Polytomic", "python-modules": ["airflow_provider_polytomic.triggers.execution"]}

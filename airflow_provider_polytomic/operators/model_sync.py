@@ -1,0 +1,116 @@
+"""Operators for model syncs (reverse ETL)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from airflow_provider_polytomic import _arguments
+from airflow_provider_polytomic._compat import default_deferrable
+from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
+from airflow_provider_polytomic.operators._execution import ExecutionOperator
+
+MOST_IDENTITIES = 1000
+
+
+class PolytomicModelSyncOperator(ExecutionOperator):
+    """Start an execution of a model sync exactly once, and wait until it has ended.
+
+    Returns the execution's id. XCom ``execution`` holds a summary (status, ``counts``, ``errors``), pushed at the
+    start and at the end, also on failure. A retry resumes what an earlier try started; a clear starts anew.
+
+    :param sync_id: the sync. (templated)
+    :param sync_name: the sync's name, instead of ``sync_id``; looked up when the task runs. (templated)
+    :param test: validate the sync without writing. (templated)
+    :param resync: sync all records anew. (templated)
+    :param identities: sync only the records with these values of the identity field; at most 1000; excludes
+        ``source_identities``. (templated)
+    :param source_identities: sync only the records with these values of source fields: a list of lists of dicts with
+        ``source`` (``model_id``, ``field``) and ``value``; at most 1000. (templated)
+
+    All other parameters, and what is raised, are those of
+    :class:`~airflow_provider_polytomic.operators.bulk_sync.PolytomicBulkSyncOperator`. An execution that completed
+    with records in error (``counts.error``) is a partial failure: a success only with ``allow_errors``.
+    ``if_running="attach"`` adopts an execution only when nothing special is asked for (no ``test``, ``resync`` or
+    identities): the API does not tell what the other one does.
+
+    Behind it: ``GET`` and ``POST /api/syncs/{id}/executions``, ``GET …/executions/{exec_id}``.
+    """
+
+    kind = "model"
+    template_fields: Sequence[str] = (
+        "sync_id",
+        "sync_name",
+        "test",
+        "resync",
+        "identities",
+        "source_identities",
+        "if_running",
+        "allow_errors",
+        "min_records",
+        "polytomic_conn_id",
+    )
+
+    def __init__(
+        self,
+        *,
+        sync_id: str | None = None,
+        sync_name: str | None = None,
+        test: bool = False,
+        resync: bool = False,
+        identities: Sequence[str] | None = None,
+        source_identities: Sequence[Any] | None = None,
+        polytomic_conn_id: str = PolytomicHook.default_conn_name,
+        wait_for_completion: bool = True,
+        deferrable: bool = default_deferrable(),
+        poke_interval: float | timedelta = 30,
+        timeout: float | timedelta | None = None,
+        if_running: str = "wait",
+        allow_errors: bool = False,
+        min_records: int | None = None,
+        cancel_on_kill: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            sync_id=sync_id,
+            sync_name=sync_name,
+            polytomic_conn_id=polytomic_conn_id,
+            wait_for_completion=wait_for_completion,
+            deferrable=deferrable,
+            poke_interval=poke_interval,
+            timeout=timeout,
+            if_running=if_running,
+            allow_errors=allow_errors,
+            min_records=min_records,
+            cancel_on_kill=cancel_on_kill,
+            **kwargs,
+        )
+        self.test = test
+        self.resync = resync
+        self.identities = identities
+        self.source_identities = source_identities
+        self._check()
+
+    def _check(self) -> None:
+        super()._check()
+        self._start_arguments()
+
+    def _start_arguments(self) -> dict[str, Any]:
+        checks: dict[str, Any] = {
+            "test": _arguments.boolean,
+            "resync": _arguments.boolean,
+            "identities": _arguments.ids,
+            "source_identities": _arguments.items,
+        }
+        values = {
+            name: check(name, getattr(self, name))
+            for name, check in checks.items()
+            if not _arguments.templated(getattr(self, name))
+        }
+        if values.get("identities") and values.get("source_identities"):
+            raise ValueError("identities and source_identities exclude each other")
+        for name in ("identities", "source_identities"):
+            if len(values.get(name) or ()) > MOST_IDENTITIES:
+                raise ValueError(f"{name} takes {MOST_IDENTITIES} entries at most, not {len(values[name])}")
+        return values
