@@ -1,6 +1,6 @@
 # Everything here needs Python 3.10 or newer, make, and a way to the Python packages; nothing else.
 PYTHON ?= python3
-# More arguments for pytest: make unit ARGS='-k retry'
+# More arguments for pytest: make unit ARGS='-k retry', or ARGS='-n0 --pdb' to look into one
 ARGS ?=
 
 VENV := .venv
@@ -34,7 +34,7 @@ types: venv ## Types (mypy; strict where pyproject.toml says so)
 	$(BIN)/mypy
 
 unit: venv ## The quick tests
-	$(BIN)/python -m pytest -q -m "not system" $(ARGS)
+	$(BIN)/python -m pytest -q -m "not system" -n auto --dist worksteal $(ARGS)
 
 system: venv ## The tests with a real scheduler, triggerer and workers, and those of the packages
 	$(BIN)/python -m pytest -v -m system --durations=10 $(ARGS)
