@@ -103,7 +103,7 @@ def problem(execution: Execution, *, allow_errors: bool = False, min_records: in
     if execution.status not in ("completed", "errors"):
         return f"it ended with status {execution.status!r}"
     if execution.partly_failed and not allow_errors:
-        return f"it finished with status {execution.status!r}, but not all of it went well"
+        return f"it finished with status {execution.status!r}: not all of it went well"
     if min_records is not None and not (isinstance(execution, BulkSyncExecution) and execution.is_test):
         if execution.records is None:
             log.warning("Execution %s: the API gave no record count, so min_records is not judged", execution.id)

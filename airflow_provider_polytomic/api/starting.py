@@ -217,13 +217,14 @@ def one_try(order: Order) -> Plan[Decision]:
 def _policy(order: Order, running: Execution) -> Decision | None:
     """What ``if_running`` says about somebody else's execution; None: it has to end first."""
     if order.if_running == "fail":
-        raise PolytomicConflictError(
-            order.call(order.try_number, 0).request,
-            Response(409),
-            message=f"execution {running.id} of {order.what.label} {order.sync_id} is {running.status}, "
-            "and if_running='fail'",
-            key=None,
+        what = (
+            f"execution {running.id} of {order.what.label} {order.sync_id} is {running.status}, "
+            "and if_running='fail': nothing was started"
         )
+        request = order.call(order.try_number, 0).request
+        error = PolytomicConflictError(request, Response(409), message=what, key=None)
+        error.args = (what,)  # no request was refused: we did not send one
+        raise error
     if order.if_running == "skip":
         return Skip(running)
     if order.if_running == "attach" and running.status != "canceling" and _does_enough(order, running):
