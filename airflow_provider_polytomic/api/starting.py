@@ -68,6 +68,7 @@ class Order:
     :param if_running: what to do about somebody else's execution: one of :data:`POLICIES`.
     :param good: whether an execution that has ended is a success by the task's criteria.
     :param waits: whether the task waits for the end. If not, whatever was started counts.
+    :param cancels: whether what an earlier try started before a clear is cancelled, or waited for.
     """
 
     kind: str
@@ -79,6 +80,7 @@ class Order:
     if_running: str = "wait"
     good: Callable[[Execution], bool] = lambda execution: execution.succeeded
     waits: bool = True
+    cancels: bool = True
     memo: Memo | None = None
 
     @property
@@ -234,15 +236,14 @@ def _policy(order: Order, running: Execution) -> Decision | None:
 
 
 def _make_way(order: Order, running: Execution, mine: bool) -> Plan[Blocked]:
-    if mine or order.if_running == "cancel":
-        whose = "which this task started before it was cleared" if mine else "which somebody else started"
+    whose = "which this task started before it was cleared" if mine else "which somebody else started"
+    if (mine and order.cancels) or order.if_running == "cancel":
         if running.status != "canceling":
             log.info("Cancelling execution %s, %s", running.id, whose)
             refused = yield from cancel(order.what, order.sync_id, running.id, CANCEL_PATIENCE)
             if refused:
                 log.warning("Execution %s could not be cancelled: %s", running.id, refused)
-        return Blocked(running, f"execution {running.id}, {whose}, has to end first")
-    return Blocked(running, f"execution {running.id}, which somebody else started, has to end first")
+    return Blocked(running, f"execution {running.id}, {whose}, has to end first")
 
 
 def _started_by(order: Order, try_number: int, began: float) -> Plan[Execution | None]:

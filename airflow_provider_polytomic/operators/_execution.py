@@ -223,6 +223,7 @@ class ExecutionOperator(BaseOperator):
             if_running=_arguments.choice("if_running", self.if_running, IF_RUNNING) or "wait",
             good=lambda execution: problem(execution, **criteria) is None,
             waits=self.wait_for_completion,
+            cancels=self.cancel_on_kill,
         )
         return replace(order, memo=self._recall(context, order))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator
 from datetime import datetime
@@ -19,7 +20,11 @@ log = logging.getLogger(__name__)
 # A trigger that fires within some 5 seconds of its task's deferral can fail the task: the executor may
 # not have noticed yet that the deferring process has ended. The worker looks before it defers anyway.
 SHORTEST_FIRST_SLEEP = 5.0
-KILL_PATIENCE = 5.0  # seconds for the cancel of a kill; Airflow grants 10 in all
+# What a kill may take of the 30 seconds that Airflow grants it. The first question that a triggerer ever asks
+# its Airflow takes up to 10 seconds.
+STATE_PATIENCE = 20.0
+KILL_PATIENCE = 5.0
+_KILLING: set[asyncio.Future[None]] = set()  # what runs in a loop lives only as long as somebody knows it
 ENDED_STATES = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
 
 
@@ -150,8 +155,17 @@ class PolytomicExecutionTrigger(BaseTrigger):
         """
         if self._ended or not self.cancel_on_kill or self.execution_id is None:
             return
+        # Airflow 3.3 cancels a trigger again every second until it has ended, so also while it is in here.
+        killing = asyncio.ensure_future(self._kill())
+        _KILLING.add(killing)
+        killing.add_done_callback(_KILLING.discard)
+        while not killing.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.shield(killing)
+
+    async def _kill(self) -> None:
         try:
-            state = await asyncio.wait_for(task_instance_state(self.task_instance), KILL_PATIENCE)
+            state = await asyncio.wait_for(task_instance_state(self.task_instance), STATE_PATIENCE)
         except Exception:  # noqa: BLE001  no answer is no proof
             state = None
         if state not in (*ENDED_STATES, ""):

@@ -652,6 +652,21 @@ def test_a_clear_while_it_runs_cancels_and_starts_anew(
     assert polytomic_sandbox.status(old.id) == "canceled"
 
 
+def test_a_clear_cancels_nothing_that_is_to_be_left_alone(
+    polytomic_sandbox: Any, deferrable: bool, store: Store | None
+) -> None:
+    """With `cancel_on_kill=False` a cleared task's old execution is waited for, and then a fresh one started."""
+    work = task(retries=2, deferrable=deferrable, cancel_on_kill=False)
+    with pytest.raises(Died):
+        dies_when(work.make, "after its answer").execute(tries(1, store))
+
+    returned = work.run(tries(2, store, max_tries=3))
+
+    old, new = polytomic_sandbox.starts(SYNC)
+    assert returned == new.id
+    assert polytomic_sandbox.status(old.id) == "completed"
+
+
 def test_a_run_created_again_under_its_old_id_starts_its_own(
     polytomic_sandbox: Any, deferrable: bool, store: Store | None
 ) -> None:

@@ -192,6 +192,27 @@ class TestEndless:
         assert time.monotonic() - began < 10
 
 
+def test_a_kill_that_is_cancelled_again_goes_on(polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Airflow cancels a trigger every second until it has ended, also while it handles the kill: it finishes."""
+    execution = polytomic_sandbox.start_foreign(SYNC)
+
+    async def failed(_task_instance: Any) -> str:
+        await asyncio.sleep(0.1)
+        return "failed"
+
+    monkeypatch.setattr(module, "task_instance_state", failed)
+
+    async def run() -> None:
+        killing = asyncio.create_task(trigger(execution.id, cancel_on_kill=True).on_kill())
+        for _ in range(5):
+            await asyncio.sleep(0.02)
+            killing.cancel()
+        await killing
+
+    asyncio.run(run())
+    assert [request.path.rsplit("/", 1)[1] for request in polytomic_sandbox.requests] == ["cancel"]
+
+
 def test_a_trigger_that_has_ended_cancels_nothing(polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A kill that arrives after the event finds nothing to cancel, even if the task's state is terminal."""
     execution = polytomic_sandbox.start_foreign(SYNC)
