@@ -237,12 +237,12 @@ def _policy(order: Order, running: Execution) -> Decision | None:
 
 def _make_way(order: Order, running: Execution, mine: bool) -> Plan[Blocked]:
     whose = "which this task started before it was cleared" if mine else "which somebody else started"
-    if (mine and order.cancels) or order.if_running == "cancel":
-        if running.status != "canceling":
-            log.info("Cancelling execution %s, %s", running.id, whose)
-            refused = yield from cancel(order.what, order.sync_id, running.id, CANCEL_PATIENCE)
-            if refused:
-                log.warning("Execution %s could not be cancelled: %s", running.id, refused)
+    ends_it = (mine and order.cancels) or order.if_running == "cancel"
+    if ends_it and running.status != "canceling":
+        log.info("Cancelling execution %s, %s", running.id, whose)
+        refused = yield from cancel(order.what, order.sync_id, running.id, CANCEL_PATIENCE)
+        if refused:
+            log.warning("Execution %s could not be cancelled: %s", running.id, refused)
     return Blocked(running, f"execution {running.id}, {whose}, has to end first")
 
 
