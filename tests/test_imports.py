@@ -66,7 +66,8 @@ def test_a_dag_file_pays_for_no_library(tmp_path: Path) -> None:
     """Operators, sensors, triggers and the hook bring no package that Airflow has not loaded, and nothing of `api`."""
     added = added_by(LIGHT, after=DAG_FILE, home=tmp_path)
     assert {name for name in added if name.split(".")[0] not in {OURS, *sys.stdlib_module_names}} == set()
-    assert set(LIGHT) <= added
+    # Where we are installed, Airflow has read the entry point already.
+    assert set(LIGHT) - {f"{OURS}.get_provider_info"} <= added
     assert not any(name.startswith((f"{OURS}.api", f"{OURS}.sandbox")) for name in added)
 
 

@@ -100,6 +100,8 @@ class PolytomicExecutionTrigger(BaseTrigger):
         yield TriggerEvent(event)
 
     async def _event(self) -> dict[str, Any]:
+        # The first trigger of a process loads what all need: some 0.2 s, which must not stall the others.
+        await asyncio.to_thread(_load)
         from airflow_provider_polytomic.api.errors import (
             PolytomicError,
             PolytomicNotFoundError,
@@ -187,3 +189,7 @@ class PolytomicExecutionTrigger(BaseTrigger):
             log.warning("Execution %s could not be cancelled: %s", self.execution_id, refused)
         else:
             log.info("Execution %s is being cancelled, because its task was ended", self.execution_id)
+
+
+def _load() -> None:
+    from airflow_provider_polytomic.api import client, executions, over_aiohttp  # noqa: F401
