@@ -262,7 +262,6 @@ def conceal(text: str, secrets: Iterable[str]) -> str:
         for form in (
             it,
             json.dumps(it)[1:-1],
-            json.dumps(it, ensure_ascii=False)[1:-1],
             html.escape(it),
             quote(it, safe=""),
         )

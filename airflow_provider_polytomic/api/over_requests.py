@@ -61,7 +61,7 @@ class Transport:
                     if len(body) > MAX_BODY:
                         return Unreachable(f"the answer is larger than {MAX_BODY} bytes", status=status)
                     if give_up is not None and time.monotonic() > give_up:
-                        return Unreachable(f"the answer took longer than {request.timeout:g} s", status=status)
+                        raise TimeoutError
                 announced = headers.get("content-length", "")
                 if announced.isdigit() and answer.raw.tell() < int(announced):  # urllib3 1.26 does not look
                     raise ConnectionAbortedError

@@ -511,10 +511,8 @@ class _Fields:
         key = self.text_of("password (the API key)", self._connection.password)
         if not key:
             raise self._wrong("password (the API key)", "is empty")
-        try:
-            key.encode("latin-1")
-        except UnicodeError:
-            raise self._wrong("password (the API key)", "holds characters that no key has") from None
+        if not key.isascii():  # the HTTP libraries do not agree how to send others
+            raise self._wrong("password (the API key)", "holds characters that no key has")
         return key
 
     def login(self) -> str:

@@ -97,6 +97,8 @@ def bulk() -> Told:
     assert (first.is_partial, first.is_resync, first.output_disposition) == (True, True, "rebuild")
     yield 5.0
     yield bulk_syncs.status(sync_id)
+    ended = yield bulk_syncs.executions(sync_id, only_terminal=True)
+    assert ended == []
     yield bulk_syncs.status_of_many([sync_id, SALESFORCE_TO_WAREHOUSE])
     yield bulk_syncs.status_of_many(all=True)
     yield bulk_syncs.status_of_many(active=True)
@@ -131,6 +133,8 @@ def model() -> Told:
     first = yield model_syncs.start(sync_id, identities=["a@example.com"])
     yield 1.0
     yield model_syncs.status(sync_id)
+    ended = yield model_syncs.executions(sync_id, only_terminal=True)
+    assert ended == []
     yield model_syncs.cancel(sync_id, first.id)
     yield 60.0
     second = yield model_syncs.start(sync_id, resync=True)

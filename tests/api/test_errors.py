@@ -31,6 +31,7 @@ from airflow_provider_polytomic.api.errors import (
     PolytomicTimeoutError,
     PolytomicUnreachableError,
     PolytomicValidationError,
+    conceal,
     error_from,
     more,
     readable,
@@ -265,6 +266,11 @@ def test_no_proxy_password_in_a_message(send: Send) -> None:
         url = proxy.url.replace("://", "://me:p%40ss-word@")
         (answer,) = send(Settings(base_url="http://polytomic.invalid", key=KEY, proxy=url), GET)
     assert str(error_from(GET, answer)).endswith("user me, password *** (***)")
+
+
+def test_the_longest_secret_is_concealed_first() -> None:
+    """Nothing is left of one that holds another one."""
+    assert conceal("apple, pp", ["pp", "apple"]) == "***, ***"
 
 
 def test_no_key_in_what_a_client_shows() -> None:

@@ -7,6 +7,7 @@ import gzip
 import logging
 import re
 import socket
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from airflow_provider_polytomic.api.http import Answer, Request, Response, Unrea
 from airflow_provider_polytomic.api.settings import MAX_BODY, Settings
 
 from .conftest import Send
-from .servers import Authority, Received, Reply, Script, Server, authority, free_port, http, tunnel
+from .servers import Authority, Received, Reply, Script, Server, authority, http, nobody, tunnel
 
 KEY = "the/secret+key=="
 GET = Request("GET", "/api/me")
@@ -126,7 +127,7 @@ def test_redirects_are_not_followed(send: Send, status: int) -> None:
 def test_cookies_are_not_kept(send: Send) -> None:
     """What a server sets is not sent back to it."""
     with Server([http(200, b"{}", "Set-Cookie: who=you; Path=/")]) as server:
-        send(settings(server.url), GET, GET)
+        send(settings(f"http://localhost:{server.port}"), GET, GET)
         assert ["cookie" in received.headers for received in server.requests] == [False, False]
 
 
@@ -160,6 +161,13 @@ def endless(_: Server, connection: socket.socket, __: Received) -> None:
     connection.sendall(b" " * (MAX_BODY + 1))
 
 
+def drip(server: Server, connection: socket.socket, _: Received) -> None:
+    """An answer that comes byte by byte, and never ends."""
+    connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    while not server.ended.wait(0.05):
+        connection.sendall(b"1\r\n \r\n")
+
+
 HALF = b'{"data": [1, 2, '
 TROUBLE = {
     "no answer in time": Trouble(
@@ -169,6 +177,9 @@ TROUBLE = {
         http(200, HALF, length=999, then="hold"),
         Unreachable("{host} did not answer within 0.3 s", status=200),
         replace(GET, timeout=0.3),
+    ),
+    "an answer that drips": Trouble(
+        drip, Unreachable("{host} did not answer within 0.3 s", status=200), replace(GET, timeout=0.3)
     ),
     "closed without an answer": Trouble(
         Reply(then="close"), Unreachable("{host} closed the connection without an answer")
@@ -226,8 +237,9 @@ def test_the_next_request_after_trouble_is_answered(send: Send) -> None:
 
 def test_a_server_that_is_down(send: Send) -> None:
     """Refused: and the request was surely not processed."""
-    host = f"127.0.0.1:{free_port()}"
-    assert send(settings(f"http://{host}"), GET) == [Unreachable(f"the connection to {host} was refused", sent=False)]
+    with nobody() as host:
+        (answer,) = send(settings(f"http://{host}"), GET)
+    assert answer == Unreachable(f"the connection to {host} was refused", sent=False)
 
 
 def test_a_name_that_nobody_knows(send: Send, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,11 +269,14 @@ def test_a_server_that_takes_no_connection(send: Send) -> None:
     assert answer == Unreachable(f"could not connect to 127.0.0.1:{port} within 0.3 s", sent=False)
 
 
-def test_a_timeout_of_a_request_only_shortens(send: Send) -> None:
+@pytest.mark.parametrize("timeout", [None, 60.0])
+def test_a_timeout_of_a_request_only_shortens(send: Send, timeout: float | None) -> None:
     """What the settings say is the most."""
+    began = time.monotonic()
     with Server([Reply(then="hold")]) as server:
-        (answer,) = send(settings(server.url, timeout=0.2), replace(GET, timeout=60.0))
+        (answer,) = send(settings(server.url, timeout=0.2), replace(GET, timeout=timeout))
     assert answer == Unreachable(f"{server.host} did not answer within 0.2 s")
+    assert time.monotonic() - began < 30
 
 
 # TLS
@@ -401,8 +416,8 @@ def test_a_proxy_that_wants_to_know_who_we_are(send: Send, proxy: Server, truste
 def test_the_environment_says_nothing_about_proxies(send: Send, proxy: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """Which proxy to use is in the settings, where one resolver has put it for both."""
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
-        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
-        monkeypatch.setenv(name.lower(), f"http://127.0.0.1:{free_port()}")
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+        monkeypatch.setenv(name.lower(), "http://127.0.0.1:1")
     monkeypatch.setenv("NO_PROXY", "*")
     with Server() as server:
         answers = send(settings(server.url), GET) + send(settings(server.url, proxy=proxy.url), GET)
@@ -413,8 +428,8 @@ def test_the_environment_says_nothing_about_proxies(send: Send, proxy: Server, m
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_a_proxy_that_is_down(send: Send, scheme: str) -> None:
     """It is the proxy that is named, without its password."""
-    host = f"127.0.0.1:{free_port()}"
-    (answer,) = send(settings(f"{scheme}://polytomic.invalid", proxy=f"http://me:pass-word@{host}"), GET)
+    with nobody() as host:
+        (answer,) = send(settings(f"{scheme}://polytomic.invalid", proxy=f"http://me:pass-word@{host}"), GET)
     assert answer == Unreachable(f"the connection to {host} (the proxy) was refused", sent=False)
 
 

@@ -176,7 +176,7 @@ WRONG = [
     *(("port", {"port": value}) for value in (-1, 65536, 0, "x", "80x")),
     *(("schema", {"schema": value}) for value in ("..", "a?b", "a#b", "a/./b", "a\\b", "a\nb", "%zz")),
     *(("login", {"login": value}) for value in ("a:b", "a\nb", f"{KEY}:x")),
-    *(("password (the API key)", {"password": value}) for value in (None, "", " ", "a\nb", "schlüssel-€", "\0")),
+    *(("password (the API key)", {"password": value}) for value in (None, "", " ", "a\nb", "schlüssel", "\0")),
     *(("extra", {"extra": value}) for value in ("{", "[]", "7", "text", '"text"', "[" * 100_000)),
     *(
         ("timeout", {"extra": {"timeout": value}})
@@ -296,10 +296,10 @@ def test_any_connection_makes_settings_or_a_value_error(
 
 @given(password=st.none() | st.text())
 def test_any_key_can_be_sent_or_is_refused(password: str | None) -> None:
-    """What is accepted as a key fits into a header."""
+    """What is accepted as a key fits into a header, however a library encodes that."""
     try:
         found = settings_from(SimpleNamespace(**vars_of({"password": password})))
     except ValueError:
         return
     assert found.key.isprintable()
-    assert found.key.encode("latin-1")
+    assert found.key.isascii()

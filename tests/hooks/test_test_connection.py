@@ -13,7 +13,7 @@ import pytest
 
 from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
 from airflow_provider_polytomic.sandbox.app import Sandbox
-from tests.api.servers import Received, Reply, Server, authority, free_port, http
+from tests.api.servers import Received, Reply, Server, authority, http, nobody
 
 from .conftest import KEY, Define
 
@@ -94,17 +94,17 @@ def test_a_name_that_nobody_knows(define: Define, monkeypatch: pytest.MonkeyPatc
 
 def test_a_server_that_is_down(define: Define) -> None:
     """It refuses the connection."""
-    host = f"127.0.0.1:{free_port()}"
-    define(host=f"http://{host}")
-    assert outcome() == (False, f"{host} cannot be reached: the connection to {host} was refused")
+    with nobody() as host:
+        define(host=f"http://{host}")
+        assert outcome() == (False, f"{host} cannot be reached: the connection to {host} was refused")
 
 
 def test_a_proxy_that_is_down(define: Define) -> None:
     """It is the proxy that is named."""
-    proxy = f"127.0.0.1:{free_port()}"
-    define(host="http://polytomic.invalid", extra={"proxy": f"http://me:{KEY}@{proxy}"})
-    told = f"polytomic.invalid cannot be reached: the connection to {proxy} (the proxy) was refused"
-    assert outcome() == (False, told)
+    with nobody() as proxy:
+        define(host="http://polytomic.invalid", extra={"proxy": f"http://me:{KEY}@{proxy}"})
+        told = f"polytomic.invalid cannot be reached: the connection to {proxy} (the proxy) was refused"
+        assert outcome() == (False, told)
 
 
 def test_a_certificate_that_nobody_vouches_for(define: Define, tmp_path: Path) -> None:
