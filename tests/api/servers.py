@@ -196,37 +196,31 @@ class Authority:
 
 def authority(folder: Path, name: str = "127.0.0.1") -> Authority:
     """Make an authority, and a certificate for ``name``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    ca_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
-    ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "An authority of a test")])
-    ca = _certificate(ca_name, ca_name, ca_key.public_key(), True, x509.DNSName("ca.invalid")).sign(
-        ca_key, hashes.SHA256()
-    )
+    signer, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    ca = _certificate("An authority of a test", signer.public_key(), signer, x509.DNSName("ca.invalid"), True)
     try:
         alternative: x509.GeneralName = x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:
         alternative = x509.DNSName(name)
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    certificate = _certificate(subject, ca_name, key.public_key(), False, alternative).sign(ca_key, hashes.SHA256())
+    certificate = _certificate(name, key.public_key(), signer, alternative, False)
     bundle, chain = folder / "ca.pem", folder / "server.pem"
-    bundle.write_bytes(ca.public_bytes(serialization.Encoding.PEM))
+    bundle.write_bytes(ca)
+    plain = serialization.NoEncryption()
     chain.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        + certificate.public_bytes(serialization.Encoding.PEM)
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain) + certificate
     )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(chain)
     return Authority(bundle, context)
 
 
-def _certificate(
-    subject: x509.Name, issuer: x509.Name, key: Any, is_authority: bool, alternative: x509.GeneralName
-) -> x509.CertificateBuilder:
+def _certificate(name: str, key: Any, signer: Any, alternative: x509.GeneralName, is_authority: bool) -> bytes:
+    """With all that Python 3.13 and newer want to see."""
     now = dt.datetime.now(dt.timezone.utc)
-    return (
+    builder = (
         x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
+        .subject_name(_named(name))
+        .issuer_name(_named("An authority of a test"))
         .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - dt.timedelta(days=1))
@@ -235,7 +229,13 @@ def _certificate(
         .add_extension(x509.SubjectAlternativeName([alternative]), critical=False)
         .add_extension(_usage(is_authority), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
     )
+    return builder.sign(signer, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+def _named(name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
 
 
 def _usage(is_authority: bool) -> x509.KeyUsage:

@@ -190,7 +190,7 @@ WRONG = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("field", "fields"), WRONG, ids=str)
+@pytest.mark.parametrize(("field", "fields"), WRONG, ids=lambda value: str(value)[:50])
 def test_a_wrong_value_is_named(field: str, fields: dict[str, Any]) -> None:
     """The error names connection and field, and shows no secret, even one that was put into the wrong field."""
     conn = SimpleNamespace(**vars_of(fields))
