@@ -9,10 +9,10 @@ BIN := $(VENV)/bin
 CHECKED := airflow_provider_polytomic example_dags tests tools
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-ui test lint format types unit system venv demo-venv clean
+.PHONY: help demo demo-ui test test-deaths test-chaos lint format types unit system venv demo-venv clean
 
 help: ## List what make can do here
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: demo-venv ## Run a DAG with a sync on a real Airflow against a local Polytomic, and show it
 	@$(DEMO_VENV)/bin/python -m tools.demo
@@ -34,10 +34,16 @@ types: venv ## Types (mypy; strict where pyproject.toml says so)
 	$(BIN)/mypy
 
 unit: venv ## The quick tests
-	$(BIN)/python -m pytest -q -m "not system" -n auto --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest -q -m "not system and not deaths and not chaos" -n auto --dist worksteal $(ARGS)
 
 system: venv ## The tests with a real scheduler, triggerer and workers, and those of the packages
 	$(BIN)/python -m pytest -v -m system --durations=10 $(ARGS)
+
+test-deaths: venv ## Kill, clear, mark and delete what runs on a real Airflow, and count the executions
+	$(BIN)/python -m pytest -v -m deaths --durations=5 $(ARGS)
+
+test-chaos: venv ## A storm of faults and kills over a real Airflow: CHAOS_SECONDS=180, CHAOS_SEED=… repeats one
+	$(BIN)/python -m pytest -v -s -m chaos $(ARGS)
 
 venv:
 	@$(PYTHON) tools/make_venv.py $(VENV) --group dev

@@ -25,6 +25,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -113,6 +114,7 @@ class LocalAirflow:
         self._given_config = dict(config or {})
         self._http = requests.Session()
         self._http.trust_env = False  # no proxy stands between us and loopback
+        self._one_at_a_time = threading.Lock()  # of several threads: SQLite refuses some of many writers
         self._components: dict[str, subprocess.Popen[bytes]] = {}
 
     # --- Life ---
@@ -278,6 +280,12 @@ class LocalAirflow:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, sig)
 
+    def start_second(self, component: str) -> str:
+        """Start a second process of a component, beside the first; returns the name that it has here."""
+        name = f"second-{component}"
+        self._components[name] = self._spawn(name, *self._commands()[component])
+        return name
+
     def restart(self, component: str) -> None:
         """Start a component again, ending it first if it lives, and wait until it is healthy."""
         process = self._components[component]
@@ -309,12 +317,17 @@ class LocalAirflow:
         params: Mapping[str, Any] | None = None,
     ) -> Any:
         """A call of the public REST API, version 2: `api("GET", "/dags")`. Any answer but a 2xx is an error."""
-        if "Authorization" not in self._http.headers:
-            # Everybody is an admin here, so a token is had for the asking.
-            answer = self._http.get(f"{self.url}/auth/token", timeout=30)
-            answer.raise_for_status()
-            self._http.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
-        answer = self._http.request(method, f"{self.url}/api/v2{path}", json=json, params=params, timeout=60)
+        with self._one_at_a_time:
+            if "Authorization" not in self._http.headers:
+                # Everybody is an admin here, so a token is had for the asking.
+                answer = self._http.get(f"{self.url}/auth/token", timeout=30)
+                answer.raise_for_status()
+                self._http.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+            for _ in range(5):
+                answer = self._http.request(method, f"{self.url}/api/v2{path}", json=json, params=params, timeout=60)
+                if answer.status_code != 500 or "Database error" not in answer.text:
+                    break
+                time.sleep(0.5)  # SQLite refused one of several writers; nothing was done
         if not answer.ok:
             raise LocalAirflowError(f"{method} {path} -> {answer.status_code} {answer.text}")
         return answer.json() if answer.content else None

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,9 +14,11 @@ from airflow_provider_polytomic.sandbox.app import Sandbox
 from airflow_provider_polytomic.sandbox.seed import default_seed
 from airflow_provider_polytomic.sandbox.server import Server
 from tools.local_airflow import LocalAirflow
+from tools.stage import Run, Stage, held_sync
 
 EXAMPLES = Path(__file__).parents[2] / "example_dags"
 KEY = "s3cr3t-key-for-tests"
+AT_A_TIME = 8
 
 
 @pytest.fixture(scope="session")
@@ -38,3 +42,48 @@ def airflow(sandbox: Sandbox, warehouse: Path) -> Iterator[LocalAirflow]:
     env = {"AIRFLOW_CONN_POLYTOMIC_DEFAULT": json.dumps(connection), "ELT_WAREHOUSE": str(warehouse)}
     with LocalAirflow(EXAMPLES, env) as airflow:
         yield airflow
+
+
+# --- plays, side by side
+
+
+def _plays(request: pytest.FixtureRequest) -> list[Any]:
+    """What the selected tests of the module have for their `run`; those that wait for one another come first."""
+    items = [item for item in request.session.items if getattr(item, "module", None) is request.module]
+    params = [item.callspec.params for item in items if hasattr(item, "callspec")]
+    plays = dict.fromkeys(given["run"] for given in params if "run" in given)
+    return sorted(plays, key=lambda play: getattr(play, "gathers", None) is None)
+
+
+@pytest.fixture(scope="module")
+def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
+    """An Airflow of the module's own, with a sync for each play and three more."""
+    syncs = [held_sync(f"Play {number}", getattr(play, "schemas", 2)) for number, play in enumerate(_plays(request))]
+    with Stage(Path(__file__).parent / "dags", [*syncs, *(held_sync(f"Sync {n}") for n in range(3))]) as stage:
+        yield stage
+
+
+@pytest.fixture(scope="module")
+def performed(request: pytest.FixtureRequest, stage: Stage) -> Iterator[dict[Any, Future[Run]]]:
+    """All plays, some at a time: more tasks that begin at once would only get into each other's way."""
+    plays = _plays(request)
+    for name, what in getattr(request.module, "GATHERINGS", {}).items():
+        stage.expect(name, max(1, sum(getattr(play, "gathers", None) == name for play in plays)), what)
+    with ThreadPoolExecutor(AT_A_TIME) as pool:
+        yield {play: pool.submit(_perform, play, stage.run(stage.syncs[n])) for n, play in enumerate(plays)}
+        stage.interrupt()
+
+
+def _perform(play: Any, run: Run) -> Run:
+    try:
+        play(run)
+    except BaseException:
+        run.stage.disperse()
+        raise
+    return run
+
+
+@pytest.fixture
+def run(request: pytest.FixtureRequest, performed: dict[Any, Future[Run]]) -> Run:
+    """The run of the test's play, which has ended."""
+    return performed[request.param].result()

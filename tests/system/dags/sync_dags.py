@@ -1,0 +1,36 @@
+"""One task that syncs what the run's configuration names, in each way in which it can wait."""
+
+from datetime import timedelta
+
+from airflow.sdk import DAG
+
+from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator
+
+WAYS = {
+    "worker": {"deferrable": False},
+    "deferred": {"deferrable": True},
+    "unwaited": {"wait_for_completion": False},
+    "worker_left_alone": {"deferrable": False, "cancel_on_kill": False},
+    "deferred_left_alone": {"deferrable": True, "cancel_on_kill": False},
+}
+
+
+def sync_task(task_id, conf, way):
+    return PolytomicBulkSyncOperator(
+        task_id=task_id,
+        sync_id=f"{{{{ dag_run.conf['{conf}'] }}}}",
+        poke_interval=1,
+        retries=3,
+        retry_delay=timedelta(seconds=1),
+        **WAYS[way],
+    )
+
+
+for way in WAYS:
+    with DAG(way, schedule=None) as dag:
+        sync_task("sync", "sync", way)
+    globals()[way] = dag
+
+with DAG("pair", schedule=None) as pair:
+    sync_task("sync", "sync", "deferred")
+    sync_task("other", "other", "deferred")

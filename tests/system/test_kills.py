@@ -1,0 +1,352 @@
+"""People and machines that end a task on a real Airflow: what is cancelled then, and what is not.
+
+All plays run side by side on one Airflow, each on a sync of its own; a test waits for its play to end.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+
+import pytest
+
+from tools.stage import Run, Stage
+
+pytestmark = pytest.mark.deaths
+
+Play = Callable[[Run], None]
+
+SOON = 2.0  # seconds for which a request is held up that shall come through while its task is being ended
+
+
+def played(*plays: Play) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("run", plays, ids=lambda play: play.__name__, indirect=True)
+
+
+def _wait(run: Run, number: int = 1) -> None:
+    """Wait until the task waits for its execution, in the way of its DAG."""
+    execution = run.until_started(number)
+    if run.dag_id.startswith("worker"):
+        run.until_looked_at(execution)
+    else:
+        run.until_state("deferred")
+
+
+def _succeed(run: Run, number: int = 1) -> None:
+    _wait(run, number)
+    run.finish()
+    run.until_state("success")
+
+
+def _wait_watched(run: Run) -> None:
+    """Wait until the triggerer has the task's trigger: what nobody runs yet nobody can tell of a kill."""
+    _wait(run)
+    run.until(lambda: any(line.in_triggerer for line in run.log_lines()), "the trigger's begin")
+
+
+def _until_canceled(run: Run) -> None:
+    run.until(lambda: run.ends[-1] == "canceled", "a cancelled execution")
+
+
+# --- cleared
+
+
+def cleared_after_success(run: Run) -> None:
+    _succeed(run.begin("deferred"))
+    run.clear()
+    _succeed(run, 2)
+
+
+def cleared_after_success_in_a_worker(run: Run) -> None:
+    _succeed(run.begin("worker"))
+    run.clear()
+    _succeed(run, 2)
+
+
+def cleared_after_success_while_its_run_goes_on(run: Run) -> None:
+    _succeed(run.begin("pair", other=run.stage.syncs[-1]))
+    run.clear()
+    _succeed(run, 2)
+
+
+@played(cleared_after_success, cleared_after_success_in_a_worker, cleared_after_success_while_its_run_goes_on)
+def test_a_cleared_success_starts_anew(run: Run) -> None:
+    """Clearing a task that has succeeded starts a second execution."""
+    assert (run.state, run.ends, run.cancelled) == ("success", ["completed", "completed"], [])
+
+
+def cleared_while_deferred(run: Run) -> None:
+    _wait(run.begin("deferred"))
+    run.clear()
+    _succeed(run, 2)
+
+
+def cleared_while_it_runs(run: Run) -> None:
+    _wait(run.begin("worker"))
+    run.clear()
+    _succeed(run, 2)
+
+
+@played(cleared_while_deferred, cleared_while_it_runs)
+def test_a_cleared_task_cancels_and_starts_anew(run: Run) -> None:
+    """Clearing a task that waits cancels its execution, and starts a fresh one when that has ended."""
+    first, second = run.started
+    assert (run.state, run.ends) == ("success", ["canceled", "completed"])
+    assert set(run.cancelled) == {first.id}
+    assert second.created_at >= first.end
+
+
+def cleared_twice(run: Run) -> None:
+    _wait(run.begin("deferred"))
+    run.clear()
+    _wait(run, 2)
+    run.clear()
+    _succeed(run, 3)
+
+
+@played(cleared_twice)
+def test_a_task_can_be_cleared_twice(run: Run) -> None:
+    """Clearing a deferred task, and the fresh one again, leaves one execution that has not been cancelled."""
+    assert (run.state, run.ends) == ("success", ["canceled", "canceled", "completed"])
+
+
+# --- marked, failed, deleted
+
+
+def marked_as_failed(run: Run) -> None:
+    _wait_watched(run.begin("deferred"))
+    run.mark("failed")
+    _until_canceled(run)
+
+
+def marked_as_success(run: Run) -> None:
+    _wait_watched(run.begin("deferred"))
+    run.mark("success")
+    _until_canceled(run)
+
+
+def marked_as_failed_in_a_worker(run: Run) -> None:
+    _wait(run.begin("worker"))
+    run.mark("failed")
+    _until_canceled(run)
+
+
+def marked_as_success_in_a_worker(run: Run) -> None:
+    _wait(run.begin("worker"))
+    run.mark("success")
+    _until_canceled(run)
+
+
+def marked_with_its_run(run: Run) -> None:
+    _wait_watched(run.begin("deferred"))
+    run.stage.airflow.patch_run_state(run.dag_id, run.run_id, "failed")
+    _until_canceled(run)
+
+
+@played(
+    marked_as_failed,
+    marked_as_success,
+    marked_as_failed_in_a_worker,
+    marked_as_success_in_a_worker,
+    marked_with_its_run,
+)
+def test_a_marked_task_cancels_its_execution(run: Run) -> None:
+    """Marking a waiting task, or its run, as success or failed cancels its execution, once."""
+    assert run.ends == ["canceled"]
+    assert run.cancelled == [run.started[0].id]
+
+
+def marked_beside_another(run: Run) -> None:
+    other = run.stage.syncs[-2]
+    _wait_watched(run.begin("pair", other=other))
+    run.until(lambda: run.stage.sandbox.starts(other), "the other task's execution")
+    run.mark("failed")
+    _until_canceled(run)
+
+
+def marked_while_the_api_is_out(run: Run) -> None:
+    run.stage.sandbox.faults.status(503, f"POST {run.path}/[^/]+/cancel", times=3)
+    _wait_watched(run.begin("deferred"))
+    run.mark("failed")
+    _until_canceled(run)
+
+
+@played(marked_while_the_api_is_out)
+def test_a_cancel_is_repeated(run: Run) -> None:
+    """When the API refuses to cancel for some seconds, the trigger of a task that was marked as failed asks again."""
+    assert run.ends == ["canceled"]
+    assert run.cancelled == [run.started[0].id] * 4
+
+
+@played(marked_beside_another)
+def test_the_other_task_of_the_run_is_left_alone(run: Run, stage: Stage) -> None:
+    """Marking one of two deferred tasks of a run cancels the execution of that one only."""
+    assert run.cancelled == [run.started[0].id]
+    assert stage.sandbox.running(stage.syncs[-2]) is not None
+
+
+def left_alone_when_deferred(run: Run) -> None:
+    _wait_watched(run.begin("deferred_left_alone"))
+    run.mark("failed")
+    run.until(lambda: "invoking on_kill" in run.log(), "the trigger to be told")
+    run.until(lambda: "trigger completed" in run.log(), "the end of the trigger")
+
+
+def left_alone_in_a_worker(run: Run) -> None:
+    _wait(run.begin("worker_left_alone"))
+    task = run.process()
+    run.mark("failed")
+    run.until(lambda: task not in run.stage.airflow.processes(), "the end of the process")
+
+
+@played(left_alone_when_deferred, left_alone_in_a_worker)
+def test_without_cancel_on_kill_a_marked_task_cancels_nothing(run: Run) -> None:
+    """With `cancel_on_kill=False` the execution of a task that is marked as failed runs on."""
+    assert (run.ends, run.cancelled) == (["created"], [])
+
+
+def cleared_but_left_alone(run: Run) -> None:
+    _wait(run.begin("deferred_left_alone"))
+    run.clear()
+    run.until(lambda: run.task["try_number"] == 2, "the try after the clear")
+    run.until_state("deferred")
+    run.finish()
+    _succeed(run, 2)
+
+
+@played(cleared_but_left_alone)
+def test_without_cancel_on_kill_a_cleared_task_waits(run: Run) -> None:
+    """With `cancel_on_kill=False` a cleared task waits for the end of its old execution, and starts a fresh one."""
+    assert (run.state, run.ends, run.cancelled) == ("success", ["completed", "completed"], [])
+
+
+def deleted(run: Run) -> None:
+    _wait_watched(run.begin("deferred"))
+    _delete(run)
+    _until_canceled(run)
+    _succeed(run.begin("deferred"), 2)
+
+
+def deleted_in_a_worker(run: Run) -> None:
+    _wait(run.begin("worker"))
+    _delete(run)
+    _until_canceled(run)
+    _succeed(run.begin("worker"), 2)
+
+
+def _delete(run: Run) -> None:
+    # Airflow deletes no run that is running.
+    run.stage.airflow.patch_run_state(run.dag_id, run.run_id, "failed")
+    run.stage.airflow.delete_run(run.dag_id, run.run_id)
+
+
+@played(deleted, deleted_in_a_worker)
+def test_a_deleted_run_cancels_and_its_namesake_starts_anew(run: Run) -> None:
+    """Deleting a run cancels its execution; a run that is triggered under the same id starts one of its own."""
+    assert (run.state, run.ends) == ("success", ["canceled", "completed"])
+    assert run.cancelled == [run.started[0].id]
+
+
+# --- terminated
+
+
+def terminated_before_the_answer(run: Run) -> None:
+    held = run.hold("POST", seconds=SOON, after=True)
+    run.begin("deferred")
+    run.until(lambda: held.hits and run.started, "a start at the server")
+    os.kill(run.worker().pid, signal.SIGTERM)
+    _succeed(run, 2)
+
+
+def terminated_while_it_waits(run: Run) -> None:
+    _wait(run.begin("worker"))
+    os.kill(run.worker().pid, signal.SIGTERM)
+    _succeed(run, 2)
+
+
+@played(terminated_before_the_answer, terminated_while_it_waits)
+def test_a_terminated_worker_cancels_what_it_started(run: Run) -> None:
+    """A worker that gets a SIGTERM cancels its execution, also before it is told of it; the retry starts a new one."""
+    assert (run.state, run.ends) == ("success", ["canceled", "completed"])
+    assert run.cancelled == [run.started[0].id]
+
+
+def terminated_before_its_start(run: Run) -> None:
+    held = run.hold("GET", seconds=SOON, skip=1)
+    run.begin("deferred")
+    run.until(lambda: held.hits, "the look before the start")
+    os.kill(run.worker().pid, signal.SIGTERM)
+    run.until(lambda: run.task["try_number"] == 2, "a retry")
+    assert not run.started
+    _succeed(run)
+
+
+@played(terminated_before_its_start)
+def test_a_terminated_worker_starts_nothing(run: Run) -> None:
+    """A worker that gets a SIGTERM before its start leaves starting to the retry, which is green."""
+    assert (run.state, run.ends, run.cancelled) == ("success", ["completed"], [])
+
+
+# --- two at once
+
+
+def two_that_defer(run: Run) -> None:
+    rival = run.stage.run(run.sync_id).begin("deferred")
+    run.begin("deferred")
+    run.until(lambda: run.state == rival.state == "deferred", "both tasks to hold no worker")
+    run.finish()
+    run.until_started(2)
+    run.finish()
+    run.until_state("success")
+    rival.until_state("success")
+
+
+def two_in_workers(run: Run) -> None:
+    rival = run.stage.run(run.sync_id).begin("worker")
+    run.begin("worker")
+    run.until(lambda: run.state == rival.state == "running", "both tasks to run")
+    run.finish()
+    run.until_started(2)
+    run.finish()
+    run.until_state("success")
+    rival.until_state("success")
+
+
+@played(two_that_defer, two_in_workers)
+def test_two_runs_that_want_one_sync_take_turns(run: Run) -> None:
+    """Two runs that want the same sync at once both end green, with one execution each, one after the other."""
+    first, second = run.started
+    assert (run.ends, run.cancelled) == (["completed", "completed"], [])
+    assert second.created_at >= first.end
+
+
+# --- triggers that end, and triggers that move
+
+
+def ended_by_itself(run: Run) -> None:
+    _succeed(run.begin("deferred"))
+    run.until(lambda: "trigger completed" in run.log(), "the end of the trigger")
+
+
+@played(ended_by_itself)
+def test_a_trigger_that_has_fired_is_not_killed(run: Run) -> None:
+    """A trigger that has fired ends by itself: Airflow kills it not, and nothing is cancelled."""
+    assert "invoking on_kill" not in run.log()
+    assert run.cancelled == []
+
+
+def test_a_trigger_that_moves_cancels_nothing(stage: Stage) -> None:
+    """A triggerer that froze, and lost its triggers to another one meanwhile, cancels nothing when it wakes."""
+    run = stage.run(stage.syncs[-3]).begin("deferred")
+    run.until_state("deferred")
+    run.until_looked_at(run.until_started(), times=2)
+    stage.airflow.start_second("triggerer")
+    stage.airflow.kill("triggerer", signal.SIGSTOP, whole=True)
+    looks = sum(request.method == "GET" for request in run.requests)
+    run.until(lambda: sum(r.method == "GET" for r in run.requests) > looks, "a look by the second triggerer")
+    stage.airflow.kill("triggerer", signal.SIGCONT, whole=True)
+    run.until(lambda: "is left alone" in run.log(), "the first triggerer to give the trigger up")
+    run.finish()
+    run.until_state("success")
+    assert (run.ends, run.cancelled) == (["completed"], [])
