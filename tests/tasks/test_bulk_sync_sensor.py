@@ -74,21 +74,6 @@ def test_one_that_has_ended_already_is_seen_at_once(polytomic_sandbox: Any, sens
     assert waiting.deferrals == []
 
 
-@pytest.mark.parametrize("status", ["failed", "canceled", "interrupted", "errors", "frobnicated"])
-@pytest.mark.parametrize("soft_fail", [False, True])
-def test_a_failed_execution_fails_without_retries(
-    polytomic_sandbox: Any, sensor: Any, status: str, soft_fail: bool
-) -> None:
-    """Every end but `completed` fails the sensor for good, or skips it with `soft_fail`, alike in all modes."""
-    execution = polytomic_sandbox.start_foreign(SYNC)
-    timer = threading.Timer(0.03, polytomic_sandbox.finish, (SYNC, execution.id, status))
-    timer.start()
-
-    with pytest.raises(AirflowSkipException if soft_fail else AirflowFailException):
-        sensor(execution_id=execution.id, soft_fail=soft_fail).run()
-    timer.join()
-
-
 def test_never_fail_skips(polytomic_sandbox: Any, sensor: Any) -> None:
     """`never_fail` skips on a failed execution, in all modes."""
     execution = polytomic_sandbox.start_foreign(SYNC)
@@ -102,6 +87,20 @@ class TestEndless:
     @pytest.fixture
     def polytomic_sandbox_seed(self) -> dict[str, Any]:
         return {"bulk_syncs": [{"name": "Orders", "id": SYNC, "schemas": ["orders"], "duration": 100_000}]}
+
+    @pytest.mark.parametrize("status", ["failed", "canceled", "interrupted", "errors", "frobnicated"])
+    @pytest.mark.parametrize("soft_fail", [False, True])
+    def test_a_failed_execution_fails_without_retries(
+        self, polytomic_sandbox: Any, sensor: Any, status: str, soft_fail: bool
+    ) -> None:
+        """Every end but `completed` fails the sensor for good, or skips it with `soft_fail`, alike in all modes."""
+        execution = polytomic_sandbox.start_foreign(SYNC)
+        timer = threading.Timer(0.03, polytomic_sandbox.finish, (SYNC, execution.id, status))
+        timer.start()
+
+        with pytest.raises(AirflowSkipException if soft_fail else AirflowFailException):
+            sensor(execution_id=execution.id, soft_fail=soft_fail).run()
+        timer.join()
 
     @pytest.mark.parametrize("soft_fail", [False, True])
     def test_the_timeout_cancels_nothing(self, polytomic_sandbox: Any, sensor: Any, soft_fail: bool) -> None:
