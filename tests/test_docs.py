@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from airflow_provider_polytomic import __version__, _compat
-from airflow_provider_polytomic.api import errors, executions, over_aiohttp, starting
+from airflow_provider_polytomic.api import errors, executions, once, over_aiohttp, starting
 from airflow_provider_polytomic.api.models import BulkSyncExecution, SchemaExecution
 from airflow_provider_polytomic.api.settings import Settings
 from airflow_provider_polytomic.get_provider_info import EXTRA_FIELDS, UI_FIELDS, get_provider_info
@@ -417,7 +417,7 @@ def test_the_numbers_are_those_of_the_code() -> None:
     promises, readme = said(ROOT / "docs" / "promises.md"), said(README)
 
     assert f"(0 to {starting.SLOTS - 1})" in promises
-    assert f"with the same key for {starting.PATIENCE:g} seconds" in promises
+    assert f"with the same key for {once.PATIENCE:g} seconds" in promises
     assert f"is endured for {executions.OUTAGE / 60:g} minutes" in promises
     assert f"unknown to the server for {executions.LAG:g} seconds" in promises
     assert f"out of touch with the API for {executions.OUTAGE / 60:g} minutes" in readme

@@ -16,35 +16,29 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from .call import Call, decode, fetch
+from .call import Call, fetch
 from .errors import (
     PolytomicApiError,
     PolytomicAuthError,
     PolytomicConflictError,
-    PolytomicError,
     PolytomicNotFoundError,
     PolytomicRateLimitError,
-    PolytomicResponseError,
     PolytomicServerError,
-    PolytomicUnreachableError,
-    api_error,
     more,
 )
 from .executions import CANCEL_PATIENCE, LAG, Kind, cancel, kind_of
-from .http import Answer, Plan, Response, Unreachable, ask, clock, pause
+from .http import Plan, Response, clock, pause
 from .models import BulkSyncExecution, Execution
-from .retry import LONGEST_WISH, backoff, wished_delay
+from .once import START, outcome
 
 log = logging.getLogger(__name__)
 
 SLOTS = 5  # attempts of a try; a lost race or a recorded error burns one
-PATIENCE = 60.0  # seconds for which the outcome of a start is asked for
 POLICIES = ("wait", "attach", "fail", "skip", "cancel")
 _RECENT = 25  # executions that a look asks for: the newest is what matters, at most one runs
 
@@ -206,7 +200,7 @@ def one_try(order: Order) -> Plan[Decision]:
             return Mine(ours, order.try_number)
         if attempt == SLOTS:
             break
-        started = yield from _ask(order.call(order.try_number, attempt))
+        started = yield from outcome(order.call(order.try_number, attempt), START)
         if isinstance(started, Execution):
             return Mine(started, order.try_number)
         error = started
@@ -271,7 +265,7 @@ def _claim(order: Order, try_number: int, began: float) -> Plan[Execution | None
     """Ask every slot of a try; a slot that was never used starts there."""
     for attempt in range(SLOTS):
         try:
-            started = yield from _ask(order.call(try_number, attempt), sent_before=began)
+            started = yield from outcome(order.call(try_number, attempt), START, sent_before=began)
         except (PolytomicAuthError, PolytomicRateLimitError, PolytomicServerError):
             raise  # no refusal: whether this slot holds an execution is not known
         except PolytomicApiError as refused:
@@ -292,76 +286,6 @@ def _from_before(order: Order, running: Execution, mark: _Seen, began: float) ->
         if execution is not None and (execution.id == running.id or mark.older_than(execution)):
             return True, execution
     return False, running
-
-
-def start_once(call: Call[Execution], patience: float | None = None) -> Plan[Execution]:
-    """Send one start, and ask for its outcome with the same key until it is known.
-
-    :raises PolytomicConflictError: another execution runs.
-    :raises PolytomicError: the start was refused, or its outcome is unknown.
-    """
-    started = yield from _ask(call, patience=patience)
-    if isinstance(started, Execution):
-        return started
-    raise started
-
-
-def _ask(
-    call: Call[Execution], *, sent_before: float | None = None, patience: float | None = None
-) -> Plan[Execution | PolytomicConflictError | PolytomicServerError]:
-    """Ask one slot until its answer is known.
-
-    :param sent_before: when the key may have been sent before: since when a 409 may mean that our own
-        first request is still being decided.
-    :returns: what it started, or the error that is recorded for it: a conflict, or the API's own 5xx.
-    :raises PolytomicError: refused, or "outcome unknown".
-    """
-    patience = PATIENCE if patience is None else patience
-    unanswered = sent_before
-    lost = False
-    trouble_since: float | None = None
-    attempt = 0
-    while True:
-        answer = yield from ask(call.request)
-        now = yield from clock()
-        attempt += 1
-        try:
-            return decode(call, answer)
-        except PolytomicConflictError as error:
-            if unanswered is None or now - unanswered >= patience:
-                return error
-            problem: PolytomicError = error
-        except (PolytomicUnreachableError, PolytomicResponseError, PolytomicServerError) as error:
-            if isinstance(answer, Response) and 300 <= answer.status < 400:
-                raise
-            problem = error
-            if _may_have_arrived(answer):
-                unanswered, lost = now, True
-        except PolytomicRateLimitError as error:
-            problem = error
-        trouble_since = now if trouble_since is None else trouble_since
-        if now - trouble_since >= patience and not isinstance(problem, PolytomicConflictError):
-            if isinstance(problem, PolytomicServerError) and not lost and _by_the_api(answer):
-                return problem
-            if not lost:
-                raise problem
-            raise more(
-                problem,
-                "the outcome of the start is unknown: it may run. Asking again with the same key "
-                "(a retry of the task does) tells, and starts nothing twice",
-            )
-        wish = wished_delay(answer, now)
-        yield from pause(backoff(attempt, random.random()) if wish is None else min(wish, LONGEST_WISH))
-
-
-def _may_have_arrived(answer: Answer) -> bool:
-    if isinstance(answer, Unreachable):
-        return answer.sent
-    return not _by_the_api(answer)
-
-
-def _by_the_api(answer: Answer) -> bool:
-    return isinstance(answer, Response) and answer.status >= 400 and api_error(answer) is not None
 
 
 def _list(order: Order) -> Plan[_Seen]:

@@ -207,10 +207,14 @@ class PolytomicHook(BaseHook):
         return self._find("bulk", name)
 
     def create_bulk_sync(self, **body: Any) -> BulkSync:
-        """Create a bulk sync (``POST /api/bulk/syncs``), with the fields of the API's request."""
-        from airflow_provider_polytomic.api.endpoints import bulk_syncs
+        """Create a bulk sync (``POST /api/bulk/syncs``), with the fields of the API's request.
 
-        return self.call(bulk_syncs.create(body, idempotency_key=str(uuid.uuid4())))
+        When no answer comes, the outcome is asked for with the same key for a minute: nothing is created twice.
+        """
+        from airflow_provider_polytomic.api.endpoints import bulk_syncs
+        from airflow_provider_polytomic.api.once import CREATION
+
+        return self._once(bulk_syncs.create(body, idempotency_key=str(uuid.uuid4())), CREATION)
 
     def update_bulk_sync(self, sync_id: str, **changes: Any) -> BulkSync:
         """Change some fields of a bulk sync: it is read, merged and written back (``GET``, then ``PUT``)."""
@@ -319,10 +323,11 @@ class PolytomicHook(BaseHook):
         return self._find("model", name)
 
     def create_model_sync(self, **body: Any) -> ModelSync:
-        """Create a model sync (``POST /api/syncs``), with the fields of the API's request."""
+        """Create a model sync (``POST /api/syncs``), as :meth:`create_bulk_sync`."""
         from airflow_provider_polytomic.api.endpoints import model_syncs
+        from airflow_provider_polytomic.api.once import CREATION
 
-        return self.call(model_syncs.create(body, idempotency_key=str(uuid.uuid4())))
+        return self._once(model_syncs.create(body, idempotency_key=str(uuid.uuid4())), CREATION)
 
     def update_model_sync(self, sync_id: str, **changes: Any) -> ModelSync:
         """Change some fields of a model sync: it is read, merged and written back (``GET``, then ``PUT``)."""
@@ -402,11 +407,15 @@ class PolytomicHook(BaseHook):
 
     def _start(self, kind: str, sync_id: str, idempotency_key: str | None, arguments: dict[str, Any]) -> Any:
         from airflow_provider_polytomic.api.executions import kind_of
-        from airflow_provider_polytomic.api.starting import start_once
+        from airflow_provider_polytomic.api.once import START
 
         call = kind_of(kind).start(sync_id, **arguments, idempotency_key=idempotency_key or str(uuid.uuid4()))
-        patience = None if self.client.settings.max_retries else 0
-        return self.client.run(start_once(call, patience))
+        return self._once(call, START)
+
+    def _once(self, call: Call[T], what: str) -> T:
+        from airflow_provider_polytomic.api.once import once
+
+        return self.client.run(once(call, what, patience=None if self.client.settings.max_retries else 0))
 
     def _wait(self, kind: str, sync_id: str, execution_id: str, poke_interval: float, timeout: float | None) -> Any:
         import time

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_polytomic.api import starting
+from airflow_provider_polytomic.api import once
 from airflow_provider_polytomic.triggers import execution as trigger_module
 
 try:
@@ -117,7 +117,7 @@ def _quick_triggers(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def _little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     # How long the outcome of a start is asked for; tests with a clock of their own use the real minute.
-    monkeypatch.setattr(starting, "PATIENCE", 2.0)
+    monkeypatch.setattr(once, "PATIENCE", 2.0)
 
 
 @pytest.fixture(params=["worker", "deferred"])

@@ -1,0 +1,105 @@
+"""What must happen once although its answer may get lost: starts and creations.
+
+Each carries an idempotency key, so asking again does nothing twice. What remains is to ask until the outcome is known.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TypeVar
+
+from .call import Call, decode
+from .errors import (
+    PolytomicApiError,
+    PolytomicConflictError,
+    PolytomicError,
+    PolytomicRateLimitError,
+    PolytomicResponseError,
+    PolytomicServerError,
+    PolytomicUnreachableError,
+    api_error,
+    more,
+)
+from .http import Answer, Plan, Response, Unreachable, ask, clock, pause
+from .retry import LONGEST_WISH, backoff, wished_delay
+
+T = TypeVar("T")
+
+PATIENCE = 60.0  # seconds for which an outcome is asked for
+START = "the start"
+CREATION = "the creation"
+
+
+def once(call: Call[T], what: str, *, sent_before: bool = False, patience: float | None = None) -> Plan[T]:
+    """Make a call that has an idempotency key, and ask with the same key until its outcome is known.
+
+    :param what: :data:`START` or :data:`CREATION`, for messages.
+    :param sent_before: whether somebody who died may have sent the key already. A conflict may then be with
+        that request, still on its way, and is asked about again; otherwise the first answer that is one is final.
+    :param patience: seconds for which the outcome is asked for, default :data:`PATIENCE`; 0: one request.
+    :raises PolytomicConflictError: the server refused it, because of something else.
+    :raises PolytomicError: it was refused, or its outcome is unknown; the message says which.
+    """
+    since = (yield from clock()) if sent_before else None
+    done = yield from outcome(call, what, sent_before=since, patience=patience)
+    if isinstance(done, PolytomicApiError):
+        raise done
+    return done
+
+
+def outcome(
+    call: Call[T], what: str, *, sent_before: float | None = None, patience: float | None = None
+) -> Plan[T | PolytomicConflictError | PolytomicServerError]:
+    """Ask with one key until its outcome is known.
+
+    :param sent_before: when the key may have been sent before: since when a 409 may mean that our own
+        first request is still being decided.
+    :returns: what came of it, or the error that is recorded for the key: a conflict, or the API's own 5xx.
+    :raises PolytomicError: refused, or "outcome unknown".
+    """
+    patience = PATIENCE if patience is None else patience
+    unanswered = sent_before
+    lost = False
+    trouble_since: float | None = None
+    attempt = 0
+    while True:
+        answer = yield from ask(call.request)
+        now = yield from clock()
+        attempt += 1
+        try:
+            return decode(call, answer)
+        except PolytomicConflictError as error:
+            if unanswered is None or now - unanswered >= patience:
+                return error
+            problem: PolytomicError = error
+        except (PolytomicUnreachableError, PolytomicResponseError, PolytomicServerError) as error:
+            if isinstance(answer, Response) and 300 <= answer.status < 400:
+                raise
+            problem = error
+            if _may_have_arrived(answer):
+                unanswered, lost = now, True
+        except PolytomicRateLimitError as error:
+            problem = error
+        trouble_since = now if trouble_since is None else trouble_since
+        if now - trouble_since >= patience and not isinstance(problem, PolytomicConflictError):
+            if isinstance(problem, PolytomicServerError) and not lost and _by_the_api(answer):
+                return problem
+            if not lost:
+                raise problem
+            raise more(
+                problem,
+                f"the outcome of {what} is unknown: it may have been done. Asking again with the same key, "
+                f"{call.request.idempotency_key}, tells, and does nothing twice; a retry of an operator's task asks so",
+            )
+        wish = wished_delay(answer, now)
+        yield from pause(backoff(attempt, random.random()) if wish is None else min(wish, LONGEST_WISH))
+
+
+def _may_have_arrived(answer: Answer) -> bool:
+    if isinstance(answer, Unreachable):
+        return answer.sent
+    return not _by_the_api(answer)
+
+
+def _by_the_api(answer: Answer) -> bool:
+    return isinstance(answer, Response) and answer.status >= 400 and api_error(answer) is not None
