@@ -41,6 +41,8 @@ __all__ = [
     "PokeReturnValue",
     "TriggerEvent",
     "aget_connection",
+    "aget_xcom",
+    "aset_xcom",
     "default_deferrable",
     "mask",
     "task_instance_state",
@@ -120,3 +122,29 @@ async def task_instance_state(task_instance: Any) -> str | None:
     names = (task_instance.task_id, f"{task_instance.task_id}_{task_instance.map_index}")
     state = next((of_run[name] for name in names if name in of_run), "")
     return None if state is None else str(getattr(state, "value", state))
+
+
+async def aset_xcom(task_instance: Any, key: str, value: Any) -> None:
+    """Push an XCom of a task instance, from inside the triggerer."""
+    from asgiref.sync import sync_to_async
+
+    await sync_to_async(_xcom().set)(key=key, value=value, **_of(task_instance))
+
+
+async def aget_xcom(task_instance: Any, key: str) -> Any:
+    """Read an XCom of a task instance, from inside the triggerer; None when there is none."""
+    from asgiref.sync import sync_to_async
+
+    return await sync_to_async(_xcom().get_one)(key=key, **_of(task_instance))
+
+
+def _xcom() -> Any:
+    try:
+        from airflow.sdk.execution_time.xcom import XCom
+    except ImportError:  # Airflow 2
+        from airflow.models.xcom import XCom  # type: ignore[no-redef,attr-defined]
+    return XCom
+
+
+def _of(task_instance: Any) -> dict[str, Any]:
+    return {name: getattr(task_instance, name) for name in ("dag_id", "task_id", "run_id", "map_index")}

@@ -104,16 +104,17 @@ def explain(
 ) -> str:
     """A failure in words: what failed, what the server said, the last lines of its log."""
     from airflow_provider_polytomic.api.call import fetch
+    from airflow_provider_polytomic.api.console import tail
     from airflow_provider_polytomic.api.errors import PolytomicError
-    from airflow_provider_polytomic.api.executions import console_tail, failure
+    from airflow_provider_polytomic.api.executions import failure
 
-    tail = run(console_tail(kind, sync_id, execution.id))
+    last_lines = run(tail(kind, sync_id, execution.id))
     if sync_name is None:
         try:
             sync_name = run(fetch(kind.sync(sync_id), 0)).name
         except PolytomicError as error:
             log.info("The sync's name could not be read: %s", error)
-    return failure(kind, sync_id, sync_name, execution, why, tail)
+    return failure(kind, sync_id, sync_name, execution, why, last_lines)
 
 
 def push_summary(context: Any, summary: dict[str, Any], *, wanted: bool) -> None:

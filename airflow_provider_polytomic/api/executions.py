@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, Generic, TypeVar
 
-from .call import Call, ListCall, Page, decode, fetch, fetch_page
+from .call import Call, ListCall, Page, decode, fetch_page
+from .console import Console
 from .endpoints import bulk_syncs, model_syncs
 from .errors import (
     PolytomicAuthError,
@@ -34,7 +35,7 @@ T = TypeVar("T")
 OUTAGE = 600.0  # seconds without one good answer that a wait endures
 LAG = 60.0  # seconds for which a new execution may be unknown to the server's replicas
 CANCEL_PATIENCE = 10.0  # seconds for a cancel at the deadline
-TAIL = 10  # lines of the console log in a failure's message
+MOST_ERRORS_TOLD = 10  # of a model sync's execution, in a failure's message
 MOST_SCHEMAS = 100
 LONGEST_MESSAGE = 300
 LARGEST_SUMMARY = 64 * 1024
@@ -179,6 +180,7 @@ def wait(
     cancel_at_deadline: bool = False,
     first_sleep: float = 0,
     known: bool = False,
+    console: Console | None = None,
 ) -> Plan[Execution]:
     """Wait until an execution has ended, whatever its status.
 
@@ -188,6 +190,7 @@ def wait(
     :param cancel_at_deadline: whether to cancel the execution when the deadline passes.
     :param first_sleep: seconds before the first look.
     :param known: whether the execution has been seen already. One that is unknown at first may just be new.
+    :param console: its console log, to be followed with one request after each look, but for the last.
     :raises PolytomicTimeoutError: the deadline has passed.
     :raises PolytomicNotFoundError: the execution is gone.
     :raises PolytomicAuthError: the key is refused, also after the connection was read again.
@@ -227,6 +230,8 @@ def wait(
             if progress(execution) != said:
                 said = progress(execution)
                 log.info("%s: %s", says, said)
+            if console is not None:
+                yield from console.follow(None if deadline is None else max(deadline - now, 1.0))
         if deadline is not None and now >= deadline:
             left, still_running = "it is left running", True
             if cancel_at_deadline and execution_id is not None:
@@ -429,20 +434,7 @@ def failure(kind: Kind, sync_id: str, sync_name: str | None, execution: Executio
     elif isinstance(execution, ModelSyncExecution):
         if execution.counts and execution.counts.error:
             lines.append(f"{execution.counts.error} of {execution.counts.total} records failed")
-        lines += [f"  {readable(text, LONGEST_MESSAGE)}" for text in (execution.errors or [])[:TAIL]]
+        lines += [f"  {readable(text, LONGEST_MESSAGE)}" for text in (execution.errors or [])[:MOST_ERRORS_TOLD]]
     if tail:
         lines += ["The last lines of Polytomic's console log:", *(f"  {line}" for line in tail)]
     return "\n".join(lines)
-
-
-def console_tail(kind: Kind, sync_id: str, execution_id: str) -> Plan[list[str]]:
-    """The last lines of an execution's console log. Best effort: whatever goes wrong, fewer lines come back."""
-    try:
-        # Without a cursor the API answers the newest entries.
-        call = kind.console_log(sync_id, execution_id, limit=50).within(CANCEL_PATIENCE)
-        page = yield from fetch(call, 1)
-    except PolytomicError as error:
-        log.info("The console log could not be read: %s", error)
-        return []
-    entries = page.entries or []
-    return [f"{entry.level or 'info'}: {readable(entry.message, LONGEST_MESSAGE)}" for entry in entries[-TAIL:]]

@@ -13,6 +13,7 @@ from airflow_provider_polytomic._compat import AirflowSkipException, BaseOperato
 from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
 
 if TYPE_CHECKING:
+    from airflow_provider_polytomic.api.console import Console
     from airflow_provider_polytomic.api.executions import Kind
     from airflow_provider_polytomic.api.http import Answer, Request
     from airflow_provider_polytomic.api.models import Execution
@@ -48,6 +49,7 @@ class ExecutionOperator(BaseOperator):
         allow_errors: bool,
         min_records: int | None,
         cancel_on_kill: bool,
+        log_console: bool,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -62,6 +64,7 @@ class ExecutionOperator(BaseOperator):
         self.allow_errors = allow_errors
         self.min_records = min_records
         self.cancel_on_kill = cancel_on_kill
+        self.log_console = log_console
         if not self.poke_interval:
             raise ValueError("poke_interval must be more than 0 seconds, not None")
         # What on_kill needs: it runs in a signal handler, where nothing may be looked up.
@@ -69,6 +72,7 @@ class ExecutionOperator(BaseOperator):
         self._ours: tuple[Settings, str, str] | None = None
         self._starting = ""
         self._may_run = False
+        self._console: Console | None = None
 
     def _check(self) -> None:
         """Refuse bad arguments as early as they are known: in ``__init__`` if literal, else when rendered.
@@ -132,6 +136,7 @@ class ExecutionOperator(BaseOperator):
                 self._leave(context, bool(event.get("still_running")))
                 raise _execution_task.error_of(event)
             execution = _execution_task.execution_of(self._carry_out, self._kind, event)
+            self._follow_console(sync_id, event["execution_id"], event.get("console_after"))
             return self._finish(context, sync_id, sync_name, deadline, execution, notes)
 
     def on_kill(self) -> None:
@@ -249,6 +254,7 @@ class ExecutionOperator(BaseOperator):
             f" with {order.arguments}" if any(order.arguments.values()) and not mine.adopted else "",
         )
         self._push(context, summary(sync_id, execution, adopted=mine.adopted))
+        self._follow_console(sync_id, execution.id)
         if not self.wait_for_completion:
             self._ours = None
             return execution.id
@@ -272,6 +278,7 @@ class ExecutionOperator(BaseOperator):
                     poke_interval=self.poke_interval,
                     deadline=deadline,
                     cancel_at_deadline=self.cancel_on_kill and not mine.adopted,
+                    console=self._console,
                 )
             )
         except (PolytomicTimeoutError, PolytomicNotFoundError):
@@ -299,6 +306,7 @@ class ExecutionOperator(BaseOperator):
                 deadline=deadline,
                 cancel_at_deadline=ours,
                 cancel_on_kill=ours,
+                log_console=self.log_console and not notes.get("blocking"),
                 notes=notes,
             ),
             method_name="execute_complete",
@@ -320,6 +328,8 @@ class ExecutionOperator(BaseOperator):
         from airflow_provider_polytomic.api.executions import problem, progress, summary
 
         self._ours = None
+        if self._console is not None:
+            self._carry_out(self._console.rest())
         if notes.get("resumed") and execution.status == "canceled":
             self.log.info("Execution %s, which an earlier try started, was cancelled: starting anew", execution.id)
             return self._run(context, sync_id, sync_name, deadline)
@@ -334,6 +344,11 @@ class ExecutionOperator(BaseOperator):
             return execution.id
         message = _execution_task.explain(self._carry_out, self._kind, sync_id, sync_name, execution, why)
         raise PolytomicSyncError(message, execution)
+
+    def _follow_console(self, sync_id: str, execution_id: str, after: str | None = None) -> None:
+        from airflow_provider_polytomic.api.console import Console
+
+        self._console = Console(self._kind, sync_id, execution_id, after) if self.log_console else None
 
     def _leave(self, context: Any, still_running: bool) -> None:
         """We cannot wait on. Leave our execution to the next try, or cancel it if there is none."""

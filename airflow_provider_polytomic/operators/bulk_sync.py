@@ -43,6 +43,8 @@ class PolytomicBulkSyncOperator(ExecutionOperator):
     :param min_records: how many records make a success; not judged for test runs. (templated)
     :param cancel_on_kill: whether the execution that this task started is cancelled when the task is ended without
         it: killed, marked, cleared, timed out.
+    :param log_console: whether the execution's console log is logged while it is waited for, with one request more
+        for each look.
     :raises PolytomicSyncError: the execution did not succeed.
     :raises PolytomicTimeoutError: it had not ended in time.
     :raises PolytomicConflictError: somebody else's runs, and ``if_running="fail"``.
@@ -83,6 +85,7 @@ class PolytomicBulkSyncOperator(ExecutionOperator):
         allow_errors: bool = False,
         min_records: int | None = None,
         cancel_on_kill: bool = True,
+        log_console: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -97,6 +100,7 @@ class PolytomicBulkSyncOperator(ExecutionOperator):
             allow_errors=allow_errors,
             min_records=min_records,
             cancel_on_kill=cancel_on_kill,
+            log_console=log_console,
             **kwargs,
         )
         self.test = test

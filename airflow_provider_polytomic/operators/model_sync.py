@@ -70,6 +70,7 @@ class PolytomicModelSyncOperator(ExecutionOperator):
         allow_errors: bool = False,
         min_records: int | None = None,
         cancel_on_kill: bool = True,
+        log_console: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -84,6 +85,7 @@ class PolytomicModelSyncOperator(ExecutionOperator):
             allow_errors=allow_errors,
             min_records=min_records,
             cancel_on_kill=cancel_on_kill,
+            log_console=log_console,
             **kwargs,
         )
         self.test = test

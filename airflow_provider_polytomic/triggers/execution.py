@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_polytomic._compat import BaseTrigger, TriggerEvent, task_instance_state
+from airflow_provider_polytomic._compat import BaseTrigger, TriggerEvent, aget_xcom, aset_xcom, task_instance_state
 from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ SHORTEST_FIRST_SLEEP = 5.0
 STATE_PATIENCE = 20.0
 KILL_PATIENCE = 5.0
 _KILLING: set[asyncio.Future[None]] = set()  # what runs in a loop lives only as long as somebody knows it
+CONSOLE_KEY = "console_log"  # of the XCom that says how far the console log was logged
 ENDED_STATES = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
 
 
@@ -43,6 +44,8 @@ class PolytomicExecutionTrigger(BaseTrigger):
     :param cancel_at_deadline: whether the execution is cancelled when the deadline passes.
     :param cancel_on_kill: whether it is cancelled when a person ends the task (Airflow ≥ 3.3). Of a task that
         is cleared the next try cancels it.
+    :param log_console: whether the execution's console log is logged on the way.
+    :param console_after: how far that log has been logged already: a cursor of the API.
     :param notes: what the task wants to find in the event again: JSON scalars.
     """
 
@@ -58,6 +61,8 @@ class PolytomicExecutionTrigger(BaseTrigger):
         known: bool = False,
         cancel_at_deadline: bool = False,
         cancel_on_kill: bool = False,
+        log_console: bool = False,
+        console_after: str | None = None,
         notes: dict[str, Any] | None = None,
         **_of_another_version: Any,  # a row that another release wrote may hold more
     ) -> None:
@@ -72,6 +77,8 @@ class PolytomicExecutionTrigger(BaseTrigger):
         self.known = known
         self.cancel_at_deadline = cancel_at_deadline
         self.cancel_on_kill = cancel_on_kill
+        self.log_console = log_console
+        self.console_after = console_after
         self.notes = notes or {}
         self._ended = False  # set before the event is yielded: from then on there is nothing to cancel
 
@@ -89,6 +96,8 @@ class PolytomicExecutionTrigger(BaseTrigger):
                 "known": self.known,
                 "cancel_at_deadline": self.cancel_at_deadline,
                 "cancel_on_kill": self.cancel_on_kill,
+                "log_console": self.log_console,
+                "console_after": self.console_after,
                 "notes": self.notes,
             },
         )
@@ -112,6 +121,7 @@ class PolytomicExecutionTrigger(BaseTrigger):
         base = {"sync_id": self.sync_id, "execution_id": self.execution_id, "notes": self.notes}
         try:
             execution = await self._end()
+            base["console_after"] = self.console_after
         except asyncio.CancelledError:
             raise  # a triggerer that stops, or a kill: on_kill decides
         except PolytomicTimeoutError as error:
@@ -129,13 +139,26 @@ class PolytomicExecutionTrigger(BaseTrigger):
         return base | {"outcome": "ended"} | told(self.sync_id, execution) | adopted
 
     async def _end(self) -> Execution:
+        from airflow_provider_polytomic.api.client import adrive
+        from airflow_provider_polytomic.api.console import Console
         from airflow_provider_polytomic.api.executions import kind_of, wait
+
+        kind, console = kind_of(self.kind), None
+        if self.log_console and self.execution_id is not None:
+            await self._recall()
+            console = Console(kind, self.sync_id, self.execution_id, self.console_after)
+
+        async def rest(seconds: float) -> None:
+            if console is not None and console.after != self.console_after:
+                self.console_after = console.after
+                await self._remember()
+            await asyncio.sleep(seconds)
 
         client = await PolytomicHook(self.polytomic_conn_id).async_client()
         try:
-            return await client.run(
+            return await adrive(
                 wait(
-                    kind_of(self.kind),
+                    kind,
                     self.sync_id,
                     self.execution_id,
                     after=datetime.fromisoformat(self.after) if self.after else None,
@@ -144,10 +167,36 @@ class PolytomicExecutionTrigger(BaseTrigger):
                     deadline=self.deadline,
                     cancel_at_deadline=self.cancel_at_deadline,
                     first_sleep=max(SHORTEST_FIRST_SLEEP, self.poke_interval),
-                )
+                    console=console,
+                ),
+                client.send,
+                sleep=rest,
+                reconnect=client.reconnect,
             )
         finally:
             await client.close()
+
+    # A triggerer that begins again has forgotten how far the console log was logged. An XCom of the task has not.
+
+    async def _recall(self) -> None:
+        if self.task_instance is None:  # in dag.test() it has none, and no second triggerer
+            return
+        try:
+            kept = await aget_xcom(self.task_instance, CONSOLE_KEY)
+        except Exception as error:  # noqa: BLE001  at worst some lines are logged twice
+            log.info("How far the console log was logged could not be read: %s", error)
+            return
+        if isinstance(kept, dict) and kept.get("execution_id") == self.execution_id:
+            self.console_after = kept.get("after") or self.console_after
+
+    async def _remember(self) -> None:
+        if self.task_instance is None:
+            return
+        try:
+            kept = {"execution_id": self.execution_id, "after": self.console_after}
+            await aset_xcom(self.task_instance, CONSOLE_KEY, kept)
+        except Exception as error:  # noqa: BLE001  at worst some lines are logged twice
+            log.info("How far the console log was logged could not be noted: %s", error)
 
     async def on_kill(self) -> None:
         """Cancel our execution when a person has ended the task (Airflow ≥ 3.3).
@@ -192,4 +241,4 @@ class PolytomicExecutionTrigger(BaseTrigger):
 
 
 def _load() -> None:
-    from airflow_provider_polytomic.api import client, executions, over_aiohttp  # noqa: F401
+    from airflow_provider_polytomic.api import client, console, executions, over_aiohttp  # noqa: F401

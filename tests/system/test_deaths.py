@@ -17,6 +17,7 @@ from tools.stage import Run, Stage
 
 pytestmark = pytest.mark.deaths
 
+FIRST_LINE = "Execution created"  # of a console log
 IN_FLIGHT = 8.0  # seconds for which an answer is on its way: enough for a kill, and little to wait for after it
 
 # What happens to a try. It prepares itself, and yields before the try begins; waits for its moment, and yields
@@ -113,6 +114,16 @@ def orphaned(run: Run) -> Iterator[None]:
     yield
 
 
+def orphaned_after_a_line(run: Run) -> Iterator[None]:
+    """The same, when the triggerer has logged the first line of the execution's console log."""
+    yield
+    run.until(lambda: any(line.in_triggerer and FIRST_LINE in str(line) for line in run.log_lines()), "a line")
+    # The triggerer has logged it, and notes in Airflow that it has: before its next look.
+    run.until_looked_at(run.until_started(), times=4)
+    run.stage.gather("triggerer")
+    yield
+
+
 @dataclass(frozen=True)
 class Play:
     """A task to whose tries one thing after the other happens.
@@ -130,7 +141,7 @@ class Play:
 
     @property
     def gathers(self) -> str | None:
-        return "triggerer" if orphaned in self.acts else None
+        return "triggerer" if {orphaned, orphaned_after_a_line} & set(self.acts) else None
 
     def __call__(self, run: Run) -> None:
         acts = [act(run) for act in self.acts]
@@ -143,11 +154,11 @@ class Play:
             next(act, None)
         for number, status in enumerate(self.ends, 1):
             if run.stage.sandbox.status(run.until_started(number).id) == "created":
-                if self.dag_id == "deferred":
+                if self.dag_id.startswith("deferred"):
                     run.until_state("deferred")
                 run.finish(status)
         run.until_state("success")
-        assert run.task["try_number"] > sum(act is not orphaned for act in self.acts)
+        assert run.task["try_number"] > sum(not act.__name__.startswith("orphaned") for act in self.acts)
 
 
 def _kill_the_triggerer(airflow: LocalAirflow) -> None:
@@ -211,6 +222,14 @@ def test_after_a_failed_execution_one_more_is_started(run: Run) -> None:
 def test_without_waiting_one_execution_is_started(run: Run) -> None:
     """With `wait_for_completion=False` the task ends green, and its one execution runs on."""
     assert (run.state, run.ends, run.cancelled) == ("success", ["created"], [])
+
+
+@played(Play("deferred_with_log", (orphaned_after_a_line,)))
+def test_another_triggerer_repeats_no_line_of_the_console_log(run: Run) -> None:
+    """After the triggerer was killed the next one goes on with the console log where that one had stopped."""
+    (execution,) = run.started
+    told = [line.event.split(" ", 2)[-1] for line in run.log_lines() if line.event.startswith("Polytomic: ")]
+    assert told == [line.message for line in execution.log(execution.end)]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from airflow_provider_polytomic._compat import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
 from airflow_provider_polytomic.api.client import drive
 from airflow_provider_polytomic.api.errors import PolytomicError
-from airflow_provider_polytomic.api.executions import KINDS, console_tail, find, problem, summary, wait
+from airflow_provider_polytomic.api.console import Console, tail
+from airflow_provider_polytomic.api.executions import KINDS, find, problem, summary, wait
 from airflow_provider_polytomic.api.http import Answer, Request, Response, Unreachable
 from airflow_provider_polytomic.api.starting import Order, one_try
 from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator
@@ -159,7 +160,8 @@ def test_finding_and_reading_logs_bear_any_answer(script: list[Answer]) -> None:
     except (Enough, PolytomicError):
         pass
     try:
-        lines = Server_(list(script)).run(console_tail(KINDS["bulk"], "s1", "e1"))
+        lines = Server_(list(script)).run(tail(KINDS["bulk"], "s1", "e1"))
+        Server_(list(script)).run(Console(KINDS["bulk"], "s1", "e1").rest())
     except Enough:
         return
     assert all(isinstance(line, str) and len(line) < 1000 for line in lines)

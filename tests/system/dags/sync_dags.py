@@ -9,6 +9,7 @@ from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOper
 WAYS = {
     "worker": {"deferrable": False},
     "deferred": {"deferrable": True},
+    "deferred_with_log": {"deferrable": True, "log_console": True},
     "unwaited": {"wait_for_completion": False},
     "worker_left_alone": {"deferrable": False, "cancel_on_kill": False},
     "deferred_left_alone": {"deferrable": True, "cancel_on_kill": False},
