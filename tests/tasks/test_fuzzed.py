@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from airflow_provider_polytomic._compat import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
 from airflow_provider_polytomic.api.client import drive
-from airflow_provider_polytomic.api.errors import PolytomicError
 from airflow_provider_polytomic.api.console import Console, tail
+from airflow_provider_polytomic.api.errors import PolytomicError
 from airflow_provider_polytomic.api.executions import KINDS, find, problem, summary, wait
 from airflow_provider_polytomic.api.http import Answer, Request, Response, Unreachable
 from airflow_provider_polytomic.api.starting import Order, one_try
