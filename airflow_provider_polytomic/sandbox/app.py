@@ -19,7 +19,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 from airflow_provider_polytomic.api.http import Answer, Request, Response, Unreachable
 
-from . import around, bulk, logs, model
+from . import around, bulk, bulk_schedules, logs, model
 from .execution import Execution
 from .faults import Fault, Faults
 from .seed import Seed, load_seed
@@ -27,7 +27,7 @@ from .wire import ApiProblem, Call, Router, problem
 from .world import World
 
 VERSIONS = ("2021-05-23", "2022-12-12", "2023-04-25", "2024-02-08", "2025-09-18")
-ROUTES = Router(around.route, bulk.route, logs.route, model.route)
+ROUTES = Router(around.route, bulk.route, bulk_schedules.route, logs.route, model.route)
 KEY_FORMAT = re.compile(r"[A-Za-z0-9_-]{8,255}")
 KEYS_KEPT = 24 * 3600  # seconds
 REQUESTS_KEPT = 100_000

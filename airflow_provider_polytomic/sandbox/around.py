@@ -1,10 +1,12 @@
 # ruff: noqa: ARG001 - every route is given the world and the call, whether it needs them or not
-"""Routes around the syncs: whose key it is, connections, events."""
+"""Routes around the syncs: whose key it is, connections and what is known of their schemas, events."""
 
 from __future__ import annotations
 
 import uuid
 from typing import Any
+
+from airflow_provider_polytomic.api.http import Response
 
 from .clock import moment, stamp
 from .seed import ORGANIZATION_ID, ConnectionSpec
@@ -14,6 +16,7 @@ from .world import ACTOR, World
 route = Router()
 
 EVENTS_KEPT = 48 * 3600  # seconds
+REFRESH_TAKES = 5.0  # seconds at speed 1
 EVENT_TYPES = (
     *(f"sync.{name}" for name in ("running", "completed", "canceled", "failed", "completed_with_errors")),
     *(f"bulk_sync.{name}" for name in ("running", "completed", "canceled", "failed", "completed_with_error")),
@@ -44,6 +47,34 @@ def list_connections(world: World, call: Call) -> Any:
 @route("GET", "/api/connections/{connection_id}")
 def get_connection(world: World, call: Call, connection_id: str) -> Any:
     return {"data": _row(world, world.find_connection(connection_id))}
+
+
+@route("POST", "/api/connections/{connection_id}/schemas/refresh")
+def refresh_schemas(world: World, call: Call, connection_id: str) -> Any:
+    starts, ends = _refreshes(world, connection_id)
+    if ends[-1] <= world.now:
+        world.refreshes[connection_id] = [*starts, world.now]
+    return Response(202, {"location": f"{world.url}/api/connections/{connection_id}/schemas/status"})
+
+
+@route("GET", "/api/connections/{connection_id}/schemas/status")
+def schema_cache(world: World, call: Call, connection_id: str) -> Any:
+    starts, ends = _refreshes(world, connection_id)
+    return {
+        "data": {
+            "cache_status": "fresh" if ends[-1] <= world.now else "refreshing",
+            "last_refresh_started": stamp(starts[-1]),
+            "last_refresh_finished": stamp(max(end for end in ends if end <= world.now)),
+        }
+    }
+
+
+def _refreshes(world: World, connection_id: str) -> tuple[list[float], list[float]]:
+    """When the refreshes of a connection's schemas begin, and when they end. One has been before all."""
+    world.find_connection(connection_id)
+    takes = REFRESH_TAKES / world.speed
+    starts = world.refreshes.get(connection_id, [world.began_at - takes])
+    return starts, [start + takes for start in starts]
 
 
 def _row(world: World, connection: ConnectionSpec) -> dict[str, Any]:

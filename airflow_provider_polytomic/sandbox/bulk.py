@@ -8,8 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 from . import logs
+from .clock import stamp
 from .execution import Execution
 from .history import cancel_answer, execution_page, sync_status
+from .schedule import rule
 from .seed import BulkSyncSpec
 from .wire import ApiProblem, Call, Router, list_of, listing, one_of, page, typed
 from .world import BULK_DEFAULTS, Schema, Sync, World
@@ -93,7 +95,7 @@ def _summary(world: World, sync: Sync) -> dict[str, Any]:
     return {
         "sync_id": sync.id,
         "status": history[-1].status(now) if history else None,
-        "nextExecutionTime": None,
+        "nextExecutionTime": stamp(sync.due(now)),
         "schemas": list(rows.values()) or None,
     }
 
@@ -114,7 +116,7 @@ def replace_sync(world: World, call: Call, sync_id: str) -> Any:
             if schema_id not in chosen:
                 schema.config["enabled"] = False
         sync.schemas.update(chosen)
-    sync.doc = doc
+    sync.set_doc(doc, world.now)
     sync.updated_at = world.now
     if not doc["active"]:
         world.cancel_running(sync)
@@ -224,7 +226,7 @@ def log_files(world: World, call: Call, sync_id: str, execution_id: str) -> Any:
 def export_logs(world: World, call: Call, sync_id: str, execution_id: str) -> Any:
     job_id = str(uuid.uuid4())
     world.exports[job_id] = (world.now, _execution(world, sync_id, execution_id))
-    return {"job": {"job_id": job_id, "type": "exportlogs", "status": "created"}}
+    return {"job": logs.export_row(world, job_id)}
 
 
 # schemas
@@ -339,8 +341,8 @@ def _document(world: World, body: dict[str, Any]) -> dict[str, Any]:
         one_of(body, name, known)
     typed(body, "active", bool)
     typed(body, "name", str)
-    if not typed(body, "default_schedule", dict).get("frequency"):
-        raise ApiProblem(422, "validation", "default_schedule.frequency: is required")
+    for schedule in (typed(body, "default_schedule", dict), *list_of(body, "additional_schedules", dict)):
+        rule(schedule)
     for name in ("source_connection_id", "destination_connection_id"):
         if str(body[name]) not in world.connections:
             raise ApiProblem(422, "validation", f"{name}: there is no connection {body[name]}")

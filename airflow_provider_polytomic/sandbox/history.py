@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .clock import stamp
 from .execution import Execution
 from .wire import Call, page
 from .world import Sync, World
@@ -18,7 +19,7 @@ def sync_status(world: World, sync: Sync) -> dict[str, Any]:
         "data": {
             "current_execution": running[0] if running else None,
             "last_execution": ended[-1].row(now) if ended else None,
-            "next_execution_time": None,
+            "next_execution_time": stamp(sync.due(now)),
         }
     }
 

@@ -20,6 +20,7 @@ route = Router()
 RETAINED = 50  # lines of a console log
 SIGNED_FOR = 900  # seconds
 EXPORT_TAKES = 2.0  # seconds at speed 1
+EXPORT_WAITS = 0.25  # of them, until it begins
 
 
 def console(call: Call, lines: list[LogLine]) -> dict[str, Any]:
@@ -69,15 +70,22 @@ def read(world: World, call: Call, execution_id: str, name: str) -> Response:
     return Response(200, {"content-type": "application/x-ndjson"}, "".join(f"{line}\n" for line in lines).encode())
 
 
-@route("GET", "/api/jobs/exportlogs/{job_id}")
-def export_job(world: World, call: Call, job_id: str) -> Any:
+@route("GET", "/api/jobs/{job_type}/{job_id}")
+def job(world: World, call: Call, job_type: str, job_id: str) -> Any:
+    if job_type != "exportlogs":
+        raise ApiProblem(400, "bad_request", f"there are no jobs of type {job_type}")
     if job_id not in world.exports:
         raise ApiProblem(404, "not_found", f"there is no job {job_id}")
+    return {"data": export_row(world, job_id)}
+
+
+def export_row(world: World, job_id: str) -> dict[str, Any]:
     began_at, execution = world.exports[job_id]
-    job: dict[str, Any] = {"job_id": job_id, "type": "exportlogs", "status": "running"}
-    if world.now - began_at >= EXPORT_TAKES / world.speed:
-        job |= {"status": "done", "result": {"url": signed(world, execution, "export.json")[1]}}
-    return {"data": job}
+    done = (world.now - began_at) * world.speed / EXPORT_TAKES
+    row: dict[str, Any] = {"job_id": job_id, "type": "exportlogs"}
+    if done < 1:
+        return row | {"status": "created" if done < EXPORT_WAITS else "running"}
+    return row | {"status": "done", "result": {"url": signed(world, execution, "export.json")[1]}}
 
 
 @route("GET", "/api/connections/{connection_id}/ingest/consolelog")

@@ -11,6 +11,7 @@ from airflow_provider_polytomic.api.http import Response
 from . import logs
 from .execution import Execution, Part
 from .history import cancel_answer, execution_page, sync_status
+from .schedule import FREQUENCIES
 from .seed import ModelSyncSpec
 from .wire import ApiProblem, Call, Router, list_of, listing, one_of, page, typed
 from .world import MODEL_DEFAULTS, Sync, World
@@ -21,18 +22,6 @@ REQUIRED = ("name", "mode", "fields", "schedule", "target")
 MODES = ("create", "update", "updateOrCreate", "replace", "append", "remove", "snapshot")
 MOST_IDENTITIES = 1000
 LOG_TYPES = ("records", "errors", "warnings", "inserts", "updates", "deletes")
-FREQUENCIES = (
-    "manual",
-    "continuous",
-    "hourly",
-    "daily",
-    "weekly",
-    "custom",
-    "builder",
-    "runafter",
-    "multi",
-    "dbtcloud",
-)
 # A list shows less of a sync than the sync itself does.
 LISTED = (
     "active",
@@ -89,7 +78,7 @@ def get(world: World, call: Call, sync_id: str) -> Any:
 @route("PUT", "/api/syncs/{sync_id}")
 def replace_sync(world: World, call: Call, sync_id: str) -> Any:
     sync = world.find_sync("model", sync_id)
-    sync.doc = _document(world, call.json())
+    sync.set_doc(_document(world, call.json()), world.now)
     sync.updated_at = world.now
     return {"data": sync.row()}
 

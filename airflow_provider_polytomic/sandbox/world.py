@@ -10,6 +10,7 @@ from typing import Any
 from .clock import stamp
 from .delivery import Delivery
 from .execution import Execution, Part
+from .schedule import Schedule, due, rule
 from .seed import ORGANIZATION_ID, BulkSyncSpec, ConnectionSpec, ModelSyncSpec, SchemaSpec, Seed, made_id
 from .wire import ApiProblem
 
@@ -66,7 +67,7 @@ class Schema:
 
 @dataclass
 class Sync:
-    """A bulk or model sync. ``doc`` is what the API shows, less ids and timestamps."""
+    """A bulk or model sync. ``doc`` is what the API shows, less ids, timestamps and a bulk sync's schedules."""
 
     id: str
     kind: str
@@ -75,11 +76,13 @@ class Sync:
     created_at: float
     updated_at: float
     schemas: dict[str, Schema] = field(default_factory=dict)
+    schedules: list[Schedule] = field(default_factory=list)  # of a bulk sync, the default one first
     executions: list[Execution] = field(default_factory=list)  # oldest first
 
     def row(self) -> dict[str, Any]:
         return {
             **self.doc,
+            **self._schedules(),
             "id": self.id,
             "organization_id": ORGANIZATION_ID,
             "created_at": stamp(self.created_at),
@@ -87,6 +90,28 @@ class Sync:
             "updated_at": stamp(self.updated_at),
             "updated_by": ACTOR,
         }
+
+    def _schedules(self) -> dict[str, Any]:
+        if not self.schedules:
+            return {}
+        default, *more = self.schedules
+        return {
+            "default_schedule": {"id": default.id, **default.rule},
+            "additional_schedules": [schedule.rule for schedule in more] or None,
+        }
+
+    def set_doc(self, doc: dict[str, Any], now: float) -> None:
+        """Make it what a body describes. The default schedule keeps its id, others are new."""
+        self.doc = dict(doc)
+        default, more = self.doc.pop("default_schedule", None), self.doc.pop("additional_schedules", None)
+        if default is not None:
+            self.schedules = [Schedule(made_id("schedule", self.id), rule(default), True, now, now)]
+            self.schedules += [Schedule(str(uuid.uuid4()), rule(item), False, now, now) for item in more or []]
+
+    def due(self, now: float) -> float | None:
+        """When a schedule is due next."""
+        times = [due(schedule.rule, now) for schedule in self.schedules if self.doc["active"]]
+        return min((time for time in times if time is not None), default=None)
 
 
 class World:
@@ -100,6 +125,7 @@ class World:
         self.executions: list[Execution] = []  # of all syncs, deleted ones too, oldest first
         self.delivery = Delivery(deliver_to)
         self.exports: dict[str, tuple[float, Execution]] = {}  # jobs that export logs, and since when
+        self.refreshes: dict[str, list[float]] = {}  # when those of a connection's schemas began
         self._undelivered: list[Execution] = []
         for bulk in seed.bulk_syncs:
             self._offer(bulk.source, bulk.schemas)
@@ -123,7 +149,8 @@ class World:
 
     def add_sync(self, kind: str, doc: dict[str, Any], behaviour: BulkSyncSpec | ModelSyncSpec) -> Sync:
         now = self.now
-        sync = Sync(behaviour.id, kind, doc, behaviour, now, now)
+        sync = Sync(behaviour.id, kind, {}, behaviour, now, now)
+        sync.set_doc(doc, now)
         self.syncs[sync.id] = sync
         return sync
 

@@ -11,7 +11,12 @@ from hypothesis import given, settings
 from airflow_provider_polytomic.api.http import Response
 from airflow_provider_polytomic.sandbox.app import ROUTES, Sandbox
 from airflow_provider_polytomic.sandbox.bulk import SCHEMA_DEFAULTS
-from airflow_provider_polytomic.sandbox.seed import SALESFORCE, SALESFORCE_TO_WAREHOUSE, WAREHOUSE_TO_SALESFORCE
+from airflow_provider_polytomic.sandbox.seed import (
+    SALESFORCE,
+    SALESFORCE_TO_WAREHOUSE,
+    WAREHOUSE_TO_SALESFORCE,
+    made_id,
+)
 from airflow_provider_polytomic.sandbox.world import BULK_DEFAULTS, MODEL_DEFAULTS
 
 from .test_sandbox_api import MODEL_SYNC, SYNC
@@ -22,11 +27,17 @@ ANYTHING = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=6,
 )
-REFERENCES = st.sampled_from([SALESFORCE, "account", "replicate", "create", "manual"])
-GOOD_BODIES: list[dict[str, Any]] = [{}, SYNC, MODEL_SYNC, {"schemas": [{"id": "account", "enabled": True}]}]
+REFERENCES = st.sampled_from([SALESFORCE, "account", "replicate", "create", "manual", "daily", "3"])
+GOOD_BODIES: list[dict[str, Any]] = [
+    {},
+    SYNC,
+    MODEL_SYNC,
+    {"schemas": [{"id": "account", "enabled": True}]},
+    {"schedule": {"frequency": "daily", "hour": "3"}},
+]
 FIELDS = sorted({*SYNC, *MODEL_SYNC, *BULK_DEFAULTS, *MODEL_DEFAULTS, *SCHEMA_DEFAULTS, *START, "schemas", "id"})
 NESTED = st.dictionaries(
-    st.sampled_from(["id", "frequency", "connection_id", "source", "fields", "enabled", "model_id"]),
+    st.sampled_from(["id", "frequency", "hour", "connection_id", "source", "fields", "enabled", "model_id"]),
     REFERENCES | ANYTHING,
 )
 CHANGES = st.dictionaries(st.sampled_from(FIELDS), REFERENCES | NESTED | st.lists(NESTED) | ANYTHING, max_size=2)
@@ -44,7 +55,14 @@ def test_no_request_makes_it_fall_over(data: Any, body: dict[str, Any], query: s
     sandbox = Sandbox()
     execution = sandbox.start_foreign(data.draw(st.sampled_from(IDS["sync_id"])))
     method, pattern, _ = data.draw(st.sampled_from(ROUTES.routes))
-    ids = {**IDS, "execution_id": (execution.id,), "schema_id": ("account",), "log_type": ("errors",)}
+    ids = {
+        **IDS,
+        "execution_id": (execution.id,),
+        "schema_id": ("account",),
+        "schedule_id": (made_id("schedule", SALESFORCE_TO_WAREHOUSE),),
+        "log_type": ("errors",),
+        "job_type": ("exportlogs",),
+    }
     path = pattern.pattern
     for name in pattern.groupindex:
         value = data.draw(st.sampled_from([*ids.get(name, ()), "nothing", "%2e%2e"]))
@@ -57,7 +75,8 @@ def test_no_request_makes_it_fall_over(data: Any, body: dict[str, Any], query: s
     if answer.status >= 400:
         assert set(json.loads(answer.body)) == {"status", "message", "key", "metadata"}
     # Whatever it has swallowed, it can still show.
-    for path in ("/api/bulk/syncs", "/api/syncs", f"/api/bulk/syncs/{SALESFORCE_TO_WAREHOUSE}/schemas", "/api/events"):
+    one = f"/api/bulk/syncs/{SALESFORCE_TO_WAREHOUSE}"
+    for path in ("/api/bulk/syncs", "/api/syncs", f"{one}/schemas", f"{one}/schedules", f"{one}/status", "/api/events"):
         shown = sandbox.handle("GET", path, {"authorization": "Bearer sandbox"})
         assert isinstance(shown, Response)
         assert shown.status in (200, 404)

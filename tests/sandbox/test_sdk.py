@@ -36,8 +36,12 @@ from airflow_provider_polytomic.sandbox.server import Server
 
 from .conftest import Clock
 
-# In the docs' prose, not in the SDK's types.
-PROSE_ONLY = {("BulkSyncListEnvelope", "pagination"), ("EventsEnvelope", "pagination")}
+# In the docs' prose, or needed for a path, but not in the SDK's types.
+PROSE_ONLY = {
+    ("BulkSyncListEnvelope", "pagination"),
+    ("EventsEnvelope", "pagination"),
+    ("BulkBulkSyncSchedule", "id"),
+}
 SCHEDULE = polytomic.BulkSyncDefaultScheduleRequest(frequency="manual")
 NEW_BULK: dict[str, Any] = {
     "name": "New",
@@ -126,6 +130,51 @@ def test_bulk_sync_schemas(sdk: Polytomic) -> None:
     assert known(schemas.cancel(sync_id, "account")).data.message == "cancellation requested"
 
 
+def test_bulk_schedules(sdk: Polytomic, clock: Clock) -> None:
+    """List, create, get, update, delete; the sync's own schedule is the default one, and tells when it runs next."""
+    sync_id, schedules = SALESFORCE_TO_WAREHOUSE, sdk.bulk_sync.schedules
+    (default,) = known(schedules.list(sync_id)).data
+    assert (default.frequency, default.is_default) == ("manual", True)
+    weekly = polytomic.BulkSyncScheduleApi(
+        frequency="weekly", day_of_week="sunday", hour="4", minute="30", selective_mode="incrementalFields"
+    )
+    created = known(schedules.create(sync_id, schedule=weekly)).data
+    assert known(schedules.get(sync_id, created.id)).data == created
+    assert (created.day_of_week, created.selective_mode, created.sync_id) == ("sunday", "incrementalFields", sync_id)
+    due = known(sdk.bulk_sync.get_status(sync_id)).data.next_execution_time
+    assert (due.strftime("%A %H:%M"), due.timestamp() > clock.now) == ("Sunday 04:30", True)
+
+    daily = polytomic.BulkSyncScheduleApi(frequency="daily", hour=f"{due.hour - 1}")
+    known(schedules.update(sync_id, default.id, schedule=daily))
+    sync = known(sdk.bulk_sync.get(sync_id)).data
+    assert (sync.default_schedule.id, sync.default_schedule.frequency) == (default.id, "daily")
+    assert [schedule.day_of_week for schedule in sync.additional_schedules] == ["sunday"]
+    assert known(sdk.bulk_sync.get_status(sync_id)).data.next_execution_time.hour == due.hour - 1
+    (row,) = known(sdk.bulk_sync.executions.list_status(sync_id=[sync_id])).data
+    assert row.next_execution_time.hour == due.hour - 1
+    schedules.delete(sync_id, created.id)
+    assert [schedule.id for schedule in schedules.list(sync_id).data] == [default.id]
+    with pytest.raises(NotFoundError):
+        schedules.get(sync_id, created.id)
+
+
+def test_refreshing_schemas(sdk: Polytomic, clock: Clock) -> None:
+    """A refresh takes a while; only then is it the last one that has finished."""
+    before = known(sdk.schemas.get_status(POSTGRES)).data
+    assert (before.cache_status, before.last_refresh_finished >= before.last_refresh_started) == ("fresh", True)
+    clock.now += 3600
+    sdk.schemas.refresh(POSTGRES)
+    during = known(sdk.schemas.get_status(POSTGRES)).data
+    assert (during.cache_status, during.last_refresh_finished) == ("refreshing", before.last_refresh_finished)
+    clock.now += 2
+    sdk.schemas.refresh(POSTGRES)  # one runs: no other is begun
+    clock.now += 3
+    after = known(sdk.schemas.get_status(POSTGRES)).data
+    assert (after.cache_status, after.last_refresh_started) == ("fresh", during.last_refresh_started)
+    assert after.last_refresh_finished == dt.datetime.fromtimestamp(clock.now, dt.timezone.utc)
+    assert sdk.schemas.get_status(WAREHOUSE).data == before
+
+
 def test_bulk_executions(sdk: Polytomic, clock: Clock) -> None:
     """Start, get, list, status, status of many, logs, and cancel in its two forms."""
     sync_id, executions = SALESFORCE_TO_WAREHOUSE, sdk.bulk_sync.executions
@@ -153,10 +202,14 @@ def test_bulk_executions(sdk: Polytomic, clock: Clock) -> None:
     assert executions.get_ingest_console_logs(SALESFORCE, sync_id=sync_id).data.entries is None
 
     job = known(executions.export_logs(sync_id, started.id)).job
+    assert job.status == "created"
+    clock.now += 1
     assert known(sdk.jobs.get("exportlogs", job.job_id)).data.status == "running"
-    clock.now += 2
+    clock.now += 1
     done = known(sdk.jobs.get("exportlogs", job.job_id)).data
     assert (done.status, "signature=" in done.result["url"]) == ("done", True)
+    with pytest.raises(BadRequestError):
+        sdk.jobs.get("nonsense", job.job_id)
 
     second = sdk.bulk_sync.start(sync_id, test=True, idempotency_key="the-second-one").data
     assert sdk.bulk_sync.start(sync_id, test=True, idempotency_key="the-second-one").data == second
