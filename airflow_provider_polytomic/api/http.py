@@ -122,9 +122,13 @@ def _segment(name: str, value: str) -> str:
 
 
 def query(**values: object) -> tuple[tuple[str, str], ...]:
-    """Query parameters; ``None`` is left out, booleans are spelled as in JSON, a list repeats its name."""
+    """Query parameters; ``None`` is left out, booleans are spelled as in JSON, a list repeats its name, and what is
+    in a mapping has its key in brackets behind the name."""
     pairs: list[tuple[str, str]] = []
     for name, value in values.items():
+        if isinstance(value, Mapping):
+            pairs += query(**{f"{name}[{key}]": inner for key, inner in value.items()})
+            continue
         for item in value if isinstance(value, list | tuple) else [value]:
             if item is not None:
                 text = str(item).lower() if isinstance(item, bool) else str(item)

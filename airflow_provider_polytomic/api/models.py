@@ -203,6 +203,32 @@ class BulkSyncSchema(Model):
     filters: list[dict[str, Any]] | None = None
 
 
+class BulkSyncSchedule(Model):
+    """When a bulk sync runs by itself; times are in UTC.
+
+    The vendor's own type has no ``id``, although each schedule is asked for by one: it may be missing.
+    """
+
+    id: str | None = None
+    frequency: str | None = None
+    minute: str | None = None
+    hour: str | None = None
+    day_of_week: str | None = Field(None, alias="dayOfWeek")
+    day_of_month: str | None = Field(None, alias="dayOfMonth")
+    month: str | None = None
+    is_default: bool | None = Field(None, alias="isDefault")
+    schemas: list[str] | None = None
+    selective_mode: str | None = Field(None, alias="selectiveMode")
+    sync_id: str | None = Field(None, alias="syncId")
+    sync_mode: str | None = Field(None, alias="syncMode")
+    created_at: Time = Field(None, alias="createdAt")
+    created_by: str | None = Field(None, alias="createdBy")
+    updated_at: Time = Field(None, alias="updatedAt")
+    updated_by: str | None = Field(None, alias="updatedBy")
+    deleted_at: Time = Field(None, alias="deletedAt")
+    deleted_by: str | None = Field(None, alias="deletedBy")
+
+
 class BulkSyncStatus(Model):
     """What a bulk sync does now, and did last."""
 
@@ -268,6 +294,50 @@ class ModelSyncStatus(Model):
     next_execution_time: Time = None
 
 
+class ModelSyncSource(Model):
+    """What has to be said to get a model's records from a connection."""
+
+    configuration: dict[str, Any] | None = None
+    items: dict[str, Any] | None = None
+    requires_one_of: list[str] | None = None
+
+
+class ModelField(Model):
+    """A field that a connection offers to model syncs as their source."""
+
+    id: str | None = None
+    name: str | None = None
+    label: str | None = None
+    type: str | None = None
+    remote_type: str | None = None
+    description: str | None = None
+    example: Any = None
+    unique: bool | None = None
+    user_added: bool | None = None
+    created_at: Time = None
+    created_by: dict[str, Any] | None = None
+    updated_at: Time = None
+
+
+class TargetObject(Model):
+    """An object of a connection that model syncs can write to, and in which modes."""
+
+    id: str | None = None
+    name: str | None = None
+    modes: list[dict[str, Any]] | None = None
+
+
+class ModelSyncTarget(Model):
+    """A target object with its fields."""
+
+    id: str | None = None
+    name: str | None = None
+    fields: list[dict[str, Any]] | None = None
+    modes: list[dict[str, Any]] | None = None
+    properties: dict[str, Any] | None = None
+    refreshed_at: Time = None
+
+
 class Connection(Model):
     """A connection of Polytomic to a database, warehouse or service."""
 
@@ -280,6 +350,14 @@ class Connection(Model):
     organization_id: str | None = None
     created_at: Time = None
     updated_at: Time = None
+
+
+class SchemaCache(Model):
+    """How fresh Polytomic's knowledge of a connection's schemas is."""
+
+    cache_status: str | None = None
+    last_refresh_started: Time = None
+    last_refresh_finished: Time = None
 
 
 class Identity(Model):
@@ -366,6 +444,19 @@ class ModelLogFiles(Model):
     urls: list[str] | None = Field(None, repr=False)
 
 
+class Job(Model):
+    """Something that Polytomic does meanwhile: ``created``, ``running``, and at the end ``done`` or ``failed``.
+
+    The ``result`` may hold a signed URL, which is a secret.
+    """
+
+    job_id: str | None = None
+    type: str | None = None
+    status: str | None = None
+    result: Any = Field(None, repr=False)
+    error: str | None = None
+
+
 M = TypeVar("M")
 
 
@@ -402,6 +493,21 @@ def many(model: type[M]) -> Callable[[bytes], Page[M]]:
         return Page(answer.data or [], token or None)
 
     return parse
+
+
+class _ExportEnvelope(BaseModel):
+    data: dict[str, Any] | None = None
+    job: Job | None = None
+
+
+def export(body: bytes) -> Job:
+    """A parser of ``{"job": {...}}``, or of ``{"data": {...}}`` where what is to be made is there already."""
+    answer = _ExportEnvelope.model_validate_json(body)
+    if answer.job is not None:
+        return answer.job
+    if answer.data is None:
+        raise ValueError("neither a job nor its result")
+    return Job(status="done", result=answer.data)
 
 
 def nothing(_body: bytes) -> None:

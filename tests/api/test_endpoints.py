@@ -15,7 +15,15 @@ from pydantic import BaseModel
 
 from airflow_provider_polytomic.api.call import Call, ListCall, fetch, fetch_page
 from airflow_provider_polytomic.api.client import AsyncClient, Client, drive
-from airflow_provider_polytomic.api.endpoints import bulk_syncs, connections, events, identity, model_syncs
+from airflow_provider_polytomic.api.endpoints import (
+    bulk_syncs,
+    connections,
+    events,
+    identity,
+    jobs,
+    model_syncs,
+    schedules,
+)
 from airflow_provider_polytomic.api.http import Plan
 from airflow_provider_polytomic.api.settings import Settings
 from airflow_provider_polytomic.sandbox.app import Sandbox
@@ -29,7 +37,7 @@ from airflow_provider_polytomic.sandbox.seed import (
 )
 from airflow_provider_polytomic.sandbox.server import Server
 
-MODULES: list[ModuleType] = [bulk_syncs, connections, events, identity, model_syncs]
+MODULES: list[ModuleType] = [bulk_syncs, connections, events, identity, jobs, model_syncs, schedules]
 NEW_BULK: dict[str, Any] = {
     "name": "New, and über-new",
     "source_connection_id": POSTGRES,
@@ -66,7 +74,16 @@ def everything() -> Told:
     yield identity.get()
     yield connections.list_()
     yield connections.get(POSTGRES)
+    before = yield connections.schema_cache(POSTGRES)
+    yield connections.refresh_schemas(POSTGRES)
+    during = yield connections.schema_cache(POSTGRES)
+    assert (during.cache_status, during.last_refresh_finished) == ("refreshing", before.last_refresh_finished)
+    yield 5.0
+    after = yield connections.schema_cache(POSTGRES)
+    assert (after.cache_status, after.last_refresh_finished > after.last_refresh_started) == ("fresh", True)
     yield from bulk()
+    yield from of_schemas(POSTGRES_TO_WAREHOUSE)
+    yield from of_schedules(POSTGRES_TO_WAREHOUSE)
     yield from model()
     yield events.types()
     newest = yield events.list_(limit=3)
@@ -91,8 +108,6 @@ def bulk() -> Told:
     yield bulk_syncs.source(POSTGRES)
     yield bulk_syncs.destination(WAREHOUSE)
     sync_id = POSTGRES_TO_WAREHOUSE
-    yield bulk_syncs.schemas(sync_id)
-    yield bulk_syncs.schema(sync_id, "public.orders")
     first = yield bulk_syncs.start(sync_id, schemas=["public.orders"], resync_mode="rebuild", fetch_mode="full")
     assert (first.is_partial, first.is_resync, first.output_disposition) == (True, True, "rebuild")
     yield 5.0
@@ -118,6 +133,48 @@ def bulk() -> Told:
     yield bulk_syncs.console_log(sync_id, third.id, after=log.entries[0].id)
     yield bulk_syncs.schema_console_log(sync_id, third.id, "public.orders", limit=1)
     yield bulk_syncs.log_files(sync_id, third.id)
+    job = yield bulk_syncs.export_logs(sync_id, third.id, notify=True, idempotency_key="export-once")
+    yield 1.0
+    running = yield jobs.get("exportlogs", job.job_id)
+    yield 1.0
+    done = yield jobs.get("exportlogs", job.job_id)
+    assert (job.status, running.status, done.status) == ("created", "running", "done")
+    assert "signature=" in done.result["url"]
+
+
+def of_schemas(sync_id: str) -> Told:
+    listed = yield bulk_syncs.schemas(sync_id)
+    assert [schema.enabled for schema in listed] == [True, True, True]
+    changes = [{"id": "public.orders", "enabled": False}, {"id": "public.products", "partition_key": "id"}]
+    patched = yield bulk_syncs.patch_schemas(sync_id, changes)
+    assert [(schema.id, schema.enabled) for schema in patched] == [("public.orders", False), ("public.products", True)]
+    replaced = yield bulk_syncs.replace_schema(sync_id, "public.products", {"enabled": True})
+    assert replaced.partition_key is None
+    schema = yield bulk_syncs.schema(sync_id, "public.orders")
+    assert (schema.enabled, len(schema.fields)) == (False, 4)
+    running = yield bulk_syncs.start(sync_id)
+    yield bulk_syncs.cancel_schema(sync_id, "public.customers")
+    yield 60.0
+    ended = yield bulk_syncs.execution(sync_id, running.id)
+    assert [(row.schema_id, row.status) for row in ended.schemas] == [
+        ("public.customers", "canceled"),
+        ("public.products", "completed"),
+    ]
+
+
+def of_schedules(sync_id: str) -> Told:
+    (default,) = yield schedules.list_(sync_id)
+    assert (default.frequency, default.is_default) == ("manual", True)
+    weekly = {"frequency": "weekly", "dayOfWeek": "sunday", "hour": "4", "minute": "30"}
+    created = yield schedules.create(sync_id, weekly, idempotency_key="added-only-once")
+    again = yield schedules.create(sync_id, weekly, idempotency_key="added-only-once")
+    assert again == created
+    yield schedules.replace(sync_id, default.id, {"frequency": "daily", "hour": "5"})
+    got = yield schedules.get(sync_id, created.id)
+    assert (got.day_of_week, got.hour, got.sync_id) == ("sunday", "4", sync_id)
+    yield schedules.delete(sync_id, created.id)
+    (left,) = yield schedules.list_(sync_id)
+    assert (left.id, left.frequency, left.hour) == (default.id, "daily", "5")
 
 
 def model() -> Told:
@@ -149,6 +206,11 @@ def model() -> Told:
     yield model_syncs.console_log(sync_id, third.id, after=log.entries[0].id)
     yield model_syncs.log_index(sync_id, third.id)
     yield model_syncs.log_files(sync_id, third.id, "errors")
+    yield model_syncs.source(WAREHOUSE, {"query": "SELECT 1"})
+    yield model_syncs.source_fields(WAREHOUSE, {"query": "SELECT 1"})
+    objects = yield model_syncs.targets(SALESFORCE)
+    target = yield model_syncs.target_fields(SALESFORCE, objects[1].id, refresh=True)
+    assert target.id == objects[1].id
 
 
 def walk(call: ListCall[Any]) -> Plan[list[Any]]:
@@ -283,7 +345,7 @@ def _shape(path: str) -> str:
 def _made_by(function: Callable[..., Call[Any]]) -> str:
     parameters = inspect.signature(function).parameters.values()
     required = {item.name: item for item in parameters if item.default is inspect.Parameter.empty}
-    values: dict[str, Any] = {"active": True, "body": {}}
+    values: dict[str, Any] = {"active": True, "body": {}, "schemas": [], "schedule": {}, "job_type": "exportlogs"}
     request = function(**{name: values.get(name, POSTGRES) for name in required}).request
     return f"{request.method} {_shape(request.path)}"
 
@@ -294,8 +356,8 @@ def _is(result: Any, kind: str) -> bool:
         return isinstance(result, list) and all(type(item).__name__ == inner for item in result)
     if inner == "None":
         return result is None
-    if inner == "list[str]":
-        return bool(result) and all(isinstance(item, str) for item in result)
+    if inner.startswith("list["):
+        return bool(result) and all(f"list[{type(item).__name__}]" == inner for item in result)
     return isinstance(result, BaseModel) and type(result).__name__ == inner
 
 

@@ -97,13 +97,17 @@ def test_a_parameter_arrives_as_it_is(send: Send, text: str) -> None:
 
 
 def test_queries() -> None:
-    """None is left out, booleans are spelled as in JSON, a list repeats its name, order stays."""
-    assert query(b=None, active=True, all=False, sync_id=["x", None, "y"], limit=5) == (
+    """None is left out, booleans are as in JSON, a list repeats its name, a mapping has brackets, order stays."""
+    wanted = {"table": "a b", "columns": ["c", "d"], "schema": None}
+    assert query(b=None, active=True, all=False, sync_id=["x", None, "y"], limit=5, params=wanted, none={}) == (
         ("active", "true"),
         ("all", "false"),
         ("sync_id", "x"),
         ("sync_id", "y"),
         ("limit", "5"),
+        ("params[table]", "a b"),
+        ("params[columns]", "c"),
+        ("params[columns]", "d"),
     )
 
 

@@ -16,7 +16,9 @@ from ..models import (
     BulkSyncStatus,
     BulkSyncStatusSummary,
     ConsoleLog,
+    Job,
     LogFiles,
+    export,
     many,
     nothing,
     one,
@@ -26,6 +28,8 @@ SYNCS = "/api/bulk/syncs"
 SYNC = SYNCS + "/{sync_id}"
 EXECUTIONS = SYNC + "/executions"
 EXECUTION = EXECUTIONS + "/{execution_id}"
+SCHEMAS = SYNC + "/schemas"
+SCHEMA = SCHEMAS + "/{schema_id}"
 
 _sync, _syncs = one(BulkSync), many(BulkSync)
 _execution, _executions = one(BulkSyncExecution), many(BulkSyncExecution)
@@ -162,14 +166,47 @@ def log_files(sync_id: str, execution_id: str) -> Call[LogFiles]:
     return Call(Request("GET", path(EXECUTION + "/logs", sync_id=sync_id, execution_id=execution_id)), _log_files)
 
 
+def export_logs(
+    sync_id: str, execution_id: str, *, notify: bool | None = None, idempotency_key: str | None = None
+) -> Call[Job]:
+    """``POST …/executions/{exec_id}/logs/export``: have the log files packed into an archive.
+
+    It is made meanwhile: ask ``jobs.get("exportlogs", job.job_id)`` until it is ``done`` or ``failed``. The ``url`` in
+    its ``result`` is signed, and a secret.
+
+    :param notify: have Polytomic send a mail when it is ready.
+    """
+    where = path(EXECUTION + "/logs/export", sync_id=sync_id, execution_id=execution_id)
+    return Call(Request("POST", where, query(notify=notify), idempotency_key=idempotency_key), export)
+
+
 def schemas(sync_id: str) -> ListCall[BulkSyncSchema]:
-    """``GET /api/bulk/syncs/{id}/schemas``."""
-    return ListCall(Request("GET", path(SYNC + "/schemas", sync_id=sync_id)), _schemas)
+    """``GET /api/bulk/syncs/{id}/schemas``, without their fields and filters."""
+    return ListCall(Request("GET", path(SCHEMAS, sync_id=sync_id)), _schemas)
+
+
+def patch_schemas(sync_id: str, schemas: Sequence[dict[str, Any]]) -> Call[list[BulkSyncSchema]]:
+    """``PATCH /api/bulk/syncs/{id}/schemas``: change some schemas, and leave the others as they are.
+
+    :param schemas: each with its ``id``, and what is to change. Without ``fields`` all its fields are enabled.
+    """
+    request = Request("PATCH", path(SCHEMAS, sync_id=sync_id), json={"schemas": list(schemas)})
+    return Call(request, lambda body: _schemas(body).items)
 
 
 def schema(sync_id: str, schema_id: str) -> Call[BulkSyncSchema]:
-    """``GET /api/bulk/syncs/{id}/schemas/{schema_id}``."""
-    return Call(Request("GET", path(SYNC + "/schemas/{schema_id}", sync_id=sync_id, schema_id=schema_id)), _schema)
+    """``GET /api/bulk/syncs/{id}/schemas/{schema_id}``, with its fields and filters."""
+    return Call(Request("GET", path(SCHEMA, sync_id=sync_id, schema_id=schema_id)), _schema)
+
+
+def replace_schema(sync_id: str, schema_id: str, body: dict[str, Any]) -> Call[BulkSyncSchema]:
+    """``PUT /api/bulk/syncs/{id}/schemas/{schema_id}``: replace it. What ``body`` leaves out is reset."""
+    return Call(Request("PUT", path(SCHEMA, sync_id=sync_id, schema_id=schema_id), json=body), _schema)
+
+
+def cancel_schema(sync_id: str, schema_id: str) -> Call[None]:
+    """``POST /api/bulk/syncs/{id}/schemas/{schema_id}/cancel``: cancel it in whatever execution runs."""
+    return Call(Request("POST", path(SCHEMA + "/cancel", sync_id=sync_id, schema_id=schema_id)), nothing)
 
 
 def source(connection_id: str, *, include_fields: bool | None = None) -> Call[BulkSyncSource]:

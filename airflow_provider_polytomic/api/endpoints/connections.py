@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from ..call import Call, ListCall
 from ..http import Request, path
-from ..models import Connection, many, one
+from ..models import Connection, SchemaCache, many, nothing, one
+
+CONNECTION = "/api/connections/{connection_id}"
 
 _connection, _connections = one(Connection), many(Connection)
+_schema_cache = one(SchemaCache)
 
 
 def list_() -> ListCall[Connection]:
@@ -16,4 +19,15 @@ def list_() -> ListCall[Connection]:
 
 def get(connection_id: str) -> Call[Connection]:
     """``GET /api/connections/{id}``."""
-    return Call(Request("GET", path("/api/connections/{connection_id}", connection_id=connection_id)), _connection)
+    return Call(Request("GET", path(CONNECTION, connection_id=connection_id)), _connection)
+
+
+def refresh_schemas(connection_id: str) -> Call[None]:
+    """``POST /api/connections/{id}/schemas/refresh``: begin to look anew which schemas and fields there are."""
+    where = path(CONNECTION + "/schemas/refresh", connection_id=connection_id)
+    return Call(Request("POST", where), nothing, idempotent=True)
+
+
+def schema_cache(connection_id: str) -> Call[SchemaCache]:
+    """``GET /api/connections/{id}/schemas/status``: whether they are being looked at, and when they were last."""
+    return Call(Request("GET", path(CONNECTION + "/schemas/status", connection_id=connection_id)), _schema_cache)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..call import Call, ListCall
@@ -10,11 +10,15 @@ from ..http import Request, path, query
 from ..models import (
     ConsoleLog,
     Model,
+    ModelField,
     ModelLogFiles,
     ModelLogIndex,
     ModelSync,
     ModelSyncExecution,
+    ModelSyncSource,
     ModelSyncStatus,
+    ModelSyncTarget,
+    TargetObject,
     many,
     nothing,
     one,
@@ -24,12 +28,15 @@ SYNCS = "/api/syncs"
 SYNC = SYNCS + "/{sync_id}"
 EXECUTIONS = SYNC + "/executions"
 EXECUTION = EXECUTIONS + "/{execution_id}"
+CONNECTION = "/api/connections/{connection_id}/modelsync"
 MOST_IDENTITIES = 1000
 
 _sync, _syncs = one(ModelSync), many(ModelSync)
 _execution, _executions = one(ModelSyncExecution), many(ModelSyncExecution)
 _status, _schedule_options = one(ModelSyncStatus), one(Model)
 _console_log, _log_index, _log_files = one(ConsoleLog), one(ModelLogIndex), one(ModelLogFiles)
+_source, _source_fields = one(ModelSyncSource), many(ModelField)
+_targets, _target = many(TargetObject), one(ModelSyncTarget)
 
 
 def list_(
@@ -167,3 +174,38 @@ def log_files(sync_id: str, execution_id: str, log_type: str) -> Call[ModelLogFi
     """
     where = path(EXECUTION + "/{log_type}", sync_id=sync_id, execution_id=execution_id, log_type=log_type)
     return Call(Request("GET", where), _log_files)
+
+
+def source(connection_id: str, configuration: Mapping[str, str | list[str]] | None = None) -> Call[ModelSyncSource]:
+    """``GET /api/connections/{id}/modelsync/source``: what has to be said to get a model's records from there.
+
+    :param configuration: what of it is known already, by the names of an earlier answer.
+    """
+    where = path(CONNECTION + "/source", connection_id=connection_id)
+    return Call(Request("GET", where, query(params=configuration)), _source)
+
+
+def source_fields(
+    connection_id: str, configuration: Mapping[str, str | list[str]] | None = None
+) -> ListCall[ModelField]:
+    """``GET /api/connections/{id}/modelsync/source/fields``: the fields of the records.
+
+    :param configuration: which records, for instance a table, by the names that :func:`source` tells.
+    """
+    where = path(CONNECTION + "/source/fields", connection_id=connection_id)
+    return ListCall(Request("GET", where, query(params=configuration)), _source_fields)
+
+
+def targets(connection_id: str) -> ListCall[TargetObject]:
+    """``GET /api/connections/{id}/modelsync/targetobjects``: what can be written to."""
+    return ListCall(Request("GET", path(CONNECTION + "/targetobjects", connection_id=connection_id)), _targets)
+
+
+def target_fields(connection_id: str, target: str, *, refresh: bool | None = None) -> Call[ModelSyncTarget]:
+    """``GET /api/connections/{id}/modelsync/target/fields``: the fields and modes of one target object.
+
+    :param target: its id, as :func:`targets` tells it.
+    :param refresh: look at the target anew first.
+    """
+    where = path(CONNECTION + "/target/fields", connection_id=connection_id)
+    return Call(Request("GET", where, query(target=target, refresh=refresh)), _target)

@@ -1,0 +1,17 @@
+"""What Polytomic does meanwhile, such as packing log files."""
+
+from __future__ import annotations
+
+from ..call import Call
+from ..http import Request, path
+from ..models import Job, one
+
+_job = one(Job)
+
+
+def get(job_type: str, job_id: str) -> Call[Job]:
+    """``GET /api/jobs/{type}/{job_id}``: how far it is.
+
+    :param job_type: as the job itself says, for instance ``exportlogs``.
+    """
+    return Call(Request("GET", path("/api/jobs/{job_type}/{job_id}", job_type=job_type, job_id=job_id)), _job)

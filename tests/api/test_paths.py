@@ -1,0 +1,159 @@
+"""Which part of the API there is: the table of its endpoints, compared with the functions and with the vendor's SDK."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+from polytomic import Polytomic
+
+from airflow_provider_polytomic.api.call import Call, ListCall
+from airflow_provider_polytomic.api.endpoints import (
+    bulk_syncs,
+    connections,
+    events,
+    identity,
+    jobs,
+    model_syncs,
+    schedules,
+)
+
+PATHS: dict[str, Callable[..., Call[Any] | ListCall[Any]]] = {
+    "GET /api/me": identity.get,
+    "GET /api/connections": connections.list_,
+    "GET /api/connections/{id}": connections.get,
+    "POST /api/connections/{id}/schemas/refresh": connections.refresh_schemas,
+    "GET /api/connections/{id}/schemas/status": connections.schema_cache,
+    "GET /api/connections/{id}/bulksync/source": bulk_syncs.source,
+    "GET /api/connections/{id}/bulksync/target": bulk_syncs.destination,
+    "GET /api/connections/{id}/modelsync/source": model_syncs.source,
+    "GET /api/connections/{id}/modelsync/source/fields": model_syncs.source_fields,
+    "GET /api/connections/{id}/modelsync/targetobjects": model_syncs.targets,
+    "GET /api/connections/{id}/modelsync/target/fields": model_syncs.target_fields,
+    "GET /api/events": events.list_,
+    "GET /api/events_types": events.types,
+    "GET /api/jobs/{type}/{job_id}": jobs.get,
+    "GET /api/bulk/syncs": bulk_syncs.list_,
+    "POST /api/bulk/syncs": bulk_syncs.create,
+    "GET /api/bulk/syncs/status": bulk_syncs.status_of_many,
+    "GET /api/bulk/syncs/{id}": bulk_syncs.get,
+    "PUT /api/bulk/syncs/{id}": bulk_syncs.replace,
+    "DELETE /api/bulk/syncs/{id}": bulk_syncs.delete,
+    "POST /api/bulk/syncs/{id}/activate": bulk_syncs.activate,
+    "POST /api/bulk/syncs/{id}/cancel": bulk_syncs.cancel_running,
+    "GET /api/bulk/syncs/{id}/status": bulk_syncs.status,
+    "POST /api/bulk/syncs/{id}/executions": bulk_syncs.start,
+    "GET /api/bulk/syncs/{id}/executions": bulk_syncs.executions,
+    "GET /api/bulk/syncs/{id}/executions/{exec_id}": bulk_syncs.execution,
+    "POST /api/bulk/syncs/{id}/executions/{exec_id}/cancel": bulk_syncs.cancel,
+    "GET /api/bulk/syncs/{id}/executions/{exec_id}/consolelog": bulk_syncs.console_log,
+    "GET /api/bulk/syncs/{id}/executions/{exec_id}/schemas/{schema_id}/consolelog": bulk_syncs.schema_console_log,
+    "GET /api/bulk/syncs/{id}/executions/{exec_id}/logs": bulk_syncs.log_files,
+    "POST /api/bulk/syncs/{id}/executions/{exec_id}/logs/export": bulk_syncs.export_logs,
+    "GET /api/bulk/syncs/{id}/schemas": bulk_syncs.schemas,
+    "PATCH /api/bulk/syncs/{id}/schemas": bulk_syncs.patch_schemas,
+    "GET /api/bulk/syncs/{id}/schemas/{schema_id}": bulk_syncs.schema,
+    "PUT /api/bulk/syncs/{id}/schemas/{schema_id}": bulk_syncs.replace_schema,
+    "POST /api/bulk/syncs/{id}/schemas/{schema_id}/cancel": bulk_syncs.cancel_schema,
+    "GET /api/bulk/syncs/{id}/schedules": schedules.list_,
+    "POST /api/bulk/syncs/{id}/schedules": schedules.create,
+    "GET /api/bulk/syncs/{id}/schedules/{schedule_id}": schedules.get,
+    "PUT /api/bulk/syncs/{id}/schedules/{schedule_id}": schedules.replace,
+    "DELETE /api/bulk/syncs/{id}/schedules/{schedule_id}": schedules.delete,
+    "GET /api/syncs": model_syncs.list_,
+    "POST /api/syncs": model_syncs.create,
+    "GET /api/syncs/schedules": model_syncs.schedule_options,
+    "GET /api/syncs/{id}": model_syncs.get,
+    "PUT /api/syncs/{id}": model_syncs.replace,
+    "DELETE /api/syncs/{id}": model_syncs.delete,
+    "POST /api/syncs/{id}/activate": model_syncs.activate,
+    "POST /api/syncs/{id}/cancel": model_syncs.cancel_running,
+    "GET /api/syncs/{id}/status": model_syncs.status,
+    "POST /api/syncs/{id}/executions": model_syncs.start,
+    "GET /api/syncs/{id}/executions": model_syncs.executions,
+    "GET /api/syncs/{id}/executions/{exec_id}": model_syncs.execution,
+    "POST /api/syncs/{id}/executions/{exec_id}/cancel": model_syncs.cancel,
+    "GET /api/syncs/{id}/executions/{exec_id}/consolelog": model_syncs.console_log,
+    "GET /api/syncs/{id}/executions/{exec_id}/logs": model_syncs.log_index,
+    "GET /api/syncs/{id}/executions/{exec_id}/{type}": model_syncs.log_files,
+}
+# What the SDK's clients of the same subjects have besides.
+LEFT_OUT = {
+    "GET /api/connections/{id}/ingest/consolelog": "what comes in between executions",
+    "GET /api/connections/{id}/modelsync/targetobjects/properties/{property}": "to make objects in a target",
+    "GET /api/syncs/{id}/executions/{exec_id}/{type}/{file}": "redirects to what the URLs in log_files lead to",
+    "GET /api/bulk/syncs/{id}/error-handling": "set up in Polytomic",
+    "PUT /api/bulk/syncs/{id}/error-handling": "set up in Polytomic",
+    "GET /api/syncs/{id}/error-handling": "set up in Polytomic",
+    "PUT /api/syncs/{id}/error-handling": "set up in Polytomic",
+}
+MODULES = (bulk_syncs, connections, events, identity, jobs, model_syncs, schedules)
+
+
+def filled(path: str) -> str:
+    """With the id `x` wherever there is one."""
+    return re.sub(r"\{\w+\}", "x", path)
+
+
+def arguments(function: Callable[..., Any]) -> dict[str, Any]:
+    """Something for each parameter that must be given: the id `x` for what goes into the path."""
+    required = [it for it in inspect.signature(function).parameters.values() if it.default is inspect.Parameter.empty]
+    return {it.name: "x" if it.name.split("_")[-1] in ("id", "type", "property", "filename") else {} for it in required}
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_each_function_asks_for_its_path(path: str) -> None:
+    """Method and path are those of the table."""
+    request = PATHS[path](**arguments(PATHS[path])).request
+
+    assert f"{request.method} {request.path}" == filled(path)
+
+
+def test_each_function_has_a_path() -> None:
+    """No function of the endpoints is missing in the table, or in it twice."""
+    functions = [
+        function
+        for module in MODULES
+        for _, function in inspect.getmembers(module, inspect.isfunction)
+        if function.__module__ == module.__name__
+    ]
+
+    assert sorted(map(str, functions)) == sorted(map(str, PATHS.values()))
+
+
+def asked_by_the_sdk() -> Iterator[str]:
+    """What each method of the SDK asks for, for the subjects that there are functions for."""
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(f"{request.method} {request.url.path}")
+        return httpx.Response(404, json={})
+
+    with httpx.Client(transport=httpx.MockTransport(answer)) as client:
+        sdk = Polytomic(base_url="http://sdk", token="t", httpx_client=client, max_retries=0)
+        for method in methods(sdk):
+            asked.clear()
+            with pytest.raises(Exception, match="404"):
+                list(method(**arguments(method)) or ())  # a download asks when its first part is wanted
+            yield from asked
+
+
+def methods(sdk: Polytomic) -> Iterator[Callable[..., Any]]:
+    whole: list[Any] = [sdk.jobs, sdk.events, sdk.identity]
+    for kind in (sdk.bulk_sync, sdk.model_sync):
+        parts = [name for name, item in vars(type(kind)).items() if isinstance(item, property)]
+        whole += [kind, *(getattr(kind, name) for name in parts if name != "with_raw_response")]
+    for client in whole:
+        for name, _ in inspect.getmembers(type(client), inspect.isfunction):
+            if not name.startswith("_"):
+                yield getattr(client, name)
+    yield from (sdk.connections.list, sdk.connections.get, sdk.schemas.refresh, sdk.schemas.get_status)
+
+
+def test_nothing_that_the_sdk_has_is_forgotten() -> None:
+    """For these subjects it asks for what is in the table, or left out for a reason, and for nothing else."""
+    assert sorted(asked_by_the_sdk()) == sorted(map(filled, [*PATHS, *LEFT_OUT]))
