@@ -60,6 +60,30 @@ def resolve(run: Callable[[Any], Any], kind: Kind, sync_id: Any, sync_name: Any)
     return run(find(kind, sync_name)).id, sync_name
 
 
+def name_of(run: Callable[[Any], Any], kind: Kind, sync_id: str) -> str | None:
+    """A sync's name, where it can be read: nothing fails for want of it."""
+    from airflow_provider_polytomic.api.call import fetch
+    from airflow_provider_polytomic.api.errors import PolytomicError
+
+    try:
+        name: str | None = run(fetch(kind.sync(sync_id), 0)).name
+    except PolytomicError as error:
+        log.info("The sync's name could not be read: %s", error)
+        return None
+    return name
+
+
+def label(run: Callable[[Any], Any], kind: Kind, task: Any, context: Any, sync_id: str, name: str | None) -> str | None:
+    """Let ``map_index_template`` use ``{{ sync_name }}``. Only a task that does pays for a look-up by id.
+
+    :returns: the sync's name, where it is known now.
+    """
+    if name is None and "sync_name" in (getattr(task, "map_index_template", None) or ""):
+        name = name_of(run, kind, sync_id)
+    context["sync_name"] = name or sync_id  # a template that finds nothing could fail the task
+    return name
+
+
 def read_event(event: Any, *, may_know_none: bool = False) -> dict[str, Any]:
     """A trigger's event, if it is one of ours.
 
@@ -103,17 +127,12 @@ def explain(
     run: Callable[[Any], Any], kind: Kind, sync_id: str, sync_name: str | None, execution: Execution, why: str
 ) -> str:
     """A failure in words: what failed, what the server said, the last lines of its log."""
-    from airflow_provider_polytomic.api.call import fetch
     from airflow_provider_polytomic.api.console import tail
-    from airflow_provider_polytomic.api.errors import PolytomicError
     from airflow_provider_polytomic.api.executions import failure
 
     last_lines = run(tail(kind, sync_id, execution.id))
     if sync_name is None:
-        try:
-            sync_name = run(fetch(kind.sync(sync_id), 0)).name
-        except PolytomicError as error:
-            log.info("The sync's name could not be read: %s", error)
+        sync_name = name_of(run, kind, sync_id)
     return failure(kind, sync_id, sync_name, execution, why, last_lines)
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_polytomic.sandbox.app import Sandbox
-from airflow_provider_polytomic.sandbox.seed import POSTGRES_TO_WAREHOUSE, SALESFORCE_TO_WAREHOUSE
+from airflow_provider_polytomic.sandbox.seed import POSTGRES_TO_WAREHOUSE, SALESFORCE_TO_WAREHOUSE, default_seed
 from airflow_provider_polytomic.sandbox.server import Server
 
 pytestmark = pytest.mark.system
@@ -32,6 +32,8 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "full_rebuild_param_off": ("full_rebuild_param", {}),
     "full_rebuild_param_on": ("full_rebuild_param", {"full_rebuild": True}),
     "many_syncs": ("many_syncs", {}),
+    "many_syncs_by_name": ("many_syncs", {"name": "Postgres*"}),
+    "some_schemas": ("some_schemas", {}),
     "elt_pipeline": ("elt_pipeline", {}),
 }
 
@@ -57,7 +59,9 @@ class Run:
 def run_dag(dag_id: str, conf: dict[str, Any], env: dict[str, str], home: Path) -> Run:
     """Run a DAG as `airflow dags test` does, with a sandbox and a database of its own."""
     warehouse = home / "warehouse.sqlite"
-    sandbox = Sandbox(speed=20, deliver_to=warehouse)
+    seed = default_seed()
+    next(schema for sync in seed.bulk_syncs for schema in sync.schemas if schema.output_name == "customers").rows = 0
+    sandbox = Sandbox(seed, speed=20, deliver_to=warehouse)
     with closing(Server(sandbox)):
         connection = {"conn_type": "polytomic", "host": sandbox.url, "password": sandbox.key}
         done = subprocess.run(
@@ -147,9 +151,28 @@ def test_full_rebuild_param_on(run: Run) -> None:
 
 def test_many_syncs(run: Run) -> None:
     """Each active sync gets a mapped task of its own."""
-    assert run.tasks == {"find_active_syncs": "success", "sync[0]": "success", "sync[1]": "success"}
+    assert run.tasks == {"find_syncs": "success", "sync[0]": "success", "sync[1]": "success"}
     assert run.statuses(SALESFORCE_TO_WAREHOUSE) == ["completed"]
     assert run.statuses(POSTGRES_TO_WAREHOUSE) == ["completed"]
+
+
+def test_many_syncs_by_name(run: Run) -> None:
+    """With a pattern, only the syncs that have such a name run."""
+    assert run.tasks == {"find_syncs": "success", "sync[0]": "success"}
+    assert run.statuses(SALESFORCE_TO_WAREHOUSE) == []
+    assert run.statuses(POSTGRES_TO_WAREHOUSE) == ["completed"]
+
+
+def test_some_schemas(run: Run) -> None:
+    """Only the tables that were chosen are synced, and only those that got rows are transformed."""
+    assert run.start_bodies(POSTGRES_TO_WAREHOUSE) == [{"schemas": ["public.customers", "public.orders"]}]
+    assert run.tasks == {
+        "choose_schemas": "success",
+        "sync": "success",
+        "with_rows": "success",
+        "transform_orders": "success",
+        "transform_customers": "skipped",
+    }
 
 
 def test_elt_pipeline(run: Run) -> None:

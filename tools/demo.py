@@ -78,6 +78,7 @@ def show_ui() -> int:
     with sandbox() as (polytomic, warehouse), airflow(warehouse.parent, {"ELT_WAREHOUSE": str(warehouse)}) as local:
         # In the database and not in the environment, so that the form shows it.
         local.api("POST", "/connections", json={"connection_id": "polytomic_default", **connection(polytomic)})
+        local.add_pool("polytomic", 10)  # as many_syncs.py says
         local.wait_dag(DAG)
         say(f"""
   Airflow      {local.url}  (no login)

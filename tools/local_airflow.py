@@ -342,6 +342,11 @@ class LocalAirflow:
 
         self._until(known, f"DAG {dag_id}", timeout)
 
+    def add_pool(self, name: str, slots: int) -> None:
+        """Make a pool that counts deferred tasks, too."""
+        body = {"name": name, "slots": slots, "include_deferred": True}
+        self.api("POST", "/pools", json=body)
+
     def trigger(self, dag_id: str, run_id: str | None = None, conf: Mapping[str, Any] | None = None) -> str:
         """Start a run of a DAG, once it is known; returns the run's id."""
         self.wait_dag(dag_id)

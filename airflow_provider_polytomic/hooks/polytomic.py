@@ -8,6 +8,7 @@ import threading
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -184,14 +185,31 @@ class PolytomicHook(BaseHook):
 
         return self.call(identity.get())
 
-    def list_bulk_syncs(self, active: bool | None = None) -> Iterator[BulkSync]:
-        """All bulk syncs, last changed first (``GET /api/bulk/syncs``).
+    def list_bulk_syncs(
+        self,
+        active: bool | None = None,
+        *,
+        name: str | None = None,
+        source_connection_id: str | None = None,
+        destination_connection_id: str | None = None,
+    ) -> Iterator[BulkSync]:
+        """All bulk syncs, last changed first (``GET /api/bulk/syncs``), or those of them that fit.
 
         :param active: only active (True) or only paused ones (False).
+        :param name: only syncs whose name is this, or fits it as a pattern: ``*``, ``?`` and ``[…]`` are those of
+            :mod:`fnmatch`; case counts.
+        :param source_connection_id: only syncs that read from this connection.
+        :param destination_connection_id: only syncs that write to this connection.
         """
         from airflow_provider_polytomic.api.endpoints import bulk_syncs
 
-        return self.iterate(bulk_syncs.list_(active=active))
+        for sync in self.iterate(bulk_syncs.list_(active=active)):
+            if (
+                _fits(sync.name, name)
+                and source_connection_id in (None, sync.source_connection_id)
+                and destination_connection_id in (None, sync.destination_connection_id)
+            ):
+                yield sync
 
     def get_bulk_sync(self, sync_id: str) -> BulkSync:
         """One bulk sync (``GET /api/bulk/syncs/{id}``)."""
@@ -297,20 +315,54 @@ class PolytomicHook(BaseHook):
         """
         return self._wait("bulk", sync_id, execution_id, poke_interval, timeout)
 
+    def select_schemas(self, sync_id: str, *names: str) -> list[str]:
+        """The ids of a sync's enabled schemas that have these names, for the start's ``schemas``.
+
+        Behind it: ``GET /api/bulk/syncs/{id}/schemas``.
+
+        :param names: each the id or the output name of a schema, or a pattern for them: ``*``, ``?`` and ``[…]`` are
+            those of :mod:`fnmatch`; case counts.
+        :returns: the ids in the order of the API, each once.
+        :raises ValueError: without a name.
+        :raises PolytomicLookupError: for a name that fits no enabled schema. A start with no schemas would sync all.
+        """
+        from airflow_provider_polytomic.api.endpoints import bulk_syncs
+        from airflow_provider_polytomic.api.errors import PolytomicLookupError
+
+        if not names:
+            raise ValueError("names must hold one at least: a start with no schemas would sync all of them")
+        schemas = [schema for schema in self.iterate(bulk_syncs.schemas(sync_id)) if schema.enabled is not False]
+        for name in names:
+            if not any(_fits(schema.id, name) or _fits(schema.output_name, name) for schema in schemas):
+                known = ", ".join(repr(schema.id) for schema in schemas[:20]) or "none"
+                raise PolytomicLookupError(
+                    f"bulk sync {sync_id} has no enabled schema {name!r}; enabled are {known}"
+                    + (f" and {len(schemas) - 20} more" if len(schemas) > 20 else "")
+                )
+        fitting = [s.id for s in schemas if any(_fits(s.id, name) or _fits(s.output_name, name) for name in names)]
+        return list(dict.fromkeys(fitting))
+
     # --- the same for model syncs
 
     def list_model_syncs(
-        self, active: bool | None = None, mode: str | None = None, target_connection_id: str | None = None
+        self,
+        active: bool | None = None,
+        mode: str | None = None,
+        target_connection_id: str | None = None,
+        *,
+        name: str | None = None,
     ) -> Iterator[ModelSync]:
         """All model syncs, last changed first (``GET /api/syncs``).
 
         :param active: only active (True) or only paused ones (False).
         :param mode: only syncs of this mode, for instance ``updateOrCreate``.
         :param target_connection_id: only syncs that write to this connection.
+        :param name: only syncs whose name is this, or fits it as a pattern, as in :meth:`list_bulk_syncs`.
         """
         from airflow_provider_polytomic.api.endpoints import model_syncs
 
-        return self.iterate(model_syncs.list_(active=active, mode=mode, target_connection_id=target_connection_id))
+        call = model_syncs.list_(active=active, mode=mode, target_connection_id=target_connection_id)
+        return (sync for sync in self.iterate(call) if _fits(sync.name, name))
 
     def get_model_sync(self, sync_id: str) -> ModelSync:
         """One model sync (``GET /api/syncs/{id}``)."""
@@ -455,6 +507,11 @@ def _writable(sync: Any) -> dict[str, Any]:
 
 
 # --- reading a connection
+
+
+def _fits(value: str | None, pattern: str | None) -> bool:
+    """Whether a name is this one, or fits it as a pattern. Names may hold brackets, so equality comes first."""
+    return pattern is None or (value is not None and (value == pattern or fnmatchcase(value, pattern)))
 
 
 def settings_from(connection: Any, timeout: float | None = None, max_retries: int | None = None) -> Settings:

@@ -106,6 +106,7 @@ class ExecutionOperator(BaseOperator):
             self._check()
             deadline = _execution_task.deadline(self.timeout, self.execution_timeout)
             sync_id, sync_name = _execution_task.resolve(self._carry_out, self._kind, self.sync_id, self.sync_name)
+            sync_name = self._label(context, sync_id, sync_name)
             return self._run(context, sync_id, sync_name, deadline)
 
     def execute_complete(self, context: Any, event: Any = None) -> str:
@@ -115,7 +116,7 @@ class ExecutionOperator(BaseOperator):
         with _execution_task.translated(lambda: self._may_run):
             event = _execution_task.read_event(event)
             notes, sync_id, outcome = event["notes"], event["sync_id"], event["outcome"]
-            sync_name, deadline = notes.get("sync_name"), notes.get("deadline")
+            sync_name, deadline = self._label(context, sync_id, notes.get("sync_name")), notes.get("deadline")
             if notes.get("blocking"):
                 if outcome == "timeout":
                     raise PolytomicTimeoutError(f"{event.get('message')}; {_WAITED}")
@@ -374,6 +375,9 @@ class ExecutionOperator(BaseOperator):
 
     def _push(self, context: Any, summary: dict[str, Any]) -> None:
         _execution_task.push_summary(context, summary, wanted=self.do_xcom_push)
+
+    def _label(self, context: Any, sync_id: str, sync_name: str | None) -> str | None:
+        return _execution_task.label(self._carry_out, self._kind, self, context, sync_id, sync_name)
 
     # --- sending
 

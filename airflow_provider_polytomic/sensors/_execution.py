@@ -86,7 +86,7 @@ class ExecutionSensor(BaseSensorOperator):
         if not self.deferrable:
             return super().execute(context)
         with self._skips(), _execution_task.translated(lambda: self._answered):
-            sync_id, sync_name = self._resolved()
+            sync_id, sync_name = self._resolved(context)
             after = self._after(context)
             execution = self._look(context, sync_id, after)
             if execution is not None and execution.is_terminal:
@@ -110,7 +110,7 @@ class ExecutionSensor(BaseSensorOperator):
     def poke(self, context: Any) -> PokeReturnValue:
         """Look once."""
         with _execution_task.translated(lambda: self._answered):
-            sync_id, sync_name = self._resolved()
+            sync_id, sync_name = self._resolved(context)
             execution = self._look(context, sync_id, self._after(context))
             if execution is None or not execution.is_terminal:
                 return PokeReturnValue(is_done=False)
@@ -124,17 +124,22 @@ class ExecutionSensor(BaseSensorOperator):
                 raise AirflowSensorTimeout(str(event.get("message")))
             if event["outcome"] == "error":
                 raise _execution_task.error_of(event)
+            sync_name = self._label(context, event["sync_id"], event["notes"].get("sync_name"))
             execution = _execution_task.execution_of(self._carry_out, self._kind, event)
-            return self._finish(context, event["sync_id"], event["notes"].get("sync_name"), execution)
+            return self._finish(context, event["sync_id"], sync_name, execution)
 
     # --- looking
 
-    def _resolved(self) -> tuple[str, str | None]:
+    def _resolved(self, context: Any) -> tuple[str, str | None]:
         _arguments.refuse_unrendered(self)
         self._check()
         if self._sync is None:
-            self._sync = _execution_task.resolve(self._carry_out, self._kind, self.sync_id, self.sync_name)
+            sync_id, name = _execution_task.resolve(self._carry_out, self._kind, self.sync_id, self.sync_name)
+            self._sync = sync_id, self._label(context, sync_id, name)
         return self._sync
+
+    def _label(self, context: Any, sync_id: str, sync_name: str | None) -> str | None:
+        return _execution_task.label(self._carry_out, self._kind, self, context, sync_id, sync_name)
 
     def _after(self, context: Any) -> datetime:
         """From when on an execution counts; by default from the first poke on."""

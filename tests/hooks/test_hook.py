@@ -50,6 +50,7 @@ from .conftest import KEY, Define, connection
 
 ME = http(200, b'{"data": {"id": "me"}}')
 START = f"POST /api/bulk/syncs/{SALESFORCE_TO_WAREHOUSE}/executions"
+BOTH = {SALESFORCE_TO_WAREHOUSE, POSTGRES_TO_WAREHOUSE}
 NEW_BULK: dict[str, Any] = {
     "name": "New",
     "source_connection_id": POSTGRES,
@@ -204,6 +205,77 @@ def test_everyday_calls_of_bulk_syncs(hook: PolytomicHook, polytomic_sandbox: Sa
     hook.delete_bulk_sync(created.id)
     with pytest.raises(PolytomicNotFoundError):
         hook.get_bulk_sync(created.id)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        ({}, BOTH),
+        ({"name": "Postgres*"}, {POSTGRES_TO_WAREHOUSE}),
+        ({"name": "postgres*"}, set()),
+        ({"source_connection_id": SALESFORCE}, {SALESFORCE_TO_WAREHOUSE}),
+        ({"destination_connection_id": WAREHOUSE, "name": "* to warehouse"}, BOTH),
+        ({"destination_connection_id": SALESFORCE}, set()),
+        ({"active": False, "name": "*"}, set()),
+    ],
+)
+def test_bulk_syncs_can_be_chosen(
+    hook: PolytomicHook, polytomic_sandbox: Sandbox, wanted: dict[str, Any], found: set[str]
+) -> None:
+    """By a pattern for the name, by source, by destination, and by whether they are active: all must fit."""
+    assert {sync.id for sync in hook.list_bulk_syncs(**wanted)} == found
+
+
+def test_model_syncs_can_be_chosen(hook: PolytomicHook, polytomic_sandbox: Sandbox) -> None:
+    """By a pattern for the name, besides what the API itself can do."""
+    assert [sync.id for sync in hook.list_model_syncs(name="Customer*")] == [WAREHOUSE_TO_SALESFORCE]
+    assert list(hook.list_model_syncs(name="customer")) == []
+
+
+class TestNamesWithBrackets:
+    @pytest.fixture
+    def polytomic_sandbox_seed(self) -> dict[str, Any]:
+        return seed_of("Orders [eu]", "Orders e")
+
+    def test_a_name_fits_itself(self, hook: PolytomicHook, polytomic_sandbox: Sandbox) -> None:
+        """Brackets are wildcards, but a name is always found by itself."""
+        assert [sync.name for sync in hook.list_bulk_syncs(name="Orders [eu]")] == ["Orders e", "Orders [eu]"]
+
+
+class TestChoosingSchemas:
+    @pytest.fixture
+    def polytomic_sandbox_seed(self) -> dict[str, Any]:
+        schemas = ["public.orders", "public.order_items", {"id": "public.old", "enabled": False}, "crm.orders"]
+        return {"bulk_syncs": [{"name": "Shop", "id": POSTGRES_TO_WAREHOUSE, "schemas": schemas}]}
+
+    @pytest.mark.parametrize(
+        ("names", "found"),
+        [
+            (["public.orders"], ["public.orders"]),
+            (["orders"], ["public.orders", "crm.orders"]),
+            (["public.*"], ["public.orders", "public.order_items"]),
+            (["crm.orders", "*orders", "orders"], ["public.orders", "crm.orders"]),
+        ],
+    )
+    def test_by_name_or_pattern(
+        self, hook: PolytomicHook, polytomic_sandbox: Sandbox, names: list[str], found: list[str]
+    ) -> None:
+        """By id, by output name, or by a pattern for either; enabled ones only, each once."""
+        assert sorted(hook.select_schemas(POSTGRES_TO_WAREHOUSE, *names)) == sorted(found)
+
+    @pytest.mark.parametrize("names", [["public.old"], ["public.orders", "typo*"], ["PUBLIC.*"]])
+    def test_a_name_that_fits_nothing_is_an_error(
+        self, hook: PolytomicHook, polytomic_sandbox: Sandbox, names: list[str]
+    ) -> None:
+        """Each name must fit: a start with too few schemas, or with none, would do something else."""
+        with pytest.raises(PolytomicLookupError, match=r"no enabled schema .*enabled are .*'public.orders'"):
+            hook.select_schemas(POSTGRES_TO_WAREHOUSE, *names)
+
+    def test_no_name_is_refused(self, hook: PolytomicHook, polytomic_sandbox: Sandbox) -> None:
+        """Before anything is sent."""
+        with pytest.raises(ValueError, match="names"):
+            hook.select_schemas(POSTGRES_TO_WAREHOUSE)
+        assert polytomic_sandbox.requests == []
 
 
 def test_everyday_calls_of_model_syncs(hook: PolytomicHook, polytomic_sandbox: Sandbox) -> None:

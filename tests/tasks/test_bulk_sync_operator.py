@@ -443,14 +443,16 @@ def test_skip_skips(polytomic_sandbox: Any, deferrable: bool) -> None:
     assert len(polytomic_sandbox.starts(SYNC)) == 1
 
 
-def test_two_tasks_at_once_queue_up(polytomic_sandbox: Any, deferrable: bool) -> None:
-    """Two tasks that want the same sync at once both get an execution of their own, one after the other."""
+@pytest.mark.parametrize("differ_by", [{"run_id": ["one", "two"]}, {"map_index": [0, 1]}], ids=["runs", "mapped"])
+def test_two_tasks_at_once_queue_up(polytomic_sandbox: Any, deferrable: bool, differ_by: dict[str, list[Any]]) -> None:
+    """Two runs or mapped tasks that want the same sync at once both get an execution of their own, one by one."""
     results: dict[str, Any] = {}
+    ((what, values),) = differ_by.items()
 
-    def work(name: str) -> None:
-        results[name] = task(deferrable=deferrable).run(make_context(run_id=name))
+    def work(value: Any) -> None:
+        results[value] = task(deferrable=deferrable).run(make_context(**{what: value}))
 
-    threads = [threading.Thread(target=work, args=(name,)) for name in ("one", "two")]
+    threads = [threading.Thread(target=work, args=(value,)) for value in values]
     for thread in threads:
         thread.start()
     for thread in threads:

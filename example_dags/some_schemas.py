@@ -1,0 +1,41 @@
+"""Sync only some tables, chosen by pattern, and go on only with those that got rows."""
+
+try:
+    from airflow.sdk import dag, task
+except ImportError:  # Airflow 2
+    from airflow.decorators import dag, task
+
+from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator
+
+SYNC = "Postgres to warehouse"
+TABLES = ["orders", "customers"]
+
+
+@dag(schedule=None, tags=["polytomic"])
+def some_schemas():
+    @task
+    def choose_schemas():
+        from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
+
+        hook = PolytomicHook()
+        # A task of its own: were they chosen anew by each try, a retry might not recognise what it has started.
+        return hook.select_schemas(hook.find_bulk_sync(SYNC).id, "*.orders", "*.cust*")
+
+    sync = PolytomicBulkSyncOperator(
+        task_id="sync", sync_name=SYNC, schemas=choose_schemas(), deferrable=True, poke_interval=5
+    )
+
+    @task.branch
+    def with_rows(execution):
+        tables = [row["output_name"] for row in execution["schemas"] if row["record_count"]]
+        return [f"transform_{table}" for table in tables]
+
+    @task
+    def transform(table):
+        print(f"{table} has new rows")
+
+    branches = [transform.override(task_id=f"transform_{table}")(table) for table in TABLES]
+    with_rows(sync.output["execution"]) >> branches
+
+
+some_schemas()
