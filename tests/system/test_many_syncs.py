@@ -35,7 +35,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> tuple[Sandbox, list[tuple[
     """A run of one mapped task for each of 200 syncs, in one process: the sandbox, and the task instances."""
     home = tmp_path_factory.mktemp("many")
     names = [*ODD_NAMES, *(f"Sync {number}" for number in range(SYNCS - len(ODD_NAMES)))]
-    paused = BulkSyncSpec(name="Paused", active=False)
+    paused = BulkSyncSpec(name="Paused", schemas=[SchemaSpec("t")], active=False)
     specs = [
         BulkSyncSpec(name=name, id=str(uuid.UUID(int=number)), schemas=[SchemaSpec("t")], duration=0.01)
         for number, name in enumerate(names)
