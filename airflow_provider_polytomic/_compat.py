@@ -25,6 +25,10 @@ except ImportError:  # before 3.2
         AirflowSensorTimeout,
         AirflowSkipException,
     )
+try:
+    from airflow.sdk import BaseOperatorLink
+except ImportError:  # Airflow 2
+    from airflow.models.baseoperatorlink import BaseOperatorLink  # type: ignore[assignment,attr-defined]
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 if TYPE_CHECKING:
@@ -36,6 +40,7 @@ __all__ = [
     "AirflowSkipException",
     "BaseHook",
     "BaseOperator",
+    "BaseOperatorLink",
     "BaseSensorOperator",
     "BaseTrigger",
     "PokeReturnValue",
@@ -45,6 +50,7 @@ __all__ = [
     "aset_xcom",
     "default_deferrable",
     "mask",
+    "read_xcom",
     "task_instance_state",
     "task_state_store",
 ]
@@ -136,6 +142,11 @@ async def aget_xcom(task_instance: Any, key: str) -> Any:
     from asgiref.sync import sync_to_async
 
     return await sync_to_async(_xcom().get_one)(key=key, **_of(task_instance))
+
+
+def read_xcom(ti_key: Any, key: str) -> Any:
+    """An XCom of a task instance; None when there is none."""
+    return _xcom().get_value(ti_key=ti_key, key=key)
 
 
 def _xcom() -> Any:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from airflow_provider_polytomic import _arguments
 from airflow_provider_polytomic._compat import AirflowFailException
 from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
+from airflow_provider_polytomic.links import XCOM_KEY as LINK_KEY
 from airflow_provider_polytomic.triggers.execution import PolytomicExecutionTrigger
 
 if TYPE_CHECKING:
@@ -141,6 +142,13 @@ def push_summary(context: Any, summary: dict[str, Any], *, wanted: bool) -> None
     ti = context.get("ti")
     if ti is not None and wanted:
         ti.xcom_push(key=XCOM_KEY, value=summary)
+
+
+def push_link(context: Any, hook: PolytomicHook, kind: Kind, sync_id: str, execution_id: str, *, wanted: bool) -> None:
+    """What :class:`~airflow_provider_polytomic.links.PolytomicExecutionLink` shows, from now on."""
+    ti = context.get("ti")
+    if ti is not None and wanted:
+        ti.xcom_push(key=LINK_KEY, value=hook.client.settings.execution_url(kind.name, sync_id, execution_id))
 
 
 def trigger(

@@ -43,6 +43,7 @@ def get_provider_info() -> dict[str, Any]:
         "triggers": [
             {"integration-name": "Polytomic", "python-modules": ["airflow_provider_polytomic.triggers.execution"]}
         ],
+        "extra-links": ["airflow_provider_polytomic.links.PolytomicExecutionLink"],  # needed by Airflow 2 only
         "connection-types": [
             {
                 "connection-type": "polytomic",
@@ -111,7 +112,10 @@ EXTRA_FIELDS: dict[str, dict[str, Any]] = {
     },
     "ui_url": {
         "label": "Web app URL",
-        "description": "Where links in Airflow's UI lead to. Default: the base URL",
+        "description": (
+            "Where the link to an execution leads; {kind} (bulk or model), {sync_id} and {execution_id} are filled in. "
+            "Default: the base URL"
+        ),
         "placeholder": "https://app.polytomic.com",
         "schema": {"type": ["string", "null"]},
     },

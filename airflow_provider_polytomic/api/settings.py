@@ -8,6 +8,7 @@ import os
 import re
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address
+from string import Formatter
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
 
@@ -21,6 +22,7 @@ DEFAULT_API_VERSION = "2025-09-18"
 DEFAULT_TIMEOUT = 60.0
 DEFAULT_MAX_RETRIES = 5
 MAX_BODY = 64 * 1024 * 1024  # bytes; what an answer may hold, unpacked
+LINK_NAMES = ("kind", "sync_id", "execution_id")
 USER_AGENT = "airflow-provider-polytomic"
 _CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 
@@ -37,6 +39,8 @@ class Settings:
     :param ca_bundle: path of the CA certificates that are trusted.
     :param proxy: URL of the proxy, or None.
     :param max_retries: how often a single call is asked again.
+    :param ui_url: where a person finds an execution: a URL with ``{kind}``, ``{sync_id}`` and ``{execution_id}`` in it,
+        each as often as it takes; empty: the base URL.
     """
 
     base_url: str = DEFAULT_HOST
@@ -48,6 +52,7 @@ class Settings:
     ca_bundle: str | None = None
     proxy: str | None = field(default=None, repr=False)  # may hold a password
     max_retries: int = DEFAULT_MAX_RETRIES
+    ui_url: str = field(default="", compare=False)
 
     @property
     def host(self) -> str:
@@ -56,6 +61,11 @@ class Settings:
     @property
     def proxy_host(self) -> str | None:
         return urlsplit(self.proxy).netloc.rpartition("@")[2] if self.proxy else None
+
+    def execution_url(self, kind: str, sync_id: str, execution_id: str) -> str:
+        """The page of an execution in Polytomic's web app."""
+        ids = {"kind": kind, "sync_id": sync_id, "execution_id": execution_id}
+        return (self.ui_url or self.base_url).format(**{name: quote(value, safe="") for name, value in ids.items()})
 
     def timeout_of(self, request: Request) -> float:
         return min(request.timeout or self.timeout, self.timeout)
@@ -125,6 +135,22 @@ def http_url(text: str) -> SplitResult:
     if re.search(r"\\|%(?![0-9A-Fa-f]{2})|/\.\.?(/|$)", parts.path):
         raise ValueError("not a path")
     return parts._replace(netloc=f"{user}{at}{host}{f':{port}' if port else ''}", path=path)
+
+
+def link_template(text: str) -> str:
+    """A URL for a browser, with none but the names in braces that :class:`Settings` knows.
+
+    :raises ValueError: it is none.
+    """
+    for _, name, spec, conversion in Formatter().parse(text):
+        if name is not None and (name not in LINK_NAMES or spec or conversion):
+            raise ValueError("unknown name in braces")
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc or "{" in parts.netloc:
+        raise ValueError("not a URL for a browser")
+    if not text.isprintable() or " " in text:
+        raise ValueError("characters that no URL has")
+    return text
 
 
 def proxy_from_environment(base_url: str) -> str | None:

@@ -537,6 +537,7 @@ def settings_from(connection: Any, timeout: float | None = None, max_retries: in
         ca_bundle=ca_bundle,
         proxy=proxy if proxy is not None else defaults.proxy_from_environment(base_url),
         max_retries=fields.whole("max_retries", defaults.DEFAULT_MAX_RETRIES, max_retries),
+        ui_url=fields.ui_url(),
     )
 
 
@@ -662,6 +663,19 @@ class _Fields:
         except ValueError:
             must = "must be the URL of an HTTP proxy, for instance http://proxy.example.com:3128"
             raise self._wrong("proxy", must) from None
+
+    def ui_url(self) -> str:
+        from airflow_provider_polytomic.api.settings import LINK_NAMES, link_template
+
+        value = self._value("ui_url")
+        if value is None:
+            return ""
+        try:
+            return link_template(value if isinstance(value, str) else "")
+        except ValueError:
+            names = ", ".join(f"{{{name}}}" for name in LINK_NAMES)
+            must = f"must be an http(s) URL, in which {names} may stand, not {self._shown(value)}"
+            raise self._wrong("ui_url", must) from None
 
     def api_version(self, default: str) -> str:
         value = self._value("api_version")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow_provider_polytomic import _arguments, _execution_task
 from airflow_provider_polytomic._compat import AirflowSkipException, BaseOperator, task_state_store
 from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
+from airflow_provider_polytomic.links import PolytomicExecutionLink
 
 if TYPE_CHECKING:
     from airflow_provider_polytomic.api.console import Console
@@ -33,6 +34,7 @@ class ExecutionOperator(BaseOperator):
     """
 
     kind: ClassVar[str]
+    operator_extra_links = (PolytomicExecutionLink(),)
     ui_color = "#e8e4ff"
 
     def __init__(
@@ -255,6 +257,7 @@ class ExecutionOperator(BaseOperator):
             f" with {order.arguments}" if any(order.arguments.values()) and not mine.adopted else "",
         )
         self._push(context, summary(sync_id, execution, adopted=mine.adopted))
+        _execution_task.push_link(context, self._hook, self._kind, sync_id, execution.id, wanted=self.do_xcom_push)
         self._follow_console(sync_id, execution.id)
         if not self.wait_for_completion:
             self._ours = None

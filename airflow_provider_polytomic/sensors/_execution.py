@@ -16,6 +16,7 @@ from airflow_provider_polytomic._compat import (
     PokeReturnValue,
 )
 from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
+from airflow_provider_polytomic.links import PolytomicExecutionLink
 
 if TYPE_CHECKING:
     from airflow_provider_polytomic.api.executions import Kind, Trouble
@@ -29,6 +30,7 @@ class ExecutionSensor(BaseSensorOperator):
     """
 
     kind: ClassVar[str]
+    operator_extra_links = (PolytomicExecutionLink(),)
     ui_color = "#f1eeff"
 
     def __init__(
@@ -60,6 +62,7 @@ class ExecutionSensor(BaseSensorOperator):
         self._sync: tuple[str, str | None] | None = None
         self._trouble: Trouble | None = None
         self._answered = False
+        self._linked: str | None = None
 
     def _check(self) -> None:
         """Refuse bad arguments.
@@ -126,6 +129,7 @@ class ExecutionSensor(BaseSensorOperator):
                 raise _execution_task.error_of(event)
             sync_name = self._label(context, event["sync_id"], event["notes"].get("sync_name"))
             execution = _execution_task.execution_of(self._carry_out, self._kind, event)
+            self._link(context, event["sync_id"], execution.id)
             return self._finish(context, event["sync_id"], sync_name, execution)
 
     # --- looking
@@ -178,7 +182,13 @@ class ExecutionSensor(BaseSensorOperator):
             self.log.info("No execution of %s %s has begun yet", self._kind.label, sync_id)
         else:
             self.log.info("Execution %s: %s", execution.id, progress(execution))
+            self._link(context, sync_id, execution.id)
         return execution
+
+    def _link(self, context: Any, sync_id: str, execution_id: str) -> None:
+        if execution_id != self._linked:
+            self._linked = execution_id
+            _execution_task.push_link(context, self._hook, self._kind, sync_id, execution_id, wanted=self.do_xcom_push)
 
     def _finish(self, context: Any, sync_id: str, sync_name: str | None, execution: Execution) -> str:
         from airflow_provider_polytomic.api.executions import problem, summary

@@ -153,6 +153,7 @@ def test_an_empty_field_is_not_set(name: str, nothing: Any) -> None:
         ({"api_version": "2024-02-08"}, "api_version", "2024-02-08"),
         ({"proxy": "http://p:3128/"}, "proxy", "http://p:3128"),
         ({"proxy": "https://me:p%40ss@p"}, "proxy", "https://me:p%40ss@p"),
+        ({"ui_url": " https://h/#/{kind}/{sync_id}?e={execution_id} "}, "ui_url", "https://h/#/{kind}/{sync_id}?e={execution_id}"),
     ],
 )
 def test_a_field_as_text_or_as_it_is(extra: dict[str, Any], attribute: str, value: Any) -> None:
@@ -187,6 +188,9 @@ WRONG = [
     *(("proxy", {"extra": {"proxy": value}}) for value in ("p:1", "socks5://p", "http://", 7, [], KEY, "http://p p")),
     *(("proxy", {"extra": {"proxy": value}}) for value in ("http://me:pass-word@p:x", "http://p:99999", "http://p?a")),
     *(("api_version", {"extra": {"api_version": value}}) for value in ("v", 2025, "2025-9-18", "２０２５-09-18", KEY)),
+    *(("ui_url", {"extra": {"ui_url": value}}) for value in ("app.example.com", "javascript:alert(1)", 7, [], KEY)),
+    *(("ui_url", {"extra": {"ui_url": f"https://h/{value}"}}) for value in ("{id}", "{sync_id", "{}", "{sync_id!r}", "a b")),
+    *(("ui_url", {"extra": {"ui_url": f"https://{value}/"}}) for value in ("{sync_id}.h", f"me:{KEY}@h", "")),
 ]  # fmt: skip
 
 
@@ -225,6 +229,14 @@ def test_what_was_passed_to_the_hook_wins() -> None:
     conn = connection(extra={"timeout": 7, "max_retries": 9})
     assert (settings_from(conn, 3, 0).timeout, settings_from(conn, 3, 0).max_retries) == (3, 0)
     assert (settings_from(conn).timeout, settings_from(conn).max_retries) == (7, 9)
+
+
+def test_the_page_of_an_execution() -> None:
+    """Ids are percent-encoded into the template; two connections that differ in it only share what they have open."""
+    found = settings(extra={"ui_url": "https://h/{kind}/{sync_id}/{execution_id}"})
+    assert found.execution_url("bulk", "a/b", "c?d") == "https://h/bulk/a%2Fb/c%3Fd"
+    assert found == settings(extra={})
+    assert settings(host="h/{x}").execution_url("bulk", "s", "e") == "https://h/%7Bx%7D"
 
 
 # the environment
