@@ -391,6 +391,12 @@ class LocalAirflow:
         path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/{key}"
         return self.api("GET", path, params={"map_index": map_index})["value"]
 
+    def link(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> str | None:
+        """Where the link of a task instance to its execution at Polytomic leads."""
+        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/links"
+        links = self.api("GET", path, params={"map_index": map_index})["extra_links"]
+        return links["Polytomic execution"]  # type: ignore[no-any-return]
+
     def patch_task_state(self, dag_id: str, run_id: str, task_id: str, state: str, map_index: int = -1) -> None:
         """Mark a task instance as `success`, `failed` or `skipped`, as a person does in the UI."""
         self.api("PATCH", self._task_path(dag_id, run_id, task_id, map_index), json={"new_state": state})

@@ -64,7 +64,12 @@ class Stage:
         self.syncs = [spec.id for spec in specs]
         self.sandbox = Sandbox(Seed(bulk_syncs=specs))
         self._server = Server(self.sandbox)
-        connection = {"conn_type": "polytomic", "host": self.sandbox.url, "password": self.sandbox.key}
+        connection = {
+            "conn_type": "polytomic",
+            "host": self.sandbox.url,
+            "password": self.sandbox.key,
+            "extra": {"ui_url": f"{self.sandbox.url}/{{kind}}/{{sync_id}}/{{execution_id}}"},
+        }
         self.airflow = LocalAirflow(
             dags, {"AIRFLOW_CONN_POLYTOMIC_DEFAULT": json.dumps(connection)}, config={**CONFIG, **(config or {})}
         )
@@ -160,6 +165,11 @@ class Run:
     @property
     def state(self) -> str | None:
         return self.task.get("state")
+
+    @property
+    def link(self) -> str | None:
+        """Where the task's link to its execution leads."""
+        return self.stage.airflow.link(self.dag_id, self.run_id, self.task_id)
 
     def log_lines(self) -> list[LogLine]:
         return self.stage.airflow.task_log_lines(self.dag_id, self.run_id, self.task_id)

@@ -153,7 +153,11 @@ def test_an_empty_field_is_not_set(name: str, nothing: Any) -> None:
         ({"api_version": "2024-02-08"}, "api_version", "2024-02-08"),
         ({"proxy": "http://p:3128/"}, "proxy", "http://p:3128"),
         ({"proxy": "https://me:p%40ss@p"}, "proxy", "https://me:p%40ss@p"),
-        ({"ui_url": " https://h/#/{kind}/{sync_id}?e={execution_id} "}, "ui_url", "https://h/#/{kind}/{sync_id}?e={execution_id}"),
+        (
+            {"ui_url": " https://h/#/{kind}/{sync_id}?e={execution_id} "},
+            "ui_url",
+            "https://h/#/{kind}/{sync_id}?e={execution_id}",
+        ),
     ],
 )
 def test_a_field_as_text_or_as_it_is(extra: dict[str, Any], attribute: str, value: Any) -> None:
@@ -189,7 +193,7 @@ WRONG = [
     *(("proxy", {"extra": {"proxy": value}}) for value in ("http://me:pass-word@p:x", "http://p:99999", "http://p?a")),
     *(("api_version", {"extra": {"api_version": value}}) for value in ("v", 2025, "2025-9-18", "２０２５-09-18", KEY)),
     *(("ui_url", {"extra": {"ui_url": value}}) for value in ("app.example.com", "javascript:alert(1)", 7, [], KEY)),
-    *(("ui_url", {"extra": {"ui_url": f"https://h/{value}"}}) for value in ("{id}", "{sync_id", "{}", "{sync_id!r}", "a b")),
+    *(("ui_url", {"extra": {"ui_url": f"https://h/{value}"}}) for value in ("{id}", "{sync_id", "{}", "{kind!r}", "a b")),
     *(("ui_url", {"extra": {"ui_url": f"https://{value}/"}}) for value in ("{sync_id}.h", f"me:{KEY}@h", "")),
 ]  # fmt: skip
 

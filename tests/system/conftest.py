@@ -38,7 +38,8 @@ def sandbox(warehouse: Path) -> Iterator[Sandbox]:
 
 @pytest.fixture(scope="session")
 def airflow(sandbox: Sandbox, warehouse: Path) -> Iterator[LocalAirflow]:
-    connection = {"conn_type": "polytomic", "host": sandbox.url, "password": KEY}
+    extra = {"ui_url": f"{sandbox.url}/{{execution_id}}"}
+    connection = {"conn_type": "polytomic", "host": sandbox.url, "password": KEY, "extra": extra}
     env = {"AIRFLOW_CONN_POLYTOMIC_DEFAULT": json.dumps(connection), "ELT_WAREHOUSE": str(warehouse)}
     with LocalAirflow(EXAMPLES, env) as airflow:
         yield airflow

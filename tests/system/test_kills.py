@@ -350,3 +350,29 @@ def test_a_trigger_that_moves_cancels_nothing(stage: Stage) -> None:
     run.finish()
     run.until_state("success")
     assert (run.ends, run.cancelled) == (["completed"], [])
+
+
+# --- linked
+
+
+def _linked(run: Run) -> None:
+    _wait(run)
+    path = f"{run.sync_id}/{run.started[0].id}"
+    assert str(run.link).endswith(path)
+    run.mark("failed")
+    run.until_state("failed")
+    assert str(run.link).endswith(path)
+
+
+def linked_in_a_worker(run: Run) -> None:
+    _linked(run.begin("worker"))
+
+
+def linked_while_deferred(run: Run) -> None:
+    _linked(run.begin("deferred"))
+
+
+@played(linked_in_a_worker, linked_while_deferred)
+def test_the_link_is_there_from_the_start_to_the_end(run: Run) -> None:
+    """The link leads to the execution while the task waits for it, and after the task has failed."""
+    assert run.state == "failed"

@@ -79,7 +79,7 @@ def test_the_map_index_is_the_name_of_the_sync(many: tuple[Sandbox, list[tuple[s
 
 
 def test_a_pool_counts_those_that_wait(airflow: LocalAirflow, sandbox: Sandbox) -> None:
-    """In a pool with one slot that counts deferred tasks, one sync runs after the other."""
+    """In a pool with one slot that counts deferred tasks, one sync runs after the other; each is named and linked."""
     airflow.add_pool("polytomic", 1)
     before = {sync: len(sandbox.starts(sync)) for sync in (SALESFORCE_TO_WAREHOUSE, POSTGRES_TO_WAREHOUSE)}
     run_id = airflow.trigger("many_syncs")
@@ -92,3 +92,5 @@ def test_a_pool_counts_those_that_wait(airflow: LocalAirflow, sandbox: Sandbox) 
     assert first.end <= second.created_at
     mapped = [ti for ti in airflow.task_instances("many_syncs", run_id) if ti["task_id"] == "sync"]
     assert {ti["rendered_map_index"] for ti in mapped} == {"Salesforce to warehouse", "Postgres to warehouse"}
+    linked = {airflow.link("many_syncs", run_id, "sync", ti["map_index"]) for ti in mapped}
+    assert linked == {f"{sandbox.url}/{execution.id}" for execution in executions}

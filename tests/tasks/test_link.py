@@ -47,9 +47,9 @@ def test_it_leads_to_the_execution(polytomic_sandbox: Any, ui_url: None, make: A
     if "Sensor" in make.__name__:
         polytomic_sandbox.start_foreign(sync_id)
 
-    execution_id = Task(
-        lambda: make(task_id="sync", sync_id=sync_id, poke_interval=0.05, deferrable=deferrable)
-    ).run(context)
+    execution_id = Task(lambda: make(task_id="sync", sync_id=sync_id, poke_interval=0.05, deferrable=deferrable)).run(
+        context
+    )
 
     expected = f"https://app.example.com/#/{kind}/{sync_id}?run={execution_id}"
     assert set(shown(context)) == {expected}
@@ -86,9 +86,9 @@ class TestFailure:
 def test_without_a_template_it_is_the_base_url(polytomic_sandbox: Any) -> None:
     """Nobody documents the address of an execution, so the default is where all of it begins."""
     context = make_context()
-    Task(
-        lambda: PolytomicBulkSyncOperator(task_id="sync", sync_id=SALESFORCE_TO_WAREHOUSE, poke_interval=0.05)
-    ).run(context)
+    Task(lambda: PolytomicBulkSyncOperator(task_id="sync", sync_id=SALESFORCE_TO_WAREHOUSE, poke_interval=0.05)).run(
+        context
+    )
 
     assert shown(context) == [polytomic_sandbox.url]
 
