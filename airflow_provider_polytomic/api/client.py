@@ -108,6 +108,10 @@ class Client:
     def send(self, request: Request) -> Answer:
         return self._transport.send(request)
 
+    def stream(self, url: str) -> Iterator[bytes | Answer]:
+        """Read a file from a signed URL, in chunks, without credentials; what is no chunk says why it ends early."""
+        return self._transport.stream(url)
+
     def reconnect(self) -> None:
         if self._reread is not None:
             self._transport.close()

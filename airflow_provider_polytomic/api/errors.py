@@ -155,7 +155,7 @@ class PolytomicSyncError(PolytomicError):
 
 
 class PolytomicTimeoutError(PolytomicError):
-    """A deadline passed before the execution ended.
+    """A deadline passed before what was waited for had ended: an execution, or a refresh of schemas.
 
     :ivar still_running: whether the execution runs on as far as we know, because it was not cancelled
     """

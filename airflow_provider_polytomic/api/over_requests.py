@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.cookiejar import DefaultCookiePolicy
+from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError, InsecureRequestWarning
 
 from .http import Answer, Request, Response, Unreachable
-from .settings import MAX_BODY, Settings, warn_if_unverified
+from .settings import MAX_BODY, USER_AGENT, Settings, warn_if_unverified
 from .unreachable import unreachable
+
+CHUNK = 1024 * 1024  # bytes
 
 
 class Transport:
@@ -29,10 +36,7 @@ class Transport:
             self._session.mount(scheme, HTTPAdapter(max_retries=0))
 
     def send(self, request: Request) -> Answer:
-        if self._settings.verify:
-            return self._send(request)
-        with warnings.catch_warnings():  # urllib3 warns of each request
-            warnings.simplefilter("ignore", InsecureRequestWarning)
+        with _unwarned(self._settings):
             return self._send(request)
 
     def _send(self, request: Request) -> Answer:
@@ -48,10 +52,7 @@ class Transport:
                 data=request.body,
                 headers=settings.headers(request),
                 timeout=timeout,
-                verify=(settings.ca_bundle or True) if settings.verify else False,
-                proxies={"http": settings.proxy, "https": settings.proxy} if settings.proxy else None,
-                allow_redirects=False,
-                stream=True,
+                **_how(settings),
             ) as answer:
                 status = answer.status_code
                 headers = {name.lower(): value for name, value in answer.headers.items()}
@@ -62,14 +63,85 @@ class Transport:
                         return Unreachable(f"the answer is larger than {MAX_BODY} bytes", status=status)
                     if give_up is not None and time.monotonic() > give_up:
                         raise TimeoutError
-                announced = headers.get("content-length", "")
-                if announced.isdigit() and answer.raw.tell() < int(announced):  # urllib3 1.26 does not look
-                    raise ConnectionAbortedError
+                _refuse_half(answer)
                 return Response(status, headers, bytes(body), settings.secrets)
         except requests.ConnectTimeout as error:
             return unreachable(error, settings, timeout, connecting=True)
         except (requests.RequestException, HTTPError, OSError, ValueError) as error:
             return unreachable(error, settings, timeout, status=status)
 
+    def stream(self, url: str) -> Iterator[bytes | Answer]:
+        """Read a file from a signed URL, in chunks. Our credentials are not sent, and the URL is not told to anybody.
+
+        Where the file, or the rest of it, cannot be read, the last item says why: a :class:`Response` without its
+        body, which may quote what was signed, or :class:`Unreachable`.
+        """
+        try:
+            there = self._settings.elsewhere(url)
+        except ValueError as error:
+            yield Unreachable(str(error), sent=False)
+            return
+        headers = {"User-Agent": USER_AGENT, "Accept": "*/*", "Accept-Encoding": "identity"}
+        status = None
+        end: Answer
+        try:
+            with _unlogged(), _unwarned(there):
+                answer = self._session.get(url, headers=headers, timeout=there.timeout, **_how(there))
+            with answer:
+                status = answer.status_code
+                if status == 200:
+                    yield from answer.iter_content(CHUNK)
+                    _refuse_half(answer)
+                    return
+                end = Response(status)
+        except requests.ConnectTimeout as error:
+            end = unreachable(error, there, there.timeout, connecting=True)
+        except (requests.RequestException, HTTPError, OSError, ValueError) as error:
+            end = unreachable(error, there, there.timeout, status=status, quote=False)
+        yield end
+
     def close(self) -> None:
         self._session.close()
+
+
+def _how(settings: Settings) -> dict[str, Any]:
+    return {
+        "verify": (settings.ca_bundle or True) if settings.verify else False,
+        "proxies": {"http": settings.proxy, "https": settings.proxy} if settings.proxy else None,
+        "allow_redirects": False,
+        "stream": True,
+    }
+
+
+def _refuse_half(answer: requests.Response) -> None:
+    """Where fewer bytes came than were announced: urllib3 1.26 does not look."""
+    announced = answer.headers.get("Content-Length", "")
+    if announced.isdigit() and answer.raw.tell() < int(announced):
+        raise ConnectionAbortedError
+
+
+@contextmanager
+def _unwarned(settings: Settings) -> Iterator[None]:
+    """urllib3 warns of each request whose certificate is not verified; we have said so once."""
+    if settings.verify:
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InsecureRequestWarning)
+        yield
+
+
+@contextmanager
+def _unlogged() -> Iterator[None]:
+    """urllib3 writes each URL into its debug log: not those of this thread, for now."""
+    mine = threading.get_ident()
+    log = logging.getLogger("urllib3.connectionpool")
+
+    def of_others(_: logging.LogRecord) -> bool:
+        return threading.get_ident() != mine
+
+    log.addFilter(of_others)
+    try:
+        yield
+    finally:
+        log.removeFilter(of_others)

@@ -6,7 +6,7 @@ import base64
 import logging
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv6Address
 from string import Formatter
 from urllib.parse import SplitResult, quote, unquote, urlsplit
@@ -72,6 +72,26 @@ class Settings:
 
     def url(self, request: Request) -> str:
         return self.base_url + request.path
+
+    def elsewhere(self, url: str) -> Settings:
+        """The way to another host, to which the key is not sent: TLS and a proxy as for Polytomic itself.
+
+        A proxy that the environment has decided on is decided on anew.
+
+        :raises ValueError: it is not a URL of an HTTP server. The message does not quote it.
+        """
+        try:
+            where = urlsplit(url)
+            host = where.hostname if where.scheme in ("http", "https") and where.port != 0 else None
+        except ValueError:
+            host = None
+        if not host:
+            raise ValueError("not a URL of an HTTP server")
+        decided = self.proxy == proxy_from_environment(self.base_url)
+        base_url = f"{where.scheme}://{where.netloc.rpartition('@')[2]}"
+        return replace(
+            self, base_url=base_url, key="", login="", proxy=proxy_from_environment(base_url) if decided else self.proxy
+        )
 
     def headers(self, request: Request) -> dict[str, str]:
         headers = {

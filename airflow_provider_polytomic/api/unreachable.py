@@ -19,13 +19,20 @@ _PROXY_SAID_NO = re.compile(r"Tunnel connection failed: (\d+.*)")
 
 
 def unreachable(
-    error: BaseException, settings: Settings, timeout: float, *, status: int | None = None, connecting: bool = False
+    error: BaseException,
+    settings: Settings,
+    timeout: float,
+    *,
+    status: int | None = None,
+    connecting: bool = False,
+    quote: bool = True,
 ) -> Unreachable:
     """What a library's exception means.
 
     :param timeout: the seconds that the request was given.
     :param status: of the answer, if it broke off.
     :param connecting: whether the library says that time ran out before there was a connection.
+    :param quote: whether its words may be told. They may hold the URL.
     """
     causes = list(_causes(error))
     where = f"{settings.proxy_host} (the proxy)" if settings.proxy_host else settings.host
@@ -53,8 +60,11 @@ def unreachable(
         reason = f"{where} closed the connection {what}"
     elif names & _NOT_HTTP:
         reason = f"what {where} answers is not HTTP"
-    else:
+    elif quote:
         reason = settings.censor(error) or type(error).__name__
+    else:
+        said = (cause.strerror for cause in causes if isinstance(cause, OSError) and cause.strerror)
+        reason = f"{where}: {next(said, type(error).__name__)}"
     return Unreachable(reason, status=status)
 
 

@@ -19,6 +19,7 @@ from airflow_provider_polytomic.get_provider_info import EXTRA_FIELDS, UI_FIELDS
 if TYPE_CHECKING:
     from airflow_provider_polytomic.api.call import Call, ListCall
     from airflow_provider_polytomic.api.client import AsyncClient, Client
+    from airflow_provider_polytomic.api.log_files import LogFile
     from airflow_provider_polytomic.api.models import (
         BulkSync,
         BulkSyncExecution,
@@ -26,11 +27,13 @@ if TYPE_CHECKING:
         Identity,
         ModelSync,
         ModelSyncExecution,
+        SchemaCache,
     )
     from airflow_provider_polytomic.api.settings import Settings
 
 T = TypeVar("T")
 
+LOG_BYTES = 1024**3  # of an execution's log files, unless somebody says otherwise
 TEST_PATIENCE = 9.0  # seconds for a connection test
 # What the API answers about a sync, but does not accept back.
 _READ_ONLY = frozenset(
@@ -184,6 +187,22 @@ class PolytomicHook(BaseHook):
         from airflow_provider_polytomic.api.endpoints import identity
 
         return self.call(identity.get())
+
+    def refresh_schemas(self, connection_id: str, *, poke_interval: float = 5, timeout: float = 600) -> SchemaCache:
+        """Have Polytomic look anew which schemas and fields a connection has, and wait until it has done so
+        (``POST /api/connections/{id}/schemas/refresh``, then ``GET …/schemas/status``).
+
+        :param poke_interval: seconds between looks.
+        :param timeout: seconds.
+        :raises PolytomicTimeoutError: it had not done so in time.
+        """
+        import time
+
+        from airflow_provider_polytomic.api.refreshing import refresh
+
+        poke_interval = _arguments.seconds("poke_interval", poke_interval) or 5
+        deadline = time.time() + (_arguments.seconds("timeout", timeout) or 600)
+        return self.client.run(refresh(connection_id, poke_interval=poke_interval, deadline=deadline))
 
     def list_bulk_syncs(
         self,
@@ -342,6 +361,21 @@ class PolytomicHook(BaseHook):
         fitting = [s.id for s in schemas if any(_fits(s.id, name) or _fits(s.output_name, name) for name in names)]
         return list(dict.fromkeys(fitting))
 
+    def iter_bulk_sync_logs(self, sync_id: str, execution_id: str, *, max_bytes: int = LOG_BYTES) -> Iterator[LogFile]:
+        """An execution's log files, read in chunks (``GET …/executions/{exec_id}/logs``).
+
+        Each has a ``name`` and ``chunks`` of bytes, to be read before the next file. They come from signed URLs, which
+        are asked for without the API key, and are in no log and no error. What breaks off is not repeated: let the
+        task retry.
+
+        :param max_bytes: how much to read in all, at most.
+        :raises PolytomicResponseError: there is more, or where a file is stored it is not given out.
+        :raises PolytomicUnreachableError: a file, or the rest of it, does not come.
+        """
+        from airflow_provider_polytomic.api.endpoints import bulk_syncs
+
+        return self._log_files(bulk_syncs.log_files(sync_id, execution_id), max_bytes)
+
     # --- the same for model syncs
 
     def list_model_syncs(
@@ -450,7 +484,25 @@ class PolytomicHook(BaseHook):
         """Wait until an execution has ended; as :meth:`wait_for_bulk_sync_execution`."""
         return self._wait("model", sync_id, execution_id, poke_interval, timeout)
 
+    def iter_model_sync_logs(
+        self, sync_id: str, execution_id: str, log_type: str, *, max_bytes: int = LOG_BYTES
+    ) -> Iterator[LogFile]:
+        """An execution's log files of one type (``GET …/executions/{exec_id}/{type}``); as :meth:`iter_bulk_sync_logs`.
+
+        :param log_type: ``records``, ``errors``, ``warnings``, ``inserts``, ``updates`` or ``deletes``.
+        """
+        from airflow_provider_polytomic.api.endpoints import model_syncs
+
+        return self._log_files(model_syncs.log_files(sync_id, execution_id, log_type), max_bytes)
+
     # --- what both kinds share
+
+    def _log_files(self, call: Call[Any], max_bytes: int) -> Iterator[LogFile]:
+        from airflow_provider_polytomic.api.log_files import read
+
+        if max_bytes <= 0:
+            raise ValueError(f"max_bytes must be more than 0, not {max_bytes!r}")
+        return read(self.client, call, max_bytes)
 
     def _find(self, kind: str, name: str) -> Any:
         from airflow_provider_polytomic.api.executions import find, kind_of

@@ -21,6 +21,7 @@ from airflow_provider_polytomic.api.errors import (
     PolytomicConflictError,
     PolytomicLookupError,
     PolytomicNotFoundError,
+    PolytomicResponseError,
     PolytomicServerError,
     PolytomicTimeoutError,
     PolytomicUnreachableError,
@@ -32,6 +33,7 @@ from airflow_provider_polytomic.api.models import (
     Identity,
     ModelSync,
     ModelSyncExecution,
+    SchemaCache,
 )
 from airflow_provider_polytomic.api.once import CREATION, once
 from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
@@ -305,6 +307,54 @@ def test_everyday_calls_of_model_syncs(hook: PolytomicHook, polytomic_sandbox: S
     hook.delete_model_sync(created.id)
     with pytest.raises(PolytomicNotFoundError):
         hook.get_model_sync(created.id)
+
+
+@pytest.mark.parametrize("kind", ["bulk", "model"])
+def test_the_log_files_of_an_execution(hook: PolytomicHook, polytomic_sandbox: Sandbox, kind: str) -> None:
+    """Each is read from its signed URL, which is not shown; there is a bound to how much."""
+    if kind == "bulk":
+        sync_id = SALESFORCE_TO_WAREHOUSE
+        ended = hook.wait_for_bulk_sync_execution(sync_id, hook.start_bulk_sync(sync_id).id, poke_interval=0.01)
+        (file,) = hook.iter_bulk_sync_logs(sync_id, ended.id)
+        bounded = hook.iter_bulk_sync_logs(sync_id, ended.id, max_bytes=10)
+    else:
+        sync_id = WAREHOUSE_TO_SALESFORCE
+        ended = hook.wait_for_model_sync_execution(sync_id, hook.start_model_sync(sync_id).id, poke_interval=0.01)
+        (file,) = hook.iter_model_sync_logs(sync_id, ended.id, "errors")
+        bounded = hook.iter_model_sync_logs(sync_id, ended.id, "errors", max_bytes=10)
+    lines = [json.loads(line)["message"] for line in b"".join(file.chunks).splitlines()]
+    assert (file.name, lines[-1]) == ("1-log.json" if kind == "bulk" else "1-errors.json", "Execution completed")
+    with pytest.raises(PolytomicResponseError, match="than the 10 bytes of max_bytes"):
+        b"".join(next(bounded).chunks)
+
+
+@pytest.mark.parametrize("most", [0, -1])
+def test_log_files_need_some_room(hook: PolytomicHook, polytomic_sandbox: Sandbox, most: int) -> None:
+    """A bound that lets nothing through is refused at once."""
+    with pytest.raises(ValueError, match=f"max_bytes must be more than 0, not {most}"):
+        hook.iter_bulk_sync_logs("s", "e", max_bytes=most)
+    with pytest.raises(ValueError, match="max_bytes must be"):
+        hook.iter_model_sync_logs("s", "e", "errors", max_bytes=most)
+    assert polytomic_sandbox.requests == []
+
+
+def test_refreshing_schemas(hook: PolytomicHook, polytomic_sandbox: Sandbox) -> None:
+    """It waits until a refresh has finished that began after it had asked."""
+    before = hook.call(connections.schema_cache(POSTGRES))
+    after = hook.refresh_schemas(POSTGRES, poke_interval=0.01)
+    assert isinstance(after, SchemaCache)
+    assert after.cache_status == "fresh"
+    assert before.last_refresh_finished < after.last_refresh_started < after.last_refresh_finished  # type: ignore[operator]
+    with pytest.raises(PolytomicTimeoutError, match=f"connection {POSTGRES} had not been refreshed at the deadline"):
+        hook.refresh_schemas(POSTGRES, timeout=0.01)
+
+
+@pytest.mark.parametrize("argument", [{"poke_interval": 0}, {"timeout": -1}])
+def test_refreshing_schemas_needs_some_time(hook: PolytomicHook, argument: dict[str, float]) -> None:
+    """Zero seconds, or less, are a mistake."""
+    (name,) = argument
+    with pytest.raises(ValueError, match=f"{name} must be more than 0 seconds"):
+        hook.refresh_schemas(POSTGRES, **argument)
 
 
 def test_calls_of_any_endpoint(hook: PolytomicHook) -> None:
