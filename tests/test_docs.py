@@ -419,7 +419,7 @@ def test_the_numbers_are_those_of_the_code() -> None:
     assert f"(0 to {starting.SLOTS - 1})" in promises
     assert f"with the same key for {once.PATIENCE:g} seconds" in promises
     assert f"is endured for {executions.OUTAGE / 60:g} minutes" in promises
-    assert f"unknown to the server for {executions.LAG:g} seconds" in promises
+    assert f"unknown to the server for {once.LAG:g} seconds" in promises
     assert f"out of touch with the API for {executions.OUTAGE / 60:g} minutes" in readme
     assert f"the first time after {trigger_execution.SHORTEST_FIRST_SLEEP:g} seconds or more" in readme
     assert f"at most {over_aiohttp.CONNECTIONS} connections" in readme

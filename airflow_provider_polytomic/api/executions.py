@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import logging
 import random
@@ -11,21 +10,22 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, Generic, TypeVar
 
-from .call import Call, ListCall, Page, decode, fetch_page
+from .call import Call, ListCall, Page, decode
 from .console import Console
 from .endpoints import bulk_syncs, model_syncs
 from .errors import (
     PolytomicAuthError,
     PolytomicError,
-    PolytomicLookupError,
     PolytomicNotFoundError,
     PolytomicResponseError,
     PolytomicTimeoutError,
     more,
     readable,
 )
+from .finding import the_one, walk
 from .http import Plan, Response, ask, clock, pause, reconnect
 from .models import BulkSyncExecution, ConsoleLog, Execution, ModelSyncExecution
+from .once import LAG
 from .retry import transient, wished_delay
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,6 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 OUTAGE = 600.0  # seconds without one good answer that a wait endures
-LAG = 60.0  # seconds for which a new execution may be unknown to the server's replicas
 CANCEL_PATIENCE = 10.0  # seconds for a cancel at the deadline
 MOST_ERRORS_TOLD = 10  # of a model sync's execution, in a failure's message
 MOST_SCHEMAS = 100
@@ -315,24 +314,7 @@ def find(kind: Kind, name: str) -> Plan[Any]:
 
     :raises PolytomicLookupError: for none (with the nearest names) or several (with their ids).
     """
-    call, token, seen = kind.syncs(), None, set[str]()
-    matches: list[Any] = []
-    names: set[str] = set()
-    while True:
-        page = yield from fetch_page(call, token, seen)
-        matches += [sync for sync in page.items if sync.name == name]
-        names.update(sync.name for sync in page.items if sync.name)
-        token = page.next_page_token
-        if token is None:
-            break
-    if len(matches) == 1:
-        return matches[0]
-    if matches:
-        ids = ", ".join(sync.id for sync in matches)
-        raise PolytomicLookupError(f"{len(matches)} {kind.label}s are named {name!r}: use sync_id with one of {ids}")
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.4) or sorted(names)[:3]
-    hint = f"the nearest names are {', '.join(map(repr, near))}" if near else "this key sees none at all"
-    raise PolytomicLookupError(f"no {kind.label} is named {name!r}; {hint}")
+    return the_one((yield from walk(kind.syncs())), name, kind.label, "sync_id")
 
 
 # --- telling

@@ -5,14 +5,18 @@ Each carries an idempotency key, so asking again does nothing twice. What remain
 
 from __future__ import annotations
 
+import hashlib
+import json
 import random
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from .call import Call, decode
+from .call import Call, decode, fetch
 from .errors import (
     PolytomicApiError,
+    PolytomicAuthError,
     PolytomicConflictError,
     PolytomicError,
+    PolytomicNotFoundError,
     PolytomicRateLimitError,
     PolytomicResponseError,
     PolytomicServerError,
@@ -26,8 +30,14 @@ from .retry import LONGEST_WISH, backoff, wished_delay
 T = TypeVar("T")
 
 PATIENCE = 60.0  # seconds for which an outcome is asked for
+LAG = 60.0  # seconds for which what is new may be unknown to the server's replicas
 START = "the start"
 CREATION = "the creation"
+
+
+def key_of(what: list[Any]) -> str:
+    """The idempotency key of something: the same whoever asks, and whenever."""
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
 
 def once(call: Call[T], what: str, *, sent_before: bool = False, patience: float | None = None) -> Plan[T]:
@@ -93,6 +103,31 @@ def outcome(
             )
         wish = wished_delay(answer, now)
         yield from pause(backoff(attempt, random.random()) if wish is None else min(wish, LONGEST_WISH))
+
+
+def held_by(call: Call[T], what: str, sent_before: float) -> Plan[T | PolytomicApiError]:
+    """What a key holds that somebody who died may have sent: what came of it, or the error that is recorded for it.
+
+    :raises PolytomicError: whether it holds anything is not known.
+    """
+    try:
+        return (yield from outcome(call, what, sent_before=sent_before))
+    except (PolytomicAuthError, PolytomicRateLimitError, PolytomicServerError):
+        raise  # no refusal
+    except PolytomicApiError as refused:
+        return refused
+
+
+def as_it_is_now(call: Call[T]) -> Plan[T | None]:
+    """What an answer told of that may be an old one; None when it is gone."""
+    since = yield from clock()
+    while True:
+        try:
+            return (yield from fetch(call))
+        except PolytomicNotFoundError:
+            if (yield from clock()) - since >= LAG:
+                return None
+        yield from pause(5)
 
 
 def _may_have_arrived(answer: Answer) -> bool:

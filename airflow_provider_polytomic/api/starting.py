@@ -13,8 +13,6 @@ and what it cannot.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,17 +22,14 @@ from typing import Any
 from .call import Call, fetch
 from .errors import (
     PolytomicApiError,
-    PolytomicAuthError,
     PolytomicConflictError,
-    PolytomicNotFoundError,
-    PolytomicRateLimitError,
     PolytomicServerError,
     more,
 )
-from .executions import CANCEL_PATIENCE, LAG, Kind, cancel, kind_of
-from .http import Plan, Response, clock, pause
+from .executions import CANCEL_PATIENCE, Kind, cancel, kind_of
+from .http import Plan, Response, clock
 from .models import BulkSyncExecution, Execution
-from .once import START, outcome
+from .once import START, as_it_is_now, held_by, key_of, outcome
 
 log = logging.getLogger(__name__)
 
@@ -84,11 +79,11 @@ class Order:
     @property
     def digest(self) -> str:
         body = self.what.start(self.sync_id, **self.arguments).request.json
-        return _hash([self.kind, self.sync_id, body])
+        return key_of([self.kind, self.sync_id, body])
 
     def key(self, try_number: int, attempt: int) -> str:
         """The idempotency key of a slot."""
-        return _hash([*self.task, self.digest, try_number, attempt])
+        return key_of([*self.task, self.digest, try_number, attempt])
 
     def call(self, try_number: int, attempt: int) -> Call[Execution]:
         key = self.key(try_number, attempt)
@@ -249,31 +244,20 @@ def _started_by(order: Order, try_number: int, began: float) -> Plan[Execution |
         if claimed is None:
             return None
         execution_id = claimed.id
-    since = yield from clock()
-    while True:
-        try:
-            execution: Execution = yield from fetch(order.what.execution(order.sync_id, execution_id))
-            return execution
-        except PolytomicNotFoundError as error:
-            if (yield from clock()) - since >= LAG:
-                log.warning("Try %d started execution %s, which is gone: %s", try_number, execution_id, error)
-                return None
-        yield from pause(5)
+    execution: Execution | None = yield from as_it_is_now(order.what.execution(order.sync_id, execution_id))
+    if execution is None:
+        log.warning("Try %d started execution %s, which is gone", try_number, execution_id)
+    return execution
 
 
 def _claim(order: Order, try_number: int, began: float) -> Plan[Execution | None]:
     """Ask every slot of a try; a slot that was never used starts there."""
     for attempt in range(SLOTS):
-        try:
-            started = yield from outcome(order.call(try_number, attempt), START, sent_before=began)
-        except (PolytomicAuthError, PolytomicRateLimitError, PolytomicServerError):
-            raise  # no refusal: whether this slot holds an execution is not known
-        except PolytomicApiError as refused:
-            # A recorded refusal: nothing was started in this slot, nor ever will be.
-            log.info("Slot %d of try %d was refused: %s", attempt, try_number, refused)
-            continue
+        started = yield from held_by(order.call(try_number, attempt), START, began)
         if isinstance(started, Execution):
             return started
+        # Nothing was started in this slot, nor ever will be.
+        log.info("Slot %d of try %d was refused: %s", attempt, try_number, started)
     return None
 
 
@@ -325,7 +309,3 @@ def _same_mode(order: Order, execution: BulkSyncExecution) -> bool:
         and bool(execution.is_resync) == bool(asked.get("resync_mode"))
         and (execution.fetch_mode or "none") == (asked.get("fetch_mode") or "none")
     )
-
-
-def _hash(what: list[Any]) -> str:
-    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
