@@ -19,6 +19,7 @@ from airflow_provider_polytomic.get_provider_info import EXTRA_FIELDS, UI_FIELDS
 if TYPE_CHECKING:
     from airflow_provider_polytomic.api.call import Call, ListCall
     from airflow_provider_polytomic.api.client import AsyncClient, Client
+    from airflow_provider_polytomic.api.http import Plan
     from airflow_provider_polytomic.api.log_files import LogFile
     from airflow_provider_polytomic.api.models import (
         BulkSync,
@@ -251,7 +252,7 @@ class PolytomicHook(BaseHook):
         from airflow_provider_polytomic.api.endpoints import bulk_syncs
         from airflow_provider_polytomic.api.once import CREATION
 
-        return self._once(bulk_syncs.create(body, idempotency_key=str(uuid.uuid4())), CREATION)
+        return self.client.run(self._once(bulk_syncs.create(body, idempotency_key=str(uuid.uuid4())), CREATION))
 
     def update_bulk_sync(self, sync_id: str, **changes: Any) -> BulkSync:
         """Change some fields of a bulk sync: it is read, merged and written back (``GET``, then ``PUT``)."""
@@ -286,7 +287,8 @@ class PolytomicHook(BaseHook):
         When no answer comes, the outcome is asked for with the same key for a minute: nothing is started twice.
 
         :param test: validate the sync; excludes ``resync_mode``.
-        :param resync_mode: ``refetch``, ``resync`` or ``rebuild``.
+        :param resync_mode: ``refetch``, ``resync`` or ``rebuild``. Where the server refuses one that the destination
+            does not support, the error names those that it does.
         :param fetch_mode: ``none``, ``incremental`` or ``full``.
         :param schemas: ids of the schemas to sync; default: all that are enabled.
         :param idempotency_key: 8 to 255 letters, digits, ``-``, ``_``; default: a random one.
@@ -413,7 +415,7 @@ class PolytomicHook(BaseHook):
         from airflow_provider_polytomic.api.endpoints import model_syncs
         from airflow_provider_polytomic.api.once import CREATION
 
-        return self._once(model_syncs.create(body, idempotency_key=str(uuid.uuid4())), CREATION)
+        return self.client.run(self._once(model_syncs.create(body, idempotency_key=str(uuid.uuid4())), CREATION))
 
     def update_model_sync(self, sync_id: str, **changes: Any) -> ModelSync:
         """Change some fields of a model sync: it is read, merged and written back (``GET``, then ``PUT``)."""
@@ -510,16 +512,17 @@ class PolytomicHook(BaseHook):
         return self.client.run(find(kind_of(kind), name))
 
     def _start(self, kind: str, sync_id: str, idempotency_key: str | None, arguments: dict[str, Any]) -> Any:
+        from airflow_provider_polytomic.api.destinations import explaining
         from airflow_provider_polytomic.api.executions import kind_of
         from airflow_provider_polytomic.api.once import START
 
         call = kind_of(kind).start(sync_id, **arguments, idempotency_key=idempotency_key or str(uuid.uuid4()))
-        return self._once(call, START)
+        return self.client.run(explaining(self._once(call, START), sync_id, arguments.get("resync_mode")))
 
-    def _once(self, call: Call[T], what: str) -> T:
+    def _once(self, call: Call[T], what: str) -> Plan[T]:
         from airflow_provider_polytomic.api.once import once
 
-        return self.client.run(once(call, what, patience=None if self.client.settings.max_retries else 0))
+        return once(call, what, patience=None if self.client.settings.max_retries else 0)
 
     def _wait(self, kind: str, sync_id: str, execution_id: str, poke_interval: float, timeout: float | None) -> Any:
         import time

@@ -12,7 +12,7 @@ from .clock import stamp
 from .execution import Execution
 from .history import cancel_answer, execution_page, sync_status
 from .schedule import rule
-from .seed import BulkSyncSpec
+from .seed import RESYNC_MODES, BulkSyncSpec
 from .wire import ApiProblem, Call, Router, list_of, listing, one_of, page, typed
 from .world import BULK_DEFAULTS, Schema, Sync, World
 
@@ -32,7 +32,6 @@ ENUMS = {
     "automatically_add_new_objects": ("all", "onlyIncremental", "onlyNonIncremental", "none"),
     "normalize_names": ("enabled", "disabled", "legacy"),
 }
-RESYNC_MODES = ("refetch", "resync", "rebuild")
 FETCH_MODES = ("none", "incremental", "full")
 FIELDS = ("id", "name", "amount", "updated_at")  # of every schema here
 LEGACY_RESYNC_UNTIL = "2025-09-18"
@@ -166,6 +165,9 @@ def start(world: World, call: Call, sync_id: str) -> Any:
         resync_mode = resync_mode or ("rebuild" if typed(body, "resync", bool) else None)
     if test and resync_mode:
         raise ApiProblem(422, "validation", "test and resync_mode are mutually exclusive")
+    destination = world.connections[sync.doc["destination_connection_id"]]
+    if resync_mode and resync_mode not in destination.resync_modes:
+        raise ApiProblem(422, "validation", f"resync_mode: the destination does not support {resync_mode!r}")
     enabled = [schema for schema in sync.schemas.values() if schema.enabled]
     wanted = list_of(body, "schemas", str)
     unknown = [schema_id for schema_id in wanted if schema_id not in sync.schemas]
@@ -309,12 +311,12 @@ def source(world: World, call: Call, connection_id: str) -> Any:
 
 @route("GET", "/api/connections/{connection_id}/bulksync/target")
 def target(world: World, call: Call, connection_id: str) -> Any:
-    world.find_connection(connection_id)
+    connection = world.find_connection(connection_id)
     return {
         "data": {
-            "configuration": {"type": "object", "properties": {"schema": {"type": "string", "title": "Output schema"}}},
+            "configuration": connection.target,
             "modes": [{"id": mode, "label": mode.capitalize(), "requires_identity": False} for mode in ENUMS["mode"]],
-            "supported_resync_modes": list(RESYNC_MODES),
+            "supported_resync_modes": connection.resync_modes,
             "supports_history_mode": False,
         }
     }
@@ -346,8 +348,17 @@ def _document(world: World, body: dict[str, Any]) -> dict[str, Any]:
     for name in ("source_connection_id", "destination_connection_id"):
         if str(body[name]) not in world.connections:
             raise ApiProblem(422, "validation", f"{name}: there is no connection {body[name]}")
+    _fitting(world.connections[body["destination_connection_id"]].target, body["destination_configuration"])
     given = {name: body[name] for name in (*REQUIRED, *BULK_DEFAULTS) if body.get(name) is not None}
     return {**BULK_DEFAULTS, **given}
+
+
+def _fitting(schema: dict[str, Any], configuration: Any) -> None:
+    from jsonschema import Draft202012Validator  # only for those that create: the sandbox starts without it
+
+    for error in Draft202012Validator(schema).iter_errors(configuration):
+        where = "".join(f".{step}" for step in error.absolute_path)
+        raise ApiProblem(422, "validation", f"destination_configuration{where}: {error.message}")
 
 
 def _chosen(world: World, source_id: str, wanted: Any) -> dict[str, Schema]:

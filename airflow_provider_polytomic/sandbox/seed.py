@@ -8,6 +8,8 @@ A seed is a YAML or JSON file (or, in a test, the same as a ``dict``)::
         type: salesforce
         configuration: {instance_url: https://example.my.salesforce.com}
         schemas: [account, contact]   # offered as a source, besides those that its syncs name
+        target: {type: object}        # the JSON schema of a destination_configuration; left out: one with a schema
+        resync_modes: [refetch]       # supported as a destination; left out: all three
       - {name: Local file, type: sqlite, configuration: {path: /tmp/warehouse.sqlite}}
     bulk_syncs:
       - name: CRM to warehouse
@@ -47,6 +49,7 @@ POSTGRES_TO_WAREHOUSE = "b0000000-0000-4000-8000-000000000002"
 WAREHOUSE_TO_SALESFORCE = "a0000000-0000-4000-8000-000000000001"
 
 BULK_STAGES = ("created", "scheduled", "running", "exporting", "processing")
+RESYNC_MODES = ("refetch", "resync", "rebuild")
 MODEL_STAGES = ("created", "scheduled", "running", "processing")
 
 
@@ -80,9 +83,16 @@ class ConnectionSpec:
     id: str = ""
     configuration: dict[str, Any] = field(default_factory=dict)
     schemas: list[SchemaSpec] = field(default_factory=list)
+    target: dict[str, Any] = field(default_factory=dict)
+    resync_modes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.id = self.id or made_id("connection", self.name)
+        self.target = self.target or {
+            "type": "object",
+            "properties": {"schema": {"type": "string", "title": "Output schema"}},
+        }
+        self.resync_modes = self.resync_modes or list(RESYNC_MODES)
 
 
 @dataclass

@@ -343,6 +343,25 @@ def test_a_source_and_a_destination_say_what_they_offer(ask: Asker) -> None:
     assert target["supported_resync_modes"] == ["refetch", "resync", "rebuild"]
 
 
+def test_a_destination_is_as_its_seed_says(make: Any) -> None:
+    """What a destination publishes is what it then asks of a new sync, and of a start."""
+    target = {"type": "object", "required": ["schema"], "properties": {"schema": {"type": "string"}}}
+    warehouse = {"id": WAREHOUSE, "name": "W", "type": "snowflake", "target": target, "resync_modes": ["refetch"]}
+    source = {"id": SALESFORCE, "name": "S", "type": "salesforce", "schemas": ["account"]}
+    ask = make({"connections": [source, warehouse]})
+
+    told = ask.data("GET", f"/api/connections/{WAREHOUSE}/bulksync/target")
+    assert (told["configuration"], told["supported_resync_modes"]) == (target, ["refetch"])
+    for configuration, where in (({"schema": 5}, ".schema: 5 is not"), ({"shcema": "a"}, ": 'schema' is a required")):
+        refused = ask("POST", "/api/bulk/syncs", {**SYNC, "destination_configuration": configuration})
+        assert problem_of(refused) == (422, "validation")
+        assert json.loads(refused.body)["message"].startswith(f"destination_configuration{where}")
+    assert ask.data("GET", "/api/bulk/syncs") is None
+    sync = f"/api/bulk/syncs/{ask.data('POST', '/api/bulk/syncs', SYNC)['id']}"
+    assert problem_of(ask("POST", f"{sync}/executions", {"resync_mode": "rebuild"})) == (422, "validation")
+    assert ask.start(sync, resync_mode="refetch")
+
+
 # model syncs, changed
 
 

@@ -1,0 +1,120 @@
+"""What a destination publishes of itself, for messages that say what is allowed.
+
+All of it is best effort: where a destination publishes nothing, or nothing of use, the server judges alone.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any, TypeVar
+
+from .call import fetch
+from .endpoints import bulk_syncs
+from .errors import PolytomicError, PolytomicValidationError, more, readable
+from .http import Plan
+from .models import BulkSyncDestination
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+PATIENCE = 10.0  # seconds for each question
+MOST_TOLD = 10  # of what does not fit
+_LONGEST = 300
+
+
+def check_configuration(connection_id: str, configuration: dict[str, Any]) -> Plan[None]:
+    """Check a ``destination_configuration`` against the JSON schema that the destination publishes for it.
+
+    :raises ValueError: it does not fit; the message names the fields.
+    """
+    destination = yield from _published(connection_id)
+    if destination is None or not destination.configuration:
+        return
+    try:
+        wrong = list(dict.fromkeys(_misfits(configuration, destination.configuration)))
+    except Exception as error:  # noqa: BLE001  whatever is wrong with a foreign schema, it must not be in the way
+        log.warning("What %s publishes is no JSON schema that can be used: %s", connection_id, readable(error, 300))
+        return
+    if wrong:
+        more_of_it = [f"and {len(wrong) - MOST_TOLD} more"] if len(wrong) > MOST_TOLD else []
+        raise ValueError("; ".join([*wrong[:MOST_TOLD], *more_of_it]))
+
+
+def explaining(plan: Plan[T], sync_id: str, resync_mode: str | None) -> Plan[T]:
+    """Carry out a start; when it is refused with a ``resync_mode`` that is not supported, say which ones are."""
+    try:
+        return (yield from plan)
+    except PolytomicValidationError as error:
+        if not resync_mode:
+            raise
+        modes = yield from _supported_resync_modes(sync_id)
+        if not modes or resync_mode in modes:
+            raise
+        raise more(error, f"the destination of this sync supports as resync_mode: {', '.join(modes)}") from None
+
+
+def _supported_resync_modes(sync_id: str) -> Plan[list[str]]:
+    try:
+        sync = yield from fetch(bulk_syncs.get(sync_id).within(PATIENCE), 1)
+    except PolytomicError as error:
+        log.info("The destination of sync %s could not be read: %s", sync_id, error)
+        return []
+    if not sync.destination_connection_id:
+        return []
+    destination = yield from _published(sync.destination_connection_id)
+    return (destination.supported_resync_modes or []) if destination else []
+
+
+def _published(connection_id: str) -> Plan[BulkSyncDestination | None]:
+    try:
+        return (yield from fetch(bulk_syncs.destination(connection_id).within(PATIENCE), 1))
+    except PolytomicError as error:
+        log.warning("What the destination %s allows could not be read: %s", connection_id, error)
+        return None
+
+
+def _misfits(configuration: dict[str, Any], schema: dict[str, Any]) -> Iterator[str]:
+    """What does not fit, each with the field's name.
+
+    :raises Exception: of many types, for what is no JSON schema.
+    """
+    # Loaded here: whoever starts and waits does not need it.
+    from jsonschema import Draft202012Validator
+    from jsonschema.validators import validator_for
+    from referencing import Registry
+
+    kind = validator_for(schema, default=Draft202012Validator)
+    kind.check_schema(schema)
+    # A registry of our own: without one a "$ref" to somewhere else would be fetched.
+    for error in kind(schema, registry=Registry()).iter_errors(configuration):  # type: ignore[call-arg]
+        yield from _told(error)
+
+
+def _told(error: Any) -> Iterator[str]:
+    where = "destination_configuration" + "".join(
+        f"[{step}]" if isinstance(step, int) else f".{step}" for step in error.absolute_path
+    )
+    fields = error.schema.get("properties", {}) if isinstance(error.schema, dict) else {}
+    if error.validator == "required":
+        for name in error.validator_value:
+            if name not in error.instance:
+                yield f"{where}.{name}: is required{_allowed(fields.get(name))}"
+    elif error.validator == "additionalProperties" and not error.schema.get("patternProperties"):
+        for name in error.instance:
+            if name not in fields:
+                yield f"{where}.{readable(name, 100)}: no such field; allowed are {', '.join(fields) or 'none'}"
+    else:
+        # Of alternatives: why each of them does not fit.
+        messages = [each.message for each in error.context] or [error.message]
+        yield f"{where}: {readable(', and '.join(messages), _LONGEST)}"
+
+
+def _allowed(field: Any) -> str:
+    """What a field takes, in brackets."""
+    if not isinstance(field, dict):
+        return ""
+    kinds = field.get("type", [])
+    allowed = [repr(value) for value in field.get("enum", [])] or ([kinds] if isinstance(kinds, str) else kinds)
+    return f" ({readable(' or '.join(allowed), _LONGEST)})" if allowed else ""

@@ -1,0 +1,159 @@
+"""What a destination publishes, and what is told of it."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+import pytest
+
+from airflow_provider_polytomic.api.destinations import MOST_TOLD, check_configuration, explaining
+from airflow_provider_polytomic.api.endpoints import bulk_syncs
+from airflow_provider_polytomic.api.errors import PolytomicConflictError, PolytomicValidationError
+from airflow_provider_polytomic.api.http import Answer, Request, Response, Unreachable, ask
+from airflow_provider_polytomic.api.once import START, once
+
+from .plans import Hand
+
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["schema"],
+    "additionalProperties": False,
+    "properties": {
+        "schema": {"type": "string", "title": "Output schema", "minLength": 1},
+        "format": {"enum": ["csv", "json"]},
+        "files": {"type": "array", "items": {"type": "object", "properties": {"size": {"type": "integer"}}}},
+        "compress": {"anyOf": [{"enum": ["gzip"]}, {"type": "boolean"}]},
+        "header": {"type": ["boolean", "null"]},
+    },
+}
+BROKEN = Response(500, {}, b'{"status": 500, "message": "oops", "key": "internal"}')
+
+
+def published(**told: Any) -> Response:
+    return Response(200, {}, json.dumps({"data": told}).encode())
+
+
+@pytest.mark.parametrize(
+    ("configuration", "told"),
+    [
+        ({}, "destination_configuration.schema: is required (string)"),
+        ({"schema": 5}, "destination_configuration.schema: 5 is not of type 'string'"),
+        ({"schema": ""}, "destination_configuration.schema: "),
+        ({"schema": "a", "format": "xml"}, "destination_configuration.format: 'xml' is not one of ['csv', 'json']"),
+        ({"schema": "a", "files": [{"size": 1}, {"size": "1"}]}, "destination_configuration.files[1].size: '1' is not"),
+        ({"schema": "a", "compress": "zip"}, "'zip' is not one of ['gzip'], and 'zip' is not of type 'boolean'"),
+        (
+            {"schema": "a", "shcema": "b"},
+            "destination_configuration.shcema: no such field; allowed are schema, format, files, compress, header",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_named_with_what_is_allowed(configuration: dict[str, Any], told: str) -> None:
+    """The message names the field, and says what the destination allows there."""
+    with pytest.raises(ValueError) as refused:
+        Hand([published(configuration=SCHEMA)]).drive(check_configuration("d", configuration))
+    assert told in str(refused.value)
+
+
+def test_all_that_does_not_fit_is_told_at_once() -> None:
+    """Several mistakes are one message, and not a longer one than can be read."""
+    with pytest.raises(ValueError) as refused:
+        Hand([published(configuration=SCHEMA)]).drive(check_configuration("d", {"format": "xml"}))
+    assert [part.split(":")[0] for part in str(refused.value).split("; ")] == [
+        "destination_configuration.schema",
+        "destination_configuration.format",
+    ]
+    wrong = {"type": "object", "properties": {f"field_{number}": {"type": "string"} for number in range(50)}}
+    with pytest.raises(ValueError) as refused:
+        Hand([published(configuration=wrong)]).drive(check_configuration("d", dict.fromkeys(wrong["properties"], 1)))
+    assert str(refused.value).endswith(f"; and {50 - MOST_TOLD} more")
+
+
+def test_what_fits_passes() -> None:
+    """A configuration that fits is let through with one question asked."""
+    hand = Hand([published(configuration=SCHEMA)])
+
+    hand.drive(check_configuration("d", {"schema": "a", "files": [{"size": 1}], "compress": True, "header": None}))
+
+    assert [(request.method, request.path) for request in hand.requests] == [
+        ("GET", "/api/connections/d/bulksync/target")
+    ]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        published(),
+        published(configuration=None),
+        published(configuration={}),
+        published(configuration=[1]),
+        published(configuration={"type": "strng"}),
+        published(configuration={"required": True}),
+        published(configuration={"$schema": 5}),
+        published(configuration={"$schema": "https://example.com/of-ours", "title": "no more"}),
+        published(configuration={"$ref": "http://127.0.0.1:1/elsewhere"}),
+        published(configuration={"properties": {"schema": {"pattern": "("}}}),
+        Response(404, {}, b'{"status": 404, "message": "none", "key": "not_found"}'),
+        Response(200, {}, b"<html>"),
+        BROKEN,
+        Unreachable("refused"),
+    ],
+)
+def test_what_is_of_no_use_is_not_in_the_way(answer: Answer, caplog: pytest.LogCaptureFixture) -> None:
+    """Without a schema that can be used the server judges alone; nothing is fetched from where a schema points to."""
+    with caplog.at_level(logging.WARNING):
+        Hand([answer, answer]).drive(check_configuration("d", {"schema": 5}))
+
+
+# --- resync_mode
+
+
+START_IT = bulk_syncs.start("s", resync_mode="rebuild", idempotency_key="k" * 8)
+REFUSED = Response(422, {}, b'{"status": 422, "message": "unsupported mode", "key": "validation"}')
+SYNC = published(id="s", destination_connection_id="d")
+
+
+def refusal(*answers: Answer, resync_mode: str | None = "rebuild") -> str:
+    """What is said of a start that was refused."""
+    with pytest.raises(PolytomicValidationError) as refused:
+        Hand([REFUSED, *answers]).drive(explaining(once(START_IT, START), "s", resync_mode))
+    assert refused.value.status_code == 422
+    assert "unsupported mode" in str(refused.value)
+    return str(refused.value)
+
+
+def test_a_refused_resync_mode_comes_with_those_that_are_supported() -> None:
+    """What the server said is still there, and what the destination supports is added."""
+    told = refusal(SYNC, published(supported_resync_modes=["refetch", "resync"]))
+
+    assert told.endswith("; the destination of this sync supports as resync_mode: refetch, resync")
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        (BROKEN, BROKEN),
+        (published(id="s"),),
+        (SYNC, BROKEN, BROKEN),
+        (SYNC, published()),
+        (SYNC, published(supported_resync_modes=None)),
+        (SYNC, published(supported_resync_modes=[])),
+        (SYNC, published(supported_resync_modes="all")),
+        (SYNC, published(supported_resync_modes=["rebuild", "resync"])),
+    ],
+)
+def test_nothing_hides_what_the_server_said(answers: tuple[Answer, ...]) -> None:
+    """Where the modes cannot be read, or the mode is among them, the server's own message stands alone."""
+    assert "supports as resync_mode" not in refusal(*answers)
+
+
+def test_other_errors_are_left_alone() -> None:
+    """A start without a resync_mode that is refused, and a conflict, lead to no question."""
+    assert "supports" not in refusal(resync_mode=None)
+    conflict = Response(409, {}, b'{"status": 409, "message": "it runs", "key": "conflict"}')
+    with pytest.raises(PolytomicConflictError):
+        Hand([conflict]).drive(explaining(once(START_IT, START), "s", "rebuild"))
+    answer = Hand([REFUSED]).drive(explaining(ask(Request("GET", "/")), "s", "rebuild"))
+    assert answer == REFUSED
