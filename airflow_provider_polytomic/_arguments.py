@@ -88,6 +88,33 @@ def ids(name: str, value: Any) -> list[str] | None:
     return values
 
 
+def mapping(name: str, value: Any) -> dict[str, Any] | None:
+    """A dict; also as JSON, because Jinja makes text of it."""
+    value = given(value)
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            raise ValueError(f"{name} must be a dict, or a JSON object; it is other text") from None
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        raise ValueError(f"{name} must be a dict, or a JSON object, not {type(value).__name__}")
+    refuse_unsendable(name, value)
+    return value
+
+
+def refuse_unsendable(name: str, value: Any) -> None:
+    """Refuse what JSON cannot hold.
+
+    :raises ValueError: naming the argument.
+    """
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"{name} must hold what JSON can hold: {error}") from None
+
+
 def count(name: str, value: Any) -> int | None:
     value = given(value)
     if value is None:
@@ -124,10 +151,15 @@ def moment(name: str, value: Any) -> datetime:
 
 
 def one_of_two(first: str, first_value: Any, second: str, second_value: Any) -> None:
-    """Exactly one of the two must be given.
+    """Exactly one of the two must be given, as text, as far as that is known already.
 
     :raises ValueError: neither or both.
     """
+    if templated(first_value) or templated(second_value):
+        if first_value is not None and second_value is not None:
+            raise ValueError(f"give either {first} or {second}: both given")
+        return
+    first_value, second_value = text(first, first_value), text(second, second_value)
     if (first_value is None) == (second_value is None):
         which = "both" if first_value is not None else "neither"
         raise ValueError(f"give either {first} or {second}: {which} given")

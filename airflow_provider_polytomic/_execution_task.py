@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from types import NoneType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -28,17 +29,34 @@ XCOM_KEY = "execution"
 OUTCOMES = ("ended", "timeout", "error")
 
 
-def check_which_sync(sync_id: Any, sync_name: Any) -> None:
-    """Refuse what cannot name a sync, as far as it is known already.
+def try_number(context: Any) -> int:
+    return _number(getattr(context.get("ti"), "try_number", None), 1)
 
-    :raises ValueError: neither or both of the two, or no text.
-    """
-    if _arguments.templated(sync_id) or _arguments.templated(sync_name):
-        if sync_id is not None and sync_name is not None:
-            raise ValueError("give either sync_id or sync_name: both given")
-        return
-    sync_id, sync_name = _arguments.text("sync_id", sync_id), _arguments.text("sync_name", sync_name)
-    _arguments.one_of_two("sync_id", sync_id, "sync_name", sync_name)
+
+def max_tries(context: Any, otherwise: int = 0) -> int:
+    return _number(getattr(context.get("ti"), "max_tries", None), otherwise)
+
+
+def first_try(context: Any, retries: int | None) -> int:
+    """The first try since a person last cleared the task."""
+    number, most = try_number(context), max_tries(context, retries or 0)
+    # A clear raises max_tries, a retry does not: tries before `first` belong to what a person has discarded.
+    return number if number > most + 1 else max(1, most - (retries or 0) + 1)
+
+
+def _number(value: Any, otherwise: int) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) else otherwise
+
+
+def task_of(context: Any) -> tuple[str, ...]:
+    """What tells this task of this run from all others."""
+    ti, run = context.get("ti"), context.get("dag_run")
+    if ti is None:  # called by hand: every call is its own
+        return (str(uuid.uuid4()),)
+    began = getattr(run, "start_date", None)
+    # A run that was deleted and created again has the same id, but not the same start.
+    start = began.astimezone(timezone.utc).isoformat() if isinstance(began, datetime) else ""
+    return (str(ti.dag_id), str(ti.run_id), start, str(ti.task_id), str(getattr(ti, "map_index", -1)))
 
 
 def deadline(timeout: float | None, execution_timeout: timedelta | None) -> float | None:
@@ -54,7 +72,7 @@ def resolve(run: Callable[[Any], Any], kind: Kind, sync_id: Any, sync_name: Any)
     """The sync's id, and its name where that is known; a name is looked up."""
     from airflow_provider_polytomic.api.executions import find
 
-    check_which_sync(sync_id, sync_name)
+    _arguments.one_of_two("sync_id", sync_id, "sync_name", sync_name)
     sync_id, sync_name = _arguments.given(sync_id), _arguments.given(sync_name)
     if sync_id is not None:
         return sync_id, None

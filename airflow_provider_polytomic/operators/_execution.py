@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -81,7 +80,7 @@ class ExecutionOperator(BaseOperator):
 
         :raises ValueError: naming the argument.
         """
-        _execution_task.check_which_sync(self.sync_id, self.sync_name)
+        _arguments.one_of_two("sync_id", self.sync_id, "sync_name", self.sync_name)
         checks: dict[str, Any] = {
             "if_running": lambda name, value: _arguments.choice(name, value, IF_RUNNING),
             "allow_errors": _arguments.boolean,
@@ -167,6 +166,7 @@ class ExecutionOperator(BaseOperator):
     # --- starting
 
     def _run(self, context: Any, sync_id: str, sync_name: str | None, deadline: float | None) -> str:
+        from airflow_provider_polytomic.api.destinations import explaining
         from airflow_provider_polytomic.api.executions import wait
         from airflow_provider_polytomic.api.starting import Mine, Skip, one_try
 
@@ -174,7 +174,7 @@ class ExecutionOperator(BaseOperator):
         order = self._order(context, sync_id)
         self._may_run = order.try_number > order.first
         while True:
-            decision = self._carry_out(one_try(order))
+            decision = self._carry_out(explaining(one_try(order), sync_id, order.arguments.get("resync_mode")))
             if not isinstance(decision, Mine) or decision.adopted:
                 self._ours = None  # what a slot held is not what is waited for
             if isinstance(decision, Skip):
@@ -212,11 +212,6 @@ class ExecutionOperator(BaseOperator):
         from airflow_provider_polytomic.api.executions import problem
         from airflow_provider_polytomic.api.starting import Order
 
-        ti = context.get("ti")
-        number = _number(getattr(ti, "try_number", None), 1)
-        most = _number(getattr(ti, "max_tries", None), self.retries or 0)
-        # A clear raises max_tries, a retry does not: tries before `first` belong to what a person has discarded.
-        first = number if number > most + 1 else max(1, most - (self.retries or 0) + 1)
         criteria: dict[str, Any] = {
             "allow_errors": _arguments.boolean("allow_errors", self.allow_errors),
             "min_records": _arguments.count("min_records", self.min_records),
@@ -224,9 +219,9 @@ class ExecutionOperator(BaseOperator):
         order = Order(
             kind=self.kind,
             sync_id=sync_id,
-            task=_task_of(context),
-            try_number=number,
-            first=first,
+            task=_execution_task.task_of(context),
+            try_number=_execution_task.try_number(context),
+            first=_execution_task.first_try(context, self.retries),
             arguments=self._start_arguments(),
             if_running=_arguments.choice("if_running", self.if_running, IF_RUNNING) or "wait",
             good=lambda execution: problem(execution, **criteria) is None,
@@ -360,8 +355,7 @@ class ExecutionOperator(BaseOperator):
         if ours is None or not still_running:
             return
         _, sync_id, execution_id = ours
-        ti = context.get("ti")
-        if _number(getattr(ti, "try_number", None), 1) <= _number(getattr(ti, "max_tries", None), 0):
+        if _execution_task.try_number(context) <= _execution_task.max_tries(context):
             self.log.warning("Execution %s may still run: the next try resumes it", execution_id)
         elif self.cancel_on_kill:
             self.log.warning("Execution %s may still run, and no try follows: cancelling it", execution_id)
@@ -453,18 +447,3 @@ class ExecutionOperator(BaseOperator):
             )
         except Exception as error:  # noqa: BLE001  a memo: the server remembers for a day without it
             self.log.warning("Execution %s could not be noted in Airflow: %s", mine.execution.id, error)
-
-
-def _number(value: Any, default: int) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) else default
-
-
-def _task_of(context: Any) -> tuple[str, ...]:
-    """What tells this task of this run from all others."""
-    ti, run = context.get("ti"), context.get("dag_run")
-    if ti is None:  # called by hand: every call is its own
-        return (str(uuid.uuid4()),)
-    began = getattr(run, "start_date", None)
-    # A run that was deleted and created again has the same id, but not the same start.
-    start = began.astimezone(timezone.utc).isoformat() if isinstance(began, datetime) else ""
-    return (str(ti.dag_id), str(ti.run_id), start, str(ti.task_id), str(getattr(ti, "map_index", -1)))

@@ -69,7 +69,7 @@ class ExecutionSensor(BaseSensorOperator):
 
         :raises ValueError: naming the argument.
         """
-        _execution_task.check_which_sync(self.sync_id, self.sync_name)
+        _arguments.one_of_two("sync_id", self.sync_id, "sync_name", self.sync_name)
         if not _arguments.templated(self.execution_id):
             _arguments.text("execution_id", self.execution_id)
         if self.completed_after is not None and _arguments.given(self.execution_id) is not None:
