@@ -40,6 +40,7 @@ TEST_PATIENCE = 9.0  # seconds for a connection test
 _READ_ONLY = frozenset(
     {"id", "organization_id", "created_at", "created_by", "updated_at", "updated_by", "problems", "model_ids"}
 )
+_SCHEDULES = frozenset({"default_schedule", "additional_schedules", "schedule"})  # with more of that inside
 # What the API answers in two shapes, an old and a new one. It refuses a request whose shapes say different
 # things, or takes the new one, so a change in one shape must leave out what was read of the other.
 _SHAPES = (({"identity"}, {"identities"}), ({"filters", "filter_logic"}, {"model_filters", "target_filters"}))
@@ -539,26 +540,20 @@ class PolytomicHook(BaseHook):
 
 
 def _changed(sync: Any, changes: dict[str, Any]) -> dict[str, Any]:
-    body = _writable(sync)
+    """A changed sync, as the API accepts it: all it told, unknown fields included, but what it decides itself."""
+    told = sync.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    body = {name: value for name, value in told.items() if name not in _READ_ONLY}
     for one, other in (pair for old, new in _SHAPES for pair in ((old, new), (new, old))):
         if one & changes.keys():
             body = {name: value for name, value in body.items() if name not in other}
-    return body | changes
+    # Schedules among the changes may have been read from a sync, too.
+    return {name: _unstamped(value) if name in _SCHEDULES else value for name, value in (body | changes).items()}
 
 
-def _writable(sync: Any) -> dict[str, Any]:
-    """What a sync is, as the API accepts it back: all it told, unknown fields included, but what it decides itself."""
-
-    def strip(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {name: strip(item) for name, item in value.items() if not name.startswith(("created_", "updated_"))}
-        return [strip(item) for item in value] if isinstance(value, list) else value
-
-    told = sync.model_dump(mode="json", by_alias=True, exclude_unset=True)
-    schedules = ("default_schedule", "additional_schedules", "schedule")
-    return {
-        name: strip(value) if name in schedules else value for name, value in told.items() if name not in _READ_ONLY
-    }
+def _unstamped(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _unstamped(item) for name, item in value.items() if not name.startswith(("created_", "updated_"))}
+    return [_unstamped(item) for item in value] if isinstance(value, list) else value
 
 
 # --- reading a connection

@@ -483,6 +483,20 @@ def test_an_update_keeps_what_nobody_knows(define: Define) -> None:
     }
 
 
+def test_schedules_that_were_read_can_be_written_back(define: Define) -> None:
+    """Who and when, which only the API decides, is left out of them."""
+    stamps = {"created_at": "2026-01-01T00:00:00Z", "created_by": {"id": "u"}, "updated_at": None}
+    were = {
+        "default_schedule": {"id": "a", "frequency": "daily", **stamps},
+        "additional_schedules": [{"frequency": "hourly", **stamps}],
+    }
+    sync = {"id": "s", "default_schedule": {"frequency": "manual"}, "additional_schedules": None}
+    assert update(define, sync, "bulk", **were) == {
+        "default_schedule": {"id": "a", "frequency": "daily"},
+        "additional_schedules": [{"frequency": "hourly"}],
+    }
+
+
 FILTERS = {"filters": [1], "filter_logic": "1", "model_filters": {"logic": "1"}, "target_filters": {"logic": "1"}}
 
 

@@ -188,7 +188,8 @@ def schemas(sync_id: str) -> ListCall[BulkSyncSchema]:
 def patch_schemas(sync_id: str, schemas: Sequence[dict[str, Any]]) -> Call[list[BulkSyncSchema]]:
     """``PATCH /api/bulk/syncs/{id}/schemas``: change some schemas, and leave the others as they are.
 
-    :param schemas: each with its ``id``, and what is to change. Without ``fields`` all its fields are enabled.
+    :param schemas: each with its ``id``, and what is to change. Give ``fields`` back as they were read: without them
+        all its fields are enabled.
     """
     request = Request("PATCH", path(SCHEMAS, sync_id=sync_id), json={"schemas": list(schemas)})
     return Call(request, lambda body: _schemas(body).items)
