@@ -8,9 +8,7 @@ import os
 import re
 import subprocess
 import sys
-import textwrap
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,69 +16,24 @@ import pytest
 import yaml
 
 from airflow_provider_polytomic import __version__, _compat
-from airflow_provider_polytomic.api import errors, executions, once, over_aiohttp, starting
+from airflow_provider_polytomic.api import errors, executions, once, over_aiohttp, over_requests, starting
 from airflow_provider_polytomic.api.models import BulkSyncExecution, SchemaExecution
 from airflow_provider_polytomic.api.settings import Settings
 from airflow_provider_polytomic.get_provider_info import EXTRA_FIELDS, UI_FIELDS, get_provider_info
-from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
+from airflow_provider_polytomic.hooks.polytomic import LOG_BYTES, PolytomicHook
 from airflow_provider_polytomic.operators._execution import IF_RUNNING
 from airflow_provider_polytomic.sandbox.__main__ import _parser
 from airflow_provider_polytomic.sandbox.app import Sandbox
 from airflow_provider_polytomic.sandbox.seed import load_seed
 from airflow_provider_polytomic.triggers import execution as trigger_execution
+from tests.documents import DOCUMENTS, README, ROOT, Block, blocks, read, source
 
 pytest_plugins = ["airflow_provider_polytomic.sandbox.pytest_plugin"]
 
-ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "airflow_provider_polytomic"
-README = ROOT / "README.md"
-DOCUMENTS = [README, ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
-# --- reading Markdown
-
-
-@dataclass(frozen=True)
-class Block:
-    """A block of code."""
-
-    document: Path
-    line: int
-    section: str
-    language: str
-    code: str
-
-    def __str__(self) -> str:
-        return f"{self.document.name}:{self.line}"
-
-
-@dataclass(frozen=True)
-class Page:
-    headings: list[str]
-    sections: dict[str, str]  # the text below a heading, up to the next one, without its code
-    blocks: list[Block]
-
-
-def read(document: Path) -> Page:
-    page = Page([], {"": ""}, [])
-    section, fence, language, code, begun = "", "", "", "", 0
-    for number, line in enumerate(document.read_text(encoding="utf-8").splitlines(), 1):
-        if fence:
-            if line.strip() == fence:
-                page.blocks.append(Block(document, begun, section, language, textwrap.dedent(code)))
-                fence = ""
-            else:
-                code += line + "\n"
-        elif line.strip().startswith("```"):
-            fence, language, code, begun = "```", line.strip()[3:], "", number
-        elif heading := re.fullmatch(r"#+ (.+)", line):
-            section = heading[1]
-            page.headings.append(section)
-            page.sections[section] = ""
-        else:
-            page.sections[section] += line + "\n"
-    assert not fence, f"{document.name}:{begun}: the block of code has no end"
-    return page
+# --- reading the README's tables
 
 
 def rows(section: str) -> list[dict[str, str]]:
@@ -102,10 +55,6 @@ def rows(section: str) -> list[dict[str, str]]:
 def names(cell: str) -> list[str]:
     """What a cell has in `code`."""
     return re.findall(r"`([^`]+)`", cell)
-
-
-def blocks(*languages: str) -> list[Block]:
-    return [block for document in DOCUMENTS for block in read(document).blocks if block.language in languages]
 
 
 # --- operators and sensors
@@ -414,7 +363,7 @@ def test_the_numbers_are_those_of_the_code() -> None:
     def said(document: Path) -> str:
         return " ".join(document.read_text(encoding="utf-8").split())
 
-    promises, readme = said(ROOT / "docs" / "promises.md"), said(README)
+    promises, readme, recipes = said(ROOT / "docs" / "promises.md"), said(README), said(ROOT / "docs" / "recipes.md")
 
     assert f"(0 to {starting.SLOTS - 1})" in promises
     assert f"with the same key for {once.PATIENCE:g} seconds" in promises
@@ -423,6 +372,9 @@ def test_the_numbers_are_those_of_the_code() -> None:
     assert f"out of touch with the API for {executions.OUTAGE / 60:g} minutes" in readme
     assert f"the first time after {trigger_execution.SHORTEST_FIRST_SLEEP:g} seconds or more" in readme
     assert f"at most {over_aiohttp.CONNECTIONS} connections" in readme
+    assert over_requests.CHUNK == 2**20
+    assert "at most a mebibyte at a time" in recipes
+    assert f"by default {LOG_BYTES / 2**30:g} GiB" in recipes
 
 
 def test_decisions_are_short() -> None:
@@ -446,15 +398,6 @@ def test_the_changelog_knows_this_version() -> None:
 
 TEST_FILES = [block for block in blocks("python") if block.section == "Testing your DAGs"]
 CODE = [block for block in blocks("python") if block not in TEST_FILES]
-
-
-def source(block: Block) -> str:
-    """The code of a block, with the import that it says is another one on Airflow 2."""
-    try:
-        import airflow.sdk  # noqa: F401
-    except ImportError:
-        return block.code.replace("from airflow.sdk import", "from airflow.decorators import")
-    return block.code
 
 
 @pytest.fixture
