@@ -52,6 +52,11 @@ def tasks(recipe: str) -> Tasks:
 
 
 @pytest.fixture
+def polytomic_sandbox_speed() -> float:
+    return 1_000_000
+
+
+@pytest.fixture
 def hook(polytomic_sandbox: Sandbox) -> PolytomicHook:
     return PolytomicHook()
 
@@ -273,7 +278,7 @@ def test_logs_are_kept_of_a_sync_that_failed(tmp_path: Path) -> None:
     """
     sync = {"name": "Salesforce to warehouse", "outcome": "failed", "duration": 1, "schemas": ["a"]}
     sandbox = Sandbox({"bulk_syncs": [sync]}, speed=10)
-    code = source(block_of("Keep an execution's logs"))
+    code = source(block_of("Keep an execution's logs")).replace("deferrable=True", "deferrable=True, poke_interval=5")
 
     run = run_dag("sync_with_logs", code, sandbox, tmp_path, folder=f"file://{tmp_path}/kept")
 
