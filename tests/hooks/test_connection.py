@@ -193,8 +193,9 @@ WRONG = [
     *(("proxy", {"extra": {"proxy": value}}) for value in ("http://me:pass-word@p:x", "http://p:99999", "http://p?a")),
     *(("api_version", {"extra": {"api_version": value}}) for value in ("v", 2025, "2025-9-18", "２０２５-09-18", KEY)),
     *(("ui_url", {"extra": {"ui_url": value}}) for value in ("app.example.com", "javascript:alert(1)", 7, [], KEY)),
-    *(("ui_url", {"extra": {"ui_url": f"https://h/{value}"}}) for value in ("{id}", "{sync_id", "{}", "{kind!r}", "a b")),
+    *(("ui_url", {"extra": {"ui_url": f"https://h/{value}"}}) for value in ("{id}", "{sync_id", "{}", "{kind!r}")),
     *(("ui_url", {"extra": {"ui_url": f"https://{value}/"}}) for value in ("{sync_id}.h", f"me:{KEY}@h", "")),
+    ("ui_url", {"extra": {"ui_url": "https://h/a b"}}),
 ]  # fmt: skip
 
 
