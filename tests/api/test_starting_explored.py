@@ -11,7 +11,8 @@ asks a chooser, and the explorer runs it again and again until every sequence of
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from airflow_provider_polytomic.api.starting import Blocked, Memo, Mine, Order, 
 from .explorer import EXTRA, IN_FLIGHT_AT_MOST, Chooser, Died, explore
 
 SYNC = "s"
+FOOLED = "limit: took an equal execution that began beside a recorded server error"
 
 
 @dataclass
@@ -30,6 +32,7 @@ class Execution:
     id: str
     key: str | None  # None: somebody else's
     at: float
+    what: dict[str, bool]  # what it says it does; that of a model sync says nothing
     status: str = "running"
 
     @property
@@ -38,8 +41,7 @@ class Execution:
             "id": self.id,
             "status": self.status,
             "created_at": f"2026-01-01T{int(self.at) // 3600:02}:{int(self.at) // 60 % 60:02}:{self.at % 60:09.6f}Z",
-            "is_test": False,
-            "is_resync": False,
+            **self.what,
         }
 
 
@@ -53,12 +55,24 @@ class Budget:
     retries: int = 2
 
 
+@dataclass(frozen=True)
+class Wishes:
+    """What the task starts. Somebody else starts what such a task starts that has no wishes."""
+
+    kind: str = "bulk"
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+    def told(self, key: str | None) -> dict[str, bool]:
+        return {"is_test": False, "is_resync": key is not None and bool(self.arguments)} if self.kind == "bulk" else {}
+
+
 @dataclass
 class World:
     """The server, the clock, and what may still go wrong."""
 
     choose: Chooser
     budget: Budget
+    wishes: Wishes
     now: float = 1000.0
     executions: list[Execution] = field(default_factory=list)
     keys: dict[str, Response] = field(default_factory=dict)
@@ -79,7 +93,7 @@ class World:
     def begin(self, key: str | None) -> Execution:
         assert self.running is None
         self.now += 1
-        execution = Execution(f"e{len(self.executions)}", key, self.now)
+        execution = Execution(f"e{len(self.executions)}", key, self.now, self.wishes.told(key))
         self.executions.append(execution)
         return execution
 
@@ -224,12 +238,12 @@ def one_task(world: World, policy: str, store: bool) -> str:
 
     :returns: how it ended: green, red, skipped, or killed in its last try.
     """
-    retries = world.budget.retries
+    retries, wishes = world.budget.retries, world.wishes
     number, max_tries, memo = 1, retries, None
     cleared_at = 0  # executions there were at the last clear
     while True:
         first = number if number > max_tries + 1 else max(1, max_tries - retries + 1)
-        order = Order("bulk", SYNC, ("t",), number, first, if_running=policy, memo=memo)
+        order = Order(wishes.kind, SYNC, ("t",), number, first, wishes.arguments, if_running=policy, memo=memo)
         world.begun_in_this_try = 0
         try:
             while True:
@@ -242,7 +256,7 @@ def one_task(world: World, policy: str, store: bool) -> str:
                 assert isinstance(decision, Mine)
                 if store and not decision.adopted:
                     memo = Memo(decision.try_number, decision.execution.id)
-                    order = Order("bulk", SYNC, ("t",), number, first, if_running=policy, memo=memo)
+                    order = replace(order, memo=memo)
                 ended = wait_for_end(world, decision.execution.id)
                 if ended.status == "canceled" and decision.resumed:
                     continue
@@ -271,7 +285,7 @@ def finish(world: World, how: str, ended: Execution | None, cleared_at: int) -> 
         world.process(key)
     fooled = any(item.key is None for at in world.recorded_at for item in world.executions[at:])
     if fooled and ended is not None and ended.key is None:
-        return "limit: took an equal execution that began beside a recorded server error"
+        return FOOLED
     left = [item for item in world.ours if item.status in ("running", "canceling")]
     failed = [item for item in world.ours[:] if item.status == "failed"]
     since = [item for item in world.executions[cleared_at:] if item.key is not None]
@@ -301,19 +315,42 @@ CONFIGURATIONS = {
 }
 
 
-@pytest.mark.parametrize("policy", ["wait", "attach", "fail", "skip", "cancel"])
-@pytest.mark.parametrize("store", [False, True], ids=["no store", "store"])
-@pytest.mark.parametrize("name", CONFIGURATIONS)
+POLICIES = ("wait", "attach", "fail", "skip", "cancel")
+WISHES = {
+    "bulk": Wishes(),
+    "bulk, resync": Wishes("bulk", {"resync_mode": "rebuild"}),
+    "model": Wishes("model"),
+    "model, resync": Wishes("model", {"resync": True}),
+}
+
+
+def cases() -> Iterator[Any]:
+    for name, budget in CONFIGURATIONS.items():
+        # What is kept matters to a try after one that has started something.
+        for store in (False, True) if budget.kills or budget.failures else (False,):
+            for policy in POLICIES:
+                yield name, policy, store, "bulk"
+        # What is wanted matters where somebody else's execution may be taken.
+        if budget.foreign:
+            for policy in ("wait", "attach"):
+                for wishes in list(WISHES)[1:]:
+                    yield name, policy, False, wishes
+
+
+@pytest.mark.parametrize(("name", "policy", "store", "wishes"), [*cases()])
 def test_no_order_of_events_starts_one_twice_or_loses_one(
-    name: str, policy: str, store: bool, record_property: Any
+    name: str, policy: str, store: bool, wishes: str, record_property: Any
 ) -> None:
     """Within the budgets no sequence of events breaks an invariant, and every one comes to an end."""
 
     def scenario(choose: Chooser) -> str:
-        return one_task(World(choose, Budget(**vars(CONFIGURATIONS[name]))), policy, store)
+        return one_task(World(choose, replace(CONFIGURATIONS[name]), WISHES[wishes]), policy, store)
 
     ends = explore(scenario)
 
     record_property("sequences", sum(ends.values()))
     print(f"\nexplored {sum(ends.values())} sequences: {dict(ends)}")
     assert ends["green"] > 0
+    # Somebody else's execution is taken where it does what is wanted, for all that can be told.
+    assert bool(ends["adopted"]) == (policy == "attach" and CONFIGURATIONS[name].foreign > 0 and "," not in wishes)
+    assert bool(ends[FOOLED]) == (name == "somebody else and faults" and wishes != "bulk, resync")
