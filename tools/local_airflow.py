@@ -185,7 +185,8 @@ class LocalAirflow:
             "CORE__HOSTNAME_CALLABLE": "socket.gethostname",  # the default asks the name server
             "CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
             "CORE__TEST_CONNECTION": "Enabled",
-            "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.home}/airflow.db",
+            # On a busy machine a writer may have to wait for others; one that gives up ends a whole scheduler.
+            "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.home}/airflow.db?timeout=60",
             "LOGGING__BASE_LOG_FOLDER": self.logs,
             "API__HOST": LOOPBACK,
             "API__PORT": self.port,
@@ -459,7 +460,9 @@ class LocalAirflow:
         parts = []
         for path in sorted((self.home / "components").glob("*.log")):
             tail = path.read_text(errors="replace").splitlines()[-lines:]
-            parts.append("\n".join([f"--- {path.stem}", *tail]))
+            process = self._components.get(path.stem)
+            ended = process is not None and process.poll() is not None
+            parts.append("\n".join([f"--- {path.stem}{' (has ended)' if ended else ''}", *tail]))
         return "\n".join(parts)
 
     def _until(self, probe: Callable[[], T | None], what: str, timeout: float | None = None) -> T:

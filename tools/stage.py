@@ -7,7 +7,8 @@
         run.finish()
         run.until_state("success")
 
-A DAG here has a task `sync` with `sync_id="{{ dag_run.conf['sync'] }}"`. Its executions run until they are told to end.
+A DAG here has a task `sync` with `sync_id="{{ dag_run.conf['sync'] }}"`, and there is one for each kind of sync:
+`deferred_bulk`, `deferred_model`. Executions run until they are told to end.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import signal
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,12 +31,13 @@ import requests
 from airflow_provider_polytomic.sandbox.app import LoggedRequest, Sandbox
 from airflow_provider_polytomic.sandbox.execution import Execution
 from airflow_provider_polytomic.sandbox.faults import Fault
-from airflow_provider_polytomic.sandbox.seed import BulkSyncSpec, SchemaSpec, Seed
+from airflow_provider_polytomic.sandbox.seed import BulkSyncSpec, ModelSyncSpec, SchemaSpec, Seed
 from airflow_provider_polytomic.sandbox.server import Server
 from tools.local_airflow import LocalAirflow, LocalAirflowError, LogLine
 from tools.processes import Process
 
 T = TypeVar("T")
+Spec = BulkSyncSpec | ModelSyncSpec
 
 FOREVER = 100_000.0  # seconds: an execution that somebody has to end
 HELD = 90.0  # seconds for which a request is held up
@@ -55,14 +57,17 @@ class Stage:
     """See the module.
 
     :param dags: the folder of the DAGs.
-    :param syncs: how many bulk syncs there are, or what each of them is.
+    :param syncs: how many bulk syncs there are, or what each sync is.
     :param config: more configuration of Airflow, "SECTION__KEY" to value.
     """
 
-    def __init__(self, dags: Path, syncs: int | list[BulkSyncSpec], config: Mapping[str, object] | None = None) -> None:
+    def __init__(self, dags: Path, syncs: int | Sequence[Spec], config: Mapping[str, object] | None = None) -> None:
         specs = [held_sync(f"Sync {number}") for number in range(syncs)] if isinstance(syncs, int) else syncs
         self.syncs = [spec.id for spec in specs]
-        self.sandbox = Sandbox(Seed(bulk_syncs=specs))
+        bulk = [spec for spec in specs if isinstance(spec, BulkSyncSpec)]
+        model = [spec for spec in specs if isinstance(spec, ModelSyncSpec)]
+        self._models = {spec.id for spec in model}
+        self.sandbox = Sandbox(Seed(bulk_syncs=bulk, model_syncs=model))
         self._server = Server(self.sandbox)
         connection = {
             "conn_type": "polytomic",
@@ -96,7 +101,7 @@ class Stage:
 
     def run(self, sync_id: str) -> Run:
         """A run to be, of a DAG that :meth:`Run.begin` names."""
-        return Run(self, sync_id)
+        return Run(self, sync_id, "model" if sync_id in self._models else "bulk")
 
     def expect(self, name: str, parties: int, what: Callable[[LocalAirflow], None]) -> None:
         """Do something to Airflow once, as soon as so many threads have called :meth:`gather` for it."""
@@ -124,7 +129,10 @@ class Stage:
             if self._closed.wait(0.05):
                 raise LocalAirflowError(f"the stage was closed while waiting for {what}")
             if time.monotonic() > deadline:
-                raise LocalAirflowError(f"waited {timeout:.0f} s in vain for {what}\n{told() if told else ''}")
+                story = told() if told else ""
+                raise LocalAirflowError(
+                    f"waited {timeout:.0f} s in vain for {what}\n{story}\n{self.airflow.diagnosis(lines=15)}"
+                )
         return answer
 
     def interrupt(self) -> None:
@@ -146,13 +154,14 @@ class Run:
 
     stage: Stage
     sync_id: str
+    kind: str  # "bulk" or "model"
     dag_id: str = ""
     run_id: str = field(default_factory=lambda: f"run-{uuid.uuid4().hex[:8]}")
     task_id: str = "sync"
 
-    def begin(self, dag_id: str, **conf: Any) -> Run:
-        self.dag_id = dag_id
-        self.stage.airflow.trigger(dag_id, self.run_id, {"sync": self.sync_id, **conf})
+    def begin(self, way: str, **conf: Any) -> Run:
+        self.dag_id = f"{way}_{self.kind}"
+        self.stage.airflow.trigger(self.dag_id, self.run_id, {"sync": self.sync_id, **conf})
         return self
 
     # --- what Airflow says
@@ -217,7 +226,7 @@ class Run:
 
     @property
     def path(self) -> str:
-        return f"/api/bulk/syncs/{self.sync_id}/executions"
+        return f"/api/{'bulk/' if self.kind == 'bulk' else ''}syncs/{self.sync_id}/executions"
 
     @property
     def started(self) -> list[Execution]:
@@ -279,8 +288,10 @@ class Run:
         return "\n".join([*lines, self.log()])
 
 
-def held_sync(name: str, schemas: int = 2) -> BulkSyncSpec:
-    """A bulk sync whose executions run until somebody ends them; a cancel takes a second."""
+def held_sync(name: str, kind: str = "bulk", schemas: int = 2) -> Spec:
+    """A sync whose executions run until somebody ends them; a cancel takes a second."""
+    if kind == "model":
+        return ModelSyncSpec(name=name, duration=FOREVER, cancel_duration=1.0)
     return BulkSyncSpec(
         name=name,
         schemas=[SchemaSpec(f"table_{number}") for number in range(schemas)],

@@ -182,6 +182,7 @@ def start(world: World, call: Call, sync_id: str) -> Any:
         resync_mode=resync_mode,
         fetch_mode=one_of(body, "fetch_mode", FETCH_MODES),
         partial=any(schema not in schemas for schema in enabled),
+        asked=body,
     )
     return {"data": execution.row(world.now)}
 

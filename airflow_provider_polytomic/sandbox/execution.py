@@ -59,6 +59,7 @@ class Execution:
     resync_mode: str | None = None
     fetch_mode: str | None = None
     partial: bool = False
+    asked: dict[str, Any] = field(default_factory=dict)  # the body of its start
     facts: dict[str, Any] = field(default_factory=dict)  # of the sync, for events that outlive it
     canceling_since: float | None = None
     cut_at: float | None = None  # ended otherwise than planned: then, and so

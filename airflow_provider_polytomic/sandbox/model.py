@@ -133,6 +133,7 @@ def start(world: World, call: Call, sync_id: str) -> Any:
         error_messages=spec.errors,
         test=bool(test),
         resync_mode="resync" if resync else None,
+        asked=body,
     )
     row = execution.row(world.now)
     return {"data": {name: row[name] for name in ("id", "status", "created_at")}}

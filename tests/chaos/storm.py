@@ -1,4 +1,4 @@
-"""Many tasks on a real Airflow, and a seeded storm of faults and kills over them.
+"""Many tasks on a real Airflow, of bulk and of model syncs, and a seeded storm of faults and kills over them.
 
 The seed decides what happens when, and to which sync: which tasks there are and when they begin, how their executions
 end, which requests go wrong and how, and at which moments something is killed. What exactly a kill meets depends on how
@@ -23,22 +23,26 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields
+from typing import Any
 
 from airflow_provider_polytomic.sandbox.execution import TERMINAL, Execution
 from airflow_provider_polytomic.sandbox.faults import GARBAGE, Fault, Faults
-from airflow_provider_polytomic.sandbox.seed import BulkSyncSpec, SchemaSpec
+from airflow_provider_polytomic.sandbox.seed import BulkSyncSpec, ModelSyncSpec, SchemaSpec
 from tools.local_airflow import FINISHED
-from tools.stage import Run, Stage
+from tools.stage import Run, Spec, Stage
 
 SYNCS = 10
-LONELY = 4  # syncs, of which one task runs at a time
+EACH = range(SYNCS)
+LONELY = range(4)  # of these one task runs at a time
+MODEL = (3, 8, 9)  # these are model syncs
 TASKS = 36  # in three minutes
 ARRIVALS = 0.7  # of the storm, in which tasks begin
 CALM = 420.0  # seconds that the tasks have to end in, when the storm is over
-EVERYBODY = "everybody's"  # the schema that somebody else syncs
+PART = {"bulk": "schemas", "model": "identities"}  # by which the server's executions tell whose they are
+EVERYBODY = "everybody's"  # what somebody else syncs
 
 # What goes wrong with a request, and how often per minute it begins to, on one sync or another.
 FAULTS: dict[str, tuple[float, Callable[[Faults, str, random.Random], Fault]]] = {
@@ -100,45 +104,58 @@ def schedule(seed: int, seconds: float) -> list[Event]:
         way = ("deferred", "worker")[number // SYNCS % 2]
         events.append(Event(dice.uniform(0, ARRIVALS * seconds), "task", way, number % SYNCS, number))
 
-    def sprinkle(kind: str, what: str, a_minute: float, syncs: range = range(SYNCS), begin: float = 0.0) -> None:
+    def sprinkle(kind: str, what: str, a_minute: float, syncs: Sequence[int] = EACH, begin: float = 0.0) -> None:
         # At least one of each, also of the rare ones.
         for _ in range(max(1, round(a_minute * minutes))):
             at = dice.uniform(begin * seconds, seconds)
             events.append(Event(at, kind, what, dice.choice(syncs), dice.getrandbits(32)))
 
+    def sprinkle_both(kind: str, what: str, a_minute: float, syncs: Sequence[int] = EACH) -> None:
+        for of_a_kind in ([n for n in syncs if n not in MODEL], [n for n in syncs if n in MODEL]):
+            sprinkle(kind, what, a_minute * len(of_a_kind) / len(syncs), of_a_kind)
+
     for what, (a_minute, _) in FAULTS.items():
-        sprinkle("fault", what, a_minute)
-    sprinkle("fault", RECORDED, RECORDED_A_MINUTE, range(LONELY))
+        sprinkle_both("fault", what, a_minute)
+    sprinkle_both("fault", RECORDED, RECORDED_A_MINUTE, LONELY)
     for what, a_minute in KILLS.items():
         sprinkle("kill", what, a_minute, begin=0.1)
-    sprinkle("foreign", "execution", FOREIGN_A_MINUTE, range(LONELY, SYNCS))
+    sprinkle_both("foreign", "execution", FOREIGN_A_MINUTE, [number for number in EACH if number not in LONELY])
     return sorted(events, key=lambda event: event.at)
 
 
-def specs(seed: int, tasks: int) -> list[BulkSyncSpec]:
-    """The syncs: how long each takes, and how its executions end. Every task has a schema of its own."""
+def specs(seed: int, tasks: int) -> list[Spec]:
+    """The syncs: how long each takes, and how its executions end. Every task has a part of it to itself."""
     dice = random.Random(seed)
-    return [
-        BulkSyncSpec(
-            name=f"Sync {number}" + (" (lonely)" if number < LONELY else ""),
-            duration=dice.uniform(3, 8),
-            cancel_duration=dice.uniform(0.2, 2),
-            outcome=[dice.choices(["completed", "failed"], [5, 1])[0] for _ in range(500)],
-            schemas=[SchemaSpec(EVERYBODY), *(SchemaSpec(schema_of(task)) for task in range(number, tasks, SYNCS))],
-        )
-        for number in range(SYNCS)
-    ]
+    syncs: list[Spec] = []
+    for number in EACH:
+        behaviour: dict[str, Any] = {
+            "name": name_of(number),
+            "duration": dice.uniform(3, 8),
+            "cancel_duration": dice.uniform(0.2, 2),
+            "outcome": [dice.choices(["completed", "failed"], [5, 1])[0] for _ in range(500)],
+        }
+        if number in MODEL:
+            syncs.append(ModelSyncSpec(**behaviour))
+        else:
+            parts = [EVERYBODY, *map(part_of, range(number, tasks, SYNCS))]
+            syncs.append(BulkSyncSpec(**behaviour, schemas=[SchemaSpec(part) for part in parts]))
+    return syncs
 
 
-def schema_of(task: int) -> str:
+def name_of(sync: int) -> str:
+    return f"{'model' if sync in MODEL else 'bulk'} {sync}" + (" (lonely)" if sync in LONELY else "")
+
+
+def part_of(task: int) -> str:
+    """A schema of a bulk sync, an identity of a model sync."""
     return f"task_{task}"
 
 
 @dataclass
 class Task:
-    """A task of the storm. No other has its schema, so the server's executions tell whose they are."""
+    """A task of the storm. No other asks for its part of the sync, so the server's executions tell whose they are."""
 
-    schema: str
+    part: str
     sync: int
     way: str
     run: Run
@@ -146,7 +163,7 @@ class Task:
 
     def begin(self) -> None:
         self.begun = True
-        self.run.begin(self.way, schema=self.schema)
+        self.run.begin(self.way, part=self.part)
 
     @property
     def ended(self) -> bool:
@@ -154,7 +171,7 @@ class Task:
 
     @property
     def executions(self) -> list[Execution]:
-        return [execution for execution in self.run.started if execution.parts[0].schema == self.schema]
+        return [execution for execution in self.run.started if execution.asked[PART[self.run.kind]] == [self.part]]
 
     @property
     def ends(self) -> list[str]:
@@ -203,7 +220,7 @@ class Storm:
 
     def rage(self) -> None:
         """Do what the schedule says, then let all tasks end in peace."""
-        queues: dict[int, list[Task]] = {number: [] for number in range(LONELY)}
+        queues: dict[int, list[Task]] = {number: [] for number in LONELY}
         began = time.monotonic()
         with ThreadPoolExecutor(1) as undertaker:  # killing and restarting a component takes a while
             restarts: list[Future[None]] = []
@@ -211,7 +228,7 @@ class Storm:
                 while self._events and self._events[0].at <= now:
                     event = self._events.pop(0)
                     if event.kind == "task":
-                        task = Task(schema_of(event.dice), event.sync, event.what, self._run(event.sync))
+                        task = Task(part_of(event.dice), event.sync, event.what, self._run(event.sync))
                         self.tasks.append(task)
                         queues.get(event.sync, []).append(task)
                         if event.sync not in queues:
@@ -242,7 +259,7 @@ class Storm:
 
     def _spoil(self, event: Event) -> None:
         dice = random.Random(event.dice)
-        on = f"/api/bulk/syncs/{self.stage.syncs[event.sync]}/executions"
+        on = self._run(event.sync).path
         faults = self.stage.sandbox.faults
         if event.what == RECORDED:
             fault = faults.status(500, f"POST {on}", recorded=True)
@@ -252,7 +269,8 @@ class Storm:
 
     def _interfere(self, event: Event) -> None:
         with contextlib.suppress(ValueError):  # something runs already
-            execution = self.stage.sandbox.start_foreign(self.stage.syncs[event.sync], schemas=[EVERYBODY])
+            run = self._run(event.sync)
+            execution = self.stage.sandbox.start_foreign(run.sync_id, **{PART[run.kind]: [EVERYBODY]})
             self.foreign.append(execution)
 
     def _kill(self, event: Event) -> None:
@@ -288,7 +306,7 @@ class Storm:
 
 @dataclass
 class Row:
-    """What happened to one sync, or to all."""
+    """What happened to one sync, or to all of a kind, or to all."""
 
     name: str
     tasks: int = 0
@@ -306,10 +324,11 @@ class Row:
 
 
 def table(storm: Storm) -> list[Row]:
+    """A row for each sync, then one for all bulk syncs, one for all model syncs, and one for all."""
     rows = []
     for number, sync_id in enumerate(storm.stage.syncs):
         tasks = [task for task in storm.tasks if task.sync == number]
-        row = Row(f"sync {number}" + (" (lonely)" if number < LONELY else ""), len(tasks))
+        row = Row(name_of(number), len(tasks))
         row.faults = sum(fault.hits for _, sync, fault in storm.faults if sync == number)
         row.kills = sum(task is not None and task.sync == number for _, task in storm.kills)
         row.foreign = sum(execution.sync_id == sync_id for execution in storm.foreign)
@@ -325,22 +344,28 @@ def table(storm: Storm) -> list[Row]:
         # One for each task that is green, and one for each that came to nothing and was tried again.
         row.wanted = row.green + row.failed + row.cancelled
         rows.append(row)
-    names = [column.name for column in fields(Row)[1:]]
-    return [*rows, Row("all", *(sum(getattr(row, name) for row in rows) for name in names))]
+    bulk, model = [rows[n] for n in EACH if n not in MODEL], [rows[n] for n in MODEL]
+    return [*rows, total("all bulk syncs", bulk), total("all model syncs", model), total("all", rows)]
+
+
+def total(name: str, rows: list[Row]) -> Row:
+    return Row(name, *(sum(getattr(row, column.name) for row in rows) for column in fields(Row)[1:]))
 
 
 def told(storm: Storm, rows: list[Row]) -> str:
     names = [column.name for column in fields(Row)]
-    lines = ["".join([f"{'':<16}", *(f"{name:>10}" for name in names[1:])])]
+    lines = ["".join([f"{'':<18}", *(f"{name:>10}" for name in names[1:])])]
     for row in rows:
-        lines.append("".join([f"{row.name:<16}", *(f"{getattr(row, name):>10}" for name in names[1:])]))
+        lines.append("".join([f"{row.name:<18}", *(f"{getattr(row, name):>10}" for name in names[1:])]))
     lines.append("")
-    struck: Counter[str] = Counter()
-    for kind, _, fault in storm.faults:
-        struck[kind] += fault.hits
-    lines.append("faults that struck: " + ", ".join(f"{count} x {kind}" for kind, count in sorted(struck.items())))
+    for name, syncs in (("bulk", set(EACH) - set(MODEL)), ("model", set(MODEL))):
+        struck: Counter[str] = Counter()
+        for kind, sync, fault in storm.faults:
+            struck[kind] += fault.hits * (sync in syncs)
+        hits = ", ".join(f"{count} x {kind}" for kind, count in sorted(struck.items()) if count)
+        lines.append(f"faults that struck {name} syncs: {hits}")
     killed = Counter(kind for kind, _ in storm.kills)
     lines.append("kills: " + ", ".join(f"{count} x {kind}" for kind, count in sorted(killed.items())))
-    ways = Counter(task.way for task in storm.tasks)
+    ways = Counter(f"{task.way} {task.run.kind}" for task in storm.tasks)
     lines.append("tasks: " + ", ".join(f"{count} {way}" for way, count in sorted(ways.items())))
     return "\n".join(lines)

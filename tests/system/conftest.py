@@ -59,7 +59,10 @@ def _plays(request: pytest.FixtureRequest) -> list[Any]:
 @pytest.fixture(scope="module")
 def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
     """An Airflow of the module's own, with a sync for each play and three more."""
-    syncs = [held_sync(f"Play {number}", getattr(play, "schemas", 2)) for number, play in enumerate(_plays(request))]
+    syncs = [
+        held_sync(f"Play {number}", getattr(play, "kind", "bulk"), getattr(play, "schemas", 2))
+        for number, play in enumerate(_plays(request))
+    ]
     with Stage(Path(__file__).parent / "dags", [*syncs, *(held_sync(f"Sync {n}") for n in range(3))]) as stage:
         yield stage
 

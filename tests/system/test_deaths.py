@@ -131,13 +131,14 @@ class Play:
     :param ends: how its executions end, one after the other; none: they run on.
     """
 
-    dag_id: str
+    way: str
     acts: tuple[Act, ...]
     ends: tuple[str, ...] = ("completed",)
     schemas: int = 2
+    kind: str = "bulk"
 
     def __str__(self) -> str:
-        return "-".join([self.dag_id, *(act.__name__ for act in self.acts)])
+        return "-".join([self.way, *(act.__name__ for act in self.acts), self.kind])
 
     @property
     def gathers(self) -> str | None:
@@ -146,7 +147,7 @@ class Play:
     def __call__(self, run: Run) -> None:
         acts = [act(run) for act in self.acts]
         next(acts[0])
-        run.begin(self.dag_id)
+        run.begin(self.way)
         for act, following in zip(acts, [*acts[1:], None], strict=True):
             next(act)
             if following is not None:
@@ -154,7 +155,7 @@ class Play:
             next(act, None)
         for number, status in enumerate(self.ends, 1):
             if run.stage.sandbox.status(run.until_started(number).id) == "created":
-                if self.dag_id.startswith("deferred"):
+                if self.way.startswith("deferred"):
                     run.until_state("deferred")
                 run.finish(status)
         run.until_state("success")
@@ -196,6 +197,11 @@ MANY = 101  # schemas: more than an event has room for, so that the worker asks 
     Play("deferred", (orphaned,)),
     Play("deferred", (orphaned, killed_at_the_end), schemas=MANY),
     Play("deferred", (killed_before_the_answer, orphaned)),
+    # ... and of a model sync
+    Play("deferred", (killed_before_the_answer,), kind="model"),
+    Play("worker", (killed_before_its_start, killed_before_the_answer), kind="model"),
+    Play("worker", (killed_while_it_waits,), kind="model"),
+    Play("deferred", (orphaned,), kind="model"),
 )
 def test_whatever_dies_one_execution_is_started(run: Run) -> None:
     """However often the task's process or the triggerer is killed, the task ends green with its one execution."""
@@ -208,6 +214,8 @@ def test_whatever_dies_one_execution_is_started(run: Run) -> None:
     Play("worker", (failed, killed_before_the_answer, killed_at_its_first_look), ("failed", "completed")),
     Play("deferred", (killed_after_a_failure,), ("failed", "completed")),
     Play("deferred", (killed_after_a_failure, killed_before_its_start), ("failed", "completed")),
+    Play("deferred", (killed_after_a_failure,), ("failed", "completed"), kind="model"),
+    Play("worker", (failed, killed_before_the_answer), ("failed", "completed"), kind="model"),
 )
 def test_after_a_failed_execution_one_more_is_started(run: Run) -> None:
     """When the first execution failed, exactly one more is started, however often the tries after it are killed."""

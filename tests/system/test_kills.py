@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import pytest
 
@@ -16,6 +17,22 @@ from tools.stage import Run, Stage
 pytestmark = pytest.mark.deaths
 
 Play = Callable[[Run], None]
+
+
+@dataclass(frozen=True)
+class OfModelSync:
+    """The same play, with a model sync."""
+
+    play: Play
+    kind: str = "model"
+
+    @property
+    def __name__(self) -> str:
+        return f"{self.play.__name__}_of_a_model_sync"
+
+    def __call__(self, run: Run) -> None:
+        self.play(run)
+
 
 SOON = 2.0  # seconds for which a request is held up that shall come through while its task is being ended
 
@@ -88,7 +105,12 @@ def cleared_while_it_runs(run: Run) -> None:
     _succeed(run, 2)
 
 
-@played(cleared_while_deferred, cleared_while_it_runs)
+@played(
+    cleared_while_deferred,
+    cleared_while_it_runs,
+    OfModelSync(cleared_while_deferred),
+    OfModelSync(cleared_while_it_runs),
+)
 def test_a_cleared_task_cancels_and_starts_anew(run: Run) -> None:
     """Clearing a task that waits cancels its execution, and starts a fresh one when that has ended."""
     first, second = run.started
@@ -150,6 +172,8 @@ def marked_with_its_run(run: Run) -> None:
     marked_as_failed_in_a_worker,
     marked_as_success_in_a_worker,
     marked_with_its_run,
+    OfModelSync(marked_as_failed),
+    OfModelSync(marked_as_failed_in_a_worker),
 )
 def test_a_marked_task_cancels_its_execution(run: Run) -> None:
     """Marking a waiting task, or its run, as success or failed cancels its execution, once."""
@@ -265,7 +289,7 @@ def terminated_while_it_waits(run: Run) -> None:
     _succeed(run, 2)
 
 
-@played(terminated_before_the_answer, terminated_while_it_waits)
+@played(terminated_before_the_answer, terminated_while_it_waits, OfModelSync(terminated_before_the_answer))
 def test_a_terminated_worker_cancels_what_it_started(run: Run) -> None:
     """A worker that gets a SIGTERM cancels its execution, also before it is told of it; the retry starts a new one."""
     assert (run.state, run.ends) == ("success", ["canceled", "completed"])
@@ -313,7 +337,7 @@ def two_in_workers(run: Run) -> None:
     rival.until_state("success")
 
 
-@played(two_that_defer, two_in_workers)
+@played(two_that_defer, two_in_workers, OfModelSync(two_that_defer))
 def test_two_runs_that_want_one_sync_take_turns(run: Run) -> None:
     """Two runs that want the same sync at once both end green, with one execution each, one after the other."""
     first, second = run.started

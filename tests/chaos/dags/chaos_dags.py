@@ -1,20 +1,28 @@
-"""A task that syncs one schema, which no other task does, in each way of waiting. It is retried until it succeeds."""
+"""A task that syncs a part that no other task does, of each kind and in each way. It is retried until it succeeds."""
 
 from datetime import timedelta
 
 from airflow.sdk import DAG
 
 from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator
+from airflow_provider_polytomic.operators.model_sync import PolytomicModelSyncOperator
 
-for way in ("worker", "deferred"):
-    with DAG(way, schedule=None) as dag:
-        PolytomicBulkSyncOperator(
-            task_id="sync",
-            sync_id="{{ dag_run.conf['sync'] }}",
-            schemas="{{ dag_run.conf['schema'] }}",
-            deferrable=way == "deferred",
-            poke_interval=2,
-            retries=60,
-            retry_delay=timedelta(seconds=1),
-        )
-    globals()[way] = dag
+PART = "{{ dag_run.conf['part'] }}"
+KINDS = {
+    "bulk": (PolytomicBulkSyncOperator, {"schemas": PART}),
+    "model": (PolytomicModelSyncOperator, {"identities": PART}),
+}
+
+for kind, (operator, part) in KINDS.items():
+    for way in ("worker", "deferred"):
+        with DAG(f"{way}_{kind}", schedule=None) as dag:
+            operator(
+                task_id="sync",
+                sync_id="{{ dag_run.conf['sync'] }}",
+                deferrable=way == "deferred",
+                poke_interval=2,
+                retries=60,
+                retry_delay=timedelta(seconds=1),
+                **part,
+            )
+        globals()[dag.dag_id] = dag

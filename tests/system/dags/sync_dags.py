@@ -1,10 +1,13 @@
-"""One task that syncs what the run's configuration names, in each way in which it can wait."""
+"""One task that syncs what the run's configuration names, of each kind, and in each way in which it can wait."""
 
 from datetime import timedelta
 
 from airflow.sdk import DAG
 
 from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator
+from airflow_provider_polytomic.operators.model_sync import PolytomicModelSyncOperator
+
+KINDS = {"bulk": PolytomicBulkSyncOperator, "model": PolytomicModelSyncOperator}
 
 WAYS = {
     "worker": {"deferrable": False},
@@ -16,8 +19,8 @@ WAYS = {
 }
 
 
-def sync_task(task_id, conf, way):
-    return PolytomicBulkSyncOperator(
+def sync_task(task_id, conf, way, kind="bulk"):
+    return KINDS[kind](
         task_id=task_id,
         sync_id=f"{{{{ dag_run.conf['{conf}'] }}}}",
         poke_interval=1,
@@ -27,11 +30,12 @@ def sync_task(task_id, conf, way):
     )
 
 
-for way in WAYS:
-    with DAG(way, schedule=None) as dag:
-        sync_task("sync", "sync", way)
-    globals()[way] = dag
+for kind in KINDS:
+    for way in WAYS:
+        with DAG(f"{way}_{kind}", schedule=None) as dag:
+            sync_task("sync", "sync", way, kind)
+        globals()[dag.dag_id] = dag
 
-with DAG("pair", schedule=None) as pair:
+with DAG("pair_bulk", schedule=None) as pair:
     sync_task("sync", "sync", "deferred")
     sync_task("other", "other", "deferred")
