@@ -6,10 +6,11 @@ ARGS ?=
 VENV := .venv
 DEMO_VENV := .venv-demo
 BIN := $(VENV)/bin
+PYTEST = $(BIN)/python -m pytest --junitxml=.reports/$@.xml
 CHECKED := airflow_provider_polytomic example_dags tests tools
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-ui test test-deaths test-chaos lint format types unit system venv demo-venv clean
+.PHONY: help demo demo-ui test test-deaths test-chaos proofs lint format types unit system venv demo-venv clean
 
 help: ## List what make can do here
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,16 +35,19 @@ types: venv ## Types (mypy; strict where pyproject.toml says so)
 	$(BIN)/mypy
 
 unit: venv ## The quick tests
-	$(BIN)/python -m pytest -q -m "not system and not deaths and not chaos" -n auto --dist worksteal $(ARGS)
+	$(PYTEST) -q -m "not system and not deaths and not chaos" -n auto --dist worksteal $(ARGS)
 
 system: venv ## The tests with a real scheduler, triggerer and workers, and those of the packages
-	$(BIN)/python -m pytest -v -m system --durations=10 $(ARGS)
+	$(PYTEST) -v -m system --durations=10 $(ARGS)
 
 test-deaths: venv ## Kill, clear, mark and delete what runs on a real Airflow, and count the executions
-	$(BIN)/python -m pytest -v -m deaths --durations=5 $(ARGS)
+	$(PYTEST) -v -m deaths --durations=5 $(ARGS)
 
 test-chaos: venv ## A storm of faults and kills over a real Airflow: CHAOS_SECONDS=180, CHAOS_SEED=… repeats one
-	$(BIN)/python -m pytest -v -s -m chaos $(ARGS)
+	$(PYTEST) -v -s -m chaos $(ARGS)
+
+proofs: venv ## Which tests that prove the promises have not passed in the last runs of all these
+	@$(BIN)/python -m tools.proofs
 
 venv:
 	@$(PYTHON) tools/make_venv.py $(VENV) --group dev
@@ -52,5 +56,5 @@ demo-venv:
 	@$(PYTHON) tools/make_venv.py $(DEMO_VENV)
 
 clean: ## Remove what the other targets have made
-	rm -rf .venv .venv-demo .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf .venv .venv-demo .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis .reports build dist
 	find airflow_provider_polytomic example_dags tests tools -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,73 @@
+"""What counts as a proof of a promise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tools.proofs import named, unproved
+
+pytest_plugins = ["pytester"]
+
+TESTS = """
+import pytest
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_all(number):
+    pass
+
+@pytest.mark.parametrize("number", ["[a]", "::b"])
+def test_most(number):
+    assert number != "::b"
+
+class TestThese:
+    def test_one(self):
+        pass
+
+    def test_skipped(self):
+        pytest.skip("not today")
+
+    @pytest.mark.xfail
+    def test_expected(self):
+        raise ValueError
+
+@pytest.fixture
+def broken():
+    raise ValueError
+
+def test_never_begun(broken):
+    pass
+"""
+PASSED = ("test_it.py::test_all", "test_it.py::TestThese::test_one")
+NOT = {
+    "test_it.py::test_most": "failure, passed",
+    "test_it.py::TestThese::test_skipped": "skipped",
+    "test_it.py::TestThese::test_expected": "skipped",
+    "test_it.py::test_never_begun": "error",
+    "test_it.py::test_nowhere": "did not run",
+}
+
+
+@pytest.fixture
+def reports(pytester: pytest.Pytester) -> Path:
+    """What pytest reports of the tests above."""
+    folder = pytester.mkdir("tests")
+    (folder / "test_it.py").write_text(TESTS)
+    pytester.runpytest_subprocess("--junitxml=reports/unit.xml", "-p", "no:cacheprovider")
+    return pytester.path / "reports"
+
+
+def test_only_what_ran_and_passed_is_a_proof(reports: Path) -> None:
+    """A test that failed with one of its parameters, was skipped, did not begin, or is not there, proves nothing."""
+    promises = "\n".join(f"- `tests/{test}`" for test in (*PASSED, *NOT))
+
+    assert unproved(promises, reports) == [f"tests/{test}: {became}" for test, became in sorted(NOT.items())]
+
+
+def test_without_reports_nothing_is_proved(tmp_path: Path) -> None:
+    """As long as no tests have run, every test that is named is missing."""
+    promises = "`tests/test_it.py::test_all`, and `tests/` has more"
+
+    assert named(promises) == ["tests/test_it.py::test_all"]
+    assert unproved(promises, tmp_path) == ["tests/test_it.py::test_all: did not run"]
