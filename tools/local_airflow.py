@@ -148,6 +148,8 @@ class LocalAirflow:
         for name in self._commands():
             self._start_component(name)
         self._until(lambda: self._all_healthy(started), "healthy components")
+        # The first question to the workers' API takes seconds, in which the API server ends none of its transactions.
+        self._until(lambda: self._http.get(f"{self.url}/execution/health", timeout=60).ok, "the workers' API")
 
     def stop(self) -> None:
         """End every process and remove the folder. Can be called at any time and more than once."""
@@ -185,8 +187,7 @@ class LocalAirflow:
             "CORE__HOSTNAME_CALLABLE": "socket.gethostname",  # the default asks the name server
             "CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
             "CORE__TEST_CONNECTION": "Enabled",
-            # On a busy machine a writer may have to wait for others; one that gives up ends a whole scheduler.
-            "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.home}/airflow.db?timeout=60",
+            "DATABASE__SQL_ALCHEMY_CONN": self._database(60),
             "LOGGING__BASE_LOG_FOLDER": self.logs,
             "API__HOST": LOOPBACK,
             "API__PORT": self.port,
@@ -226,7 +227,16 @@ class LocalAirflow:
 
     def _spawn(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
         command = [self._python, "-m", "airflow", *arguments]
-        return self._family.spawn(command, self.env, self.home / "components" / f"{name}.log", self.home)
+        # An API server can be in its own way: it logs who asks for what in its event loop, and waits there for the
+        # database, while a request that has written to it waits for the loop. All others wait for it meanwhile.
+        # What it gives up is asked again: by workers, and by `api`.
+        hasty = {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": self._database(2)}
+        env = self.env | hasty if name == "api-server" else self.env
+        return self._family.spawn(command, env, self.home / "components" / f"{name}.log", self.home)
+
+    def _database(self, patience: float) -> str:
+        """SQLite has one writer at a time; who waits longer than this gives up. A scheduler dies of that."""
+        return f"sqlite:///{self.home}/airflow.db?timeout={patience:g}"
 
     def _start_component(self, name: str) -> None:
         self._components[name] = self._spawn(name, *self._commands()[name])
@@ -324,7 +334,7 @@ class LocalAirflow:
                 answer = self._http.get(f"{self.url}/auth/token", timeout=30)
                 answer.raise_for_status()
                 self._http.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
-            for _ in range(5):
+            for _ in range(20):
                 answer = self._http.request(method, f"{self.url}/api/v2{path}", json=json, params=params, timeout=60)
                 if answer.status_code != 500 or "Database error" not in answer.text:
                     break
