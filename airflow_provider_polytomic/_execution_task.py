@@ -68,15 +68,19 @@ def deadline(timeout: float | None, execution_timeout: timedelta | None) -> floa
     return time.time() + min(limits) if limits else None
 
 
-def resolve(run: Callable[[Any], Any], kind: Kind, sync_id: Any, sync_name: Any) -> tuple[str, str | None]:
+def resolve(
+    run: Callable[[Any], Any], kind: Kind, sync_id: Any, sync_name: Any, deadline: float | None = None
+) -> tuple[str, str | None]:
     """The sync's id, and its name where that is known; a name is looked up."""
+    from airflow_provider_polytomic.api.call import before
     from airflow_provider_polytomic.api.executions import find
 
     _arguments.one_of_two("sync_id", sync_id, "sync_name", sync_name)
     sync_id, sync_name = _arguments.given(sync_id), _arguments.given(sync_name)
     if sync_id is not None:
         return sync_id, None
-    return run(find(kind, sync_name)).id, sync_name
+    what = f"the {kind.label} named {sync_name!r} was found"
+    return run(before(deadline, find(kind, sync_name), what)).id, sync_name
 
 
 def name_of(run: Callable[[Any], Any], kind: Kind, sync_id: str) -> str | None:

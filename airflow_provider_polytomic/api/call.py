@@ -1,7 +1,8 @@
-"""A call is a request and the way to read its answer. The plans here make one, or walk a list of pages."""
+"""A call is a request and the way to read its answer. The plans here make one, walk a list of pages, or end in time."""
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -9,9 +10,9 @@ from typing import Generic, TypeVar
 
 from pydantic import ValidationError
 
-from .errors import PolytomicResponseError, error_from, excerpt
-from .http import Answer, Plan, Request, Response, Unreachable, ask, clock, pause
-from .retry import retry_delay
+from .errors import PolytomicResponseError, PolytomicTimeoutError, error_from, excerpt
+from .http import Answer, Plan, Request, Response, Sleep, Unreachable, ask, clock, pause
+from .retry import retry_delay, surely_not_processed
 
 T = TypeVar("T")
 DEFAULT_MAX_RETRIES = 5
@@ -107,6 +108,44 @@ def fetch_page(
             )
         seen.add(page.next_page_token)
     return page
+
+
+def before(deadline: float | None, plan: Plan[T], what: str) -> Plan[T]:
+    """The same plan, which gives up at a deadline when it is in trouble.
+
+    What came of a start that may have arrived is asked on: who does not know it, cannot cancel it.
+
+    :param deadline: seconds since the epoch; None is no deadline.
+    :param what: what has to happen before it, for the message.
+    :raises PolytomicTimeoutError: the deadline has passed; says what the trouble was.
+    """
+    if deadline is None:
+        return (yield from plan)
+    told: Answer | float | None = None
+    key: str | None = None  # of the last request
+    arrived: set[str | None] = set()  # the keys that may have
+    trouble = ""
+    try:
+        while True:
+            step = plan.send(told)
+            left = deadline - (yield from clock())
+            if isinstance(step, Request):
+                key = step.idempotency_key
+                if left <= 0 and trouble and key not in arrived:
+                    raise PolytomicTimeoutError(f"the deadline passed before {what}: {trouble}")
+                if key is None:
+                    step = replace(step, timeout=min(max(left, 1.0), step.timeout or math.inf))
+                told = answer = yield from ask(step)
+                good = isinstance(answer, Response) and answer.status < 300
+                trouble = "" if good else str(error_from(step, answer))
+                if key is not None and not surely_not_processed(answer):
+                    arrived.add(key)
+            elif isinstance(step, Sleep) and key not in arrived:
+                told = yield Sleep(min(step.seconds, max(left, 0.0)))
+            else:
+                told = yield step
+    except StopIteration as end:
+        return end.value  # type: ignore[no-any-return]
 
 
 def _unreadable(error: Exception, answer: Response) -> str:

@@ -31,7 +31,7 @@ def retry_delay(
     """
     if attempt > max_retries or not transient(answer):
         return None
-    if not repeatable and not _surely_not_processed(answer):
+    if not repeatable and not surely_not_processed(answer):
         return None
     wish = wished_delay(answer, now)
     return backoff(attempt, jitter) if wish is None else min(wish, LONGEST_WISH)
@@ -76,5 +76,6 @@ def _seconds(text: str) -> float | None:
     return value if 0 <= value < 1e12 else None  # also refuses nan
 
 
-def _surely_not_processed(answer: Answer) -> bool:
+def surely_not_processed(answer: Answer) -> bool:
+    """Whether the API cannot have done what was asked: it was too busy, or there was no connection."""
     return not answer.sent if isinstance(answer, Unreachable) else answer.status == 429

@@ -508,9 +508,11 @@ class PolytomicHook(BaseHook):
         return read(self.client, call, max_bytes)
 
     def _find(self, kind: str, name: str) -> Any:
-        from airflow_provider_polytomic.api.executions import find, kind_of
+        from airflow_provider_polytomic.api.executions import kind_of
+        from airflow_provider_polytomic.api.finding import the_one
 
-        return self.client.run(find(kind_of(kind), name))
+        of_kind = kind_of(kind)
+        return the_one(list(self.iterate(of_kind.syncs())), name, of_kind.label, "sync_id")
 
     def _start(self, kind: str, sync_id: str, idempotency_key: str | None, arguments: dict[str, Any]) -> Any:
         from airflow_provider_polytomic.api.destinations import explaining

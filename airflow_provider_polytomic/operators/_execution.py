@@ -106,7 +106,9 @@ class ExecutionOperator(BaseOperator):
             _arguments.refuse_unrendered(self)
             self._check()
             deadline = _execution_task.deadline(self.timeout, self.execution_timeout)
-            sync_id, sync_name = _execution_task.resolve(self._carry_out, self._kind, self.sync_id, self.sync_name)
+            sync_id, sync_name = _execution_task.resolve(
+                self._carry_out, self._kind, self.sync_id, self.sync_name, deadline
+            )
             sync_name = self._label(context, sync_id, sync_name)
             return self._run(context, sync_id, sync_name, deadline)
 
@@ -166,7 +168,9 @@ class ExecutionOperator(BaseOperator):
     # --- starting
 
     def _run(self, context: Any, sync_id: str, sync_name: str | None, deadline: float | None) -> str:
+        from airflow_provider_polytomic.api.call import before
         from airflow_provider_polytomic.api.destinations import explaining
+        from airflow_provider_polytomic.api.errors import PolytomicError
         from airflow_provider_polytomic.api.executions import wait
         from airflow_provider_polytomic.api.starting import Mine, Skip, one_try
 
@@ -174,7 +178,12 @@ class ExecutionOperator(BaseOperator):
         order = self._order(context, sync_id)
         self._may_run = order.try_number > order.first
         while True:
-            decision = self._carry_out(explaining(one_try(order), sync_id, order.arguments.get("resync_mode")))
+            start = explaining(one_try(order), sync_id, order.arguments.get("resync_mode"))
+            try:
+                decision = self._carry_out(before(deadline, start, "an execution could be started"))
+            except PolytomicError:
+                self._leave(context, still_running=True)  # what an earlier try has started, if that was found
+                raise
             if not isinstance(decision, Mine) or decision.adopted:
                 self._ours = None  # what a slot held is not what is waited for
             if isinstance(decision, Skip):

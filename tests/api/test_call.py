@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_polytomic.api.call import Call, ListCall, Page, decode, fetch, fetch_page
+from airflow_provider_polytomic.api.call import Call, ListCall, Page, before, decode, fetch, fetch_page
 from airflow_provider_polytomic.api.client import Client
 from airflow_provider_polytomic.api.endpoints import bulk_syncs
 from airflow_provider_polytomic.api.errors import (
@@ -17,9 +17,11 @@ from airflow_provider_polytomic.api.errors import (
     PolytomicNotFoundError,
     PolytomicResponseError,
     PolytomicServerError,
+    PolytomicTimeoutError,
     PolytomicUnreachableError,
 )
 from airflow_provider_polytomic.api.http import Answer, Request, Response, Unreachable
+from airflow_provider_polytomic.api.once import CREATION, START, once
 from airflow_provider_polytomic.api.settings import Settings
 
 from .plans import Hand
@@ -244,3 +246,57 @@ def test_a_page_by_itself() -> None:
     seen: set[str] = set()
     page = Hand([page_of(["a"], TOKEN)]).drive(fetch_page(bulk_syncs.list_(), None, seen))
     assert ([sync.id for sync in page.items], page.next_page_token, seen) == (["a"], TOKEN, {TOKEN})
+
+
+# a deadline
+
+
+KEYED = Call(Request("POST", "/api/thing", idempotency_key="a-key-of-a-start"), json.loads)
+BUSY = error(429)
+NEVER_SENT = Unreachable("refused", sent=False)
+
+
+def test_a_plan_without_trouble_is_let_through() -> None:
+    """A plan that needs no second question ends as ever, even if the deadline has passed."""
+    hand = Hand([OK])
+    assert hand.drive(before(hand.now - 1, fetch(CALL), "it was read")) == {"a": 1}
+    assert [request.timeout for request in hand.requests] == [1.0]
+
+
+def test_without_a_deadline_nothing_changes() -> None:
+    """No deadline is no bound."""
+    hand = Hand([LOST, OK])
+    assert hand.drive(before(None, fetch(CALL), "it was read")) == {"a": 1}
+    assert hand.requests == [CALL.request] * 2
+
+
+@pytest.mark.parametrize(
+    "answer", [LOST, error(503), Response(502, {}, b"<html>"), error(429, **{"retry-after": "90"})]
+)
+def test_trouble_ends_at_the_deadline(answer: Answer) -> None:
+    """Nothing is asked or slept over after the deadline, no answer is awaited longer, and the trouble is told."""
+    hand = Hand([answer] * 100)
+    deadline = hand.now + 10
+    with pytest.raises(PolytomicTimeoutError, match=r"before it was read: GET /api/thing"):
+        hand.drive(before(deadline, fetch(CALL, 99), "it was read"))
+    assert hand.now == pytest.approx(deadline)
+    assert all(request.timeout == min(10.0, request.timeout or 99) for request in hand.requests)
+
+
+@pytest.mark.parametrize("answer", [BUSY, NEVER_SENT])
+def test_so_does_a_start_that_cannot_have_arrived(answer: Answer) -> None:
+    """A start that the API was too busy for, or never got, is not sent again after the deadline."""
+    hand = Hand([answer] * 100)
+    with pytest.raises(PolytomicTimeoutError):
+        hand.drive(before(hand.now + 10, once(KEYED, START), "it was started"))
+    assert sum(hand.sleeps) == pytest.approx(10)
+
+
+def test_the_outcome_of_a_start_is_asked_beyond_it() -> None:
+    """A start that may have arrived is asked about for its whole minute, and its outcome is the result."""
+    hand = Hand([LOST, *[BUSY] * 3, OK])
+    assert hand.drive(before(hand.now + 0.1, once(KEYED, START), "it was started")) == {"a": 1}
+    hand = Hand([LOST] * 100)
+    with pytest.raises(PolytomicUnreachableError, match="the outcome of the creation is unknown"):
+        hand.drive(before(hand.now + 0.1, once(KEYED, CREATION), "it was created"))
+    assert 60 <= sum(hand.sleeps) < 70

@@ -633,11 +633,15 @@ def test_a_call_is_repeated(hook: PolytomicHook, polytomic_sandbox: Sandbox) -> 
     assert len(polytomic_sandbox.requests) == 4
 
 
-def test_a_call_is_repeated_as_often_as_the_hook_says(polytomic_sandbox: Sandbox) -> None:
+@pytest.mark.parametrize(
+    "call",
+    [PolytomicHook.get_identity, lambda hook: hook.find_bulk_sync("New"), lambda hook: [*hook.list_bulk_syncs()]],
+)
+def test_a_call_is_repeated_as_often_as_the_hook_says(polytomic_sandbox: Sandbox, call: Any) -> None:
     """And no more."""
     polytomic_sandbox.faults.status(500, headers={"Retry-After": "0.01"}, times=None)
     with pytest.raises(PolytomicServerError, match="injected 500"):
-        PolytomicHook(max_retries=2).get_identity()
+        call(PolytomicHook(max_retries=2))
     assert len(polytomic_sandbox.requests) == 3
 
 

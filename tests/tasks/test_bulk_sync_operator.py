@@ -509,6 +509,38 @@ class TestDeadline:
             task(timeout=0.3, cancel_on_kill=False, deferrable=deferrable).run()
         assert polytomic_sandbox.running(SYNC) is not None
 
+    def test_nothing_is_started_after_it(self, polytomic_sandbox: Any, deferrable: bool) -> None:
+        """A task that could not start anything before the deadline fails with it, and says why."""
+        polytomic_sandbox.faults.status(503, f"GET {EXECUTIONS}", times=None)
+
+        with pytest.raises(PolytomicTimeoutError, match=r"before an execution could be started: .*503"):
+            task(timeout=0.3, deferrable=deferrable).run()
+        assert polytomic_sandbox.starts(SYNC) == []
+
+    def test_a_start_that_is_not_answered_before_it_is_found_and_cancelled(
+        self, polytomic_sandbox: Any, deferrable: bool
+    ) -> None:
+        """What came of a start is asked for beyond the deadline: the execution is found, and cancelled."""
+        polytomic_sandbox.faults.drop_after(f"POST {EXECUTIONS}", times=2)  # some 1.5 seconds
+
+        with pytest.raises(PolytomicTimeoutError, match="it is being cancelled"):
+            task(timeout=0.3, deferrable=deferrable).run()
+        (execution,) = polytomic_sandbox.starts(SYNC)
+        assert polytomic_sandbox.status(execution.id) in ("canceling", "canceled")
+
+    @pytest.mark.parametrize("last", [False, True])
+    def test_what_a_retry_found_but_could_not_follow(self, polytomic_sandbox: Any, last: bool) -> None:
+        """An earlier try's execution whose state cannot be told is left to the next try, or cancelled in the last."""
+        work = task(retries=2)
+        with pytest.raises(Died):
+            dies_when(work.make, "before its answer").execute(tries(1, None))
+        (execution,) = polytomic_sandbox.starts(SYNC)
+        polytomic_sandbox.faults.status(503, f"GET {EXECUTIONS}/.*", times=None)
+
+        with pytest.raises(PolytomicTimeoutError, match="503"):
+            task(timeout=0.3, retries=2).make().execute(tries(2, None, max_tries=1 if last else 2))
+        assert (polytomic_sandbox.status(execution.id) in ("canceling", "canceled")) == last
+
     def test_a_deadline_that_passed_while_the_triggerer_was_down(self, polytomic_sandbox: Any) -> None:
         """A trigger that begins after the deadline fires at once, without a fresh window."""
         waiting = task(timeout=1000, deferrable=True)
