@@ -90,4 +90,6 @@ def _perform(play: Any, run: Run) -> Run:
 @pytest.fixture
 def run(request: pytest.FixtureRequest, performed: dict[Any, Future[Run]]) -> Run:
     """The run of the test's play, which has ended."""
-    return performed[request.param].result()
+    run = performed[request.param].result()
+    print(run.story())  # pytest shows it beside a test that fails
+    return run
