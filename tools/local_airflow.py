@@ -465,11 +465,15 @@ class LocalAirflow:
         files = [*self.logs.rglob("*.log*"), *(self.home / "components").iterdir()]
         return {path: path.read_text(errors="replace") for path in files if path.is_file()}
 
+    def component_log(self, name: str) -> list[str]:
+        """The lines that a component has written so far."""
+        return (self.home / "components" / f"{name}.log").read_text(errors="replace").splitlines()
+
     def diagnosis(self, lines: int = 30) -> str:
         """The last lines of each component."""
         parts = []
         for path in sorted((self.home / "components").glob("*.log")):
-            tail = path.read_text(errors="replace").splitlines()[-lines:]
+            tail = self.component_log(path.stem)[-lines:]
             process = self._components.get(path.stem)
             ended = process is not None and process.poll() is not None
             parts.append("\n".join([f"--- {path.stem}{' (has ended)' if ended else ''}", *tail]))

@@ -256,7 +256,14 @@ def deleted_in_a_worker(run: Run) -> None:
     _wait(run.begin("worker"))
     _delete(run)
     _until_canceled(run)
+    # What the executor tells of the old worker would be taken for the new one's, which would be ended.
+    run.until(lambda: _executor_told_of(run), "the end of the worker")
     _succeed(run.begin("worker"), 2)
+
+
+def _executor_told_of(run: Run) -> bool:
+    said = run.stage.airflow.component_log("scheduler")
+    return any("Received executor event" in line and run.run_id in line for line in said)
 
 
 def _delete(run: Run) -> None:
