@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 try:
@@ -26,6 +27,11 @@ except ImportError:  # before 3.2
         AirflowSkipException,
     )
 try:
+    from airflow.sdk import Asset, AssetAlias
+except ImportError:  # Airflow 2
+    from airflow.datasets import Dataset as Asset  # type: ignore[no-redef]
+    from airflow.datasets import DatasetAlias as AssetAlias  # type: ignore[no-redef]
+try:
     from airflow.sdk import BaseOperatorLink
 except ImportError:  # Airflow 2
     from airflow.models.baseoperatorlink import BaseOperatorLink  # type: ignore[assignment,attr-defined]
@@ -34,10 +40,14 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+log = logging.getLogger(__name__)
+
 __all__ = [
     "AirflowFailException",
     "AirflowSensorTimeout",
     "AirflowSkipException",
+    "Asset",
+    "AssetAlias",
     "BaseHook",
     "BaseOperator",
     "BaseOperatorLink",
@@ -45,6 +55,7 @@ __all__ = [
     "BaseTrigger",
     "PokeReturnValue",
     "TriggerEvent",
+    "add_asset_event",
     "aget_connection",
     "aget_xcom",
     "aset_xcom",
@@ -142,6 +153,24 @@ async def aget_xcom(task_instance: Any, key: str) -> Any:
     from asgiref.sync import sync_to_async
 
     return await sync_to_async(_xcom().get_one)(key=key, **_of(task_instance))
+
+
+def add_asset_event(events: Any, asset: Any, extra: dict[str, Any]) -> None:
+    """Add an event for an asset to those of an alias.
+
+    :param asset: an asset, or the URI of one: then that which Airflow knows by this URI already, under whatever name.
+    """
+    if not isinstance(asset, str):
+        events.add(asset, extra)
+        return
+    asset = Asset(asset)
+    if hasattr(Asset, "ref"):  # Airflow 2 has no names besides URIs
+        try:
+            events.add(Asset.ref(uri=asset.uri), extra)
+            return
+        except Exception:  # noqa: BLE001  Airflow does not know it yet
+            log.debug("Airflow has no asset %s yet", asset.uri)
+    events.add(asset, extra)
 
 
 def read_xcom(ti_key: Any, key: str) -> Any:

@@ -34,6 +34,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "many_syncs": ("many_syncs", {}),
     "many_syncs_by_name": ("many_syncs", {"name": "Postgres*"}),
     "some_schemas": ("some_schemas", {}),
+    "after_tables": ("after_tables", {}),
     "elt_pipeline": ("elt_pipeline", {}),
 }
 
@@ -173,6 +174,11 @@ def test_some_schemas(run: Run) -> None:
         "transform_orders": "success",
         "transform_customers": "skipped",
     }
+
+
+def test_after_tables(run: Run) -> None:
+    """Started by hand it has no tables to report, and does not mind."""
+    assert run.tasks == {"report": "success"}
 
 
 def test_elt_pipeline(run: Run) -> None:

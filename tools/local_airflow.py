@@ -142,14 +142,14 @@ class LocalAirflow:
         with contextlib.closing(sqlite3.connect(self.home / "airflow.db")) as database:
             database.execute("PRAGMA journal_mode=WAL")
         migration = self._spawn("db", "db", "migrate")
-        if self._until(migration.poll, "airflow db migrate") != 0:
+        if self.until(migration.poll, "airflow db migrate") != 0:
             raise LocalAirflowError(f"airflow db migrate failed\n{self.diagnosis()}")
         started = datetime.now(timezone.utc)
         for name in self._commands():
             self._start_component(name)
-        self._until(lambda: self._all_healthy(started), "healthy components")
+        self.until(lambda: self._all_healthy(started), "healthy components")
         # The first question to the workers' API takes seconds, in which the API server ends none of its transactions.
-        self._until(lambda: self._http.get(f"{self.url}/execution/health", timeout=60).ok, "the workers' API")
+        self.until(lambda: self._http.get(f"{self.url}/execution/health", timeout=60).ok, "the workers' API")
 
     def stop(self) -> None:
         """End every process and remove the folder. Can be called at any time and more than once."""
@@ -316,7 +316,7 @@ class LocalAirflow:
                 raise LocalAirflowError(f"{component} ended with code {new.returncode}\n{self.diagnosis()}")
             return self.is_healthy(component, restarted)
 
-        self._until(healthy, f"a healthy {component}")
+        self.until(healthy, f"a healthy {component}")
 
     # --- REST ---
 
@@ -351,7 +351,7 @@ class LocalAirflow:
                 raise LocalAirflowError("\n".join(e["stack_trace"] for e in errors))
             return any(dag["dag_id"] == dag_id for dag in self.api("GET", "/dags", params={"limit": 100})["dags"])
 
-        self._until(known, f"DAG {dag_id}", timeout)
+        self.until(known, f"DAG {dag_id}", timeout)
 
     def add_pool(self, name: str, slots: int) -> None:
         """Make a pool that counts deferred tasks, too."""
@@ -374,7 +374,7 @@ class LocalAirflow:
             state = self.run_state(dag_id, run_id)
             return state if state in FINISHED else None
 
-        return self._until(ended, f"the end of run {run_id} of {dag_id}", timeout)
+        return self.until(ended, f"the end of run {run_id} of {dag_id}", timeout)
 
     def wait_task(
         self, dag_id: str, run_id: str, task_id: str, *states: str, map_index: int = -1, timeout: float = 60
@@ -387,7 +387,7 @@ class LocalAirflow:
                     return str(task["state"])
             return None
 
-        return self._until(reached, f"task {task_id} of {dag_id} to be {' or '.join(states)}", timeout)
+        return self.until(reached, f"task {task_id} of {dag_id} to be {' or '.join(states)}", timeout)
 
     def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
         """All task instances of a run, as the REST API shows them."""
@@ -479,7 +479,7 @@ class LocalAirflow:
             parts.append("\n".join([f"--- {path.stem}{' (has ended)' if ended else ''}", *tail]))
         return "\n".join(parts)
 
-    def _until(self, probe: Callable[[], T | None], what: str, timeout: float | None = None) -> T:
+    def until(self, probe: Callable[[], T | None], what: str, timeout: float | None = None) -> T:
         """Ask until the answer is true, or, for an exit code, not None."""
         limit = self._start_timeout if timeout is None else timeout
         deadline = time.monotonic() + limit

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_polytomic import _arguments, _execution_task
+from airflow_provider_polytomic import assets as _assets
 from airflow_provider_polytomic._compat import AirflowSkipException, BaseOperator, task_state_store
 from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
 from airflow_provider_polytomic.links import PolytomicExecutionLink
 
 if TYPE_CHECKING:
+    from airflow_provider_polytomic._compat import AssetAlias
     from airflow_provider_polytomic.api.console import Console
     from airflow_provider_polytomic.api.executions import Kind
     from airflow_provider_polytomic.api.http import Answer, Request
@@ -51,6 +54,7 @@ class ExecutionOperator(BaseOperator):
         min_records: int | None,
         cancel_on_kill: bool,
         log_console: bool,
+        assets: bool | Mapping[str, Any],
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -66,6 +70,10 @@ class ExecutionOperator(BaseOperator):
         self.min_records = min_records
         self.cancel_on_kill = cancel_on_kill
         self.log_console = log_console
+        self.assets = assets
+        _assets.check(assets)
+        if assets is not False:
+            self.outlets = [*self.outlets, self._alias]
         if not self.poke_interval:
             raise ValueError("poke_interval must be more than 0 seconds, not None")
         # What on_kill needs: it runs in a signal handler, where nothing may be looked up.
@@ -349,6 +357,7 @@ class ExecutionOperator(BaseOperator):
         )
         if why is None:
             self.log.info("Execution %s: %s", execution.id, progress(execution))
+            self._emit(context, sync_id, execution)
             return execution.id
         message = _execution_task.explain(self._carry_out, self._kind, sync_id, sync_name, execution, why)
         raise PolytomicSyncError(message, execution)
@@ -357,6 +366,24 @@ class ExecutionOperator(BaseOperator):
         from airflow_provider_polytomic.api.console import Console
 
         self._console = Console(self._kind, sync_id, execution_id, after) if self.log_console else None
+
+    @property
+    def _alias(self) -> AssetAlias:
+        return _assets.alias_of(self.dag_id if self.has_dag() else None, self.task_id)
+
+    def _emit(self, context: Any, sync_id: str, execution: Execution) -> None:
+        """Tell Airflow of the tables that were written. It is Airflow that keeps them until the task has ended."""
+        from airflow_provider_polytomic.api.errors import PolytomicError
+        from airflow_provider_polytomic.api.tables import written
+
+        if self.assets is False or context.get("outlet_events") is None or self._start_arguments().get("test"):
+            return
+        try:
+            tables = self._carry_out(written(sync_id, execution, self._hook.client.settings.base_url))
+        except PolytomicError as error:
+            self.log.warning("No asset events: what the tables are called could not be read: %s", error)
+            return
+        _assets.emit(context, self._alias, self.assets, tables, execution)
 
     def _leave(self, context: Any, still_running: bool) -> None:
         """We cannot wait on. Leave our execution to the next try, or cancel it if there is none."""

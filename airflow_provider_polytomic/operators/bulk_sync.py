@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -45,6 +45,9 @@ class PolytomicBulkSyncOperator(ExecutionOperator):
         it: killed, marked, cleared, timed out.
     :param log_console: whether the execution's console log is logged while it is waited for, with one request more
         for each look.
+    :param assets: whether Airflow is told of each table that the execution wrote, as an asset event with its counts;
+        or a dict that says which asset (a URI, an ``Asset``, or None to leave it out) a table is, by output name or
+        schema id, where it is not the address that the destination's connection gives it.
     :raises PolytomicSyncError: the execution did not succeed.
     :raises PolytomicTimeoutError: it had not ended in time.
     :raises PolytomicConflictError: somebody else's runs, and ``if_running="fail"``.
@@ -86,6 +89,7 @@ class PolytomicBulkSyncOperator(ExecutionOperator):
         min_records: int | None = None,
         cancel_on_kill: bool = True,
         log_console: bool = False,
+        assets: bool | Mapping[str, Any] = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -101,6 +105,7 @@ class PolytomicBulkSyncOperator(ExecutionOperator):
             min_records=min_records,
             cancel_on_kill=cancel_on_kill,
             log_console=log_console,
+            assets=assets,
             **kwargs,
         )
         self.test = test

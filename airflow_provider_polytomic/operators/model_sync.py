@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -71,6 +71,7 @@ class PolytomicModelSyncOperator(ExecutionOperator):
         min_records: int | None = None,
         cancel_on_kill: bool = True,
         log_console: bool = False,
+        assets: bool | Mapping[str, Any] = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -86,6 +87,7 @@ class PolytomicModelSyncOperator(ExecutionOperator):
             min_records=min_records,
             cancel_on_kill=cancel_on_kill,
             log_console=log_console,
+            assets=assets,
             **kwargs,
         )
         self.test = test

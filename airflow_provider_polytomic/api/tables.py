@@ -1,0 +1,205 @@
+"""What an execution wrote, named as everybody else names it: by the address of the table itself.
+
+The address is that of the destination's own kind: `postgres://host:5432/database/schema/table`. Where there is no
+such convention, or the API does not tell enough for it, it is one of Polytomic's: `polytomic://host/...`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from .call import fetch
+from .endpoints import bulk_syncs, connections, model_syncs
+from .errors import PolytomicAuthError, PolytomicNotFoundError
+from .http import Plan
+from .models import BulkSync, BulkSyncExecution, Connection, Execution, ModelSync, SchemaExecution
+
+RETRIES = 2  # of each call: the task has its result already, and only names are wanted
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table, a file or an object. ``namespace`` and ``name`` are what OpenLineage calls it."""
+
+    uri: str
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Written:
+    """What an execution did with one table: where it read, where it wrote, and how much."""
+
+    sync_id: str
+    schema: str  # the id of the schema; of a model sync: the target object
+    output_name: str
+    table: Table
+    sources: tuple[Table, ...]
+    records: int | None = None
+    errors: int | None = None
+
+
+def _path(*parts: str) -> str:
+    return "/".join(quote(part, safe="") for part in parts)
+
+
+def _database(scheme: str, port: int, namespace_of: Callable[[str], str] = str) -> Callable[..., Table | None]:
+    def name(configuration: Mapping[str, Any], wishes: Mapping[str, Any], table: str) -> Table | None:
+        host, database, schema = (_text(configuration, "hostname"), _text(configuration, "database"), _schema(wishes))
+        if not (host and database and schema):
+            return None
+        number = _text(configuration, "port") or str(port)
+        return Table(
+            f"{scheme}://{host}:{number}/{_path(database, schema, table)}",
+            f"{scheme}://{namespace_of(host)}:{number}",
+            f"{database}.{schema}.{table}",
+        )
+
+    return name
+
+
+def _snowflake(configuration: Mapping[str, Any], wishes: Mapping[str, Any], table: str) -> Table | None:
+    account, database, schema = (_text(configuration, "account"), _text(configuration, "dbname"), _schema(wishes))
+    if not (account and database and schema):
+        return None
+    where = f"snowflake://{account}"
+    return Table(f"{where}/{_path(database, schema, table)}", where, f"{database}.{schema}.{table}")
+
+
+def _bigquery(configuration: Mapping[str, Any], wishes: Mapping[str, Any], table: str) -> Table | None:
+    projects = (_text(configuration, name) for name in ("override_project_id", "project_id", "wif_project_id"))
+    project = next((project for project in projects if project), "")
+    dataset = _text(wishes, "dataset") or _schema(wishes)
+    if not (project and dataset):
+        return None
+    return Table(f"bigquery://{_path(project, dataset, table)}", "bigquery", f"{project}.{dataset}.{table}")
+
+
+def _databricks(configuration: Mapping[str, Any], wishes: Mapping[str, Any], table: str) -> Table | None:
+    host, schema = _text(configuration, "server_hostname"), _schema(wishes)
+    if not (host and schema):
+        return None
+    parts = [part for part in (_text(wishes, "catalog"), schema, table) if part]
+    return Table(f"databricks://{host}/{_path(*parts)}", f"databricks://{host}", ".".join(parts))
+
+
+def _bucket(scheme: str, name_of_it: str) -> Callable[..., Table | None]:
+    def name(configuration: Mapping[str, Any], wishes: Mapping[str, Any], table: str) -> Table | None:
+        bucket, _, folder = _text(configuration, name_of_it).partition("://")[-1].strip("/").partition("/")
+        if not bucket:
+            bucket, _, folder = _text(configuration, name_of_it).strip("/").partition("/")
+        if not bucket:
+            return None
+        parts = [part for part in (*folder.split("/"), *_text(wishes, "path").split("/"), table) if part]
+        return Table(f"{scheme}://{bucket}/{_path(*parts)}", f"{scheme}://{bucket}", "/".join(parts))
+
+    return name
+
+
+def _cluster(host: str) -> str:
+    """A Redshift cluster as OpenLineage calls it: its name and region, of `name.id.region.redshift.amazonaws.com`."""
+    known = re.fullmatch(r"([^.]+)\.[^.]+\.([^.]+)\.redshift\.amazonaws\.com", host)
+    return f"{known[1]}.{known[2]}" if known else host
+
+
+# How each kind of connection names its tables.
+NAMES: dict[str, Callable[..., Table | None]] = {
+    "postgresql": _database("postgres", 5432),
+    "amazon_rds_postgresql": _database("postgres", 5432),
+    "redshift": _database("redshift", 5439, _cluster),
+    "snowflake": _snowflake,
+    "bigquery": _bigquery,
+    "databricks": _databricks,
+    "s3": _bucket("s3", "s3_bucket_name"),
+    "gcs": _bucket("gs", "bucket"),
+}
+
+
+def _text(values: Mapping[str, Any], name: str) -> str:
+    value = values.get(name)
+    return str(value).strip() if isinstance(value, str | int) and not isinstance(value, bool) else ""
+
+
+def _schema(wishes: Mapping[str, Any]) -> str:
+    return _text(wishes, "schema")
+
+
+def table_of(connection: Connection | None, wishes: Mapping[str, Any] | None, output_name: str) -> Table | None:
+    """A table of a connection, or None where nobody would know how to call it.
+
+    :param wishes: the sync's ``destination_configuration``.
+    """
+    if connection is None:
+        return None
+    name = NAMES.get(str((connection.type or {}).get("id")))
+    return name(connection.configuration or {}, wishes or {}, output_name) if name else None
+
+
+def _ours(base_url: str, *parts: str) -> Table:
+    host = urlsplit(base_url).netloc
+    return Table(f"polytomic://{host}/{_path(*parts)}", f"polytomic://{host}", "/".join(parts))
+
+
+def written(sync_id: str, execution: Execution, base_url: str) -> Plan[list[Written]]:
+    """What an execution wrote: every schema that completed, or the object of a model sync; nothing for test runs.
+
+    Behind it: ``GET`` of the sync, and of the connection that it writes to.
+
+    :raises PolytomicError: the sync could not be read, or its connection, unless the key may not see that.
+    """
+    if isinstance(execution, BulkSyncExecution):
+        done = [row for row in execution.schemas or [] if row.status == "completed" and row.schema_id]
+        if execution.is_test or not done:
+            return []
+        sync: BulkSync = yield from fetch(bulk_syncs.get(sync_id), RETRIES)
+        destination = yield from _connection(sync.destination_connection_id)
+        return [_of_bulk(sync, destination, row, base_url) for row in done]
+    if execution.status != "completed":
+        return []
+    model_sync: ModelSync = yield from fetch(model_syncs.get(sync_id), RETRIES)
+    return _of_model(model_sync, execution, base_url)
+
+
+def _connection(connection_id: str | None) -> Plan[Connection | None]:
+    if not connection_id:
+        return None
+    try:
+        return (yield from fetch(connections.get(connection_id), RETRIES))
+    except (PolytomicAuthError, PolytomicNotFoundError):
+        return None  # for good: this key may not see it
+
+
+def _of_bulk(sync: BulkSync, destination: Connection | None, row: SchemaExecution, base_url: str) -> Written:
+    schema = str(row.schema_id)
+    name = row.output_name or schema
+    return Written(
+        sync_id=sync.id,
+        schema=schema,
+        output_name=name,
+        table=table_of(destination, sync.destination_configuration, name) or _ours(base_url, "bulk", sync.id, schema),
+        sources=(_ours(base_url, "connections", sync.source_connection_id or "unknown", schema),),
+        records=row.record_count,
+        errors=row.error_count,
+    )
+
+
+def _of_model(sync: ModelSync, execution: Execution, base_url: str) -> list[Written]:
+    target = sync.target or {}
+    connection_id = str(sync.target_connection_id or target.get("connection_id") or "unknown")
+    name = str(sync.target_object or target.get("object") or "unknown")
+    counts = getattr(execution, "counts", None)
+    return [
+        Written(
+            sync_id=sync.id,
+            schema=name,
+            output_name=name,
+            table=_ours(base_url, "connections", connection_id, name),
+            sources=tuple(_ours(base_url, "models", model_id) for model_id in sync.model_ids or []),
+            records=execution.records,
+            errors=counts.error if counts else None,
+        )
+    ]

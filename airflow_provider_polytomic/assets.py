@@ -1,0 +1,76 @@
+"""Asset events (Airflow 2.11: dataset events) for the tables that a task's execution wrote.
+
+They go through an alias, because the tables are only known when the task has run: Airflow makes the assets then.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_polytomic._compat import Asset, AssetAlias, add_asset_event
+
+if TYPE_CHECKING:
+    from airflow_provider_polytomic.api.models import Execution
+    from airflow_provider_polytomic.api.tables import Written
+
+log = logging.getLogger(__name__)
+
+
+def alias_of(dag_id: str | None, task_id: str) -> AssetAlias:
+    """The alias of all tables that a task writes: ``polytomic:dag_id.task_id``."""
+    return AssetAlias(name=f"polytomic:{dag_id}.{task_id}" if dag_id else f"polytomic:{task_id}")
+
+
+def check(assets: Any) -> None:
+    """Refuse what is not meant for ``assets``.
+
+    :raises ValueError: naming the argument.
+    """
+    if isinstance(assets, bool):
+        return
+    if not isinstance(assets, Mapping):
+        raise ValueError(f"assets must be true, false, or a dict of tables and their assets, not {assets!r:.200}")
+    for table, asset in assets.items():
+        if not isinstance(table, str) or not isinstance(asset, str | Asset | None):
+            raise ValueError(f"assets: {table!r:.100} must be given a URI, an Asset or None, not {asset!r:.100}")
+        if isinstance(asset, str):
+            try:
+                Asset(asset)
+            except ValueError as error:
+                raise ValueError(f"assets: the URI of {table!r:.100}: {error}") from None
+
+
+def emit(
+    context: Any, alias: AssetAlias, assets: bool | Mapping[str, Any], written: list[Written], execution: Execution
+) -> None:
+    """Tell Airflow of each table that was written, with what is known of it. Nothing fails for it.
+
+    :param assets: which asset a table is, by output name or schema id, where it is another than the table's own
+        address says; None leaves it out.
+    """
+    names = assets if isinstance(assets, Mapping) else {}
+    for one in written:
+        asset = names.get(one.output_name, names.get(one.schema, one.table.uri))
+        if asset is None:
+            continue
+        try:
+            add_asset_event(context["outlet_events"][alias], asset, extra_of(one, execution))
+        except Exception as error:  # noqa: BLE001  the sync has done its work
+            log.warning("No asset event for %s: %s", asset, error)
+
+
+def extra_of(one: Written, execution: Execution) -> dict[str, Any]:
+    """What an asset event says of one table."""
+    return {
+        "sync_id": one.sync_id,
+        "execution_id": execution.id,
+        "schema": one.schema,
+        "output_name": one.output_name,
+        "record_count": one.records,
+        "error_count": one.errors,
+        "started_at": execution.started_at.isoformat() if execution.started_at else None,
+        "completed_at": execution.completed_at.isoformat() if execution.completed_at else None,
+        "sources": [source.uri for source in one.sources],
+    }

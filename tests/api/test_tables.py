@@ -1,0 +1,196 @@
+"""What tables are called: by the address of the table itself, as others call it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from airflow_provider_polytomic.api.errors import PolytomicServerError
+from airflow_provider_polytomic.api.http import Response
+from airflow_provider_polytomic.api.models import BulkSyncExecution, Connection, ModelSyncExecution
+from airflow_provider_polytomic.api.tables import NAMES, Table, table_of, written
+
+from .plans import Hand
+
+BASE = "https://app.polytomic.com/prefix"
+POSTGRES = {"hostname": "db.example.com", "port": 5433, "database": "shop", "password": "secret"}
+CASES: list[tuple[str, dict[str, Any], dict[str, Any], Table | None]] = [
+    (
+        "postgresql",
+        POSTGRES,
+        {"schema": "raw"},
+        Table("postgres://db.example.com:5433/shop/raw/orders", "postgres://db.example.com:5433", "shop.raw.orders"),
+    ),
+    (
+        "postgresql",
+        {"hostname": "db", "database": "shop"},
+        {"schema": "raw"},
+        Table("postgres://db:5432/shop/raw/orders", "postgres://db:5432", "shop.raw.orders"),
+    ),
+    ("postgresql", {"hostname": "db", "database": "shop"}, {}, None),
+    ("postgresql", {}, {"schema": "raw"}, None),
+    (
+        "redshift",
+        {"hostname": "mine.abc123.eu-west-1.redshift.amazonaws.com", "port": "5439", "database": "dev"},
+        {"schema": "raw"},
+        Table(
+            "redshift://mine.abc123.eu-west-1.redshift.amazonaws.com:5439/dev/raw/orders",
+            "redshift://mine.eu-west-1:5439",
+            "dev.raw.orders",
+        ),
+    ),
+    (
+        "snowflake",
+        {"account": "ORG-ACCOUNT", "dbname": "ANALYTICS"},
+        {"schema": "RAW"},
+        Table("snowflake://ORG-ACCOUNT/ANALYTICS/RAW/orders", "snowflake://ORG-ACCOUNT", "ANALYTICS.RAW.orders"),
+    ),
+    ("snowflake", {"account": "ORG-ACCOUNT"}, {"schema": "RAW"}, None),
+    (
+        "bigquery",
+        {"project_id": "a-project"},
+        {"dataset": "raw"},
+        Table("bigquery://a-project/raw/orders", "bigquery", "a-project.raw.orders"),
+    ),
+    (
+        "bigquery",
+        {"project_id": "of-the-key", "override_project_id": "another"},
+        {"schema": "raw"},
+        Table("bigquery://another/raw/orders", "bigquery", "another.raw.orders"),
+    ),
+    ("bigquery", {}, {"dataset": "raw"}, None),
+    (
+        "databricks",
+        {"server_hostname": "dbc-1.cloud.databricks.com"},
+        {"catalog": "main", "schema": "raw"},
+        Table(
+            "databricks://dbc-1.cloud.databricks.com/main/raw/orders",
+            "databricks://dbc-1.cloud.databricks.com",
+            "main.raw.orders",
+        ),
+    ),
+    ("databricks", {"server_hostname": "dbc-1"}, {}, None),
+    (
+        "s3",
+        {"s3_bucket_name": "s3://lake/landing/"},
+        {},
+        Table("s3://lake/landing/orders", "s3://lake", "landing/orders"),
+    ),
+    ("s3", {"s3_bucket_name": "lake"}, {"path": "/a/b/"}, Table("s3://lake/a/b/orders", "s3://lake", "a/b/orders")),
+    ("s3", {}, {}, None),
+    ("gcs", {"bucket": "lake"}, {}, Table("gs://lake/orders", "gs://lake", "orders")),
+    ("something new", {"hostname": "h"}, {"schema": "raw"}, None),
+]
+
+
+@pytest.mark.parametrize(("kind", "configuration", "wishes", "expected"), CASES)
+def test_a_table_is_called_as_its_destination_calls_it(
+    kind: str, configuration: dict[str, Any], wishes: dict[str, Any], expected: Table | None
+) -> None:
+    """By the convention of the destination's kind; not at all where something needed is not told."""
+    connection = Connection(id="c", type={"id": kind}, configuration=configuration)
+
+    assert table_of(connection, wishes, "orders") == expected
+
+
+def test_every_kind_is_tried() -> None:
+    """The table of cases knows each kind of connection that has a convention, but for twins."""
+    assert set(NAMES) - {"amazon_rds_postgresql"} == {case[0] for case in CASES} - {"something new"}
+
+
+@pytest.mark.parametrize("kind", NAMES)
+@pytest.mark.parametrize(
+    "configuration", [None, {}, {"hostname": None, "port": True, "database": ["x"], "bucket": 7.5}]
+)
+def test_odd_configurations_name_nothing(kind: str, configuration: Any) -> None:
+    """What the API may answer instead of a configuration is no error."""
+    connection = Connection(id="c", type={"id": kind}, configuration=configuration)
+
+    assert table_of(connection, None, "orders") is None
+
+
+def test_odd_names_are_encoded() -> None:
+    """A table may be called anything, and still has an address of its own."""
+    connection = Connection(id="c", type={"id": "postgresql"}, configuration=POSTGRES)
+
+    assert table_of(connection, {"schema": "raw"}, "Ö/ps ?#").uri.endswith("/raw/%C3%96%2Fps%20%3F%23")  # type: ignore[union-attr]
+
+
+def answer(**data: Any) -> Response:
+    return Response(200, {}, json.dumps({"data": data}).encode())
+
+
+def refused(status: int) -> Response:
+    return Response(status, {}, json.dumps({"status": status, "message": "no", "key": "k"}).encode())
+
+
+SYNC = answer(
+    id="s1", source_connection_id="c0", destination_connection_id="c1", destination_configuration={"schema": "raw"}
+)
+CONNECTION = answer(id="c1", type={"id": "postgresql"}, configuration=POSTGRES)
+ROWS = [
+    {"schema": "public.orders", "output_name": "orders", "status": "completed", "record_count": 7, "error_count": 1},
+    {"schema": "public.users", "output_name": "users", "status": "failed"},
+    {"schema": "public.items", "status": "completed"},
+]
+
+
+def bulk(**more: Any) -> BulkSyncExecution:
+    return BulkSyncExecution.model_validate({"id": "e1", "status": "errors", "schemas": ROWS, **more})
+
+
+def test_the_schemas_that_completed_were_written() -> None:
+    """Each with its counts and its source; with two requests, whatever their number."""
+    hand = Hand([SYNC, CONNECTION])
+
+    orders, items = hand.drive(written("s1", bulk(), BASE))
+
+    assert orders.table.uri == "postgres://db.example.com:5433/shop/raw/orders"
+    assert (orders.schema, orders.records, orders.errors) == ("public.orders", 7, 1)
+    assert [source.uri for source in orders.sources] == ["polytomic://app.polytomic.com/connections/c0/public.orders"]
+    assert items.table.uri == "postgres://db.example.com:5433/shop/raw/public.items"
+    assert [request.path for request in hand.requests] == ["/api/bulk/syncs/s1", "/api/connections/c1"]
+
+
+@pytest.mark.parametrize("more", [{"is_test": True}, {"schemas": []}, {"schemas": ROWS[1:2]}])
+def test_nothing_written_costs_nothing(more: dict[str, Any]) -> None:
+    """A test run, or one in which no schema completed, wrote nothing; nobody is asked."""
+    assert Hand([]).drive(written("s1", bulk(**more), BASE)) == []
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_a_connection_that_may_not_be_seen(status: int) -> None:
+    """Then the tables have an address at Polytomic, the same each time."""
+    tables = Hand([SYNC, refused(status)]).drive(written("s1", bulk(), BASE))
+
+    assert tables[0].table.uri == "polytomic://app.polytomic.com/bulk/s1/public.orders"
+
+
+def test_passing_trouble_makes_up_no_names() -> None:
+    """What cannot be read now is not called otherwise for that: it is an error."""
+    hand = Hand([SYNC, *[refused(500)] * 3])
+    with pytest.raises(PolytomicServerError):
+        hand.drive(written("s1", bulk(), BASE))
+
+
+def test_a_model_sync_writes_its_target_object() -> None:
+    """From its models; the counts are those of the execution."""
+    execution = ModelSyncExecution.model_validate(
+        {"id": "e1", "status": "completed", "counts": {"total": 9, "error": 2}}
+    )
+    sync = answer(id="m1", model_ids=["a", "b"], target={"connection_id": "c9", "object": "Account"})
+
+    (one,) = Hand([sync]).drive(written("m1", execution, BASE))
+
+    assert one.table.uri == "polytomic://app.polytomic.com/connections/c9/Account"
+    assert [source.uri for source in one.sources] == [f"polytomic://app.polytomic.com/models/{m}" for m in "ab"]
+    assert (one.records, one.errors) == (9, 2)
+
+
+def test_a_model_sync_that_did_not_complete_wrote_nothing_that_is_known() -> None:
+    """Nobody is asked then."""
+    execution = ModelSyncExecution.model_validate({"id": "e1", "status": "errors"})
+
+    assert Hand([]).drive(written("m1", execution, BASE)) == []

@@ -1,0 +1,176 @@
+"""Asset events: which tables a task says that it has written, and what it says of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from airflow_provider_polytomic._compat import Asset
+from airflow_provider_polytomic.api.errors import PolytomicSyncError
+from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator
+from airflow_provider_polytomic.operators.model_sync import PolytomicModelSyncOperator
+from airflow_provider_polytomic.sandbox.seed import SALESFORCE, SALESFORCE_TO_WAREHOUSE, WAREHOUSE_TO_SALESFORCE
+
+from .conftest import Task, make_context
+
+try:
+    from airflow.sdk.execution_time.context import OutletEventAccessors
+except ImportError:
+    from airflow.utils.context import OutletEventAccessors
+
+SYNC = SALESFORCE_TO_WAREHOUSE
+ALIAS = "polytomic:sync"
+WAREHOUSE = "snowflake://ab12345/ANALYTICS/salesforce"
+
+
+def context() -> dict[str, Any]:
+    return make_context() | {"outlet_events": OutletEventAccessors()}
+
+
+def task(**arguments: Any) -> Task:
+    arguments = {"task_id": "sync", "sync_id": SYNC, "poke_interval": 0.05, **arguments}
+    return Task(lambda: PolytomicBulkSyncOperator(**arguments))
+
+
+def emitted(context: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The events of the task's alias: URI to extra."""
+    found = {}
+    for alias in context["outlet_events"]:
+        events = context["outlet_events"][alias]
+        assert alias.name == ALIAS
+        for event in getattr(events, "asset_alias_events", None) or events.dataset_alias_events:
+            key = getattr(event, "dest_asset_key", None)
+            found[key.uri if key else event["dest_dataset_uri"]] = getattr(event, "extra", None) or event["extra"]
+    return found
+
+
+def test_each_table_has_an_event(polytomic_sandbox: Any, deferrable: bool) -> None:
+    """Named by its own address, with its rows, and with the execution that wrote them; in both modes."""
+    seen = context()
+
+    execution_id = task(deferrable=deferrable).run(seen)
+
+    tables = emitted(seen)
+    assert set(tables) == {f"{WAREHOUSE}/{table}" for table in ("account", "contact", "opportunity")}
+    account = tables[f"{WAREHOUSE}/account"]
+    assert (account["record_count"], account["error_count"], account["schema"]) == (120, 0, "account")
+    assert (account["execution_id"], account["sync_id"]) == (execution_id, SYNC)
+    assert account["started_at"] < account["completed_at"]
+    assert account["sources"] == [f"polytomic://{polytomic_sandbox.url[7:]}/connections/{SALESFORCE}/account"]
+
+
+@pytest.mark.parametrize("arguments", [{"test": True}, {"assets": False}, {"wait_for_completion": False}], ids=str)
+def test_no_events_and_no_questions(polytomic_sandbox: Any, deferrable: bool, arguments: dict[str, Any]) -> None:
+    """A test run, a task that was told not to, and one that does not wait tell nothing, and read no names for it."""
+    seen = context()
+
+    task(deferrable=deferrable, **arguments).run(seen)
+
+    assert emitted(seen) == {}
+    assert not any("/connections/" in request.path for request in polytomic_sandbox.requests)
+
+
+def test_the_alias_is_an_outlet() -> None:
+    """What is emitted goes through an alias of the task; the user's own outlets stay, and `assets=False` adds none."""
+    mine = Asset("s3://bucket/mine")
+
+    with_both = PolytomicBulkSyncOperator(task_id="sync", sync_id=SYNC, outlets=[mine])
+    without = PolytomicBulkSyncOperator(task_id="sync", sync_id=SYNC, outlets=[mine], assets=False)
+
+    assert with_both.outlets[0] == mine
+    assert [outlet.name for outlet in with_both.outlets[1:]] == [ALIAS]
+    assert without.outlets == [mine]
+
+
+def test_tables_can_be_called_otherwise(polytomic_sandbox: Any, deferrable: bool) -> None:
+    """By output name or schema id: a URI, an asset; None leaves a table out, and all others keep their names."""
+    seen = context()
+    names = {"account": "x-mine://accounts", "contact": None}
+
+    task(deferrable=deferrable, assets=names).run(seen)
+
+    assert set(emitted(seen)) == {"x-mine://accounts", f"{WAREHOUSE}/opportunity"}
+
+
+@pytest.mark.parametrize("wrong", ["yes", 1, ["account"], {"account": 7}, {7: "s3://a/b"}, {"account": ""}], ids=str)
+def test_bad_names_are_refused_early(wrong: Any) -> None:
+    """A bad `assets` is a ValueError of the constructor that names it."""
+    with pytest.raises(ValueError, match="assets"):
+        PolytomicBulkSyncOperator(task_id="sync", sync_id=SYNC, assets=wrong)
+
+
+class TestPartlyFailed:
+    @pytest.fixture
+    def polytomic_sandbox_seed(self) -> dict[str, Any]:
+        schemas = ["good", {"id": "bad", "outcome": "failed"}]
+        return {"bulk_syncs": [{"name": "Partly", "id": SYNC, "schemas": schemas}]}
+
+    def test_only_what_completed_has_an_event(self, polytomic_sandbox: Any, deferrable: bool) -> None:
+        """With `allow_errors` the tables that failed are left out."""
+        seen = context()
+
+        task(deferrable=deferrable, allow_errors=True).run(seen)
+
+        assert [extra["schema"] for extra in emitted(seen).values()] == ["good"]
+
+    def test_a_failure_has_none(self, polytomic_sandbox: Any, deferrable: bool) -> None:
+        """A task that fails tells nothing."""
+        seen = context()
+
+        with pytest.raises(PolytomicSyncError):
+            task(deferrable=deferrable).run(seen)
+
+        assert emitted(seen) == {}
+
+
+@pytest.mark.parametrize("path", [f"/api/bulk/syncs/{SYNC}", "/api/connections/.*"])
+def test_no_trouble_with_names_fails_a_task(
+    polytomic_sandbox: Any, deferrable: bool, path: str, caplog: pytest.LogCaptureFixture, capsys: Any
+) -> None:
+    """When the names cannot be read the task is green, without events, and with a warning."""
+    polytomic_sandbox.faults.garbage("html", f"GET {path}", times=None)
+    seen = context()
+
+    task(deferrable=deferrable).run(seen)
+
+    assert emitted(seen) == {}
+    assert "No asset events" in caplog.text + capsys.readouterr().out
+
+
+def test_a_table_that_has_no_good_name_harms_no_other(
+    polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What Airflow refuses is left out with a warning."""
+    from airflow_provider_polytomic import assets
+
+    add = assets.add_asset_event
+
+    def refuse_one(events: Any, asset: Any, extra: Any) -> None:
+        if "contact" in asset:
+            raise ValueError("not for Airflow")
+        add(events, asset, extra)
+
+    monkeypatch.setattr(assets, "add_asset_event", refuse_one)
+    seen = context()
+
+    task().run(seen)
+
+    assert len(emitted(seen)) == 2
+    assert "not for Airflow" in caplog.text
+
+
+def test_a_model_sync_tells_of_its_target(polytomic_sandbox: Any, deferrable: bool) -> None:
+    """The object that was written, and the models that it came from."""
+    seen = context()
+
+    Task(
+        lambda: PolytomicModelSyncOperator(
+            task_id="sync", sync_id=WAREHOUSE_TO_SALESFORCE, poke_interval=0.05, deferrable=deferrable
+        )
+    ).run(seen)
+
+    ((uri, extra),) = emitted(seen).items()
+    assert uri == f"polytomic://{polytomic_sandbox.url[7:]}/connections/{SALESFORCE}/Account"
+    assert extra["record_count"] == 150
+    assert "/models/" in extra["sources"][0]
