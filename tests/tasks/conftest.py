@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
@@ -106,6 +109,21 @@ def fire(trigger: Any) -> Any:
     events = asyncio.run(collect())
     assert len(events) == 1
     return json.loads(json.dumps(events[0]))
+
+
+@contextmanager
+def ends_once_looked_at(sandbox: Any, execution: Any) -> Iterator[None]:
+    """Somebody's execution that does not end before anybody has seen it, however slow the machine is."""
+
+    def finish() -> None:
+        while not any(request.path.endswith(f"/{execution.id}") for request in sandbox.requests):
+            time.sleep(0.005)
+        sandbox.finish(execution.sync_id, execution.id)
+
+    thread = threading.Thread(target=finish, daemon=True)
+    thread.start()
+    yield
+    thread.join()
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ from airflow_provider_polytomic.api.errors import PolytomicAuthError
 from airflow_provider_polytomic.sandbox.seed import SALESFORCE_TO_WAREHOUSE as SYNC
 from airflow_provider_polytomic.sensors.bulk_sync import PolytomicBulkSyncSensor
 
-from .conftest import Task, make_context
+from .conftest import Task, ends_once_looked_at, make_context
 
 try:
     from airflow.sdk.exceptions import AirflowRescheduleException
@@ -102,6 +102,12 @@ class TestEndless:
             sensor(execution_id=execution.id, soft_fail=soft_fail).run()
         timer.join()
 
+    def test_without_an_id_one_that_runs_already_counts(self, polytomic_sandbox: Any, sensor: Any) -> None:
+        """Without `execution_id` the execution that runs at the first poke is the one."""
+        execution = polytomic_sandbox.start_foreign(SYNC)
+        with ends_once_looked_at(polytomic_sandbox, execution):
+            assert sensor().run() == execution.id
+
     @pytest.mark.parametrize("soft_fail", [False, True])
     def test_the_timeout_cancels_nothing(self, polytomic_sandbox: Any, sensor: Any, soft_fail: bool) -> None:
         """At its timeout the sensor fails for good, or skips; the execution, which it did not start, runs on."""
@@ -127,20 +133,19 @@ def test_without_an_id_it_waits_for_what_begins_next(polytomic_sandbox: Any, sen
     old = polytomic_sandbox.start_foreign(SYNC)
     polytomic_sandbox.finish(SYNC, old.id)
     began: list[Any] = []
-    timer = threading.Timer(0.1, lambda: began.append(polytomic_sandbox.start_foreign(SYNC)))
-    timer.start()
+
+    def begin_once_asked() -> None:
+        while not polytomic_sandbox.requests:
+            time.sleep(0.005)
+        began.append(polytomic_sandbox.start_foreign(SYNC))
+
+    thread = threading.Thread(target=begin_once_asked, daemon=True)
+    thread.start()
 
     returned = sensor().run()
-    timer.join()
+    thread.join()
 
     assert [returned] == [execution.id for execution in began]
-
-
-def test_without_an_id_one_that_runs_already_counts(polytomic_sandbox: Any, sensor: Any) -> None:
-    """Without `execution_id` the execution that runs at the first poke is the one."""
-    execution = polytomic_sandbox.start_foreign(SYNC)
-
-    assert sensor().run() == execution.id
 
 
 def test_test_runs_do_not_count(polytomic_sandbox: Any, sensor: Any) -> None:

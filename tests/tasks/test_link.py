@@ -44,12 +44,11 @@ def test_it_leads_to_the_execution(polytomic_sandbox: Any, ui_url: None, make: A
     """Operators and sensors of both kinds link the execution, once, in both modes."""
     kind, sync_id = KINDS[make]
     context = make_context()
+    arguments = {"task_id": "sync", "sync_id": sync_id, "poke_interval": 0.05, "deferrable": deferrable}
     if "Sensor" in make.__name__:
-        polytomic_sandbox.start_foreign(sync_id)
+        arguments["execution_id"] = polytomic_sandbox.start_foreign(sync_id).id
 
-    execution_id = Task(lambda: make(task_id="sync", sync_id=sync_id, poke_interval=0.05, deferrable=deferrable)).run(
-        context
-    )
+    execution_id = Task(lambda: make(**arguments)).run(context)
 
     expected = f"https://app.example.com/#/{kind}/{sync_id}?run={execution_id}"
     assert set(shown(context)) == {expected}

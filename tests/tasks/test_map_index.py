@@ -19,9 +19,10 @@ LABELLED = {"map_index_template": "{{ sync_name }}"}
 @pytest.fixture(params=[PolytomicBulkSyncOperator, PolytomicBulkSyncSensor])
 def make(request: pytest.FixtureRequest, polytomic_sandbox: Any) -> Any:
     """An operator, and a sensor that has something to wait for."""
+    known = {"task_id": "sync", "poke_interval": 0.05}
     if request.param is PolytomicBulkSyncSensor:
-        polytomic_sandbox.start_foreign(SYNC)
-    return lambda **arguments: Task(lambda: request.param(task_id="sync", poke_interval=0.05, **arguments))
+        known["execution_id"] = polytomic_sandbox.start_foreign(SYNC).id
+    return lambda **arguments: Task(lambda: request.param(**known, **arguments))
 
 
 def lookups(sandbox: Any) -> int:

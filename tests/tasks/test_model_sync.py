@@ -12,7 +12,7 @@ from airflow_provider_polytomic.operators.model_sync import PolytomicModelSyncOp
 from airflow_provider_polytomic.sandbox.seed import WAREHOUSE_TO_SALESFORCE as SYNC
 from airflow_provider_polytomic.sensors.model_sync import PolytomicModelSyncSensor
 
-from .conftest import Store, Task, make_context
+from .conftest import Store, Task, ends_once_looked_at, make_context
 from .test_bulk_sync_operator import Died, dies_when, tries
 
 EXECUTIONS = f"/api/syncs/{SYNC}/executions"
@@ -94,14 +94,18 @@ class TestErrors:
         assert sensor(allow_errors=True).run() == execution.id
 
 
-def test_a_sensor_waits_for_what_begins_next(polytomic_sandbox: Any, deferrable: bool) -> None:
-    """Without an execution's id the one that runs is waited for."""
-    execution = polytomic_sandbox.start_foreign(SYNC)
+class TestEndless:
+    @pytest.fixture
+    def polytomic_sandbox_seed(self) -> dict[str, Any]:
+        return seed(duration=1_000_000)
 
-    waiting = Task(
-        lambda: PolytomicModelSyncSensor(task_id="wait", sync_id=SYNC, poke_interval=0.05, deferrable=deferrable)
-    )
-    assert waiting.run() == execution.id
+    def test_a_sensor_waits_for_what_runs(self, polytomic_sandbox: Any, deferrable: bool) -> None:
+        """Without an execution's id the one that runs is waited for."""
+        execution = polytomic_sandbox.start_foreign(SYNC)
+        arguments = {"task_id": "wait", "sync_id": SYNC, "poke_interval": 0.05, "deferrable": deferrable}
+
+        with ends_once_looked_at(polytomic_sandbox, execution):
+            assert Task(lambda: PolytomicModelSyncSensor(**arguments)).run() == execution.id
 
 
 @pytest.mark.parametrize("policy", ["wait", "cancel"])
