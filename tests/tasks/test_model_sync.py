@@ -94,7 +94,7 @@ class TestErrors:
         assert sensor(allow_errors=True).run() == execution.id
 
 
-class TestEndless:
+class TestWaiting:
     @pytest.fixture
     def polytomic_sandbox_seed(self) -> dict[str, Any]:
         return seed(duration=1_000_000)
