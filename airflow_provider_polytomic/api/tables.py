@@ -164,6 +164,14 @@ def written(sync_id: str, execution: Execution, base_url: str) -> Plan[list[Writ
     return _of_model(model_sync, execution, base_url)
 
 
+def unasked(sync_id: str, execution: Execution, base_url: str) -> list[Written]:
+    """The same of a bulk sync without asking anybody: every table under its address at Polytomic."""
+    if not isinstance(execution, BulkSyncExecution) or execution.is_test:
+        return []
+    done = [row for row in execution.schemas or [] if row.status == "completed" and row.schema_id]
+    return [_of_bulk(BulkSync(id=sync_id), None, row, base_url) for row in done]
+
+
 def _connection(connection_id: str | None) -> Plan[Connection | None]:
     if not connection_id:
         return None
@@ -176,12 +184,13 @@ def _connection(connection_id: str | None) -> Plan[Connection | None]:
 def _of_bulk(sync: BulkSync, destination: Connection | None, row: SchemaExecution, base_url: str) -> Written:
     schema = str(row.schema_id)
     name = row.output_name or schema
+    source_id = sync.source_connection_id
     return Written(
         sync_id=sync.id,
         schema=schema,
         output_name=name,
         table=table_of(destination, sync.destination_configuration, name) or _ours(base_url, "bulk", sync.id, schema),
-        sources=(_ours(base_url, "connections", sync.source_connection_id or "unknown", schema),),
+        sources=(_ours(base_url, "connections", source_id, schema),) if source_id else (),
         records=row.record_count,
         errors=row.error_count,
     )

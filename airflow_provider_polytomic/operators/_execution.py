@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from airflow_provider_polytomic.api.models import Execution
     from airflow_provider_polytomic.api.settings import Settings
     from airflow_provider_polytomic.api.starting import Memo, Mine, Order
+    from airflow_provider_polytomic.api.tables import Written
+    from airflow_provider_polytomic.lineage import Story
 
 IF_RUNNING = ("wait", "attach", "fail", "skip", "cancel")
 KILL_PATIENCE = 3.0  # seconds for the cancel of a kill; Airflow 3 ends the process 5 seconds after its signal
@@ -82,6 +84,7 @@ class ExecutionOperator(BaseOperator):
         self._starting = ""
         self._may_run = False
         self._console: Console | None = None
+        self._story: Story | None = None
 
     def _check(self) -> None:
         """Refuse bad arguments as early as they are known: in ``__init__`` if literal, else when rendered.
@@ -360,6 +363,7 @@ class ExecutionOperator(BaseOperator):
             self._emit(context, sync_id, execution)
             return execution.id
         message = _execution_task.explain(self._carry_out, self._kind, sync_id, sync_name, execution, why)
+        self._tell(sync_id, execution, failure=message)
         raise PolytomicSyncError(message, execution)
 
     def _follow_console(self, sync_id: str, execution_id: str, after: str | None = None) -> None:
@@ -376,6 +380,7 @@ class ExecutionOperator(BaseOperator):
         from airflow_provider_polytomic.api.errors import PolytomicError
         from airflow_provider_polytomic.api.tables import written
 
+        self._tell(sync_id, execution)
         if self.assets is False or context.get("outlet_events") is None or self._start_arguments().get("test"):
             return
         try:
@@ -383,7 +388,32 @@ class ExecutionOperator(BaseOperator):
         except PolytomicError as error:
             self.log.warning("No asset events: what the tables are called could not be read: %s", error)
             return
+        self._tell(sync_id, execution, tables)
         _assets.emit(context, self._alias, self.assets, tables, execution)
+
+    # --- lineage
+
+    def _tell(
+        self, sync_id: str, execution: Execution, written: list[Written] | None = None, *, failure: str | None = None
+    ) -> None:
+        """Keep what OpenLineage may ask for when the task has ended."""
+        from airflow_provider_polytomic.api.tables import unasked
+        from airflow_provider_polytomic.lineage import Story
+
+        base_url = self._hook.client.settings.base_url
+        if written is None:
+            written = unasked(sync_id, execution, base_url)
+        self._story = Story(execution, base_url, written, failure)
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:  # noqa: ARG002  OpenLineage calls it so
+        """What OpenLineage is told: the tables that were read and written, the rows, and the execution's id."""
+        from airflow_provider_polytomic.lineage import lineage_of
+
+        return lineage_of(self._story)
+
+    def get_openlineage_facets_on_failure(self, task_instance: Any) -> Any:
+        """The same of a task that failed, with what went wrong."""
+        return self.get_openlineage_facets_on_complete(task_instance)
 
     def _leave(self, context: Any, still_running: bool) -> None:
         """We cannot wait on. Leave our execution to the next try, or cancel it if there is none."""

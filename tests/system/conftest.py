@@ -37,10 +37,20 @@ def sandbox(warehouse: Path) -> Iterator[Sandbox]:
 
 
 @pytest.fixture(scope="session")
-def airflow(sandbox: Sandbox, warehouse: Path) -> Iterator[LocalAirflow]:
+def lineage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where OpenLineage writes its events, a JSON object on each line."""
+    return tmp_path_factory.mktemp("lineage") / "events.jsonl"
+
+
+@pytest.fixture(scope="session")
+def airflow(sandbox: Sandbox, warehouse: Path, lineage: Path) -> Iterator[LocalAirflow]:
     extra = {"ui_url": f"{sandbox.url}/{{execution_id}}"}
     connection = {"conn_type": "polytomic", "host": sandbox.url, "password": KEY, "extra": extra}
-    env = {"AIRFLOW_CONN_POLYTOMIC_DEFAULT": json.dumps(connection), "ELT_WAREHOUSE": str(warehouse)}
+    env = {
+        "AIRFLOW_CONN_POLYTOMIC_DEFAULT": json.dumps(connection),
+        "AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps({"type": "file", "log_file_path": str(lineage), "append": True}),
+        "ELT_WAREHOUSE": str(warehouse),
+    }
     with LocalAirflow(EXAMPLES, env) as airflow:
         yield airflow
 

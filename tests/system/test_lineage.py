@@ -1,0 +1,77 @@
+"""OpenLineage on a real Airflow, with a client that writes its events into a file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_polytomic.sandbox.app import Sandbox
+from airflow_provider_polytomic.sandbox.seed import SALESFORCE_TO_WAREHOUSE as SYNC
+from tools.local_airflow import LocalAirflow
+
+pytestmark = pytest.mark.system
+
+DAG = "start_and_wait"
+
+
+@dataclass(frozen=True)
+class Told:
+    """The event of the end of a task, and the execution that the task waited for."""
+
+    event: dict[str, Any]
+    execution_id: str
+
+
+def run(airflow: LocalAirflow, sandbox: Sandbox, lineage: Path, state: str) -> Told:
+    known = len(sandbox.starts(SYNC))
+    run_id = airflow.trigger(DAG)
+    airflow.wait_task(DAG, run_id, "sync", "deferred")
+    (execution,) = sandbox.starts(SYNC)[known:]
+    if state == "failed":
+        sandbox.finish(SYNC, execution.id, "failed", "the warehouse is full")
+    assert airflow.wait_run(DAG, run_id) == state
+
+    def event() -> dict[str, Any] | None:
+        for line in lineage.read_text().splitlines() if lineage.exists() else []:
+            told = json.loads(line)
+            of_run = told["run"]["facets"].get("airflow", {}).get("dagRun", {}).get("run_id")
+            ended = told["eventType"] in ("COMPLETE", "FAIL")
+            if ended and told["job"]["name"] == f"{DAG}.sync" and (of_run == run_id or execution.id in line):
+                return dict(told)
+        return None
+
+    return Told(airflow.until(event, "an event of OpenLineage"), execution.id)
+
+
+@pytest.fixture(scope="module")
+def completed(airflow: LocalAirflow, sandbox: Sandbox, lineage: Path) -> Told:
+    return run(airflow, sandbox, lineage, "success")
+
+
+@pytest.fixture(scope="module")
+def failed(airflow: LocalAirflow, sandbox: Sandbox, lineage: Path) -> Told:
+    return run(airflow, sandbox, lineage, "failed")
+
+
+def test_a_deferred_task_tells_what_it_wrote(completed: Told) -> None:
+    """The event of its end has each table, with its rows, and the id of the execution."""
+    assert completed.event["eventType"] == "COMPLETE"
+    rows = {
+        f"{table['namespace']}/{table['name']}": table["outputFacets"]["outputStatistics"]["rowCount"]
+        for table in completed.event["outputs"]
+    }
+    where = "snowflake://ab12345/ANALYTICS.salesforce"
+    assert rows == {f"{where}.account": 120, f"{where}.contact": 480, f"{where}.opportunity": 260}
+    assert len(completed.event["inputs"]) == 3
+    assert completed.event["run"]["facets"]["externalQuery"]["externalQueryId"] == completed.execution_id
+
+
+def test_a_failure_tells_what_went_wrong(failed: Told) -> None:
+    """The event of a failed task has Polytomic's message, and the id of the execution."""
+    assert failed.event["eventType"] == "FAIL"
+    assert "the warehouse is full" in failed.event["run"]["facets"]["errorMessage"]["message"]
+    assert failed.event["run"]["facets"]["externalQuery"]["externalQueryId"] == failed.execution_id
