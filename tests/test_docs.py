@@ -21,6 +21,7 @@ from airflow_provider_polytomic.api.models import BulkSyncExecution, SchemaExecu
 from airflow_provider_polytomic.api.settings import Settings
 from airflow_provider_polytomic.get_provider_info import EXTRA_FIELDS, UI_FIELDS, get_provider_info
 from airflow_provider_polytomic.hooks.polytomic import LOG_BYTES, PolytomicHook
+from airflow_provider_polytomic.operators import bulk_sync
 from airflow_provider_polytomic.operators._execution import IF_RUNNING
 from airflow_provider_polytomic.sandbox.__main__ import _parser
 from airflow_provider_polytomic.sandbox.app import Sandbox
@@ -96,15 +97,17 @@ def test_the_table_of_an_operator_names_each_parameter(name: str) -> None:
 @pytest.mark.parametrize("name", public_classes())
 def test_the_table_of_an_operator_gives_each_default(name: str) -> None:
     """The defaults are those of the signature; that of `deferrable` is a setting of Airflow."""
-    expected = {parameter.name: repr(parameter.default) for parameter in parameters(public_classes()[name]).values()}
-    expected["deferrable"] = repr("[operators] default_deferrable")
+    given = {parameter.name: parameter.default for parameter in parameters(public_classes()[name]).values()}
+    expected = {name: "required" if it is inspect.Parameter.empty else repr(it) for name, it in given.items()}
+    if "deferrable" in given:
+        assert given["deferrable"] == _compat.default_deferrable()
+        expected["deferrable"] = repr("[operators] default_deferrable")
 
-    documented = {names(row["Parameter"])[0]: names(row["Default"])[0] for row in rows(name)}
+    documented = {names(row["Parameter"])[0]: (names(row["Default"]) or [row["Default"]])[0] for row in rows(name)}
 
     assert {key: value.replace("'", '"').strip('"') for key, value in expected.items()} == {
         key: value.strip('"') for key, value in documented.items()
     }
-    assert parameters(public_classes()[name])["deferrable"].default == _compat.default_deferrable()
 
 
 @pytest.mark.parametrize("name", public_classes())
@@ -119,6 +122,19 @@ def test_the_table_of_an_operator_tells_what_is_templated(name: str) -> None:
 def test_the_section_of_an_operator_tells_where_to_import_it_from(name: str) -> None:
     """The module is named, so that nobody has to search for it."""
     assert f"`{public_classes()[name].__module__}`" in read(README).sections[name]
+
+
+def test_each_value_of_an_enumeration_is_told() -> None:
+    """What the operator that creates syncs takes for an argument is in its row."""
+    documented = {names(row["Parameter"])[0]: row["Meaning"] for row in rows("PolytomicCreateBulkSyncOperator")}
+
+    for name, values in {
+        "mode": bulk_sync.MODES,
+        "automatically_add_new_fields": bulk_sync.DISCOVERIES,
+        "normalize_names": bulk_sync.NORMALIZATIONS,
+        "if_exists": bulk_sync.IF_EXISTS,
+    }.items():
+        assert [value for value in values if f'`"{value}"`' not in documented[name]] == []
 
 
 def test_each_value_of_if_running_is_explained() -> None:

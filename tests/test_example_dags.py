@@ -35,6 +35,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "many_syncs_by_name": ("many_syncs", {"name": "Postgres*"}),
     "some_schemas": ("some_schemas", {}),
     "after_tables": ("after_tables", {}),
+    "create_then_run": ("create_then_run", {}),
     "elt_pipeline": ("elt_pipeline", {}),
 }
 
@@ -179,6 +180,16 @@ def test_some_schemas(run: Run) -> None:
 def test_after_tables(run: Run) -> None:
     """Started by hand it has no tables to report, and does not mind."""
     assert run.tasks == {"report": "success"}
+
+
+def test_create_then_run(run: Run) -> None:
+    """A sync is created once, as the DAG says, and run once; nothing else is changed."""
+    assert run.tasks == {"create": "success", "run": "success"}
+    create, start = [request for request in run.sandbox.requests if request.method == "POST"]
+    assert (create.path, create.body["name"]) == ("/api/bulk/syncs", "Accounts and contacts to crm")
+    assert create.body["destination_configuration"] == {"schema": "crm"}
+    assert run.statuses(start.path.split("/")[-2]) == ["completed"]
+    assert {request.method for request in run.sandbox.requests} == {"GET", "POST"}
 
 
 def test_elt_pipeline(run: Run) -> None:

@@ -12,7 +12,7 @@
             PolytomicServerError        5xx, and 408: the server gave up
         PolytomicUnreachableError       no answer
         PolytomicResponseError          an answer that is not the API's
-        PolytomicLookupError            a name that none or several have
+        PolytomicLookupError            a name that none or several have, or that is taken
         PolytomicSyncError              an execution that did not succeed
         PolytomicTimeoutError           a deadline passed
 """
@@ -140,7 +140,7 @@ class PolytomicResponseError(PolytomicError):
 
 
 class PolytomicLookupError(PolytomicError):
-    """No sync has the name that was asked for, or several have."""
+    """Nothing has the name that was asked for, or several have; or, to one who creates, it is taken."""
 
 
 class PolytomicSyncError(PolytomicError):

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import timedelta
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any, ClassVar
 
-from airflow_provider_polytomic import _arguments
-from airflow_provider_polytomic._compat import default_deferrable
+from airflow_provider_polytomic import _arguments, _execution_task
+from airflow_provider_polytomic._compat import BaseOperator, default_deferrable
 from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
 from airflow_provider_polytomic.operators._execution import ExecutionOperator
 
 RESYNC_MODES = ("refetch", "resync", "rebuild")
 FETCH_MODES = ("none", "incremental", "full")
+IF_EXISTS = ("fail", "skip")
+MODES = ("snapshot", "replicate", "append")
+DISCOVERIES = ("all", "onlyIncremental", "onlyNonIncremental", "none")
+NORMALIZATIONS = ("enabled", "disabled", "legacy")
 
 
 class PolytomicBulkSyncOperator(ExecutionOperator):
@@ -133,3 +138,240 @@ class PolytomicBulkSyncOperator(ExecutionOperator):
         if values.get("test") and values.get("resync_mode"):
             raise ValueError("test and resync_mode exclude each other")
         return values
+
+
+def _choice(choices: Sequence[str]) -> Callable[[str, Any], str | None]:
+    return partial(_arguments.choice, choices=choices)
+
+
+def _switch(name: str, value: Any) -> bool | None:
+    """True, False, or not set."""
+    return None if _arguments.given(value) is None else _arguments.boolean(name, value)
+
+
+def _time(name: str, value: Any) -> str | None:
+    return None if _arguments.given(value) is None else _arguments.moment(name, value).isoformat()
+
+
+def _schedule(name: str, value: Any) -> dict[str, Any] | None:
+    schedule = _arguments.mapping(name, value)
+    if schedule is not None and not schedule.get("frequency"):
+        raise ValueError(f"{name} must hold a frequency, for instance {{'frequency': 'manual'}}")
+    return schedule
+
+
+def _schedules(name: str, value: Any) -> list[dict[str, Any]] | None:
+    schedules = [
+        _schedule(f"{name}[{number}]", item) for number, item in enumerate(_arguments.items(name, value) or [])
+    ]
+    return [schedule for schedule in schedules if schedule is not None] or None
+
+
+def _schemas(name: str, value: Any) -> list[Any] | None:
+    schemas = _arguments.items(name, value)
+    if schemas is None and _arguments.given(value) is not None:
+        raise ValueError(f"{name} must not be empty: left out, all schemas of the source are synced")
+    for schema in schemas or []:
+        schema_id = schema.get("id") if isinstance(schema, dict) else schema
+        if not isinstance(schema_id, str) or not schema_id.strip():
+            raise ValueError(f"{name} must hold ids, or dicts with an id, not {schema!r:.200}")
+    _arguments.refuse_unsendable(name, schemas)
+    return schemas
+
+
+class PolytomicCreateBulkSyncOperator(BaseOperator):
+    """Create a bulk sync exactly once.
+
+    Returns the sync's id, so that the next task can run it: ``PolytomicBulkSyncOperator(sync_id=create.output)``.
+    A retry finds what an earlier try created; a clear is a new wish, to which ``if_exists`` applies. What is not given
+    is not sent: Polytomic's own default holds. Nothing is activated, paused, scheduled or changed besides.
+
+    The parameters are the fields of the API's request, and five more.
+
+    :param name: the sync's name. (templated, as all that follow)
+    :param mode: ``snapshot``, ``replicate`` or ``append``.
+    :param default_schedule: ``{"frequency": "manual"}`` leaves all runs to Airflow; times are in UTC.
+    :param destination_configuration: what the destination needs to know, for instance ``{"schema": "salesforce"}``.
+        Checked against the JSON schema that the destination publishes, before anything is created.
+    :param source_connection: the connection to read from, by its id or its name in Polytomic.
+    :param source_connection_id: the same by its id only, which needs no look-up.
+    :param destination_connection: the connection to write to, by its id or its name.
+    :param destination_connection_id: the same by its id only.
+    :param source_configuration: how the source is read, for instance ``{"replication_slot_name": …}``.
+    :param schemas: ids of the schemas to sync, or dicts with an ``id`` and their configuration; default: all.
+    :param active: whether the sync runs on its schedule.
+    :param additional_schedules: schedules for some of the schemas.
+    :param automatically_add_new_fields: ``all``, ``onlyIncremental``, ``onlyNonIncremental`` or ``none``.
+    :param automatically_add_new_objects: likewise.
+    :param normalize_names: ``enabled``, ``disabled`` or ``legacy``.
+    :param data_cutoff_timestamp: older source records are left out: a datetime, or text in ISO 8601; without a time
+        zone it is UTC.
+    :param disable_record_timestamps: whether Polytomic adds no timestamp columns of its own.
+    :param concurrency_limit: instead of the default limit.
+    :param resync_concurrency_limit: the same for resyncs.
+    :param policies: ids of permission policies.
+    :param organization_id: the organization, for partner keys.
+    :param if_exists: what to do when a sync has this name already: ``fail``, or ``skip`` creating and return its id.
+    :param polytomic_conn_id: the Airflow connection.
+    :raises AirflowFailException: what a retry cannot mend: the name is taken, and ``if_exists="fail"``, or several
+        syncs have it; no connection, or several, of that name; bad arguments; a refused key; a refused request.
+    :raises PolytomicError: the server failed, or the outcome is unknown: the next try tells.
+
+    Behind it: ``GET`` and ``POST /api/bulk/syncs``, ``GET /api/connections/{id}/bulksync/target``; ``GET
+    /api/connections`` for connections by name.
+    """
+
+    ui_color = "#e8e4ff"
+    template_fields: Sequence[str] = (
+        "name",
+        "mode",
+        "default_schedule",
+        "destination_configuration",
+        "source_connection",
+        "source_connection_id",
+        "destination_connection",
+        "destination_connection_id",
+        "source_configuration",
+        "schemas",
+        "active",
+        "additional_schedules",
+        "automatically_add_new_fields",
+        "automatically_add_new_objects",
+        "normalize_names",
+        "data_cutoff_timestamp",
+        "disable_record_timestamps",
+        "concurrency_limit",
+        "resync_concurrency_limit",
+        "policies",
+        "organization_id",
+        "if_exists",
+        "polytomic_conn_id",
+    )
+    template_fields_renderers: ClassVar[dict[str, str]] = dict.fromkeys(
+        ("default_schedule", "destination_configuration", "source_configuration", "additional_schedules", "schemas"),
+        "json",
+    )
+    _REQUIRED = ("name", "mode", "default_schedule", "destination_configuration")
+    _FIELDS: ClassVar[dict[str, Callable[[str, Any], Any]]] = {
+        "name": _arguments.text,
+        "mode": _choice(MODES),
+        "default_schedule": _schedule,
+        "destination_configuration": _arguments.mapping,
+        "source_connection_id": _arguments.text,
+        "destination_connection_id": _arguments.text,
+        "source_configuration": _arguments.mapping,
+        "schemas": _schemas,
+        "active": _switch,
+        "additional_schedules": _schedules,
+        "automatically_add_new_fields": _choice(DISCOVERIES),
+        "automatically_add_new_objects": _choice(DISCOVERIES),
+        "normalize_names": _choice(NORMALIZATIONS),
+        "data_cutoff_timestamp": _time,
+        "disable_record_timestamps": _switch,
+        "concurrency_limit": _arguments.count,
+        "resync_concurrency_limit": _arguments.count,
+        "policies": _arguments.ids,
+        "organization_id": _arguments.text,
+    }
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        mode: str,
+        default_schedule: dict[str, Any],
+        destination_configuration: dict[str, Any],
+        source_connection: str | None = None,
+        source_connection_id: str | None = None,
+        destination_connection: str | None = None,
+        destination_connection_id: str | None = None,
+        source_configuration: dict[str, Any] | None = None,
+        schemas: Sequence[str | dict[str, Any]] | None = None,
+        active: bool | None = None,
+        additional_schedules: Sequence[dict[str, Any]] | None = None,
+        automatically_add_new_fields: str | None = None,
+        automatically_add_new_objects: str | None = None,
+        normalize_names: str | None = None,
+        data_cutoff_timestamp: datetime | str | None = None,
+        disable_record_timestamps: bool | None = None,
+        concurrency_limit: int | None = None,
+        resync_concurrency_limit: int | None = None,
+        policies: Sequence[str] | None = None,
+        organization_id: str | None = None,
+        if_exists: str = "fail",
+        polytomic_conn_id: str = PolytomicHook.default_conn_name,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.name = name
+        self.mode = mode
+        self.default_schedule = default_schedule
+        self.destination_configuration = destination_configuration
+        self.source_connection = source_connection
+        self.source_connection_id = source_connection_id
+        self.destination_connection = destination_connection
+        self.destination_connection_id = destination_connection_id
+        self.source_configuration = source_configuration
+        self.schemas = schemas
+        self.active = active
+        self.additional_schedules = additional_schedules
+        self.automatically_add_new_fields = automatically_add_new_fields
+        self.automatically_add_new_objects = automatically_add_new_objects
+        self.normalize_names = normalize_names
+        self.data_cutoff_timestamp = data_cutoff_timestamp
+        self.disable_record_timestamps = disable_record_timestamps
+        self.concurrency_limit = concurrency_limit
+        self.resync_concurrency_limit = resync_concurrency_limit
+        self.policies = policies
+        self.organization_id = organization_id
+        self.if_exists = if_exists
+        self.polytomic_conn_id = polytomic_conn_id
+        self._body()
+
+    def _body(self) -> dict[str, Any]:
+        """The fields of the request, as far as they are given and known already.
+
+        :raises ValueError: naming the argument.
+        """
+        for end in ("source", "destination"):
+            by_id, either = f"{end}_connection_id", f"{end}_connection"
+            _arguments.one_of_two(by_id, getattr(self, by_id), either, getattr(self, either))
+        if not _arguments.templated(self.if_exists):
+            _arguments.choice("if_exists", self.if_exists, IF_EXISTS)
+        body = {}
+        for name, check in self._FIELDS.items():
+            given = getattr(self, name)
+            if _arguments.templated(given):
+                continue
+            value = check(name, given)
+            if value is not None:
+                body[name] = value
+            elif name in self._REQUIRED:
+                raise ValueError(f"{name} must be given")
+        return body
+
+    def execute(self, context: Any) -> str:
+        """Create it, unless it is there.
+
+        :returns: the sync's id.
+        """
+        from airflow_provider_polytomic.api.creating import Creation, connection_ids, create_once
+
+        number, first = _execution_task.try_number(context), _execution_task.first_try(context, self.retries)
+        with _execution_task.translated(lambda: number > first):
+            _arguments.refuse_unrendered(self)
+            body = self._body()
+            client = _execution_task.hook_of(self.polytomic_conn_id).client
+            named = {
+                name: value
+                for name in ("source_connection", "destination_connection")
+                if (value := _arguments.given(getattr(self, name))) is not None
+            }
+            creation = Creation(
+                body=body | client.run(connection_ids(named)),
+                task=_execution_task.task_of(context),
+                try_number=number,
+                first=first,
+                if_exists=_arguments.choice("if_exists", self.if_exists, IF_EXISTS) or "fail",
+            )
+            return client.run(create_once(creation)).id

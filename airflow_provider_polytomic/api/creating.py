@@ -1,0 +1,118 @@
+"""How a bulk sync is created once, whatever dies on the way.
+
+Names need not be unique in Polytomic, so looking for the name does not tell whether an earlier try of the same task has
+created the sync. The idempotency key does: each try has one of its own, and asking with that of an earlier try gives
+back what it created. So a try begins with asking those; one that was never used is used up by that.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from .call import Call
+from .destinations import check_configuration
+from .endpoints import bulk_syncs, connections
+from .errors import PolytomicLookupError
+from .finding import the_one, walk
+from .http import Plan, clock
+from .models import BulkSync
+from .once import CREATION, as_it_is_now, held_by, key_of, once
+
+log = logging.getLogger(__name__)
+
+POLICIES = ("fail", "skip")
+
+
+@dataclass(frozen=True)
+class Creation:
+    """What is to be created, and for whom.
+
+    :param body: the fields of the API's request.
+    :param task: what tells this task of this run from all others: DAG, run, task, map index, the run's start.
+    :param try_number: the try that asks.
+    :param first: the first try since a person last cleared the task; a retry resumes, a clear restarts.
+    :param if_exists: what to do about a sync that has the name already: one of :data:`POLICIES`.
+    """
+
+    body: dict[str, Any]
+    task: tuple[str, ...]
+    try_number: int = 1
+    first: int = 1
+    if_exists: str = "fail"
+
+    def call(self, try_number: int, body: dict[str, Any]) -> Call[BulkSync]:
+        """A request with the key of a try."""
+        key = key_of(["create", *self.task, self.body, try_number])
+        return bulk_syncs.create(body, idempotency_key=key)
+
+
+def connection_ids(wanted: dict[str, str]) -> Plan[dict[str, str]]:
+    """The ids of connections that are named by their id or name.
+
+    :param wanted: ``source_connection`` and ``destination_connection``, or one of them, or none.
+    :returns: the same with ``_id`` behind the names, as the API has it.
+    :raises PolytomicLookupError: no connection, or several.
+    """
+    known = (yield from walk(connections.list_())) if wanted else []
+    ids = {connection.id for connection in known}
+    return {
+        f"{name}_id": it if it in ids else the_one(known, it, "connection", f"{name}_id").id
+        for name, it in wanted.items()
+    }
+
+
+def create_once(creation: Creation) -> Plan[BulkSync]:
+    """The sync that this task has created, now or in an earlier try; or, with ``skip``, the one that was there.
+
+    :raises PolytomicLookupError: the name is taken and ``if_exists`` is ``fail``, or several have it.
+    :raises ValueError: the destination's own schema says that ``destination_configuration`` does not fit.
+    :raises PolytomicError: the server refused it, or the outcome is unknown.
+    """
+    began = yield from clock()
+    there: list[BulkSync] = []
+    for earlier in range(creation.first, creation.try_number):
+        there = there or (yield from _named(creation.body["name"]))
+        # While the name is taken, by this task or by somebody else, the question is one that can create nothing.
+        sync = yield from _created_by(creation, earlier, {} if there else creation.body, began)
+        if sync is not None:
+            return sync
+    there = there or (yield from _named(creation.body["name"]))
+    if there:
+        return _taken(creation, there)
+    yield from check_configuration(
+        creation.body["destination_connection_id"], creation.body["destination_configuration"]
+    )
+    created = yield from once(creation.call(creation.try_number, creation.body), CREATION)
+    log.info("Created bulk sync %r (%s)", created.name, created.id)
+    return created
+
+
+def _created_by(creation: Creation, try_number: int, body: dict[str, Any], began: float) -> Plan[BulkSync | None]:
+    """What an earlier try has created, as it is now; None when it created nothing, or that is gone."""
+    held = yield from held_by(creation.call(try_number, body), CREATION, began)
+    if not isinstance(held, BulkSync):
+        log.info("Try %d created nothing: %s", try_number, held)
+        return None
+    sync = yield from as_it_is_now(bulk_syncs.get(held.id))
+    if sync is None:
+        log.warning("Try %d created bulk sync %s, which is gone", try_number, held.id)
+    else:
+        log.info("Bulk sync %r (%s) is what try %d of this task created", sync.name, sync.id, try_number)
+    return sync
+
+
+def _named(name: str) -> Plan[list[BulkSync]]:
+    return [sync for sync in (yield from walk(bulk_syncs.list_())) if sync.name == name]
+
+
+def _taken(creation: Creation, there: list[BulkSync]) -> BulkSync:
+    name, ids = creation.body["name"], ", ".join(sync.id for sync in there)
+    if creation.if_exists == "fail":
+        has = "a bulk sync has" if len(there) == 1 else f"{len(there)} bulk syncs have"
+        raise PolytomicLookupError(f"{has} the name {name!r} already: {ids}. Nothing was created (if_exists='fail')")
+    if len(there) > 1:
+        raise PolytomicLookupError(f"{len(there)} bulk syncs are named {name!r}, and none of them is the one: {ids}")
+    log.info("Bulk sync %r is there already (%s): nothing was created (if_exists='skip')", name, ids)
+    return there[0]

@@ -1,0 +1,24 @@
+"""A sync that is created and run, with the name that the run's configuration has."""
+
+from datetime import timedelta
+
+from airflow.sdk import DAG
+
+from airflow_provider_polytomic.operators.bulk_sync import (
+    PolytomicBulkSyncOperator,
+    PolytomicCreateBulkSyncOperator,
+)
+
+with DAG("create_and_run", schedule=None):
+    create = PolytomicCreateBulkSyncOperator(
+        task_id="create",
+        name="{{ dag_run.conf['sync'] }}",
+        source_connection="Salesforce",
+        destination_connection="Warehouse",
+        mode="replicate",
+        default_schedule={"frequency": "manual"},
+        destination_configuration={"schema": "{{ dag_run.conf['sync'] }}"},
+        retries=3,
+        retry_delay=timedelta(seconds=1),
+    )
+    PolytomicBulkSyncOperator(task_id="run", sync_id=create.output, deferrable=True, poke_interval=1)

@@ -1,0 +1,525 @@
+"""The operator that creates bulk syncs: once, with what was given and nothing else."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from airflow_provider_polytomic._compat import AirflowFailException
+from airflow_provider_polytomic.api import once
+from airflow_provider_polytomic.api.errors import (
+    PolytomicAuthError,
+    PolytomicError,
+    PolytomicServerError,
+    PolytomicUnreachableError,
+    PolytomicValidationError,
+)
+from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
+from airflow_provider_polytomic.operators.bulk_sync import (
+    PolytomicBulkSyncOperator,
+    PolytomicCreateBulkSyncOperator,
+)
+from airflow_provider_polytomic.sandbox.app import Sandbox
+from airflow_provider_polytomic.sandbox.seed import POSTGRES, SALESFORCE, WAREHOUSE
+from airflow_provider_polytomic.sandbox.seed import SALESFORCE_TO_WAREHOUSE as SYNC
+
+from .conftest import DagRun, Task, make_context
+
+SYNCS = "/api/bulk/syncs"
+CREATE = f"POST {SYNCS}"
+TARGET = f"GET /api/connections/{WAREHOUSE}/bulksync/target"
+RETRIES = 3
+NEW: dict[str, Any] = {
+    "name": "New",
+    "mode": "replicate",
+    "default_schedule": {"frequency": "manual"},
+    "destination_configuration": {"schema": "new"},
+    "source_connection_id": SALESFORCE,
+    "destination_connection_id": WAREHOUSE,
+}
+
+
+def operator(**arguments: Any) -> PolytomicCreateBulkSyncOperator:
+    given = {"task_id": "create", "retries": RETRIES, **NEW, **arguments}
+    for end in ("source", "destination"):
+        if f"{end}_connection" in arguments and f"{end}_connection_id" not in arguments:
+            del given[f"{end}_connection_id"]
+    return PolytomicCreateBulkSyncOperator(**given)
+
+
+def task(**arguments: Any) -> Task:
+    return Task(lambda: operator(**arguments))
+
+
+def try_(number: int, *, cleared_after: int = 0) -> dict[str, Any]:
+    """The context of a try; the first, or the first after a clear, is followed by retries."""
+    return make_context(task_id="create", try_number=number, max_tries=cleared_after + RETRIES)
+
+
+def created(sandbox: Sandbox, name: str = "New") -> list[str]:
+    """The ids of the syncs that have a name."""
+    return [sync.id for sync in PolytomicHook().list_bulk_syncs(name=name)]
+
+
+def asked(sandbox: Sandbox, method: str) -> list[str]:
+    return [request.path for request in sandbox.requests if request.method == method]
+
+
+# --- the way it should go
+
+
+def test_it_creates_one_sync_and_returns_its_id(polytomic_sandbox: Sandbox) -> None:
+    """One POST is sent, with what was given and no more, and nothing that changes, activates or starts anything."""
+    returned = task().run()
+
+    assert created(polytomic_sandbox) == [returned]
+    (post,) = [request for request in polytomic_sandbox.requests if request.method != "GET"]
+    assert (post.method, post.path, post.body) == ("POST", SYNCS, NEW)
+
+
+def test_all_fields_are_those_of_the_api(polytomic_sandbox: Sandbox) -> None:
+    """Each argument is sent under its own name, and the sync is as they say."""
+    more: dict[str, Any] = {
+        "source_configuration": {"lookback": 3},
+        "schemas": ["account", {"id": "contact", "user_output_name": "contacts"}],
+        "active": False,
+        "additional_schedules": [{"frequency": "daily", "hour": "3", "schemas": ["account"]}],
+        "automatically_add_new_fields": "none",
+        "automatically_add_new_objects": "onlyIncremental",
+        "normalize_names": "legacy",
+        "data_cutoff_timestamp": "2024-01-02T03:04:05+00:00",
+        "disable_record_timestamps": True,
+        "concurrency_limit": 3,
+        "resync_concurrency_limit": 0,
+        "policies": [POSTGRES],
+        "organization_id": SALESFORCE,
+    }
+    ours = {"task_id", "source_connection", "destination_connection", "if_exists", "polytomic_conn_id"}
+    assert {*NEW, *more} == set(PolytomicCreateBulkSyncOperator.template_fields) - ours
+
+    sync_id = task(**more).run()
+
+    (post,) = [request for request in polytomic_sandbox.requests if request.method == "POST"]
+    assert post.body == {**NEW, **more}
+    sync = PolytomicHook().get_bulk_sync(sync_id)
+    assert (sync.active, sync.normalize_names, sync.concurrency_limit) == (False, "legacy", 3)
+    assert sync.data_cutoff_timestamp == datetime.fromisoformat(more["data_cutoff_timestamp"])
+
+
+def test_connections_are_found_by_name(polytomic_sandbox: Sandbox) -> None:
+    """A connection's name, or its id, leads to it; one look-up serves both ends."""
+    sync = PolytomicHook().get_bulk_sync(task(source_connection="App database", destination_connection=WAREHOUSE).run())
+
+    assert (sync.source_connection_id, sync.destination_connection_id) == (POSTGRES, WAREHOUSE)
+    assert asked(polytomic_sandbox, "GET").count("/api/connections") == 1
+
+
+def test_a_connection_that_nobody_knows_is_refused(polytomic_sandbox: Sandbox) -> None:
+    """The message lists the nearest names, and nothing is created."""
+    with pytest.raises(AirflowFailException, match=r"no connection is named 'Ware house'.*'Warehouse'"):
+        task(destination_connection="Ware house").run()
+    assert asked(polytomic_sandbox, "POST") == []
+
+
+def test_the_next_task_runs_what_was_created(polytomic_sandbox: Sandbox) -> None:
+    """The output of the task is a sync id for the one that runs it, and makes it an upstream."""
+    try:
+        from airflow.sdk import DAG
+    except ImportError:
+        from airflow import DAG
+
+    with DAG("chained"):
+        create = operator()
+        run = PolytomicBulkSyncOperator(task_id="run", sync_id=create.output)
+
+    assert run.upstream_task_ids == {"create"}
+    sync_id = task().run()
+    execution = Task(lambda: PolytomicBulkSyncOperator(task_id="run", sync_id=sync_id, poke_interval=0.05)).run()
+    assert [started.id for started in polytomic_sandbox.starts(sync_id)] == [execution]
+
+
+# --- a name that is taken
+
+
+def test_a_name_that_is_taken_fails_the_task_for_good(polytomic_sandbox: Sandbox) -> None:
+    """By default it is an error that has the other's id; nothing is sent to be created."""
+    there = PolytomicHook().create_bulk_sync(**NEW).id
+
+    with pytest.raises(AirflowFailException, match=re.escape(there)):
+        task().run()
+
+    assert created(polytomic_sandbox) == [there]
+
+
+def test_skip_returns_the_one_that_is_there(polytomic_sandbox: Sandbox) -> None:
+    """With `if_exists="skip"` the task succeeds with the other's id, which it leaves as it is."""
+    there = PolytomicHook().create_bulk_sync(**NEW)
+
+    assert task(mode="append", active=False, if_exists="skip").run() == there.id
+    assert PolytomicHook().get_bulk_sync(there.id) == there
+    assert len(asked(polytomic_sandbox, "POST")) == 1
+
+
+@pytest.mark.parametrize("if_exists", ["fail", "skip"])
+def test_a_name_that_several_have_fails_the_task(polytomic_sandbox: Sandbox, if_exists: str) -> None:
+    """None of them is the one that is meant; the message has all ids."""
+    there = [PolytomicHook().create_bulk_sync(**NEW).id for _ in range(2)]
+
+    with pytest.raises(AirflowFailException) as refused:
+        task(if_exists=if_exists).run()
+    assert all(sync_id in str(refused.value) for sync_id in there)
+
+
+def test_a_name_is_looked_for_on_all_pages(polytomic_sandbox: Sandbox) -> None:
+    """A sync beyond the first page takes the name, too."""
+    there = PolytomicHook().create_bulk_sync(**NEW).id
+    for number in range(60):
+        PolytomicHook().create_bulk_sync(**{**NEW, "name": f"Other {number}"})
+
+    assert task(if_exists="skip").run() == there
+
+
+# --- once
+
+
+def test_a_lost_answer_creates_no_second_one(polytomic_sandbox: Sandbox) -> None:
+    """When the answer is lost, the same request asks for it again."""
+    polytomic_sandbox.faults.drop_after(CREATE, times=2)
+
+    returned = task().run()
+
+    assert created(polytomic_sandbox) == [returned]
+    keys = [request.headers["idempotency-key"] for request in polytomic_sandbox.requests if request.method == "POST"]
+    assert len(keys) == 3
+    assert len(set(keys)) == 1
+
+
+@pytest.mark.parametrize("if_exists", ["fail", "skip"])
+@pytest.mark.parametrize("lagging", [False, True], ids=["seen", "lagging"])
+def test_a_retry_finds_what_a_dead_try_created(polytomic_sandbox: Sandbox, if_exists: str, lagging: bool) -> None:
+    """The sync of a try that never heard of it is the retry's, whether the list of syncs shows it already or not."""
+    lost = polytomic_sandbox.faults.drop_after(CREATE, times=None)
+    with pytest.raises(PolytomicUnreachableError, match="outcome of the creation is unknown"):
+        task(if_exists=if_exists).run(try_(1))
+    lost.left = 0
+    (sync_id,) = created(polytomic_sandbox)
+    if lagging:
+        polytomic_sandbox.faults.status(200, f"GET {SYNCS}", body={"data": None})
+
+    assert task(if_exists=if_exists).run(try_(2)) == sync_id
+    assert task(if_exists=if_exists).run(try_(3)) == sync_id
+    assert created(polytomic_sandbox) == [sync_id]
+
+
+def test_a_retry_waits_for_the_request_of_a_dead_try(
+    polytomic_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the server still works at the request of a try that died, the retry asks on, and gets what comes of it."""
+    monkeypatch.setattr(once, "PATIENCE", 20.0)
+    held = polytomic_sandbox.faults.delay(1.5, CREATE)
+    dead = threading.Thread(target=lambda: task().run(try_(1)))
+    dead.start()
+    while not held.hits:
+        time.sleep(0.01)
+
+    returned = task().run(try_(2))
+    dead.join()
+
+    assert created(polytomic_sandbox) == [returned]
+    assert 409 in [request.status for request in polytomic_sandbox.requests]
+
+
+def test_a_request_that_arrives_late_creates_nothing(polytomic_sandbox: Sandbox) -> None:
+    """What a dead try had sent is spent when it arrives after the retry has asked; also where the name was taken."""
+    polytomic_sandbox.faults.drop_before(CREATE, times=None)
+    with pytest.raises(PolytomicUnreachableError):
+        task().run(try_(1))
+    polytomic_sandbox.faults.clear()
+    late = next(request for request in polytomic_sandbox.requests if request.method == "POST")
+    there = PolytomicHook().create_bulk_sync(**NEW).id
+
+    with pytest.raises(AirflowFailException, match=re.escape(there)):
+        task().run(try_(2))
+    hook = PolytomicHook()
+    with pytest.raises(PolytomicValidationError):
+        hook.call(_again(late.headers["idempotency-key"]))
+
+    assert created(polytomic_sandbox) == [there]
+
+
+def _again(key: str) -> Any:
+    from airflow_provider_polytomic.api.endpoints import bulk_syncs
+
+    return bulk_syncs.create(NEW, idempotency_key=key)
+
+
+@pytest.mark.parametrize("status", [500, 503])
+def test_a_recorded_error_is_left_behind(polytomic_sandbox: Sandbox, status: int) -> None:
+    """An error of the server that stays fails the try; the retry asks with a key of its own, and creates one."""
+    polytomic_sandbox.faults.status(status, CREATE, recorded=True)
+    with pytest.raises(PolytomicServerError):
+        task().run(try_(1))
+    assert created(polytomic_sandbox) == []
+
+    assert [task().run(try_(2))] == created(polytomic_sandbox)
+
+
+def test_what_the_server_refuses_fails_the_task_for_good(polytomic_sandbox: Sandbox) -> None:
+    """A refused request is no matter of retries; with the DAG mended a cleared task creates the sync."""
+    with pytest.raises(AirflowFailException, match=r"schemas.*nothing"):
+        task(schemas=["nothing"]).run(try_(1))
+    assert created(polytomic_sandbox) == []
+
+    assert [task(schemas=["account"]).run(try_(2, cleared_after=1))] == created(polytomic_sandbox)
+
+
+def test_a_clear_after_a_refusal_asks_anew(polytomic_sandbox: Sandbox) -> None:
+    """What was refused for something that has been mended in Polytomic is asked for with another key."""
+    polytomic_sandbox.faults.status(422, CREATE, recorded=True)
+    with pytest.raises(AirflowFailException):
+        task().run(try_(1))
+
+    assert [task().run(try_(2, cleared_after=1))] == created(polytomic_sandbox)
+
+
+def test_a_clear_is_a_new_wish(polytomic_sandbox: Sandbox) -> None:
+    """After a clear `if_exists` decides about what the task itself has created: it is there."""
+    sync_id = task().run(try_(1))
+
+    with pytest.raises(AirflowFailException, match=re.escape(sync_id)):
+        task().run(try_(2, cleared_after=1))
+    assert task(if_exists="skip").run(try_(3, cleared_after=2)) == sync_id
+    PolytomicHook().delete_bulk_sync(sync_id)
+    assert [task().run(try_(4, cleared_after=3))] == created(polytomic_sandbox) != [sync_id]
+
+
+def test_a_run_and_a_mapped_task_create_their_own(polytomic_sandbox: Sandbox) -> None:
+    """Other runs, other map indexes and a run created again under its old id ask with keys of their own."""
+    contexts = [
+        make_context(),
+        make_context(run_id="another"),
+        make_context(map_index=1),
+        make_context(run=DagRun(datetime.fromisoformat("2027-01-01T00:00:00+00:00"))),
+    ]
+    for context in contexts:
+        task().run(context)
+        PolytomicHook().delete_bulk_sync(created(polytomic_sandbox)[0])
+
+    keys = [request.headers["idempotency-key"] for request in polytomic_sandbox.requests if request.method == "POST"]
+    assert len(set(keys)) == len(contexts)
+
+
+def test_a_refused_key_is_retried_only_where_something_may_be_there(polytomic_sandbox: Sandbox) -> None:
+    """The first try fails for good; a later one is retried, because an earlier one may have created the sync."""
+    polytomic_sandbox.rotate_key("another")
+
+    with pytest.raises(AirflowFailException):
+        task().run(try_(1))
+    with pytest.raises(PolytomicAuthError):
+        task().run(try_(2))
+
+
+# --- destination_configuration
+
+
+def test_a_configuration_that_does_not_fit_is_refused_before_anything_is_created(polytomic_sandbox: Sandbox) -> None:
+    """The destination's own schema decides; the message names the field and what is allowed."""
+    with pytest.raises(AirflowFailException, match=r"destination_configuration\.schema: 5 is not of type 'string'"):
+        task(destination_configuration={"schema": 5}).run()
+    assert asked(polytomic_sandbox, "POST") == []
+
+
+@pytest.mark.parametrize("status", [200, 404, 500])
+def test_a_destination_that_says_nothing_is_not_in_the_way(polytomic_sandbox: Sandbox, status: int) -> None:
+    """Without a schema of use the sync is created, or refused by the server itself."""
+    told = {"data": {"configuration": {"type": "strng"}}} if status == 200 else None
+    polytomic_sandbox.faults.status(status, TARGET, times=None, body=told)
+
+    assert [task().run()] == created(polytomic_sandbox)
+    with pytest.raises(AirflowFailException, match=r"HTTP 422: destination_configuration\.schema"):
+        task(name="Another", destination_configuration={"schema": 5}).run()
+
+
+# --- resync_mode of a run
+
+
+def limited() -> dict[str, Any]:
+    warehouse = {"id": WAREHOUSE, "name": "W", "type": "snowflake", "resync_modes": ["refetch", "resync"]}
+    source = {"id": SALESFORCE, "name": "S", "type": "salesforce", "schemas": ["account"]}
+    return {"connections": [source, warehouse], "bulk_syncs": [{"id": SYNC, "name": "s"}]}
+
+
+class TestLimited:
+    """A destination that supports not all resync modes."""
+
+    @pytest.fixture
+    def polytomic_sandbox_seed(self) -> dict[str, Any]:
+        return limited()
+
+    def test_a_refused_resync_mode_comes_with_those_that_are_supported(self, polytomic_sandbox: Sandbox) -> None:
+        """The operator and the hook say what the server said, and which modes the destination supports."""
+        run = Task(lambda: PolytomicBulkSyncOperator(task_id="run", sync_id=SYNC, resync_mode="rebuild"))
+        with pytest.raises(AirflowFailException) as by_task:
+            run.run()
+        with pytest.raises(PolytomicValidationError) as by_hook:
+            PolytomicHook().start_bulk_sync(SYNC, resync_mode="rebuild")
+
+        for raised in (by_task, by_hook):
+            assert "does not support 'rebuild'" in str(raised.value)
+            assert str(raised.value).endswith("supports as resync_mode: refetch, resync")
+
+    def test_what_was_said_is_never_hidden(self, polytomic_sandbox: Sandbox) -> None:
+        """When the destination does not answer, the server's message stands alone."""
+        polytomic_sandbox.faults.status(500, TARGET, times=None)
+
+        with pytest.raises(PolytomicValidationError, match="does not support 'rebuild'") as raised:
+            PolytomicHook().start_bulk_sync(SYNC, resync_mode="rebuild")
+        assert "supports as" not in str(raised.value)
+
+
+# --- arguments
+
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"name": ""}, "name"),
+    ({"name": None}, "name"),
+    ({"name": 5}, "name"),
+    ({"mode": "copy"}, "mode"),
+    ({"mode": None}, "mode"),
+    ({"default_schedule": {}}, "default_schedule"),
+    ({"default_schedule": {"hour": "3"}}, "default_schedule"),
+    ({"default_schedule": "daily"}, "default_schedule"),
+    ({"default_schedule": None}, "default_schedule"),
+    ({"destination_configuration": None}, "destination_configuration"),
+    ({"destination_configuration": ["schema"]}, "destination_configuration"),
+    ({"destination_configuration": {"at": datetime(2026, 1, 1)}}, "destination_configuration"),
+    ({"destination_configuration": {"n": float("nan")}}, "destination_configuration"),
+    ({"source_configuration": "[1]"}, "source_configuration"),
+    ({"source_connection_id": None}, "source_connection_id or source_connection"),
+    ({"source_connection_id": ""}, "source_connection_id or source_connection"),
+    ({"source_connection_id": SALESFORCE, "source_connection": "Salesforce"}, "both given"),
+    ({"destination_connection_id": None}, "destination_connection_id or destination_connection"),
+    ({"destination_connection_id": WAREHOUSE, "destination_connection": "W"}, "both given"),
+    ({"destination_connection": 5}, "destination_connection"),
+    ({"schemas": []}, "schemas must not be empty"),
+    ({"schemas": [5]}, "schemas"),
+    ({"schemas": [{"enabled": True}]}, "schemas"),
+    ({"schemas": [{"id": "a", "filters": {1, 2}}]}, "schemas"),
+    ({"active": "perhaps"}, "active"),
+    ({"additional_schedules": [{"hour": "3"}]}, r"additional_schedules\[0\]"),
+    ({"additional_schedules": ["daily"]}, r"additional_schedules\[0\]"),
+    ({"additional_schedules": {"frequency": "daily"}}, "additional_schedules"),
+    ({"automatically_add_new_fields": "some"}, "automatically_add_new_fields"),
+    ({"automatically_add_new_objects": "some"}, "automatically_add_new_objects"),
+    ({"normalize_names": "never"}, "normalize_names"),
+    ({"data_cutoff_timestamp": "yesterday"}, "data_cutoff_timestamp"),
+    ({"disable_record_timestamps": 2}, "disable_record_timestamps"),
+    ({"concurrency_limit": -1}, "concurrency_limit"),
+    ({"resync_concurrency_limit": "many"}, "resync_concurrency_limit"),
+    ({"policies": [5]}, "policies"),
+    ({"organization_id": 5}, "organization_id"),
+    ({"if_exists": "update"}, "if_exists"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "named"), BAD)
+def test_bad_literals_are_refused_when_the_dag_is_read(arguments: dict[str, Any], named: str) -> None:
+    """A bad literal argument is a ValueError of the constructor that names it."""
+    with pytest.raises(ValueError, match=named):
+        operator(**arguments)
+
+
+@pytest.mark.parametrize(("arguments", "named"), BAD)
+def test_bad_templates_are_refused_when_they_are_rendered(
+    polytomic_sandbox: Sandbox, arguments: dict[str, Any], named: str
+) -> None:
+    """A templated argument that renders badly fails the task for good, before anything is sent."""
+
+    def rendered() -> Any:
+        made = operator()
+        for name, value in arguments.items():
+            setattr(made, name, value)
+        return made
+
+    with pytest.raises(AirflowFailException, match=named):
+        Task(rendered).run()
+    assert polytomic_sandbox.requests == []
+
+
+@pytest.mark.parametrize("name", PolytomicCreateBulkSyncOperator.template_fields)
+def test_what_was_not_rendered_is_refused(polytomic_sandbox: Sandbox, name: str) -> None:
+    """An argument that is a template still when the task runs is an error, and not left out."""
+
+    def unrendered() -> Any:
+        made = operator()
+        setattr(made, name, "{{ oh }}")
+        return made
+
+    with pytest.raises(AirflowFailException, match=name):
+        Task(unrendered).run()
+    assert polytomic_sandbox.requests == []
+
+
+def test_templates_are_not_judged_when_the_dag_is_read() -> None:
+    """What is a template, at any depth, is let through by the constructor."""
+    template = "{{ params.x }}"
+    texts = dict.fromkeys(PolytomicCreateBulkSyncOperator.template_fields, template)
+
+    operator(
+        **{name: value for name, value in texts.items() if name not in ("source_connection", "destination_connection")}
+    )
+    operator(
+        default_schedule={"frequency": template},
+        destination_configuration={"deep": [{"schema": template}]},
+        schemas=[{"id": template}],
+    )
+
+
+def test_templates_in_a_dict_are_rendered(polytomic_sandbox: Sandbox) -> None:
+    """A nested template is rendered by Airflow, and sent as it was rendered."""
+    made = operator(destination_configuration={"schema": "{{ prefix }}_raw"}, name="New {{ prefix }}")
+    made.render_template_fields({"prefix": "crm"})
+
+    Task(lambda: made).run()
+
+    (post,) = [request for request in polytomic_sandbox.requests if request.method == "POST"]
+    assert (post.body["destination_configuration"], post.body["name"]) == ({"schema": "crm_raw"}, "New crm")
+
+
+def test_rendered_text_is_understood(polytomic_sandbox: Sandbox) -> None:
+    """Dicts, lists, booleans, numbers and None that Jinja made text of mean what they were."""
+
+    def rendered() -> Any:
+        made = operator()
+        made.default_schedule = '{"frequency": "manual"}'  # type: ignore[assignment]
+        made.destination_configuration = '{"schema": "new"}'  # type: ignore[assignment]
+        made.schemas, made.active, made.concurrency_limit = "['account', 'contact']", "False", "3"  # type: ignore[assignment]
+        made.source_connection, made.normalize_names, made.data_cutoff_timestamp = "None", "", "2024-01-02"
+        made.additional_schedules = '[{"frequency": "daily"}]'  # type: ignore[assignment]
+        made.policies, made.disable_record_timestamps = "", None
+        return made
+
+    Task(rendered).run()
+
+    (post,) = [request for request in polytomic_sandbox.requests if request.method == "POST"]
+    assert post.body == {
+        **NEW,
+        "schemas": ["account", "contact"],
+        "active": False,
+        "concurrency_limit": 3,
+        "data_cutoff_timestamp": "2024-01-02T00:00:00+00:00",
+        "additional_schedules": [{"frequency": "daily"}],
+    }
+
+
+def test_an_error_of_the_server_is_retried(polytomic_sandbox: Sandbox) -> None:
+    """A list that cannot be read fails the try, and says so; nothing has been created."""
+    polytomic_sandbox.faults.status(404, f"GET {SYNCS}", body="<html>no</html>")
+
+    with pytest.raises(PolytomicError, match="not an answer of the Polytomic API"):
+        task().run()
+    assert created(polytomic_sandbox) == []
