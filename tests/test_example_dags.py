@@ -18,12 +18,18 @@ from typing import Any
 import pytest
 
 from airflow_provider_polytomic.sandbox.app import Sandbox
-from airflow_provider_polytomic.sandbox.seed import POSTGRES_TO_WAREHOUSE, SALESFORCE_TO_WAREHOUSE, default_seed
+from airflow_provider_polytomic.sandbox.seed import (
+    POSTGRES_TO_WAREHOUSE,
+    SALESFORCE_TO_WAREHOUSE,
+    WAREHOUSE_TO_SALESFORCE,
+    default_seed,
+)
 from airflow_provider_polytomic.sandbox.server import Server
 
 pytestmark = pytest.mark.system
 
 EXAMPLES = Path(__file__).parents[1] / "example_dags"
+MODEL_EXECUTIONS = f"/api/syncs/{WAREHOUSE_TO_SALESFORCE}/executions"
 # What is run: a DAG, and the configuration of the run.
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "start_and_wait": ("start_and_wait", {}),
@@ -36,6 +42,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "some_schemas": ("some_schemas", {}),
     "after_tables": ("after_tables", {}),
     "create_then_run": ("create_then_run", {}),
+    "reverse_etl": ("reverse_etl", {}),
     "elt_pipeline": ("elt_pipeline", {}),
 }
 
@@ -190,6 +197,15 @@ def test_create_then_run(run: Run) -> None:
     assert create.body["destination_configuration"] == {"schema": "crm"}
     assert run.statuses(start.path.split("/")[-2]) == ["completed"]
     assert {request.method for request in run.sandbox.requests} == {"GET", "POST"}
+
+
+def test_reverse_etl(run: Run) -> None:
+    """The model sync runs twice, for all records and for two, and each task waits for its own execution."""
+    assert run.tasks == {"write_back": "success", "written": "success", "again": "success", "report": "success"}
+    assert run.statuses(WAREHOUSE_TO_SALESFORCE) == ["completed", "completed"]
+    asked = [r.body or {} for r in run.sandbox.requests if (r.method, r.path) == ("POST", MODEL_EXECUTIONS)]
+    assert asked == [{}, {"identities": ["ada@example.com", "grace@example.com"]}]
+    assert any(request.path.endswith("/consolelog") for request in run.sandbox.requests)
 
 
 def test_elt_pipeline(run: Run) -> None:
