@@ -364,6 +364,13 @@ class LocalAirflow:
         body = {"dag_run_id": run_id, "logical_date": None, "conf": dict(conf or {})}
         return str(self.api("POST", f"/dags/{dag_id}/dagRuns", json=body)["dag_run_id"])
 
+    def pause(self, dag_id: str, paused: bool = True) -> None:
+        """Have the scheduler leave a DAG alone, and wait until it does; or let it go on."""
+        self.api("PATCH", f"/dags/{dag_id}", json={"is_paused": paused})
+        asked = datetime.now(timezone.utc)
+        # Its heart beats between two rounds.
+        self._until(lambda: self.is_healthy("scheduler", asked), "the scheduler's next round")
+
     def run_state(self, dag_id: str, run_id: str) -> str:
         return str(self.api("GET", f"/dags/{dag_id}/dagRuns/{run_id}")["state"])
 

@@ -246,19 +246,21 @@ def test_without_cancel_on_kill_a_cleared_task_waits(run: Run) -> None:
 
 
 def deleted(run: Run) -> None:
-    _wait_watched(run.begin("deferred"))
+    _wait_watched(run.begin("deferred_to_delete"))
     _delete(run)
     _until_canceled(run)
-    _succeed(run.begin("deferred"), 2)
+    run.stage.airflow.pause(run.dag_id, False)
+    _succeed(run.begin("deferred_to_delete"), 2)
 
 
 def deleted_in_a_worker(run: Run) -> None:
-    _wait(run.begin("worker"))
+    _wait(run.begin("worker_to_delete"))
     _delete(run)
     _until_canceled(run)
     # What the executor tells of the old worker would be taken for the new one's, which would be ended.
     run.until(lambda: _executor_told_of(run), "the end of the worker")
-    _succeed(run.begin("worker"), 2)
+    run.stage.airflow.pause(run.dag_id, False)
+    _succeed(run.begin("worker_to_delete"), 2)
 
 
 def _executor_told_of(run: Run) -> bool:
@@ -267,6 +269,8 @@ def _executor_told_of(run: Run) -> bool:
 
 
 def _delete(run: Run) -> None:
+    # A scheduler dies when a run is deleted that it is about to look at.
+    run.stage.airflow.pause(run.dag_id)
     # Airflow deletes no run that is running.
     run.stage.airflow.patch_run_state(run.dag_id, run.run_id, "failed")
     run.stage.airflow.delete_run(run.dag_id, run.run_id)

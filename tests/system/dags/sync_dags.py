@@ -13,6 +13,9 @@ WAYS = {
     "worker": {"deferrable": False},
     "deferred": {"deferrable": True},
     "deferred_with_log": {"deferrable": True, "log_console": True},
+    # Nothing else has runs of these: they are paused for a while.
+    "worker_to_delete": {"deferrable": False},
+    "deferred_to_delete": {"deferrable": True},
     "unwaited": {"wait_for_completion": False},
     "worker_left_alone": {"deferrable": False, "cancel_on_kill": False},
     "deferred_left_alone": {"deferrable": True, "cancel_on_kill": False},
