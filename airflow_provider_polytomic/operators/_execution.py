@@ -181,7 +181,7 @@ class ExecutionOperator(BaseOperator):
     def _run(self, context: Any, sync_id: str, sync_name: str | None, deadline: float | None) -> str:
         from airflow_provider_polytomic.api.call import before
         from airflow_provider_polytomic.api.destinations import explaining
-        from airflow_provider_polytomic.api.errors import PolytomicError
+        from airflow_provider_polytomic.api.errors import PolytomicConflictError, PolytomicError
         from airflow_provider_polytomic.api.executions import wait
         from airflow_provider_polytomic.api.starting import Mine, Skip, one_try
 
@@ -192,6 +192,8 @@ class ExecutionOperator(BaseOperator):
             start = explaining(one_try(order), sync_id, order.arguments.get("resync_mode"))
             try:
                 decision = self._carry_out(before(deadline, start, "an execution could be started"))
+            except PolytomicConflictError:
+                raise  # whatever an earlier try has started has ended
             except PolytomicError:
                 self._leave(context, still_running=True)  # what an earlier try has started, if that was found
                 raise
