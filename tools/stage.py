@@ -41,15 +41,16 @@ Spec = BulkSyncSpec | ModelSyncSpec
 
 FOREVER = 100_000.0  # seconds: an execution that somebody has to end
 HELD = 90.0  # seconds for which a request is held up
-# Deaths are noticed within seconds, and there is a slot for every task.
+# Deaths are noticed soon, but a busy machine does not make anybody look dead; and there is a slot for every task.
 CONFIG = {
     "API__MAXIMUM_PAGE_LIMIT": 1000,
     "CORE__MAX_ACTIVE_RUNS_PER_DAG": 100,
     "CORE__MAX_ACTIVE_TASKS_PER_DAG": 100,
     "CORE__PARALLELISM": 24,
     "SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": 5,
-    "SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": 10,
-    "TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": 8,
+    "SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": 30,
+    "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": 25,
+    "TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": 15,
 }
 
 
