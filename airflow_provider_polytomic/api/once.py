@@ -40,18 +40,15 @@ def key_of(what: list[Any]) -> str:
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
 
-def once(call: Call[T], what: str, *, sent_before: bool = False, patience: float | None = None) -> Plan[T]:
-    """Make a call that has an idempotency key, and ask with the same key until its outcome is known.
+def once(call: Call[T], what: str, *, patience: float | None = None) -> Plan[T]:
+    """Make a call that has a key of its own, and ask with the same key until its outcome is known.
 
     :param what: :data:`START` or :data:`CREATION`, for messages.
-    :param sent_before: whether somebody who died may have sent the key already. A conflict may then be with
-        that request, still on its way, and is asked about again; otherwise the first answer that is one is final.
     :param patience: seconds for which the outcome is asked for, default :data:`PATIENCE`; 0: one request.
     :raises PolytomicConflictError: the server refused it, because of something else.
     :raises PolytomicError: it was refused, or its outcome is unknown; the message says which.
     """
-    since = (yield from clock()) if sent_before else None
-    done = yield from outcome(call, what, sent_before=since, patience=patience)
+    done = yield from outcome(call, what, patience=patience)
     if isinstance(done, PolytomicApiError):
         raise done
     return done

@@ -35,7 +35,6 @@ from airflow_provider_polytomic.api.models import (
     ModelSyncExecution,
     SchemaCache,
 )
-from airflow_provider_polytomic.api.once import CREATION, once
 from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
 from airflow_provider_polytomic.sandbox.app import Sandbox
 from airflow_provider_polytomic.sandbox.seed import (
@@ -608,19 +607,11 @@ def test_a_creation_that_is_still_on_its_way_is_no_conflict(polytomic_sandbox: S
     assert [sync.id for sync in getattr(hook, f"list_{kind}_syncs")() if sync.name == "New"] == [created.id]
 
 
-def test_a_conflict_of_a_key_that_was_sent_before_is_asked_about_again(
-    hook: PolytomicHook, polytomic_sandbox: Sandbox
-) -> None:
-    """It may be with the first request, of a process that has died meanwhile; otherwise a conflict is final."""
-    polytomic_sandbox.faults.delay(1.5, "POST .*/syncs")
-    call = bulk_syncs.create(NEW_BULK, idempotency_key="the-same-key")
-    dead = PolytomicHook(timeout=0.3, max_retries=0)
-    with pytest.raises(PolytomicUnreachableError, match=r"the outcome of the creation is unknown.*the-same-key"):
-        dead.client.run(once(call, CREATION, patience=0))
-    with pytest.raises(PolytomicConflictError):
-        hook.client.run(once(call, CREATION))
-    created = hook.client.run(once(call, CREATION, sent_before=True))
-    assert [sync.id for sync in hook.list_bulk_syncs() if sync.name == "New"] == [created.id]
+def test_a_creation_without_retries_gives_up_at_once(polytomic_sandbox: Sandbox) -> None:
+    """Its outcome is unknown, and the error says so."""
+    polytomic_sandbox.faults.drop_after("POST .*/syncs")
+    with pytest.raises(PolytomicUnreachableError, match="the outcome of the creation is unknown"):
+        PolytomicHook(max_retries=0).create_bulk_sync(**NEW_BULK)
 
 
 # repeating
