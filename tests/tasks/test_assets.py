@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_polytomic._compat import Asset
+from airflow_provider_polytomic._compat import Asset, AssetAlias
 from airflow_provider_polytomic.api.errors import PolytomicSyncError
 from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator
 from airflow_provider_polytomic.operators.model_sync import PolytomicModelSyncOperator
@@ -35,13 +35,15 @@ def task(**arguments: Any) -> Task:
 
 def emitted(context: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """The events of the task's alias: URI to extra."""
+    outlets = context["outlet_events"]
+    if not len(outlets):
+        return {}
+    assert len(outlets) == 1
+    events = outlets[AssetAlias(name=ALIAS)]
     found = {}
-    for alias in context["outlet_events"]:
-        events = context["outlet_events"][alias]
-        assert alias.name == ALIAS
-        for event in getattr(events, "asset_alias_events", None) or events.dataset_alias_events:
-            key = getattr(event, "dest_asset_key", None)
-            found[key.uri if key else event["dest_dataset_uri"]] = getattr(event, "extra", None) or event["extra"]
+    for event in getattr(events, "asset_alias_events", None) or events.dataset_alias_events:
+        key = getattr(event, "dest_asset_key", None)
+        found[key.uri if key else event["dest_dataset_uri"]] = getattr(event, "extra", None) or event["extra"]
     return found
 
 
