@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 try:
     from airflow.sdk import BaseOperator, BaseSensorOperator, PokeReturnValue
@@ -38,9 +39,12 @@ except ImportError:  # Airflow 2
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+_questions: set[asyncio.Future[Any]] = set()
 
 __all__ = [
     "AirflowFailException",
@@ -83,14 +87,26 @@ def mask(*secrets: str | None) -> None:
             mask_secret(secret)
 
 
+async def ask_in_thread(question: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    """Call, from inside the triggerer, what blocks until the supervisor has answered.
+
+    A question is asked to its end, also when who asked is cancelled: before Airflow 3.2 the next question would get
+    the answer that nobody waited for, and the triggerer dies of that, with all of its triggers.
+    """
+    from asgiref.sync import sync_to_async
+
+    asking = asyncio.ensure_future(sync_to_async(question)(*args, **kwargs))
+    _questions.add(asking)  # the event loop alone would not keep it
+    asking.add_done_callback(_questions.discard)
+    return await asyncio.shield(asking)
+
+
 async def amask(*secrets: str | None) -> None:
     """The same in the triggerer, where the call that tells the supervisor must not block."""
     try:
         from airflow.sdk.log import amask_secret
     except ImportError:  # before 3.3.2: in a thread, as with connections
-        from asgiref.sync import sync_to_async
-
-        await sync_to_async(mask)(*secrets)
+        await ask_in_thread(mask, *secrets)
         return
     for secret in secrets:
         if secret:
@@ -107,9 +123,7 @@ async def aget_connection(conn_id: str) -> Any:
     try:
         from airflow.sdk.log import amask_secret  # noqa: F401  came with the accessor that does not block
     except ImportError:
-        from asgiref.sync import sync_to_async
-
-        return await sync_to_async(BaseHook.get_connection)(conn_id)
+        return await ask_in_thread(BaseHook.get_connection, conn_id)
     return await BaseHook.aget_connection(conn_id)
 
 
@@ -123,13 +137,12 @@ async def task_instance_state(task_instance: Any) -> str | None:
 
     :returns: None when it could not be told.
     """
-    from asgiref.sync import sync_to_async
-
     try:
         from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
     except ImportError:  # Airflow 2 has no look-up that works here
         return None
-    states = await sync_to_async(RuntimeTaskInstance.get_task_states)(
+    states = await ask_in_thread(
+        RuntimeTaskInstance.get_task_states,
         dag_id=task_instance.dag_id,
         task_ids=[task_instance.task_id],
         run_ids=[task_instance.run_id],
@@ -143,16 +156,12 @@ async def task_instance_state(task_instance: Any) -> str | None:
 
 async def aset_xcom(task_instance: Any, key: str, value: Any) -> None:
     """Push an XCom of a task instance, from inside the triggerer."""
-    from asgiref.sync import sync_to_async
-
-    await sync_to_async(_xcom().set)(key=key, value=value, **_of(task_instance))
+    await ask_in_thread(_xcom().set, key=key, value=value, **_of(task_instance))
 
 
 async def aget_xcom(task_instance: Any, key: str) -> Any:
     """Read an XCom of a task instance, from inside the triggerer; None when there is none."""
-    from asgiref.sync import sync_to_async
-
-    return await sync_to_async(_xcom().get_one)(key=key, **_of(task_instance))
+    return await ask_in_thread(_xcom().get_one, key=key, **_of(task_instance))
 
 
 def add_asset_event(events: Any, asset: Any, extra: dict[str, Any]) -> None:
