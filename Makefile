@@ -3,10 +3,18 @@ PYTHON ?= python3
 # More arguments for pytest: make unit ARGS='-k retry', or ARGS='-n0 --pdb' to look into one
 ARGS ?=
 
-VENV := .venv
+# Another Airflow than the newest: make test-deaths AIRFLOW=3.0.6. It has an environment and reports of its own.
+AIRFLOW ?=
+# The day of whose packages an Airflow is tested with: not with all that is newer does it work.
+DAY_2.11.2 := 2026-03-15
+DAY_3.0.6 := 2025-09-01
+DAY_3.1.8 := 2026-03-15
+DAY_3.2.2 := 2026-06-01
+
+VENV := .venv$(AIRFLOW:%=-%)
 DEMO_VENV := .venv-demo
 BIN := $(VENV)/bin
-PYTEST = $(BIN)/python -m pytest --junitxml=.reports/$@.xml
+PYTEST = $(BIN)/python -m pytest --junitxml=.reports/$(AIRFLOW:%=%/)$@.xml
 CHECKED := airflow_provider_polytomic example_dags tests tools
 
 .DEFAULT_GOAL := help
@@ -50,11 +58,17 @@ proofs: venv ## Which tests that prove the promises have not passed in the last 
 	@$(BIN)/python -m tools.proofs
 
 venv:
+ifeq ($(AIRFLOW),)
 	@$(PYTHON) tools/make_venv.py $(VENV) --group dev
+else
+	$(if $(DAY_$(AIRFLOW)),,$(error AIRFLOW=$(AIRFLOW): the Makefile has no DAY_$(AIRFLOW)))
+	@$(PYTHON) tools/make_venv.py $(VENV) apache-airflow==$(AIRFLOW) --group test \
+		--exclude-newer $(DAY_$(AIRFLOW)) --exclude-newer-package polytomic=false
+endif
 
 demo-venv:
 	@$(PYTHON) tools/make_venv.py $(DEMO_VENV)
 
 clean: ## Remove what the other targets have made
-	rm -rf .venv .venv-demo .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis .reports build dist
+	rm -rf .venv .venv-* .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis .reports build dist
 	find airflow_provider_polytomic example_dags tests tools -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -18,6 +18,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import secrets
 import signal
 import socket
@@ -31,6 +32,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,8 +42,22 @@ from tools.processes import Family, Listener, Process, descendants, listeners
 
 T = TypeVar("T")
 
+# Its webserver is called API server here, which it is, too: of a REST API that says most things as its successor does.
+AIRFLOW_2 = version("apache-airflow").startswith("2.")
 FINISHED = ("success", "failed")
 LOOPBACK = "127.0.0.1"
+
+
+# What Airflow 2 calls the quick answers by.
+AIRFLOW_2_CONFIG = {
+    "SCHEDULER__STANDALONE_DAG_PROCESSOR": True,
+    "SCHEDULER__DAG_DIR_LIST_INTERVAL": 5,
+    "SCHEDULER__MIN_FILE_PROCESS_INTERVAL": 5,
+    "SCHEDULER__JOB_HEARTBEAT_SEC": 2,
+    "SCHEDULER__SCHEDULER_ZOMBIE_TASK_THRESHOLD": 12,
+    "SCHEDULER__ZOMBIE_DETECTION_INTERVAL": 3,
+    "WEBSERVER__SECRET_KEY": secrets.token_hex(16),
+}
 
 
 class LocalAirflowError(Exception):
@@ -60,8 +76,12 @@ class LogLine:
         return f"{self.time} {self.level:<8} {self.logger} {self.event}"
 
 
+REFUSED_BY_DATABASE = re.compile("Database error|database is locked")
+TEXT_LINE = re.compile(r"\[(?P<time>\S+)\] \{(?P<logger>\S+)\} (?P<level>[A-Z]+) - (?P<event>.*)")
+
+
 def parse_log_line(line: str, in_triggerer: bool = False) -> LogLine:
-    """A line of a task's log file: JSON on Airflow 3; any other line is an event without the rest."""
+    """A line of a task's log file: JSON on Airflow 3, text on 2; any other line is an event without the rest."""
     with contextlib.suppress(ValueError):
         entry = json.loads(line)
         if isinstance(entry, dict):
@@ -75,6 +95,8 @@ def parse_log_line(line: str, in_triggerer: bool = False) -> LogLine:
                 event=event,
                 in_triggerer=in_triggerer,
             )
+    if parts := TEXT_LINE.match(line):
+        return LogLine(**parts.groupdict(), in_triggerer=in_triggerer)
     return LogLine("", "", "", line.rstrip("\n"), in_triggerer)
 
 
@@ -106,6 +128,7 @@ class LocalAirflow:
         self.dags_folder = Path(dags_folder).resolve()
         self.port = free_port()
         self.url = f"http://{LOOPBACK}:{self.port}"
+        self._rest = f"{self.url}/api/{'v1' if AIRFLOW_2 else 'v2'}"
         self.mark = uuid.uuid4().hex  # by which its processes can be told from all others
         self._python = python
         self._start_timeout = start_timeout
@@ -138,6 +161,8 @@ class LocalAirflow:
         self.logs.mkdir()
         (self.home / "components").mkdir()
         self.env = self._environment()
+        if AIRFLOW_2:  # who does not say who they are is an admin there
+            (self.home / "webserver_config.py").write_text('AUTH_ROLE_PUBLIC = "Admin"\n')
         # In this mode readers and writers do not block each other: five processes share the file.
         with contextlib.closing(sqlite3.connect(self.home / "airflow.db")) as database:
             database.execute("PRAGMA journal_mode=WAL")
@@ -149,7 +174,8 @@ class LocalAirflow:
             self._start_component(name)
         self.until(lambda: self._all_healthy(started), "healthy components")
         # The first question to the workers' API takes seconds, in which the API server ends none of its transactions.
-        self.until(lambda: self._http.get(f"{self.url}/execution/health", timeout=60).ok, "the workers' API")
+        if not AIRFLOW_2:
+            self.until(lambda: self._http.get(f"{self.url}/execution/health", timeout=60).ok, "the workers' API")
 
     def stop(self) -> None:
         """End every process and remove the folder. Can be called at any time and more than once."""
@@ -168,8 +194,9 @@ class LocalAirflow:
 
     def _commands(self) -> dict[str, list[str]]:
         """What to run, in Airflow's words; the log servers, which would listen on all addresses, are skipped."""
+        server = ["webserver", "--hostname"] if AIRFLOW_2 else ["api-server", "--host"]
         return {
-            "api-server": ["api-server", "--host", LOOPBACK, "--port", str(self.port), "--workers", "1"],
+            "api-server": [*server, LOOPBACK, "--port", str(self.port), "--workers", "1"],
             "scheduler": ["scheduler", "--skip-serve-logs"],
             "dag-processor": ["dag-processor"],
             "triggerer": ["triggerer", "--skip-serve-logs"],
@@ -207,6 +234,7 @@ class LocalAirflow:
             "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": 3,
             "TRIGGERER__JOB_HEARTBEAT_SEC": 2,
             "WORKERS__MIN_HEARTBEAT_INTERVAL": 1,
+            **(AIRFLOW_2_CONFIG if AIRFLOW_2 else {}),
             **self._given_config,
         }
         # What the caller's shell says about another Airflow must not reach this one.
@@ -221,6 +249,7 @@ class LocalAirflow:
             "SCARF_ANALYTICS": "false",
             "NO_COLOR": "1",
             "PYTHONUNBUFFERED": "1",
+            "_AIRFLOW__SKIP_DATABASE_EXECUTOR_COMPATIBILITY_CHECK": "1",  # Airflow 2 lets no LocalExecutor use SQLite
             **{f"AIRFLOW__{key}": str(value) for key, value in config.items()},
             **self._given_env,
         }
@@ -250,7 +279,7 @@ class LocalAirflow:
     def is_healthy(self, name: str, since: datetime | None = None) -> bool:
         """Whether a component says so itself; with `since`, whether it said so after that moment."""
         try:
-            health = self._http.get(f"{self.url}/api/v2/monitor/health", timeout=5).json()
+            health = self._http.get(f"{self._rest}/{'health' if AIRFLOW_2 else 'monitor/health'}", timeout=5).json()
         except (requests.RequestException, ValueError):
             return False
         if name == "api-server":
@@ -327,16 +356,16 @@ class LocalAirflow:
         json: Any = None,
         params: Mapping[str, Any] | None = None,
     ) -> Any:
-        """A call of the public REST API, version 2: `api("GET", "/dags")`. Any answer but a 2xx is an error."""
+        """A call of the public REST API: `api("GET", "/dags")`. Any answer but a 2xx is an error."""
         with self._one_at_a_time:
-            if "Authorization" not in self._http.headers:
+            if not AIRFLOW_2 and "Authorization" not in self._http.headers:
                 # Everybody is an admin here, so a token is had for the asking.
                 answer = self._http.get(f"{self.url}/auth/token", timeout=30)
                 answer.raise_for_status()
                 self._http.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
             for _ in range(20):
-                answer = self._http.request(method, f"{self.url}/api/v2{path}", json=json, params=params, timeout=60)
-                if answer.status_code != 500 or "Database error" not in answer.text:
+                answer = self._http.request(method, f"{self._rest}{path}", json=json, params=params, timeout=60)
+                if answer.status_code != 500 or not REFUSED_BY_DATABASE.search(answer.text):
                     break
                 time.sleep(0.5)  # SQLite refused one of several writers; nothing was done
         if not answer.ok:
@@ -361,7 +390,7 @@ class LocalAirflow:
     def trigger(self, dag_id: str, run_id: str | None = None, conf: Mapping[str, Any] | None = None) -> str:
         """Start a run of a DAG, once it is known; returns the run's id."""
         self.wait_dag(dag_id)
-        body = {"dag_run_id": run_id, "logical_date": None, "conf": dict(conf or {})}
+        body = {"dag_run_id": run_id, "conf": dict(conf or {}), **({} if AIRFLOW_2 else {"logical_date": None})}
         return str(self.api("POST", f"/dags/{dag_id}/dagRuns", json=body)["dag_run_id"])
 
     def pause(self, dag_id: str, paused: bool = True) -> None:
@@ -412,12 +441,13 @@ class LocalAirflow:
     def link(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> str | None:
         """Where the link of a task instance to its execution at Polytomic leads."""
         path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/links"
-        links = self.api("GET", path, params={"map_index": map_index})["extra_links"]
-        return links["Polytomic execution"]  # type: ignore[no-any-return]
+        links = self.api("GET", path, params={"map_index": map_index})
+        return (links if AIRFLOW_2 else links["extra_links"])["Polytomic execution"]  # type: ignore[no-any-return]
 
     def patch_task_state(self, dag_id: str, run_id: str, task_id: str, state: str, map_index: int = -1) -> None:
         """Mark a task instance as `success`, `failed` or `skipped`, as a person does in the UI."""
-        self.api("PATCH", self._task_path(dag_id, run_id, task_id, map_index), json={"new_state": state})
+        body = {"new_state": state, **({"dry_run": False} if AIRFLOW_2 else {})}
+        self.api("PATCH", self._task_path(dag_id, run_id, task_id, map_index), json=body)
 
     def patch_run_state(self, dag_id: str, run_id: str, state: str) -> None:
         """Mark a run as `success`, `failed` or `queued`."""
@@ -426,7 +456,9 @@ class LocalAirflow:
     def clear(self, dag_id: str, run_id: str, *task_ids: str, map_index: int | None = None, **options: Any) -> None:
         """Clear tasks of a run (all of them when none is named), so that they run again."""
         tasks: list[Any] = list(task_ids) if map_index is None else [[task_id, map_index] for task_id in task_ids]
-        body = {"dry_run": False, "only_failed": False, "dag_run_id": run_id, "task_ids": tasks or None, **options}
+        body = {"dry_run": False, "only_failed": False, "reset_dag_runs": True, "dag_run_id": run_id, **options}
+        if tasks:
+            body["task_ids"] = tasks
         self.api("POST", f"/dags/{dag_id}/clearTaskInstances", json=body)
 
     def delete_run(self, dag_id: str, run_id: str) -> None:

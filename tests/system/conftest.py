@@ -13,6 +13,7 @@ import pytest
 from airflow_provider_polytomic.sandbox.app import Sandbox
 from airflow_provider_polytomic.sandbox.seed import default_seed
 from airflow_provider_polytomic.sandbox.server import Server
+from tests.system.machinery import lacks
 from tools.local_airflow import LocalAirflow
 from tools.stage import Run, Stage, held_sync
 
@@ -55,12 +56,21 @@ def airflow(sandbox: Sandbox, warehouse: Path, lineage: Path) -> Iterator[LocalA
         yield airflow
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out what the Airflow that is installed cannot do."""
+    for item in items:
+        play = getattr(item, "callspec", None) and item.callspec.id  # type: ignore[attr-defined]
+        if why := lacks(getattr(item, "originalname", item.name), play):
+            item.add_marker(pytest.mark.skip(reason=why))
+
+
 # --- plays, side by side
 
 
 def _plays(request: pytest.FixtureRequest) -> list[Any]:
     """What the selected tests of the module have for their `run`; those that wait for one another come first."""
     items = [item for item in request.session.items if getattr(item, "module", None) is request.module]
+    items = [item for item in items if not item.get_closest_marker("skip")]
     params = [item.callspec.params for item in items if hasattr(item, "callspec")]
     plays = dict.fromkeys(given["run"] for given in params if "run" in given)
     return sorted(plays, key=lambda play: getattr(play, "gathers", None) is None)
