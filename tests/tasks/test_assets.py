@@ -59,7 +59,8 @@ def test_each_table_has_an_event(polytomic_sandbox: Any, deferrable: bool) -> No
     assert (account["record_count"], account["error_count"], account["schema"]) == (120, 0, "account")
     assert (account["execution_id"], account["sync_id"]) == (execution_id, SYNC)
     assert account["started_at"] < account["completed_at"]
-    assert account["sources"] == [f"polytomic://{polytomic_sandbox.url[7:]}/connections/{SALESFORCE}/account"]
+    assert account["sources"] == f"polytomic://{polytomic_sandbox.url[7:]}/connections/{SALESFORCE}/account"
+    assert frozenset(account.items())  # with what Airflow 2.11 and 3.0 could not do this they fail the task
 
 
 @pytest.mark.parametrize("arguments", [{"test": True}, {"assets": False}, {"wait_for_completion": False}], ids=str)
@@ -175,4 +176,4 @@ def test_a_model_sync_tells_of_its_target(polytomic_sandbox: Any, deferrable: bo
     ((uri, extra),) = emitted(seen).items()
     assert uri == f"polytomic://{polytomic_sandbox.url[7:]}/connections/{SALESFORCE}/Account"
     assert extra["record_count"] == 150
-    assert "/models/" in extra["sources"][0]
+    assert "/models/" in extra["sources"].split()[0]
