@@ -38,6 +38,15 @@ except ImportError:  # Airflow 2
     from airflow.models.baseoperatorlink import BaseOperatorLink  # type: ignore[assignment,attr-defined]
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+try:
+    from airflow.triggers.base import BaseEventTrigger
+except ImportError:  # Airflow 2 has no asset watchers
+    BaseEventTrigger = BaseTrigger  # type: ignore[assignment,misc]
+try:
+    from airflow.triggers.shared_stream import SharedStreamProducer
+except ImportError:  # before 3.3
+    SharedStreamProducer = object  # type: ignore[assignment,misc]
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -52,17 +61,20 @@ __all__ = [
     "AirflowSkipException",
     "Asset",
     "AssetAlias",
+    "BaseEventTrigger",
     "BaseHook",
     "BaseOperator",
     "BaseOperatorLink",
     "BaseSensorOperator",
     "BaseTrigger",
     "PokeReturnValue",
+    "SharedStreamProducer",
     "TriggerEvent",
     "add_asset_event",
     "aget_connection",
     "aget_xcom",
     "aset_xcom",
+    "asset_state_stores",
     "default_deferrable",
     "mask",
     "read_xcom",
@@ -130,6 +142,13 @@ async def aget_connection(conn_id: str) -> Any:
 def task_state_store(context: Mapping[str, Any]) -> Any:
     """Where a task can keep values over its tries (Airflow ≥ 3.3), or None."""
     return context.get("task_state_store")
+
+
+def asset_state_stores(trigger: Any) -> list[Any]:
+    """Where a watcher's trigger can keep values: one store for each asset that it watches for; none before 3.3."""
+    stores = getattr(trigger, "asset_state_store", None)
+    # Equal triggers of several assets are one. What all of them share is itself a store only if it is of one asset.
+    return list(getattr(stores, "_by_name", {"": stores}).values()) if stores is not None else []
 
 
 async def task_instance_state(task_instance: Any) -> str | None:

@@ -41,7 +41,13 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "triggers": [
-            {"integration-name": "Polytomic", "python-modules": ["airflow_provider_polytomic.triggers.execution"]}
+            {
+                "integration-name": "Polytomic",
+                "python-modules": [
+                    "airflow_provider_polytomic.triggers.events",
+                    "airflow_provider_polytomic.triggers.execution",
+                ],
+            }
         ],
         "extra-links": ["airflow_provider_polytomic.links.PolytomicExecutionLink"],  # needed by Airflow 2 only
         "connection-types": [

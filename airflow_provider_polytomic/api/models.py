@@ -10,7 +10,16 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 
 from .call import Page
 
@@ -382,17 +391,27 @@ class EventDetails(Model):
     execution_id: str | None = None
     source_connection_id: str | None = None
     destination_connection_id: str | None = None
+    target_connection_id: str | None = None
     trigger_source: str | None = None
+    error: str | None = None
+
+
+def _or_none(value: object, read: ValidatorFunctionWrapHandler) -> Any:
+    try:
+        return read(value)
+    except ValidationError:
+        return None
 
 
 class Event(Model):
-    """Something that happened in the organization."""
+    """Something that happened in the organization; ``event`` is None where it is not about a sync."""
 
     id: str = Field(min_length=1)
     type: str | None = None
     created_at: Time = None
     organization_id: str | None = None
-    event: EventDetails | None = None
+    # There are, or will be, events about other things: they must not make those about syncs unreadable.
+    event: Annotated[EventDetails | None, WrapValidator(_or_none)] = None
 
 
 class ConsoleLogEntry(Model):

@@ -64,6 +64,8 @@ class Execution:
     canceling_since: float | None = None
     cut_at: float | None = None  # ended otherwise than planned: then, and so
     cut_status: str = ""
+    source: str = "api"  # what has started it
+    events_late: float = 0.0  # seconds between what happens and the event that tells of it
     gone: bool = False  # no longer to be found: its sync was deleted, or a test made it vanish
 
     # what happens to it
@@ -188,7 +190,7 @@ class Execution:
             "id": self.id,
             "status": self.status(now),
             "status_message": self.message(now),
-            "type": "manual",
+            "type": "manual" if self.source == "api" else "scheduled",
             "is_test": self.test,
             "is_resync": self.resync_mode is not None,
             "is_partial": self.partial,
@@ -238,7 +240,7 @@ class Execution:
         return {
             "id": self.id,
             "status": self.status(now),
-            "type": "manual",
+            "type": "manual" if self.source == "api" else "scheduled",
             "created_at": stamp(self.created_at),
             "started_at": stamp(self.started_at(now)),
             "completed_at": stamp(self.completed_at(now)),
@@ -301,9 +303,9 @@ class Execution:
                 name = "completed_with_error" if bulk else "completed_with_errors"
             body = dict(body)
             if bulk and name != "canceled":
-                body["trigger_source"] = "api"
+                body["trigger_source"] = self.source
             if name in ("failed", "completed_with_errors"):
                 body["error"] = self.message(now) or "some records could not be synced"
             if name in ("completed", "canceled", "failed", "completed_with_error", "completed_with_errors"):
                 events.append((self.end, f"{prefix}.{name}", body))
-        return events
+        return [event for event in events if event[0] + self.events_late <= now]

@@ -191,9 +191,11 @@ NAMES = {
     "SchemaExecution": "BulkSyncSchemaExecution",
     "SchemaStatus": "BulkSyncSchemaExecutionStatus",
 }
-# In the API, but not in the SDK's type of the same thing: a list's rows have these, or other executions, or paths.
+# In the API, but not in the SDK's type of the same thing: a list's rows have these, or other executions, events, or
+# paths.
 ELSEWHERE = {
     "BulkSyncSchedule": {"id"},
+    "EventDetails": {"target_connection_id", "error"},
     "ModelSync": {"target_connection_id", "target_object"},
     "ModelSyncExecution": {"updated_at"},
     "SchemaStatus": {"output_name", "created_at", "updated_at"},

@@ -1,0 +1,321 @@
+"""Following the events of an organization: what one look at them shows, and what of it is new to a watcher.
+
+``GET /api/events`` promises no order: an event may turn up late, below others that have been read already.
+So every look goes back over the last minutes (``OVERLAP``) once more, and a watcher remembers what it has
+had of these. All times that are compared are the server's own; our clock is only used where a wrong one
+costs a bigger page and no event.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any
+
+from .call import ListCall, T, fetch, fetch_page
+from .endpoints import events
+from .errors import PolytomicNotFoundError, readable
+from .executions import KINDS, Kind
+from .http import Plan, clock
+from .models import Event, Execution
+
+log = logging.getLogger(__name__)
+
+OVERLAP = 600.0  # seconds by which an event may be late
+RETENTION = 48 * 3600.0  # seconds for which the API keeps events
+MARGIN = 3600.0  # seconds; an absence that came so close to that counts as longer
+MOST_SYNCS = 1000  # of each kind, whose executions are looked at after a longer absence
+LONGEST_ERROR = 300
+
+# How an execution can end, in the words of the API's events, one spelling for both kinds.
+COMPLETED, WITH_ERRORS, FAILED, CANCELED = ENDS = ("completed", "completed_with_errors", "failed", "canceled")
+_TYPES = {
+    **{f"sync.{name}": ("model", name) for name in ENDS},
+    **{f"bulk_sync.{name}": ("bulk", name) for name in ENDS},
+    "bulk_sync.completed_with_error": ("bulk", WITH_ERRORS),
+}
+_SPELLED = {end: name for name, end in _TYPES.items()}
+_OF_STATUS = {
+    "completed": COMPLETED,
+    "errors": WITH_ERRORS,
+    "failed": FAILED,
+    "interrupted": FAILED,
+    "canceled": CANCELED,
+}
+
+
+@dataclass(frozen=True)
+class Ended:
+    """An execution has ended: as an event tells it, or the execution itself."""
+
+    key: str  # what it is recognized by: one end of an execution is one, however often and wherever it is told
+    at: float  # seconds since the epoch, by the server's clock
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which ends a watcher wants."""
+
+    kind: str | None = None
+    sync_id: str | None = None
+    sync_name: str | None = None
+    events: tuple[str, ...] = (COMPLETED,)
+    trigger_source: str | None = None
+
+    def of(self, told: Iterable[Ended]) -> list[Ended]:
+        """What of this is wanted, the oldest first."""
+        asked = {name: getattr(self, name) for name in ("kind", "sync_id", "sync_name", "trigger_source")}
+        asked = {name: value for name, value in asked.items() if value is not None}
+        return sorted(
+            (
+                ended
+                for ended in told
+                if ended.data["event"] in self.events and all(ended.data[name] == asked[name] for name in asked)
+            ),
+            key=lambda ended: ended.at,
+        )
+
+
+# --- looking
+
+
+@dataclass(frozen=True)
+class Window:
+    """What one look showed: all events created after ``since`` that there were by then."""
+
+    since: float  # by the server's clock; -inf: from the first on
+    asked_at: float  # by our clock
+    newest: float = -math.inf  # when the newest event was created
+    ended: tuple[Ended, ...] = ()
+
+    @property
+    def floor(self) -> float:
+        """Where the next look has to begin."""
+        return _overlapping(self.newest, self.asked_at)
+
+
+def look(since: float | None) -> Plan[Window]:
+    """Look at the events once (``GET /api/events``, all pages).
+
+    :param since: where to begin; None, for the first look: a little before the newest event.
+    """
+    asked_at = yield from clock()
+    if since is None:
+        newest = yield from fetch(events.list_(limit=1).page())
+        since = _overlapping(_newest(newest.items, asked_at), asked_at)
+    rows = yield from _all(events.list_(starting_after=_rfc3339(since), limit=100))
+    ended = tuple(ended for event in rows if (ended := _told_by(event, asked_at)))
+    # A look that goes on where another one ended sees the newest event of that one again.
+    return Window(since, asked_at, _newest(rows, asked_at), ended)
+
+
+def _newest(rows: Iterable[Event], asked_at: float) -> float:
+    return max((_created(event, asked_at) for event in rows), default=-math.inf)
+
+
+def _overlapping(newest: float, now: float) -> float:
+    # Our clock keeps an event from the future from hiding all others. If it is slow we only look back too far.
+    return min(newest, now) - OVERLAP
+
+
+def _all(call: ListCall[T]) -> Plan[list[T]]:
+    items: list[T] = []
+    token, seen = None, set[str]()
+    while True:
+        page = yield from fetch_page(call, token, seen)
+        items += page.items
+        token = page.next_page_token
+        if token is None:
+            return items
+
+
+def _created(event: Event, asked_at: float) -> float:
+    return event.created_at.timestamp() if event.created_at else asked_at
+
+
+def _rfc3339(seconds: float) -> str | None:
+    if seconds < 0:
+        return None
+    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _told_by(event: Event, asked_at: float) -> Ended | None:
+    if event.type not in _TYPES or event.event is None:
+        return None
+    kind, name = _TYPES[event.type]
+    about = event.event
+    at = _created(event, asked_at)
+    data = {
+        "event_id": event.id,
+        "type": event.type,
+        "created_at": _iso(at),
+        "kind": kind,
+        "event": name,
+        "sync_id": about.sync_id,
+        "sync_name": about.sync_name,
+        "execution_id": about.execution_id,
+        "source_connection_id": about.source_connection_id,
+        "destination_connection_id": about.destination_connection_id,
+        "target_connection_id": about.target_connection_id,
+        "trigger_source": about.trigger_source,
+        "error": readable(about.error, LONGEST_ERROR) if about.error else None,
+    }
+    return Ended(about.execution_id or event.id, at, data)
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, timezone.utc).isoformat()
+
+
+# --- what is new
+
+
+@dataclass(frozen=True)
+class Position:
+    """How far a watcher has come.
+
+    :param floor: what was created before is done with, by the server's clock.
+    :param asked_at: when the newest look was made that the watcher has considered, by our clock.
+    :param known: what it has had of what came after ``floor``, and when that was created.
+    """
+
+    floor: float
+    asked_at: float
+    known: Mapping[str, float] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        floor = None if self.floor == -math.inf else self.floor
+        return {"floor": floor, "asked_at": self.asked_at, "known": dict(self.known)}
+
+    @classmethod
+    def from_json(cls, value: Any) -> Position:
+        """
+        :raises ValueError: it is no position.
+        """
+        try:
+            floor = -math.inf if value["floor"] is None else _number(value["floor"])
+            known = {str(key): _number(at) for key, at in value["known"].items()}
+            return cls(floor, _number(value["asked_at"]), known)
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
+            raise ValueError(f"not a position: {value!r:.200}") from None
+
+    def joined(self, other: Position) -> Position:
+        """What two have come to together, who watched for the same."""
+        known = {**self.known, **other.known}
+        return self.moved(other.floor, other.asked_at, known)
+
+    def moved(self, floor: float, asked_at: float, known: Mapping[str, float]) -> Position:
+        """Forward, never back; what came before the floor is forgotten."""
+        floor, asked_at = max(self.floor, floor), max(self.asked_at, asked_at)
+        return Position(floor, asked_at, {key: at for key, at in known.items() if at > floor})
+
+
+def _number(value: Any) -> float:
+    if not math.isfinite(number := float(value)):
+        raise ValueError(number)
+    return number
+
+
+def begin(window: Window, wanted: Wanted) -> Position:
+    """The position of a watcher who sees events for the first time: what there is already is not for it."""
+    return advance(Position(-math.inf, window.asked_at), window, wanted)[1]
+
+
+def gap(position: Position, window: Window) -> bool:
+    """Whether a look went back less far than the watcher has to look."""
+    return window.since > position.floor
+
+
+def missed_since(position: Position, window: Window) -> float | None:
+    """Since when events may have been removed before the watcher saw them; None: that cannot be."""
+    if window.asked_at - position.asked_at <= RETENTION - MARGIN:
+        return None
+    # Who has seen no event at all knows no time of the server's. None had been there for two days, so half of that
+    # before our own time is early enough, and tells nothing twice.
+    return position.floor if position.floor > -math.inf else position.asked_at - RETENTION / 2
+
+
+def advance(
+    position: Position, window: Window, wanted: Wanted, executions: Iterable[Ended] = ()
+) -> tuple[list[Ended], Position]:
+    """What of a look is new, the oldest first, and the position after it.
+
+    :param executions: what executions told, of which there may be no event any more. Where there still is
+        one, the event is taken.
+    """
+    known = dict(position.known)
+    new = []
+    for ended in wanted.of([*window.ended, *executions]):
+        if ended.at > position.floor:
+            if ended.key not in known:
+                new.append(ended)
+            known[ended.key] = max(ended.at, known.get(ended.key, -math.inf))
+    return new, position.moved(window.floor, window.asked_at, known)
+
+
+# --- executions, when events are gone
+
+
+def syncs_of(wanted: Wanted) -> Plan[list[tuple[Kind, Any]]]:
+    """The syncs whose ends are wanted."""
+    found: list[tuple[Kind, Any]] = []
+    for kind in KINDS.values() if wanted.kind is None else [KINDS[wanted.kind]]:
+        if wanted.sync_id is not None:
+            try:
+                found.append((kind, (yield from fetch(kind.sync(wanted.sync_id)))))
+            except PolytomicNotFoundError:
+                continue  # it is of the other kind, or gone
+        else:
+            syncs = yield from _all(kind.syncs())
+            named = [sync for sync in syncs if wanted.sync_name in (None, sync.name)]
+            if len(named) > MOST_SYNCS:
+                log.warning("There are %d %ss: the executions of %d are looked at", len(named), kind.label, MOST_SYNCS)
+            found += [(kind, sync) for sync in named[:MOST_SYNCS]]
+    return found
+
+
+def ended_since(kind: Kind, sync: Any, since: float) -> Plan[list[Ended]]:
+    """The executions of a sync that ended after ``since``, but for test runs."""
+    found: list[Ended] = []
+    call, token, seen = kind.executions(sync.id, limit=100), None, set[str]()
+    while True:
+        page = yield from fetch_page(call, token, seen)
+        for execution in page.items:  # newest first, and one after the other
+            if not execution.is_terminal:
+                continue
+            at = execution.completed_at or execution.updated_at or execution.created_at
+            if at is not None and at.timestamp() <= since:
+                return found
+            if at is not None and not getattr(execution, "is_test", False):
+                found += _told_by_itself(kind, sync, execution, at.timestamp())
+        token = page.next_page_token
+        if token is None:
+            return found
+
+
+def _told_by_itself(kind: Kind, sync: Any, execution: Execution, at: float) -> Iterator[Ended]:
+    name = _OF_STATUS.get(str(execution.status))
+    if name is None:
+        return
+    if name == COMPLETED and execution.partly_failed:
+        name = WITH_ERRORS
+    data = {
+        "event_id": None,
+        "type": _SPELLED[kind.name, name],
+        "created_at": _iso(at),
+        "kind": kind.name,
+        "event": name,
+        "sync_id": sync.id,
+        "sync_name": sync.name,
+        "execution_id": execution.id,
+        "source_connection_id": getattr(sync, "source_connection_id", None),
+        "destination_connection_id": getattr(sync, "destination_connection_id", None),
+        "target_connection_id": (getattr(sync, "target", None) or {}).get("connection_id"),
+        "trigger_source": None,
+        "error": None,
+    }
+    yield Ended(execution.id, at, data)

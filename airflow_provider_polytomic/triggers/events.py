@@ -1,0 +1,361 @@
+"""Watching, for an Airflow asset, how syncs end: whoever has started them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import hashlib
+import json
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_polytomic import _arguments
+from airflow_provider_polytomic._compat import (
+    BaseEventTrigger,
+    SharedStreamProducer,
+    TriggerEvent,
+    asset_state_stores,
+)
+from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
+
+if TYPE_CHECKING:
+    from airflow_provider_polytomic.api.client import AsyncClient
+    from airflow_provider_polytomic.api.watching import Ended, Position, Wanted, Window
+
+log = logging.getLogger(__name__)
+
+EVENTS = ("completed", "completed_with_errors", "failed", "canceled")
+KINDS = ("bulk", "model")
+SAVED_EVERY = 300.0  # seconds; how often a position is saved when nothing happens
+SAVING = 10.0  # seconds; how long Airflow may take for it
+GATHERING = 1.0  # seconds in which watchers that have to look further back can join the first of them
+# Seconds for the executions after a long absence; Airflow gives up a watcher that has not taken in a look after 300.
+CATCHING_UP = 200.0
+AT_ONCE = 10  # syncs whose executions are asked for at the same time
+
+
+class PolytomicSyncEventTrigger(BaseEventTrigger):
+    """Fires each time that an execution of a sync has ended, whoever started it: for an ``AssetWatcher`` (Airflow ≥ 3).
+
+    The payload of the event is a dict: ``event_id``, ``type`` and ``created_at`` as in Polytomic's event, ``kind``
+    (``bulk`` or ``model``), ``event`` (one of ``events``), ``sync_id``, ``sync_name``, ``execution_id``,
+    ``source_connection_id``, ``destination_connection_id``, ``target_connection_id``, ``trigger_source``, ``error``;
+    None where Polytomic says nothing. The API call behind it is ``GET /api/events``: one for all watchers with the
+    same connection and ``poke_interval`` (Airflow ≥ 3.3), or one for each.
+
+    :param sync_id: only executions of this sync. None: of any.
+    :param sync_name: only executions of syncs that have this name; excludes ``sync_id``.
+    :param kind: only ``bulk`` or only ``model`` syncs. None: both.
+    :param events: which ends: ``completed``, ``completed_with_errors``, ``failed``, ``canceled``; one or several.
+    :param trigger_source: only executions that were started by this (for instance ``schedule``), in the words of
+        Polytomic's events. They tell it of bulk syncs that were not cancelled, so it needs ``kind="bulk"``.
+    :param polytomic_conn_id: the Airflow connection.
+    :param poke_interval: time between two looks, in seconds or as a timedelta.
+    :raises ValueError: an argument is wrong; the message names it.
+    """
+
+    def __init__(
+        self,
+        *,
+        sync_id: str | None = None,
+        sync_name: str | None = None,
+        kind: str | None = None,
+        events: str | Sequence[str] = "completed",
+        trigger_source: str | None = None,
+        polytomic_conn_id: str = PolytomicHook.default_conn_name,
+        poke_interval: float | timedelta = 60,
+    ) -> None:
+        super().__init__()
+        self.sync_id = _text("sync_id", sync_id)
+        self.sync_name = _text("sync_name", sync_name)
+        if self.sync_id is not None and self.sync_name is not None:
+            raise ValueError("give sync_id or sync_name, or none of them for any sync, but not both")
+        self.kind = _arguments.choice("kind", _text("kind", kind), KINDS)
+        self.events = _events(events)
+        self.trigger_source = _text("trigger_source", trigger_source)
+        if self.trigger_source is not None and (self.kind != "bulk" or "canceled" in self.events):
+            raise ValueError(
+                "trigger_source needs kind='bulk', and events without 'canceled': Polytomic tells it of no others"
+            )
+        conn_id = _text("polytomic_conn_id", polytomic_conn_id)
+        if conn_id is None:
+            raise ValueError("polytomic_conn_id must be the id of a connection, not None")
+        self.polytomic_conn_id = conn_id
+        interval = _arguments.seconds("poke_interval", poke_interval)
+        if interval is None:
+            raise ValueError("poke_interval must be more than 0 seconds, not None")
+        self.poke_interval = interval
+        self._position: Position | None = None
+        self._save_after = 0.0
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        return (
+            "airflow_provider_polytomic.triggers.events.PolytomicSyncEventTrigger",
+            {**self._watched_for, "poke_interval": self.poke_interval},
+        )
+
+    @property
+    def _watched_for(self) -> dict[str, Any]:
+        return {
+            "sync_id": self.sync_id,
+            "sync_name": self.sync_name,
+            "kind": self.kind,
+            "events": list(self.events),
+            "trigger_source": self.trigger_source,
+            "polytomic_conn_id": self.polytomic_conn_id,
+        }
+
+    # --- what Airflow calls
+
+    def shared_stream_key(self) -> tuple[str, str, float]:
+        return ("polytomic-events", self.polytomic_conn_id, self.poke_interval)
+
+    @classmethod
+    def create_shared_stream_producer(cls, kwargs: dict[str, Any]) -> Looks:
+        return Looks(PolytomicHook(kwargs["polytomic_conn_id"]).async_client, kwargs["poke_interval"])
+
+    async def filter_shared_stream(self, shared_stream: AsyncIterator[Look]) -> AsyncIterator[TriggerEvent]:
+        async for look in shared_stream:
+            new = await self._new(look)
+            for ended in new:
+                yield TriggerEvent(dict(ended.data))
+            # Only what Airflow has stored may be passed over after a restart.
+            if self._position is not None and (new or self._position.asked_at >= self._save_after):
+                look.when_stored(functools.partial(self._save, self._position))
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Watch alone: Airflow before 3.3 shares nothing, and stores no position."""
+        looks = self.create_shared_stream_producer(self.serialize()[1])
+        try:
+            async for event in self.filter_shared_stream(look async for look, _ in looks.open_stream()):
+                yield event
+        finally:
+            await looks.aclose()
+
+    # --- what is new
+
+    async def _new(self, look: Look) -> list[Ended]:
+        try:
+            return await self._judge(look)
+        except Exception as error:  # noqa: BLE001  a watcher has no end: it considers the next look instead
+            _warn(f"{self._says}: what has ended cannot be told yet", error)
+            return []
+
+    async def _judge(self, look: Look) -> list[Ended]:
+        from airflow_provider_polytomic.api import watching
+
+        window, wanted = look.window, self._wanted
+        if self._position is None:
+            self._position = await self._stored()
+        if self._position is None:
+            self._position = watching.begin(window, wanted)
+            log.info("%s: beginning now", self._says)
+            return []
+        if watching.gap(self._position, window):
+            look.reach_back(self._position.floor)
+            return []
+        since = watching.missed_since(self._position, window)
+        executions = [] if since is None else await self._executions(look, since)
+        new, position = watching.advance(self._position, window, wanted, executions)
+        if new and (stored := await self._stored()):
+            # Another triggerer may have had this watcher meanwhile: what it has told is not told again.
+            new, position = watching.advance(self._position.joined(stored), window, wanted, executions)
+        self._position = position
+        return new
+
+    @property
+    def _wanted(self) -> Wanted:
+        from airflow_provider_polytomic.api.watching import Wanted
+
+        return Wanted(self.kind, self.sync_id, self.sync_name, self.events, self.trigger_source)
+
+    @property
+    def _says(self) -> str:
+        sync = self.sync_id or (repr(self.sync_name) if self.sync_name else "any sync")
+        return f"Watching {self.kind or ''}{' ' if self.kind else ''}{sync} ({', '.join(self.events)})"
+
+    async def _executions(self, look: Look, since: float) -> list[Ended]:
+        """What ended after ``since``: the events of it may be gone."""
+        if self.trigger_source is not None:
+            log.warning("%s: events may be gone, and executions do not tell their trigger_source", self._says)
+            return []
+        log.warning("%s: events may be gone, so the executions of the syncs are looked at", self._says)
+        try:
+            return await asyncio.wait_for(self._ended_since(look, since), CATCHING_UP)
+        except asyncio.TimeoutError:
+            log.error("%s: the executions were not read within %d s: some may be missed", self._says, CATCHING_UP)
+            return []
+
+    async def _ended_since(self, look: Look, since: float) -> list[Ended]:
+        from airflow_provider_polytomic.api import watching
+
+        few = asyncio.Semaphore(AT_ONCE)
+
+        async def ended(kind: Any, sync: Any) -> list[Ended]:
+            async with few:
+                found: list[Ended] = await look.run(watching.ended_since(kind, sync, since))
+                return found
+
+        syncs = await look.run(watching.syncs_of(self._wanted))
+        return [one for found in await asyncio.gather(*(ended(*sync) for sync in syncs)) for one in found]
+
+    # --- what is kept
+
+    @property
+    def _key(self) -> str:
+        """One asset can have several watchers. What only shapes the waiting is no part of it."""
+        told = json.dumps(self._watched_for, sort_keys=True).encode()
+        return f"polytomic.{hashlib.sha256(told).hexdigest()[:16]}"
+
+    async def _stored(self) -> Position | None:
+        """The position that was saved last; None: there is none, or nowhere to save one."""
+        from airflow_provider_polytomic.api.watching import Position
+
+        found = None
+        for store in asset_state_stores(self):
+            value = await store.aget(self._key)
+            if value is None:
+                continue
+            try:
+                position = Position.from_json(value)
+            except ValueError as error:
+                log.warning("%s: what is stored is passed over: %s", self._says, error)
+                continue
+            found = position if found is None else found.joined(position)
+        return found
+
+    async def _save(self, position: Position) -> None:
+        try:
+            if stored := await self._stored():
+                position = position.joined(stored)
+            for store in asset_state_stores(self):
+                await store.aset(self._key, position.as_json())
+            self._save_after = position.asked_at + SAVED_EVERY
+        except Exception as error:  # noqa: BLE001  the next one is saved as well
+            _warn(f"{self._says}: the position cannot be saved", error)
+
+
+class Look:
+    """One look at the events, on its way to the watchers.
+
+    :param window: what it showed.
+    :param reach_back: ask that the next look goes back as far as this.
+    :param run: carry out a plan, as the look itself was.
+    """
+
+    def __init__(
+        self, window: Window, reach_back: Callable[[float], None], run: Callable[[Any], Awaitable[Any]]
+    ) -> None:
+        self.window = window
+        self.reach_back = reach_back
+        self.run = run
+        self._when_stored: list[Callable[[], Awaitable[None]]] = []
+
+    def when_stored(self, what: Callable[[], Awaitable[None]]) -> None:
+        """Do this when Airflow has stored all that came of the look, in all watchers."""
+        self._when_stored.append(what)
+
+    async def stored(self) -> None:
+        await asyncio.gather(*(what() for what in self._when_stored))
+
+
+class Looks(SharedStreamProducer):
+    """Looks at the events of an organization, again and again, for all watchers with the same connection.
+
+    It goes on for ever: whatever is wrong it warns of, reads the connection again, and looks once more.
+
+    :param connect: makes a client.
+    :param poke_interval: seconds between two looks.
+    """
+
+    def __init__(self, connect: Callable[[], Awaitable[AsyncClient]], poke_interval: float) -> None:
+        self._connect = connect
+        self._poke_interval = poke_interval
+        self._client: AsyncClient | None = None
+        self._since: float | None = None
+        self._back_to = float("inf")
+        self._asked = asyncio.Event()
+        self._failures = 0
+
+    async def open_stream(self) -> AsyncIterator[tuple[Look, Look]]:
+        await asyncio.to_thread(_load)
+        while True:
+            look = await self.look()
+            if look is not None:
+                yield look, look
+            await self._pause()
+
+    async def advance(self, batch: Sequence[Any]) -> None:
+        """Airflow has stored all events that came of these looks, or has given up watchers over it."""
+        for item in batch:
+            # A watcher that was given up begins again where it was saved last: that must stay as it is.
+            if item.outcome.failed == 0:
+                with contextlib.suppress(asyncio.TimeoutError):  # a triggerer that stops answers nobody
+                    await asyncio.wait_for(item.broker_payload.stored(), SAVING)
+
+    async def aclose(self) -> None:
+        if self._client is not None:
+            await self._client.close()
+
+    async def look(self) -> Look | None:
+        """Look once; None: it failed."""
+        from airflow_provider_polytomic.api.watching import look
+
+        back_to, self._back_to = self._back_to, float("inf")
+        since = None if self._since is None else min(self._since, back_to)
+        try:
+            if self._client is None:
+                self._client = await self._connect()
+            elif self._failures:
+                await self._client.reconnect()  # it may have been mended meanwhile
+            window = await self._client.run(look(since))
+        except Exception as error:  # noqa: BLE001  nothing ends it
+            self._failures += 1
+            if self._failures & (self._failures - 1) == 0:  # the 1st, the 2nd, the 4th, the 8th …
+                _warn(f"Polytomic's events cannot be read, {self._failures} times now", error)
+            return None
+        if self._failures:
+            log.info("Polytomic's events can be read again")
+        self._since, self._failures = window.floor, 0
+        return Look(window, self._reach_back, self._client.run)
+
+    def _reach_back(self, floor: float) -> None:
+        if floor < self._back_to:
+            self._back_to = floor
+            self._asked.set()
+
+    async def _pause(self) -> None:
+        if self._failures:
+            await asyncio.sleep(self._poke_interval)
+        else:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._asked.wait(), self._poke_interval)
+                await asyncio.sleep(min(GATHERING, self._poke_interval))
+        self._asked.clear()
+
+
+def _text(name: str, value: Any) -> str | None:
+    """Text that is not empty and no template: nothing renders the arguments of a watcher."""
+    if value is not None and (not isinstance(value, str) or not value.strip() or _arguments.templated(value)):
+        raise ValueError(f"{name} must be text that is not empty and no template, not {value!r}")
+    return value
+
+
+def _events(value: Any) -> tuple[str, ...]:
+    names = _arguments.items("events", value) or []
+    unknown = [name for name in names if name not in EVENTS]
+    if unknown or not names:
+        raise ValueError(f"events must be one or several of {', '.join(EVENTS)}, not {value!r}")
+    return tuple(name for name in EVENTS if name in names)  # equal watchers are one, however they were written
+
+
+def _warn(what: str, error: Exception) -> None:
+    log.warning("%s: %s: %s", what, type(error).__name__, error)
+    log.debug("%s", what, exc_info=error)
+
+
+def _load() -> None:
+    from airflow_provider_polytomic.api import client, over_aiohttp, watching  # noqa: F401
