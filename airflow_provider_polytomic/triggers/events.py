@@ -115,7 +115,7 @@ class PolytomicSyncEventTrigger(BaseEventTrigger):
 
     @classmethod
     def create_shared_stream_producer(cls, kwargs: dict[str, Any]) -> Looks:
-        return Looks(PolytomicHook(kwargs["polytomic_conn_id"]).async_client, kwargs["poke_interval"])
+        return Looks(PolytomicHook(kwargs["polytomic_conn_id"]), kwargs["poke_interval"])
 
     async def filter_shared_stream(self, shared_stream: AsyncIterator[Look]) -> AsyncIterator[TriggerEvent]:
         async for look in shared_stream:
@@ -267,12 +267,13 @@ class Looks(SharedStreamProducer):
 
     It goes on for ever: whatever is wrong it warns of, reads the connection again, and looks once more.
 
-    :param connect: makes a client.
+    :param hook: of the connection.
     :param poke_interval: seconds between two looks.
     """
 
-    def __init__(self, connect: Callable[[], Awaitable[AsyncClient]], poke_interval: float) -> None:
-        self._connect = connect
+    def __init__(self, hook: PolytomicHook, poke_interval: float) -> None:
+        self._hook = hook
+        self._says = f"Polytomic's events, by connection {hook.polytomic_conn_id!r},"
         self._poke_interval = poke_interval
         self._client: AsyncClient | None = None
         self._since: float | None = None
@@ -308,17 +309,17 @@ class Looks(SharedStreamProducer):
         since = None if self._since is None else min(self._since, back_to)
         try:
             if self._client is None:
-                self._client = await self._connect()
+                self._client = await self._hook.async_client()
             elif self._failures:
                 await self._client.reconnect()  # it may have been mended meanwhile
             window = await self._client.run(look(since))
         except Exception as error:  # noqa: BLE001  nothing ends it
             self._failures += 1
             if self._failures & (self._failures - 1) == 0:  # the 1st, the 2nd, the 4th, the 8th …
-                _warn(f"Polytomic's events cannot be read, {self._failures} times now", error)
+                _warn(f"{self._says} cannot be read, {self._failures} in a row", error)
             return None
         if self._failures:
-            log.info("Polytomic's events can be read again")
+            log.info("%s can be read again", self._says)
         self._since, self._failures = window.floor, 0
         return Look(window, self._reach_back, self._client.run)
 

@@ -137,6 +137,15 @@ class Client:
         pass
 
 
+@dataclass
+class Hook:
+    client: Client
+    polytomic_conn_id: str = "a_connection"
+
+    async def async_client(self) -> Client:
+        return self.client
+
+
 class Store(dict[str, Any]):
     """What Airflow keeps for the asset."""
 
@@ -204,7 +213,7 @@ class History:
 
     def live(self, skew: float) -> None:
         """A triggerer begins."""
-        self.looks = Looks(self._connect(self.skew + skew), 60)  # type: ignore[arg-type]
+        self.looks = Looks(Hook(Client(self.server, self.skew + skew)), 60)  # type: ignore[arg-type]
         store = self.store if self.stored else None
         self.lives.append([Watcher(arguments, store) for arguments, _ in WATCHERS])
 
@@ -214,12 +223,6 @@ class History:
             life = self.lives[-1]
             life[number].die()
             life[number] = Watcher(WATCHERS[number][0], self.store if self.stored else None)
-
-    def _connect(self, skew: float) -> Any:
-        async def connect() -> Client:
-            return Client(self.server, skew)
-
-        return connect
 
     async def look(self, death: str = "") -> None:
         """The watchers of the newest life consider a look, and may die of it."""
