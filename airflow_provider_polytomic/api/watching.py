@@ -244,12 +244,13 @@ def advance(
 ) -> tuple[list[Ended], Position]:
     """What of a look is new, the oldest first, and the position after it.
 
-    :param executions: what executions told, of which there may be no event any more. Where there still is
-        one, the event is taken.
+    :param executions: what executions told, of which there may be no event any more. Where there is one, the
+        event is taken.
     """
+    told = {ended.key for ended in window.ended}
     known = dict(position.known)
     new = []
-    for ended in wanted.of([*window.ended, *executions]):
+    for ended in wanted.of([*window.ended, *(ended for ended in executions if ended.key not in told)]):
         if ended.at > position.floor:
             if ended.key not in known:
                 new.append(ended)

@@ -68,8 +68,12 @@ class PolytomicSyncEventTrigger(BaseEventTrigger):
         polytomic_conn_id: str = PolytomicHook.default_conn_name,
         poke_interval: float | timedelta = 60,
     ) -> None:
+        from airflow_provider_polytomic.api.http import path
+
         super().__init__()
         self.sync_id = _text("sync_id", sync_id)
+        if self.sync_id is not None:
+            path("{sync_id}", sync_id=self.sync_id)  # an id that is none
         self.sync_name = _text("sync_name", sync_name)
         if self.sync_id is not None and self.sync_name is not None:
             raise ValueError("give sync_id or sync_name, or none of them for any sync, but not both")

@@ -1,0 +1,241 @@
+"""One look at the events, and what is taken from it: driven by hand."""
+
+from __future__ import annotations
+
+import json
+import math
+from datetime import datetime, timezone
+from typing import Any
+
+import pytest
+
+from airflow_provider_polytomic.api.http import Response
+from airflow_provider_polytomic.api.watching import (
+    ENDS,
+    OVERLAP,
+    Position,
+    Wanted,
+    advance,
+    begin,
+    ended_since,
+    look,
+    syncs_of,
+)
+from airflow_provider_polytomic.triggers import events as trigger_module
+
+from .plans import Hand
+
+NOON = 1_790_000_000.0
+
+
+def at(seconds: float) -> str:
+    moment = datetime.fromtimestamp(NOON + seconds, timezone.utc)
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def event(number: int, seconds: float, type_: str = "bulk_sync.completed", **about: Any) -> dict[str, Any]:
+    about = {"sync_id": "s1", "sync_name": "Orders", "execution_id": f"x{number}", **about}
+    return {"id": f"v{number}", "type": type_, "created_at": at(seconds), "event": about}
+
+
+def rows(*rows: Any, token: str | None = None) -> Response:
+    return Response(200, {}, json.dumps({"data": rows or None, "pagination": {"next_page_token": token}}).encode())
+
+
+def one(row: Any) -> Response:
+    return Response(200, {}, json.dumps({"data": row}).encode())
+
+
+NOT_FOUND = Response(404, {}, json.dumps({"status": 404, "message": "no", "key": "k", "metadata": {}}).encode())
+
+
+def test_the_first_look_begins_a_little_before_the_newest_event() -> None:
+    """It asks for the newest event alone, and then for all since ten minutes before that one, by the server's time."""
+    hand = Hand([rows(event(9, -100), token="more"), rows(event(9, -100), event(8, -300))], now=NOON + 3600)
+
+    window = hand.drive(look(None))
+
+    first, second = (dict(request.query) for request in hand.requests)
+    assert first == {"limit": "1"}
+    assert second == {"limit": "100", "starting_after": at(-100 - OVERLAP)}
+    assert [ended.key for ended in window.ended] == ["x9", "x8"]
+    assert window.floor == NOON - 100 - OVERLAP
+
+
+def test_without_any_event_a_look_is_for_all() -> None:
+    """In an organization where nothing has happened nothing bounds the look, nor the next one."""
+    hand = Hand([rows(), rows()], now=NOON)
+
+    window = hand.drive(look(None))
+
+    assert dict(hand.requests[1].query) == {"limit": "100"}
+    assert (window.since, window.floor) == (-math.inf, -math.inf)
+
+
+def test_all_pages_are_read() -> None:
+    """A burst of more than a page is followed to its end."""
+    hand = Hand([rows(event(3, 0), token="t2"), rows(event(2, 0), token="t3"), rows(event(1, 0))], now=NOON)
+
+    window = hand.drive(look(NOON - 5))
+
+    assert [dict(request.query).get("page_token") for request in hand.requests] == [None, "t2", "t3"]
+    assert len(window.ended) == 3
+
+
+def test_an_event_from_the_future_hides_no_other() -> None:
+    """The next look begins before our own time, even if the newest event claims to be of tomorrow."""
+    hand = Hand([rows(event(1, 86400))], now=NOON)
+
+    assert hand.drive(look(NOON - 5)).floor == NOON - OVERLAP
+
+
+def test_a_look_tells_only_of_ends() -> None:
+    """What is running, unknown, or about something else is left out; both spellings of an end with errors are one."""
+    rest = [
+        event(1, 0, "bulk_sync.running"),
+        event(2, 0, "sync.invented"),
+        {"id": "v3", "type": "user.created", "created_at": at(0), "event": {"error": {"is": "an object"}}},
+        {"id": "v4", "type": "bulk_sync.completed", "created_at": at(0), "event": None},
+        {"id": "v5", "type": None},
+    ]
+    ends = [
+        event(6, 0, "bulk_sync.completed_with_error"),
+        event(7, 0, "sync.completed_with_errors"),
+        event(8, 0, "sync.failed", error="it broke " * 100, target_connection_id="c1"),
+    ]
+    window = Hand([rows(*rest, *ends)], now=NOON).drive(look(NOON - 5))
+
+    told = [ended.data for ended in window.ended]
+    assert [(data["kind"], data["event"]) for data in told] == [
+        ("bulk", "completed_with_errors"),
+        ("model", "completed_with_errors"),
+        ("model", "failed"),
+    ]
+    assert len(told[-1]["error"]) <= 301
+    assert told[-1]["target_connection_id"] == "c1"
+
+
+def test_the_words_of_the_trigger_are_those_of_the_looks() -> None:
+    """The trigger takes exactly the ends that there are."""
+    assert trigger_module.EVENTS == ENDS
+
+
+def window_of(*ended: dict[str, Any]) -> Any:
+    return Hand([rows(*ended)], now=NOON).drive(look(NOON - 5000))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "taken"),
+    [
+        (Wanted(), ["x2", "x1"]),
+        (Wanted(kind="model"), ["x2"]),
+        (Wanted(sync_id="s2"), ["x2"]),
+        (Wanted(sync_name="Orders"), ["x1"]),
+        (Wanted(events=("failed", "canceled")), ["x3"]),
+        (Wanted(kind="bulk", trigger_source="schedule"), ["x1"]),
+        (Wanted(sync_id="s3"), []),
+    ],
+)
+def test_what_is_wanted(wanted: Wanted, taken: list[str]) -> None:
+    """All that was asked for has to agree; the oldest comes first."""
+    window = window_of(
+        event(1, 0, trigger_source="schedule"),
+        event(2, -60, "sync.completed", sync_id="s2", sync_name="Customers"),
+        event(3, -90, "bulk_sync.failed", trigger_source="api"),
+    )
+
+    assert [ended.key for ended in wanted.of(window.ended)] == taken
+
+
+def test_who_begins_is_told_nothing_of_before() -> None:
+    """What the first look shows is not new, and what turns up later is, even if it is older than all that."""
+    first = window_of(event(2, 0))
+    position = begin(first, Wanted())
+
+    new, position = advance(position, window_of(event(2, 0), event(1, -500)), Wanted())
+
+    assert [ended.key for ended in new] == ["x1"]
+    assert advance(position, window_of(event(2, 0), event(1, -500)), Wanted())[0] == []
+
+
+def test_one_end_is_one_however_often_it_is_told() -> None:
+    """Two events of one execution, with ids of their own, are one."""
+    again = {**event(1, 0), "id": "another"}
+
+    assert len(advance(Position(0, 0), window_of(event(1, 0), again), Wanted())[0]) == 1
+
+
+def test_a_position_can_be_kept_as_json() -> None:
+    """What was kept is the position again, also of one who has seen no event yet."""
+    for position in (Position(NOON + 0.1, NOON, {"x1": NOON + 1 / 3}), Position(-math.inf, NOON)):
+        assert Position.from_json(json.loads(json.dumps(position.as_json(), allow_nan=False))) == position
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        None,
+        7,
+        "x",
+        [],
+        {},
+        {"floor": None, "asked_at": 1},
+        {"floor": "x", "asked_at": 1, "known": {}},
+        {"floor": 1, "asked_at": float("nan"), "known": {}},
+        {"floor": 1, "asked_at": 1, "known": [1]},
+    ],
+)
+def test_what_makes_no_sense_is_no_position(kept: Any) -> None:
+    """Something else that was kept is refused, not guessed at."""
+    with pytest.raises(ValueError, match="not a position"):
+        Position.from_json(kept)
+
+
+# --- executions
+
+
+def execution(number: int, seconds: float | None, status: str = "completed", **more: Any) -> dict[str, Any]:
+    ended = None if seconds is None else at(seconds)
+    return {"id": f"x{number}", "status": status, "created_at": at(-9000), "completed_at": ended, **more}
+
+
+def test_the_executions_that_ended_after_a_time() -> None:
+    """They are read, page after page, back to the first that had ended before; test runs and running ones are not."""
+    sync = one({"id": "s1", "name": "Orders", "source_connection_id": "c1"})
+    pages = [
+        rows(execution(9, None, "running"), execution(8, 0), execution(7, -10, is_test=True), token="t2"),
+        rows(execution(6, -20, "interrupted"), execution(5, -30, "errors"), execution(4, -40), token="t3"),
+    ]
+    hand = Hand([sync, NOT_FOUND, *pages], now=NOON)
+    (found,) = hand.drive(syncs_of(Wanted(sync_id="s1")))
+
+    ended = hand.drive(ended_since(*found, NOON - 40))
+
+    assert [(one.key, one.at - NOON, one.data["event"]) for one in ended] == [
+        ("x8", 0, "completed"),
+        ("x6", -20, "failed"),
+        ("x5", -30, "completed_with_errors"),
+    ]
+    assert ended[-1].data["type"] == "bulk_sync.completed_with_error"
+    assert (ended[0].data["sync_name"], ended[0].data["source_connection_id"]) == ("Orders", "c1")
+
+
+def test_a_completed_execution_with_failed_parts_has_ended_with_errors() -> None:
+    """The status alone does not make an execution a success."""
+    kind, sync = Hand([rows(), rows({"id": "m1", "name": "Health"})], now=NOON).drive(syncs_of(Wanted()))[0]
+    counted = execution(1, 0, counts={"error": 3})
+
+    (ended,) = Hand([rows(counted)], now=NOON).drive(ended_since(kind, sync, NOON - 1))
+
+    assert (ended.data["kind"], ended.data["event"]) == ("model", "completed_with_errors")
+    assert ended.data["type"] == "sync.completed_with_errors"
+
+
+def test_an_execution_and_its_event_are_one() -> None:
+    """Where both tell of an end, it is new once, and the event is what is told."""
+    kind, sync = Hand([rows({"id": "s1", "name": "Orders"})], now=NOON).drive(syncs_of(Wanted("bulk")))[0]
+    executions = Hand([rows(execution(1, 0))], now=NOON).drive(ended_since(kind, sync, NOON - 1))
+
+    new, _ = advance(Position(0, 0), window_of(event(1, 0.5)), Wanted(), executions)
+
+    assert [ended.data["event_id"] for ended in new] == ["v1"]
