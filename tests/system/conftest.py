@@ -52,7 +52,8 @@ def airflow(sandbox: Sandbox, warehouse: Path, lineage: Path) -> Iterator[LocalA
         "AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps({"type": "file", "log_file_path": str(lineage), "append": True}),
         "ELT_WAREHOUSE": str(warehouse),
     }
-    with LocalAirflow(EXAMPLES, env) as airflow:
+    # Whoever takes over from a triggerer that was killed does so soon.
+    with LocalAirflow(EXAMPLES, env, config={"TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": 8}) as airflow:
         yield airflow
 
 

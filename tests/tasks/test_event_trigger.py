@@ -116,6 +116,10 @@ class Store(dict[str, Any]):
 
     broken = False
 
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.written: list[str] = []
+
     async def aget(self, key: str) -> Any:
         if self.broken:
             raise RuntimeError("the database is gone")
@@ -125,11 +129,25 @@ class Store(dict[str, Any]):
         if self.broken:
             raise RuntimeError("the database is gone")
         self[key] = json.dumps(value)
+        self.written.append(self[key])
 
     @property
     def position(self) -> Position:
         (kept,) = self.values()
         return Position.from_json(json.loads(kept))
+
+
+class SlowStore(Store):
+    """One that is asked one after the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._turn = asyncio.Lock()
+
+    async def aget(self, key: str) -> Any:
+        async with self._turn:
+            await asyncio.sleep(0.005)
+            return await super().aget(key)
 
 
 class Stores:
@@ -144,11 +162,12 @@ class Triggerer:
     """Runs watchers as a triggerer of Airflow ≥ 3.3 does: with Airflow's own stream, and a database that is told."""
 
     confirms: bool = True  # whether events get into the database
+    patience: float = 300.0  # seconds that Airflow grants for that
     told: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         shared_stream = pytest.importorskip("airflow.triggers.shared_stream")
-        self.manager = shared_stream.SharedStreamManager()
+        self.manager = shared_stream.SharedStreamManager(ack_timeout=self.patience)
         self._tasks: list[asyncio.Task[None]] = []
 
     def watch(self, watcher: PolytomicSyncEventTrigger, store: Any = None) -> list[dict[str, Any]]:
@@ -177,6 +196,10 @@ class Triggerer:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.manager.stop_all()
+
+    @property
+    def given_up(self) -> bool:
+        return any(task.done() for task in self._tasks)
 
     def check(self) -> None:
         for task in self._tasks:
@@ -404,13 +427,34 @@ def test_what_airflow_has_not_stored_is_told_again(polytomic_sandbox: Sandbox) -
     asyncio.run(scenario())
 
 
+def test_what_airflow_could_not_store_is_not_passed_over(polytomic_sandbox: Sandbox) -> None:
+    """When Airflow gives a watcher up over an event, its position stays before that event."""
+
+    async def scenario() -> None:
+        store = Store()
+        async with triggerer() as airflow:
+            airflow.watch(trigger(sync_id=SYNC), store)
+            await until(lambda: store)
+        running = Triggerer(confirms=False, patience=0.3)
+        told = running.watch(trigger(sync_id=SYNC), store)
+        running.watch(trigger(events="failed"), Store())
+        await more_looks(polytomic_sandbox)
+        lost = end(polytomic_sandbox)
+        await until(lambda: told and running.given_up)
+        await more_looks(polytomic_sandbox)
+        await running.stop()
+        assert not any(lost in written for written in store.written)
+
+    asyncio.run(scenario())
+
+
 def test_after_a_restart_all_look_back_together(polytomic_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """Watchers that missed an hour cause one longer look, not one each."""
     monkeypatch.setattr(module, "GATHERING", 0.3)
 
     async def scenario() -> None:
         end(polytomic_sandbox)
-        store = Store()
+        store = SlowStore()
         watchers = [trigger(sync_name=f"Sync {number}", poke_interval=30) for number in range(20)]
         for watcher in watchers:
             await store.aset(watcher._key, Position(time.time() - HOUR, time.time() - HOUR).as_json())
@@ -440,6 +484,30 @@ def test_a_watcher_that_another_triggerer_had_meanwhile(polytomic_sandbox: Sandb
             await more_looks(polytomic_sandbox, 10)
             await asyncio.sleep(1)
             assert (ids(also), ids(told)) == ([execution_id], [])
+
+    asyncio.run(scenario())
+
+
+def test_who_lags_behind_saves_nothing_over_who_is_ahead(
+    polytomic_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A triggerer that froze, and wakes with an old look, does not set the position back."""
+    monkeypatch.setattr(module, "SAVED_EVERY", 0.0)
+
+    async def scenario() -> None:
+        store = Store()
+        async with triggerer() as frozen, triggerer() as standing_in:
+            frozen.watch(trigger(), store)
+            await until(lambda: store)
+            frozen_for = polytomic_sandbox.faults.delay(0.8, "GET /api/events", after=True)
+            await until(lambda: frozen_for.hits)
+            await asyncio.sleep(0.1)
+            execution_id = end(polytomic_sandbox)
+            standing_in.watch(trigger(), store)
+            await until(lambda: execution_id in store.position.known)
+            told_by = len(store.written)
+            await asyncio.sleep(1)
+            assert all(execution_id in written for written in store.written[told_by:])
 
     asyncio.run(scenario())
 
@@ -577,6 +645,8 @@ def test_after_more_than_two_days_the_executions_tell(
             await more_looks(old_sandbox, 4)
             assert ids(told) == expected
             assert before not in ids(told)
+        asked = [request for request in old_sandbox.requests if request.path.endswith("/executions")]
+        assert bool(asked) == ("trigger_source" not in watched and watched.get("sync_id") != "gone")
 
     asyncio.run(scenario())
 
