@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import json
 import os
 import re
 import subprocess
@@ -16,8 +17,10 @@ import pytest
 import yaml
 
 from airflow_provider_polytomic import __version__, _compat
-from airflow_provider_polytomic.api import errors, executions, once, over_aiohttp, over_requests, starting
-from airflow_provider_polytomic.api.models import BulkSyncExecution, SchemaExecution
+from airflow_provider_polytomic.api import errors, executions, once, over_aiohttp, over_requests, starting, watching
+from airflow_provider_polytomic.api.client import drive
+from airflow_provider_polytomic.api.http import Response
+from airflow_provider_polytomic.api.models import BulkSync, BulkSyncExecution, SchemaExecution
 from airflow_provider_polytomic.api.settings import Settings
 from airflow_provider_polytomic.get_provider_info import EXTRA_FIELDS, UI_FIELDS, get_provider_info
 from airflow_provider_polytomic.hooks.polytomic import LOG_BYTES, PolytomicHook
@@ -26,7 +29,9 @@ from airflow_provider_polytomic.operators._execution import IF_RUNNING
 from airflow_provider_polytomic.sandbox.__main__ import _parser
 from airflow_provider_polytomic.sandbox.app import Sandbox
 from airflow_provider_polytomic.sandbox.seed import load_seed
+from airflow_provider_polytomic.triggers import events as trigger_events
 from airflow_provider_polytomic.triggers import execution as trigger_execution
+from airflow_provider_polytomic.triggers.events import PolytomicSyncEventTrigger
 from tests.documents import DOCUMENTS, README, ROOT, Block, blocks, read, source
 
 pytest_plugins = ["airflow_provider_polytomic.sandbox.pytest_plugin"]
@@ -156,6 +161,42 @@ def test_the_summary_is_documented_field_by_field() -> None:
     assert f"at most {executions.MOST_SCHEMAS}" in documented["schemas"]
     assert f"at most {executions.LONGEST_MESSAGE} characters" in documented["schemas"]
     assert f"{executions.LARGEST_SUMMARY // 1024} KiB" in documented["schemas_omitted"]
+
+
+# --- the trigger of asset watchers
+
+TRIGGER = PolytomicSyncEventTrigger
+
+
+def test_the_table_of_the_event_trigger_is_complete() -> None:
+    """Its section has its parameters in their order, with their defaults, each of its ends, and where it is."""
+    expected = {it.name: repr(it.default).replace("'", '"') for it in parameters(TRIGGER).values()}
+
+    documented = {names(row["Parameter"])[0]: row for row in rows(TRIGGER.__name__) if "Parameter" in row}
+
+    assert list(expected.items()) == [(name, names(row["Default"])[0]) for name, row in documented.items()]
+    assert [f'"{name}"' for name in trigger_events.EVENTS] == names(documented["events"]["Meaning"])
+    assert f"`{TRIGGER.__module__}`" in read(README).sections[TRIGGER.__name__]
+
+
+def test_the_payload_of_an_event_is_documented_field_by_field() -> None:
+    """The table has what the trigger tells, of events and of executions."""
+
+    def told(plan: Any, row: dict[str, Any]) -> watching.Ended:
+        answer = Response(200, {}, json.dumps({"data": [{"id": "x", **row}]}).encode())
+        found = drive(plan, lambda _: answer, now=lambda: 0.0)
+        (ended,) = found.ended if isinstance(found, watching.Window) else found
+        return ended
+
+    by_event = told(watching.look(0.0), {"type": "sync.failed", "event": {"execution_id": "e", "error": "x"}})
+    failed = {"status": "failed", "completed_at": "2026-01-01T00:00:00Z"}
+    by_itself = told(watching.ended_since(executions.KINDS["bulk"], BulkSync(id="a"), 0.0), failed)
+
+    payload = [row for row in rows(TRIGGER.__name__) if "Payload" in row]
+    documented = {name: row["Meaning"] for row in payload for name in names(row["Payload"])}
+
+    assert list(by_event.data) == list(by_itself.data) == list(documented)
+    assert f"at most {watching.LONGEST_ERROR} characters" in documented["error"]
 
 
 # --- the connection
@@ -391,6 +432,13 @@ def test_the_numbers_are_those_of_the_code() -> None:
     assert over_requests.CHUNK == 2**20
     assert "at most a mebibyte at a time" in recipes
     assert f"by default {LOG_BYTES / 2**30:g} GiB" in recipes
+    assert f"over the last {watching.OVERLAP / 60:g} minutes" in promises
+    assert f"shows up to {watching.OVERLAP / 60:g} minutes after" in promises
+    assert f"shows more than {watching.OVERLAP / 60:g} minutes after" in promises
+    assert f"keeps events for {watching.RETENTION / 3600:g} hours" in promises
+    assert f"longer than {(watching.RETENTION - watching.MARGIN) / 3600:g} looks" in promises
+    assert f"at most {watching.MOST_SYNCS} of each kind are looked at, for {trigger_events.CATCHING_UP:g} s" in promises
+    assert f"differ by more than {(watching.MARGIN - watching.OVERLAP) / 60:g} minutes" in promises
 
 
 def test_decisions_are_short() -> None:
@@ -424,6 +472,8 @@ def polytomic_sandbox_speed() -> float:
 @pytest.mark.parametrize("block", CODE, ids=str)
 def test_the_code_runs(block: Block, polytomic_sandbox: Sandbox) -> None:
     """Every block of Python runs as it is written, with a sandbox behind its connection."""
+    if "AssetWatcher" in block.code or "import Asset" in block.code:
+        pytest.importorskip("airflow.sdk")
     namespace: dict[str, Any] = {"__name__": "documentation"}
     exec(compile(source(block), str(block), "exec"), namespace)
 

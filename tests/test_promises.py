@@ -17,9 +17,8 @@ NAMED = named(PROMISES)
 
 
 def promises() -> list[str]:
-    """The items of the list, each with what is indented below it."""
-    section = PROMISES.split("## What is promised")[1].split("\nIt rests on")[0]
-    return [item for item in re.split(r"\n(?=- )", section) if item.startswith("- ")]
+    """The items of the lists, each with what is indented below it."""
+    return [item for item in re.split(r"\n(?=\n|- )", PROMISES) if item.startswith("- **")]
 
 
 @pytest.mark.parametrize("promise", promises(), ids=lambda promise: promise[4:30])

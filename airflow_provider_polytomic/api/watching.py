@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
-from .call import ListCall, T, fetch, fetch_page
+from .call import fetch, fetch_page
 from .endpoints import events
 from .errors import PolytomicNotFoundError, readable
 from .executions import KINDS, Kind
+from .finding import walk
 from .http import Plan, clock
 from .models import Event, Execution
 
@@ -107,7 +108,7 @@ def look(since: float | None) -> Plan[Window]:
     if since is None:
         newest = yield from fetch(events.list_(limit=1).page())
         since = _overlapping(_newest(newest.items, asked_at), asked_at)
-    rows = yield from _all(events.list_(starting_after=_rfc3339(since), limit=100))
+    rows = yield from walk(events.list_(starting_after=_rfc3339(since), limit=100))
     ended = tuple(ended for event in rows if (ended := _told_by(event, asked_at)))
     # A look that goes on where another one ended sees the newest event of that one again.
     return Window(since, asked_at, _newest(rows, asked_at), ended)
@@ -120,17 +121,6 @@ def _newest(rows: Iterable[Event], asked_at: float) -> float:
 def _overlapping(newest: float, now: float) -> float:
     # Our clock keeps an event from the future from hiding all others. If it is slow we only look back too far.
     return min(newest, now) - OVERLAP
-
-
-def _all(call: ListCall[T]) -> Plan[list[T]]:
-    items: list[T] = []
-    token, seen = None, set[str]()
-    while True:
-        page = yield from fetch_page(call, token, seen)
-        items += page.items
-        token = page.next_page_token
-        if token is None:
-            return items
 
 
 def _created(event: Event, asked_at: float) -> float:
@@ -271,7 +261,7 @@ def syncs_of(wanted: Wanted) -> Plan[list[tuple[Kind, Any]]]:
             except PolytomicNotFoundError:
                 continue  # it is of the other kind, or gone
         else:
-            syncs = yield from _all(kind.syncs())
+            syncs = yield from walk(kind.syncs())
             named = [sync for sync in syncs if wanted.sync_name in (None, sync.name)]
             if len(named) > MOST_SYNCS:
                 log.warning("There are %d %ss: the executions of %d are looked at", len(named), kind.label, MOST_SYNCS)

@@ -454,6 +454,26 @@ def test_events_are_bounded_strictly(ask: Asker) -> None:
     assert problem_of(ask("GET", "/api/events?type=nothing")) == (400, "bad_request")
 
 
+def test_events_can_be_late(ask: Asker) -> None:
+    """An event that a test holds back shows later, with the time of what it tells of."""
+    execution_id = ask.start()
+    ask.sandbox.delay_events(execution_id, 300)
+    ask.clock.now += 60
+    assert ask.data("GET", "/api/events") is None
+    ask.clock.now += 300
+    ended, _ = ask.data("GET", "/api/events")
+    assert ended["created_at"] == ask.execution(execution_id)["completed_at"]
+
+
+def test_polytomic_starts_executions_itself(ask: Asker) -> None:
+    """One that its schedule has started says so, itself and in its event."""
+    started = ask.sandbox.run_on_schedule(SALESFORCE_TO_WAREHOUSE)
+    ask.clock.now += 60
+    assert ask.data("GET", "/api/events")[0]["event"]["trigger_source"] == "schedule"
+    assert ask.execution(started.id)["type"] == "scheduled"
+    assert ask.execution(ask.start())["type"] == "manual"
+
+
 def test_events_are_kept_for_two_days(ask: Asker) -> None:
     """Ten come by default, a hundred at most, and what is 48 hours old is gone; deleted syncs keep theirs."""
     for _ in range(60):

@@ -57,7 +57,7 @@ def story(airflow: LocalAirflow, sandbox: Sandbox) -> Story:
     def looks() -> list[dict[str, list[str]]]:
         return [request.query for request in sandbox.requests if request.path == "/api/events"]
 
-    airflow.until(lambda: kept(LOADED) and kept(FAILED), "two watchers that have begun")
+    airflow.until(lambda: bool(kept(LOADED) and kept(FAILED)), "two watchers that have begun")
     completed, failed = end("completed"), end("failed")
     airflow.until(lambda: all(done(dag_id, 1) for dag_id in TASKS), "a run of each DAG")
     airflow.until(lambda: all(id_ in str(kept(LOADED) + kept(FAILED)) for id_ in (completed, failed)), "a save")
