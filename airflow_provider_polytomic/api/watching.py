@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
@@ -138,11 +138,10 @@ def _told_by(event: Event, asked_at: float) -> Ended | None:
         return None
     kind, name = _TYPES[event.type]
     about = event.event
-    at = _created(event, asked_at)
     data = {
         "event_id": event.id,
         "type": event.type,
-        "created_at": _iso(at),
+        "created_at": event.created_at.isoformat() if event.created_at else None,
         "kind": kind,
         "event": name,
         "sync_id": about.sync_id,
@@ -154,11 +153,7 @@ def _told_by(event: Event, asked_at: float) -> Ended | None:
         "trigger_source": about.trigger_source,
         "error": readable(about.error, LONGEST_ERROR) if about.error else None,
     }
-    return Ended(about.execution_id or event.id, at, data)
-
-
-def _iso(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, timezone.utc).isoformat()
+    return Ended(about.execution_id or event.id, _created(event, asked_at), data)
 
 
 # --- what is new
@@ -279,25 +274,27 @@ def ended_since(kind: Kind, sync: Any, since: float) -> Plan[list[Ended]]:
             if not execution.is_terminal:
                 continue
             at = execution.completed_at or execution.updated_at or execution.created_at
-            if at is not None and at.timestamp() <= since:
+            if at is None or getattr(execution, "is_test", False):
+                continue
+            if at.timestamp() <= since:
                 return found
-            if at is not None and not getattr(execution, "is_test", False):
-                found += _told_by_itself(kind, sync, execution, at.timestamp())
+            if ended := _told_by_itself(kind, sync, execution, at):
+                found.append(ended)
         token = page.next_page_token
         if token is None:
             return found
 
 
-def _told_by_itself(kind: Kind, sync: Any, execution: Execution, at: float) -> Iterator[Ended]:
+def _told_by_itself(kind: Kind, sync: Any, execution: Execution, at: datetime) -> Ended | None:
     name = _OF_STATUS.get(str(execution.status))
     if name is None:
-        return
+        return None
     if name == COMPLETED and execution.partly_failed:
         name = WITH_ERRORS
     data = {
         "event_id": None,
         "type": _SPELLED[kind.name, name],
-        "created_at": _iso(at),
+        "created_at": at.isoformat(),
         "kind": kind.name,
         "event": name,
         "sync_id": sync.id,
@@ -309,4 +306,4 @@ def _told_by_itself(kind: Kind, sync: Any, execution: Execution, at: float) -> I
         "trigger_source": None,
         "error": None,
     }
-    yield Ended(execution.id, at, data)
+    return Ended(execution.id, at.timestamp(), data)

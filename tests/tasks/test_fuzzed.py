@@ -17,6 +17,7 @@ from airflow_provider_polytomic.api.errors import PolytomicError
 from airflow_provider_polytomic.api.executions import KINDS, find, problem, summary, wait
 from airflow_provider_polytomic.api.http import Answer, Request, Response, Unreachable
 from airflow_provider_polytomic.api.starting import Order, one_try
+from airflow_provider_polytomic.api.watching import ENDS, Position, Wanted, advance, look
 from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator
 from airflow_provider_polytomic.sandbox.app import Sandbox
 from airflow_provider_polytomic.sandbox.seed import SALESFORCE_TO_WAREHOUSE as SYNC
@@ -134,6 +135,35 @@ def test_waiting_bears_any_answer(kind: str, script: list[Answer], allow_errors:
     if problem(ended, allow_errors=allow_errors) is None:
         assert told["status"] == "completed" or (allow_errors and told["status"] == "errors")
     assert len(json.dumps(summary("s1", ended))) <= 64 * 1024
+
+
+times = st.sampled_from(["2026-01-01T00:00:00Z", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59-12:00", "", "soon", 0])
+events = st.fixed_dictionaries(
+    {"id": st.sampled_from(["v1", "v2"]) | json_values, "created_at": times | json_values},
+    optional={
+        "type": st.sampled_from(["bulk_sync.completed", "sync.failed", "new"]) | json_values,
+        "event": st.fixed_dictionaries({"execution_id": field_values}, optional={"error": json_values}) | json_values,
+    },
+)
+event_pages = st.builds(
+    lambda rows: Response(200, {}, json.dumps({"data": rows}).encode()), st.lists(events, max_size=3)
+)
+
+
+@fuzz
+@given(st.lists(event_pages | answers, min_size=1, max_size=8), st.none() | st.floats(0, 2e9))
+def test_looking_at_events_bears_any_answer(script: list[Answer], since: float | None) -> None:
+    """A look shows what can be told as JSON, and where to go on, or ends with a documented error."""
+    server = Server_(list(script))
+    try:
+        window = server.run(look(since))
+    except (Enough, PolytomicError):
+        return
+
+    new, position = advance(Position(-1e12, 0), window, Wanted(events=ENDS))
+    assert Position.from_json(json.loads(json.dumps(position.as_json(), allow_nan=False))) == position
+    assert json.dumps([dict(ended.data) for ended in new])
+    assert window.floor < server.now
 
 
 @fuzz
