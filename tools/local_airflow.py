@@ -50,7 +50,6 @@ LOOPBACK = "127.0.0.1"
 
 # What Airflow 2 calls the quick answers by.
 AIRFLOW_2_CONFIG = {
-    "SCHEDULER__STANDALONE_DAG_PROCESSOR": True,
     "SCHEDULER__DAG_DIR_LIST_INTERVAL": 5,
     "SCHEDULER__MIN_FILE_PROCESS_INTERVAL": 5,
     "SCHEDULER__JOB_HEARTBEAT_SEC": 2,
@@ -198,7 +197,7 @@ class LocalAirflow:
         return {
             "api-server": [*server, LOOPBACK, "--port", str(self.port), "--workers", "1"],
             "scheduler": ["scheduler", "--skip-serve-logs"],
-            "dag-processor": ["dag-processor"],
+            **({} if AIRFLOW_2 else {"dag-processor": ["dag-processor"]}),  # a part of the scheduler there
             "triggerer": ["triggerer", "--skip-serve-logs"],
         }
 
@@ -398,7 +397,7 @@ class LocalAirflow:
         self.api("PATCH", f"/dags/{dag_id}", json={"is_paused": paused})
         asked = datetime.now(timezone.utc)
         # Its heart beats between two rounds.
-        self._until(lambda: self.is_healthy("scheduler", asked), "the scheduler's next round")
+        self.until(lambda: self.is_healthy("scheduler", asked), "the scheduler's next round")
 
     def run_state(self, dag_id: str, run_id: str) -> str:
         return str(self.api("GET", f"/dags/{dag_id}/dagRuns/{run_id}")["state"])

@@ -60,7 +60,7 @@ def airflow(sandbox: Sandbox, warehouse: Path, lineage: Path) -> Iterator[LocalA
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave out what the Airflow that is installed cannot do."""
     for item in items:
-        play = getattr(item, "callspec", None) and item.callspec.id  # type: ignore[attr-defined]
+        play = item.callspec.id if hasattr(item, "callspec") else ""
         if why := lacks(getattr(item, "originalname", item.name), play):
             item.add_marker(pytest.mark.skip(reason=why))
 

@@ -8,25 +8,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.metadata import version
 
-AIRFLOW = tuple(int(part) for part in version("apache-airflow").split(".")[:2])
+AIRFLOW = ".".join(version("apache-airflow").split(".")[:2])
 
 
 @dataclass(frozen=True)
 class Limit:
-    """What Airflows before a version do not do, and the tests or plays that need it.
+    """What some Airflows do not do.
 
-    :param since: the first version that does it.
-    :param names: the names of tests, or of the plays that they are about.
+    :param versions: of these.
+    :param names: the tests that need it, or the plays that these are about, or what happens in such a play.
     """
 
-    since: tuple[int, int]
+    versions: tuple[str, ...]
     why: str
     names: frozenset[str]
 
 
 LIMITS = (
     Limit(
-        (3, 3),
+        ("2.11", "3.0", "3.1", "3.2"),
         "a trigger is not told that its task was ended",
         frozenset(
             {
@@ -42,12 +42,43 @@ LIMITS = (
             }
         ),
     ),
+    Limit(
+        ("3.0", "3.1", "3.2"),
+        "a task is not told that its worker gets a SIGTERM",
+        frozenset(
+            {
+                "terminated_before_its_start",
+                "terminated_before_the_answer",
+                "terminated_before_the_answer_of_a_model_sync",
+                "terminated_while_it_waits",
+            }
+        ),
+    ),
+    Limit(
+        ("3.0",),
+        "a task whose process is killed, but not its worker, fails without a retry",
+        frozenset(
+            {
+                "killed_at_its_first_look",
+                "killed_before_its_start",
+                "killed_before_the_answer",
+                "killed_while_it_waits",
+                "killed_at_the_end",
+                "killed_after_a_failure",
+            }
+        ),
+    ),
+    Limit(
+        ("3.0",),
+        "a task that is cleared while a worker runs it stays in the state restarting",
+        frozenset({"cleared_while_it_runs", "cleared_while_it_runs_of_a_model_sync"}),
+    ),
 )
 
 
-def lacks(test: str, play: str | None) -> str | None:
+def lacks(test: str, play: str) -> str | None:
     """Why this Airflow cannot do what a test asks; None when it can."""
     for limit in LIMITS:
-        if limit.since > AIRFLOW and {test, play} & limit.names:
-            return f"before Airflow {limit.since[0]}.{limit.since[1]} {limit.why}"
+        if AIRFLOW in limit.versions and {test, *play.split("-")} & limit.names:
+            return f"Airflow {AIRFLOW}: {limit.why}"
     return None
