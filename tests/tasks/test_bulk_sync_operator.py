@@ -164,6 +164,13 @@ def test_a_name_that_two_have_fails_with_their_ids(polytomic_sandbox: Any) -> No
 # --- ends
 
 
+# Executions that end when somebody ends them, and not before, however slow the machine is.
+endless = pytest.mark.parametrize("polytomic_sandbox_speed", [0.0001], ids=["endless"])
+# Executions that run long enough to be met on the way.
+slower = pytest.mark.parametrize("polytomic_sandbox_speed", [8], ids=["slower"])
+
+
+@endless
 @pytest.mark.parametrize("status", ["failed", "canceled", "interrupted", "errors", "frobnicated"])
 @pytest.mark.parametrize("when", ["before deferring", "while waiting"])
 def test_only_completed_is_green(polytomic_sandbox: Any, deferrable: bool, status: str, when: str) -> None:
@@ -355,6 +362,7 @@ def test_what_the_server_refuses_fails_without_retries(polytomic_sandbox: Any) -
         task(schemas=["no_such_schema"]).run()
 
 
+@slower
 def test_a_vanished_execution_fails_for_good(polytomic_sandbox: Any, deferrable: bool) -> None:
     """An execution that was seen and is gone then fails the task without retries."""
     with Vanishing(polytomic_sandbox), pytest.raises(AirflowFailException, match="404"):
@@ -376,6 +384,7 @@ class Vanishing(EndingWith):
 # --- somebody else's execution
 
 
+@slower
 @pytest.mark.parametrize("policy", ["wait", "cancel"])
 def test_somebody_elses_execution_is_waited_for_or_cancelled(
     polytomic_sandbox: Any, deferrable: bool, policy: str
@@ -389,6 +398,7 @@ def test_somebody_elses_execution_is_waited_for_or_cancelled(
     assert polytomic_sandbox.status(foreign.id) == {"wait": "completed", "cancel": "canceled"}[policy]
 
 
+@slower
 def test_attach_adopts_it(polytomic_sandbox: Any, deferrable: bool) -> None:
     """`attach` takes somebody else's execution for its own, says so, and starts nothing."""
     foreign = polytomic_sandbox.start_foreign(SYNC)
@@ -620,6 +630,7 @@ def test_so_does_the_try_after_two_dead_ones(
     assert [returned] == [execution.id for execution in polytomic_sandbox.starts(SYNC)]
 
 
+@slower
 def test_a_retry_after_a_failed_execution_starts_one_more(
     polytomic_sandbox: Any, deferrable: bool, store: Store | None
 ) -> None:
