@@ -214,6 +214,8 @@ class LocalAirflow:
             "CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
             "CORE__TEST_CONNECTION": "Enabled",
             "DATABASE__SQL_ALCHEMY_CONN": self._database(60),
+            # An API server whose event loop waits for a connection ends no request that has one.
+            "DATABASE__SQL_ALCHEMY_POOL_SIZE": 0,
             "LOGGING__BASE_LOG_FOLDER": self.logs,
             "API__HOST": LOOPBACK,
             "API__PORT": self.port,
@@ -233,6 +235,7 @@ class LocalAirflow:
             "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": 3,
             "TRIGGERER__JOB_HEARTBEAT_SEC": 2,
             "WORKERS__MIN_HEARTBEAT_INTERVAL": 1,
+            "WORKERS__EXECUTION_API_TIMEOUT": 30,
             **(AIRFLOW_2_CONFIG if AIRFLOW_2 else {}),
             **self._given_config,
         }
