@@ -69,18 +69,21 @@ def get_provider_info() -> dict[str, Any]:
     }
 
 
-# The form's standard fields: which are hidden, how the others are called.
+# The form's standard fields: which are hidden, how the others are called. The port is shown, although the base URL may
+# hold it: Airflow 3.3.2's Test button refuses a stored connection whose port is empty.
 UI_FIELDS: dict[str, Any] = {
-    "hidden-fields": ["schema", "port", "extra"],
+    "hidden-fields": ["schema", "extra"],
     "relabeling": {
         "password": "API key",
         "host": "Base URL",
-        "login": "Login (organization or deployment key only)",
+        "login": "Login",
+        "port": "Port",
     },
     "placeholders": {
         "password": "the key, from Polytomic's settings",
         "host": "https://app.polytomic.com",
-        "login": "empty for a user's API key",
+        "login": "only with an organization's or a deployment's key",
+        "port": "443, or as in the base URL",
     },
 }
 
