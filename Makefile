@@ -18,7 +18,7 @@ PYTEST = $(BIN)/python -m pytest --junitxml=.reports/$(AIRFLOW:%=%/)$@.xml
 CHECKED := airflow_provider_polytomic example_dags tests tools
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-ui test test-deaths test-chaos proofs lint format types unit system venv demo-venv clean
+.PHONY: help demo demo-ui test test-deaths test-chaos test-ui pictures proofs lint format types unit system venv demo-venv clean
 
 help: ## List what make can do here
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,7 +43,7 @@ types: venv ## Types (mypy; strict where pyproject.toml says so)
 	$(BIN)/mypy
 
 unit: venv ## The quick tests
-	$(PYTEST) -q -m "not system and not deaths and not chaos" -n auto --dist worksteal $(ARGS)
+	$(PYTEST) -q -m "not system and not deaths and not chaos and not ui" -n auto --dist worksteal $(ARGS)
 
 system: venv ## The tests with a real scheduler, triggerer and workers, and those of the packages
 	$(PYTEST) -v -m system --durations=10 $(ARGS)
@@ -53,6 +53,13 @@ test-deaths: venv ## Kill, clear, mark and delete what runs on a real Airflow, a
 
 test-chaos: venv ## A storm of faults and kills over a real Airflow: CHAOS_SECONDS=180, CHAOS_SEED=… repeats one
 	$(PYTEST) -v -s -m chaos $(ARGS)
+
+test-ui: venv ## What a person sees: the pages of a real Airflow in a real browser, which it installs if it can
+	@$(BIN)/python -m tools.chromium
+	$(PYTEST) -v -m ui --durations=5 tests/ui $(ARGS)
+
+pictures: ## The same, and the pictures in docs/images are taken anew
+	PICTURES=docs/images $(MAKE) test-ui
 
 proofs: venv ## Which tests that prove the promises have not passed in the last runs of all these
 	@$(BIN)/python -m tools.proofs

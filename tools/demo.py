@@ -16,11 +16,14 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
+from airflow_provider_polytomic.get_provider_info import EXTRA_FIELDS
 from airflow_provider_polytomic.sandbox.app import Sandbox
 from airflow_provider_polytomic.sandbox.seed import SALESFORCE_TO_WAREHOUSE
 from airflow_provider_polytomic.sandbox.server import Server
@@ -75,28 +78,25 @@ def run_once() -> int:
 
 
 def show_ui() -> int:
-    with sandbox() as (polytomic, warehouse), airflow(warehouse.parent, {"ELT_WAREHOUSE": str(warehouse)}) as local:
-        # In the database and not in the environment, so that the form shows it.
-        local.api("POST", "/connections", json={"connection_id": "polytomic_default", **connection(polytomic)})
-        local.add_pool("polytomic", 10)  # as many_syncs.py says
-        local.wait_dag(DAG)
+    with sandbox() as (polytomic, warehouse), airflow_with_ui(polytomic, warehouse) as local:
         say(f"""
   Airflow      {local.url}  (no login)
   Polytomic    {polytomic.url}  (a sandbox; API key: {polytomic.key})
   Warehouse    {warehouse}
 
 Trigger {DAG} or one of the other DAGs (example_dags/). The connection polytomic_default is under Admin, Connections:
-its form has a Test button. Ctrl-C ends and removes all of it.""")
+it has a Test button. A link "Polytomic execution" has an address, but no page: the sandbox has no web app. Ctrl-C ends
+and removes all of it.""")
         while True:
             time.sleep(3600)
 
 
 @contextlib.contextmanager
-def sandbox() -> Iterator[tuple[Sandbox, Path]]:
+def sandbox(now: Callable[[], float] = time.time) -> Iterator[tuple[Sandbox, Path]]:
     """A Polytomic, and the SQLite file that its syncs fill, in a folder of its own."""
     with tempfile.TemporaryDirectory(prefix="polytomic-demo-") as folder:
         warehouse = Path(folder) / "warehouse.sqlite"
-        polytomic = Sandbox(deliver_to=warehouse)
+        polytomic = Sandbox(now=now, deliver_to=warehouse)
         server = Server(polytomic)
         say(f"Polytomic is played by a sandbox at {polytomic.url}")
         try:
@@ -119,8 +119,28 @@ def airflow(home: Path, env: dict[str, str]) -> Iterator[LocalAirflow]:
         local.stop()
 
 
-def connection(polytomic: Sandbox) -> dict[str, str]:
-    return {"conn_type": "polytomic", "host": polytomic.url, "password": polytomic.key}
+@contextlib.contextmanager
+def airflow_with_ui(polytomic: Sandbox, warehouse: Path) -> Iterator[LocalAirflow]:
+    """With all that the example DAGs need, and that a person sees."""
+    with airflow(warehouse.parent, {"ELT_WAREHOUSE": str(warehouse)}) as local:
+        # In the database and not in the environment, so that the form shows it.
+        local.api("POST", "/connections", json={"connection_id": "polytomic_default", **connection(polytomic)})
+        local.add_pool("polytomic", 10)  # as many_syncs.py says
+        local.wait_dag(DAG)
+        yield local
+
+
+def connection(polytomic: Sandbox) -> dict[str, Any]:
+    address = urlsplit(polytomic.url)
+    # As the form itself saves it: what is not in it, not even as nothing, the form of Airflow 3.3.2 does not show.
+    extra = {**dict.fromkeys(EXTRA_FIELDS), "ui_url": f"{polytomic.url}/{{kind}}/{{sync_id}}/{{execution_id}}"}
+    return {
+        "conn_type": "polytomic",
+        "host": f"{address.scheme}://{address.hostname}",
+        "port": address.port,  # in its own field: the Test button in the browser refuses a connection without one
+        "password": polytomic.key,
+        "extra": json.dumps(extra),
+    }
 
 
 class Follower:

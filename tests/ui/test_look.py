@@ -1,0 +1,177 @@
+"""What a person sees of this provider in Airflow's pages. In the order of a day: the DAG that waits comes first."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from airflow_provider_polytomic.get_provider_info import EXTRA_FIELDS
+from airflow_provider_polytomic.sandbox.app import Sandbox
+from airflow_provider_polytomic.sandbox.seed import SALESFORCE_TO_WAREHOUSE
+from tools.local_airflow import LocalAirflow
+
+from .conftest import Clock
+
+pytestmark = pytest.mark.ui
+
+Picture = Callable[[str], None]
+TABLE = "snowflake://ab12345/ANALYTICS/salesforce"
+
+
+@pytest.fixture(scope="session")
+def waiting(airflow: LocalAirflow) -> str:
+    """The address of a run of elt_pipeline, whose task load is deferred. A run of many_syncs waits, too."""
+    run_id = airflow.trigger("elt_pipeline", "ui")
+    airflow.trigger("many_syncs", run_id, {"name": "Postgres*"})
+    airflow.wait_task("elt_pipeline", run_id, "load", "deferred", timeout=120)
+    return f"/dags/elt_pipeline/runs/{run_id}"
+
+
+@pytest.fixture(scope="session")
+def finished(airflow: LocalAirflow, clock: Clock, waiting: str) -> str:
+    """The same run when it has ended."""
+    clock.go_on()
+    assert airflow.wait_run("elt_pipeline", waiting.rpartition("/")[2]) == "success"
+    return waiting
+
+
+@pytest.fixture(scope="session")
+def execution_id(polytomic: Sandbox, waiting: str) -> str:
+    return polytomic.starts(SALESFORCE_TO_WAREHOUSE)[0].id
+
+
+def test_a_deferred_task_looks_like_one(page: Page, waiting: str, picture: Picture) -> None:
+    """The graph shows the operator by its name, waiting in the triggerer."""
+    page.goto(waiting)
+    page.get_by_role("button", name="Show Graph").click()
+
+    load = page.locator(".react-flow__node", has_text="PolytomicBulkSyncOperator")
+    expect(load).to_contain_text("load")
+    expect(load).to_contain_text("deferred")
+    picture("deferred")
+
+
+def test_the_link_is_there_while_it_waits(page: Page, waiting: str, polytomic: Sandbox, execution_id: str) -> None:
+    """The details of a deferred task lead to its execution, in a window of its own."""
+    page.goto(f"{waiting}/tasks/load/details")
+
+    with page.expect_popup() as opened:
+        page.get_by_role("link", name="Polytomic execution").click()
+
+    assert opened.value.url == f"{polytomic.url}/bulk/{SALESFORCE_TO_WAREHOUSE}/{execution_id}"
+
+
+def test_the_log_tells_what_happened(page: Page, finished: str, execution_id: str, picture: Picture) -> None:
+    """Both workers and the triggerer say what they do about the sync, in one log."""
+    page.set_viewport_size({"width": 1480, "height": 600})
+    page.goto(f"{finished}/tasks/load")
+
+    lines = [
+        f"Started execution {execution_id} of bulk sync 'Salesforce to warehouse'",
+        f"Deferred: the triggerer waits for the end of execution {execution_id}",
+        f"Execution {execution_id}: completed, 3 of 3 schemas, 860 records",
+    ]
+    for line in lines:
+        expect(page.get_by_text(line).first).to_be_visible()
+    picture("log")
+
+
+def test_rendered_templates_show_what_was_asked(page: Page, finished: str) -> None:
+    """Arguments that were given, or have a value of their own, are there; unset ones are not."""
+    page.goto(f"{finished}/tasks/load/rendered_templates")
+
+    expect(page.get_by_role("row", name="sync_name")).to_contain_text("Salesforce to warehouse")
+    expect(page.get_by_role("row", name="if_running")).to_contain_text("wait")
+    expect(page.get_by_role("row", name="resync_mode")).to_have_count(0)
+
+
+def test_the_tables_are_assets(page: Page, finished: str) -> None:
+    """A table is in the list under its address, or under the name that a DAG has given it."""
+    page.goto("/assets")
+
+    for name in ("accounts", f"{TABLE}/contact"):
+        expect(page.get_by_role("link", name=name, exact=True)).to_be_visible()
+
+
+def test_an_asset_shows_where_it_came_from(page: Page, finished: str, execution_id: str, picture: Picture) -> None:
+    """Its graph leads from the DAG with the sync to the DAG that runs then; its event says how much was written."""
+    page.goto("/assets")
+    page.get_by_role("link", name="accounts", exact=True).click()
+
+    nodes = ("elt_pipeline", "polytomic:elt_pipeline.load", "accounts", f"{TABLE}/opportunity", "after_tables")
+    for node in nodes:
+        expect(page.locator(".react-flow__node", has_text=node).first).to_be_visible()
+    page.set_viewport_size({"width": 1180, "height": 860})
+    page.get_by_title("Click to expand the range.").first.click()
+    event = page.locator(".view-lines").first
+    expect(event).to_contain_text(execution_id[:8])  # the rest is on the next line
+    expect(event).to_contain_text('"record_count": 120')
+    picture("asset")
+
+
+def test_mapped_tasks_are_called_as_their_syncs(page: Page, airflow: LocalAirflow, finished: str) -> None:
+    """Where Airflow would show 0, the name of the sync is."""
+    assert airflow.wait_run("many_syncs", "ui") == "success"
+    page.goto("/dags/many_syncs/runs/ui/tasks/sync/mapped")
+
+    expect(page.get_by_role("link", name="Postgres to warehouse")).to_be_visible()
+
+
+def row(page: Page, connection_id: str) -> Locator:
+    return page.get_by_role("row", name=connection_id)
+
+
+def test_the_form_has_our_fields(page: Page, picture: Picture) -> None:
+    """Those that we use, called as we call them, with what to put in, and no other; secrets cannot be read."""
+    page.goto("/connections")
+    row(page, "polytomic_default").get_by_role("button", name="Edit Connection").click()
+
+    standard = page.get_by_role("region", name="Standard Fields")
+    expect(standard.locator("label")).to_have_text(["Description", "Base URL", "Login", "API key", "Port"])
+    expect(standard.get_by_label("Base URL")).to_have_attribute("placeholder", "https://app.polytomic.com")
+    key = standard.get_by_label("API key")
+    expect(key).to_have_attribute("type", "password")
+    expect(key).to_have_value("***")
+    page.get_by_role("button", name="Extra Fields", exact=True).click()
+    extra = page.get_by_role("region", name="Extra Fields", exact=True)
+    labels = [re.compile(rf"^{re.escape(field['label'])}\s*$") for field in EXTRA_FIELDS.values()]
+    expect(extra.locator("label")).to_have_text(labels)
+    for field in EXTRA_FIELDS.values():
+        expect(extra).to_contain_text(field["description"])
+    expect(extra.locator("[name=element_proxy]")).to_have_attribute("type", "password")
+    page.set_viewport_size({"width": 1180, "height": 1240})
+    picture("connection")
+
+
+def test_a_connection_made_in_the_form_works(page: Page, polytomic: Sandbox) -> None:
+    """Its Test button then says whose key it is."""
+    page.goto("/connections")
+    page.get_by_role("button", name="Add Connection").click()
+    page.get_by_label("Connection ID").fill("made_by_hand")
+    page.get_by_role("combobox").fill("Polytomic")
+    page.keyboard.press("Enter")
+    scheme, host, port = polytomic.url.split(":")
+    page.get_by_label("Base URL").fill(f"{scheme}:{host}")
+    page.get_by_label("Port").fill(port)
+    page.get_by_label("API key").fill(polytomic.key)
+    page.get_by_role("button", name="Extra Fields", exact=True).click()
+    page.locator("[name=element_timeout]").fill("30")  # Airflow ties no label to it
+    page.get_by_role("button", name="Save").click()
+
+    row(page, "made_by_hand").get_by_role("button", name="Test Connection").click()
+
+    expect(page.get_by_text("user key, of sandbox@example.com in organization Sandbox")).to_be_visible()
+
+
+def test_a_wrong_key_is_called_wrong(page: Page, airflow: LocalAirflow, polytomic: Sandbox) -> None:
+    """The Test button gives the API's own reason."""
+    connection = airflow.api("GET", "/connections/polytomic_default")
+    airflow.api("POST", "/connections", json={**connection, "connection_id": "wrong_key", "password": "wrong"})
+    page.goto("/connections")
+
+    row(page, "wrong_key").get_by_role("button", name="Test Connection").click()
+
+    expect(page.get_by_text("the API key is missing or not valid")).to_be_visible()
