@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
 
@@ -12,6 +12,8 @@ import pytest
 
 from airflow_provider_polytomic._compat import AirflowFailException
 from airflow_provider_polytomic.api import once
+from airflow_provider_polytomic.api.call import Call
+from airflow_provider_polytomic.api.endpoints import bulk_syncs
 from airflow_provider_polytomic.api.errors import (
     PolytomicAuthError,
     PolytomicError,
@@ -19,6 +21,7 @@ from airflow_provider_polytomic.api.errors import (
     PolytomicUnreachableError,
     PolytomicValidationError,
 )
+from airflow_provider_polytomic.api.models import BulkSync
 from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
 from airflow_provider_polytomic.operators.bulk_sync import (
     PolytomicBulkSyncOperator,
@@ -133,7 +136,7 @@ def test_the_next_task_runs_what_was_created(polytomic_sandbox: Sandbox) -> None
     except ImportError:
         from airflow import DAG
 
-    with DAG("chained"):
+    with DAG("chained", schedule=None):
         create = operator()
         run = PolytomicBulkSyncOperator(task_id="run", sync_id=create.output)
 
@@ -216,46 +219,45 @@ def test_a_retry_finds_what_a_dead_try_created(polytomic_sandbox: Sandbox, if_ex
     assert created(polytomic_sandbox) == [sync_id]
 
 
+def dead_try(sandbox: Sandbox) -> Call[BulkSync]:
+    """The request of a first try that died, which has not arrived yet."""
+    sandbox.faults.drop_before(CREATE, times=None)
+    with pytest.raises(PolytomicUnreachableError):
+        task().run(try_(1))
+    sandbox.faults.clear()
+    sent = next(request for request in sandbox.requests if request.method == "POST")
+    return bulk_syncs.create(sent.body, idempotency_key=sent.headers["idempotency-key"])
+
+
 def test_a_retry_waits_for_the_request_of_a_dead_try(
     polytomic_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While the server still works at the request of a try that died, the retry asks on, and gets what comes of it."""
+    request = dead_try(polytomic_sandbox)
     monkeypatch.setattr(once, "PATIENCE", 20.0)
     held = polytomic_sandbox.faults.delay(1.5, CREATE)
-    dead = threading.Thread(target=lambda: task().run(try_(1)))
-    dead.start()
-    while not held.hits:
-        time.sleep(0.01)
+    client = PolytomicHook().client
+    with ThreadPoolExecutor() as pool:
+        late = pool.submit(client.call, request)
+        while not held.hits and not late.done():
+            time.sleep(0.01)
+        returned = task().run(try_(2))
 
-    returned = task().run(try_(2))
-    dead.join()
-
-    assert created(polytomic_sandbox) == [returned]
+    assert created(polytomic_sandbox) == [returned] == [late.result().id]
     assert 409 in [request.status for request in polytomic_sandbox.requests]
 
 
 def test_a_request_that_arrives_late_creates_nothing(polytomic_sandbox: Sandbox) -> None:
     """What a dead try had sent is spent when it arrives after the retry has asked; also where the name was taken."""
-    polytomic_sandbox.faults.drop_before(CREATE, times=None)
-    with pytest.raises(PolytomicUnreachableError):
-        task().run(try_(1))
-    polytomic_sandbox.faults.clear()
-    late = next(request for request in polytomic_sandbox.requests if request.method == "POST")
+    request = dead_try(polytomic_sandbox)
     there = PolytomicHook().create_bulk_sync(**NEW).id
 
     with pytest.raises(AirflowFailException, match=re.escape(there)):
         task().run(try_(2))
-    hook = PolytomicHook()
     with pytest.raises(PolytomicValidationError):
-        hook.call(_again(late.headers["idempotency-key"]))
+        PolytomicHook().call(request)
 
     assert created(polytomic_sandbox) == [there]
-
-
-def _again(key: str) -> Any:
-    from airflow_provider_polytomic.api.endpoints import bulk_syncs
-
-    return bulk_syncs.create(NEW, idempotency_key=key)
 
 
 @pytest.mark.parametrize("status", [500, 503])

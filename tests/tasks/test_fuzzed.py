@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import uuid
 from typing import Any
 
 import pytest
@@ -18,8 +19,13 @@ from airflow_provider_polytomic.api.executions import KINDS, find, problem, summ
 from airflow_provider_polytomic.api.http import Answer, Request, Response, Unreachable
 from airflow_provider_polytomic.api.starting import Order, one_try
 from airflow_provider_polytomic.api.watching import ENDS, Position, Wanted, advance, look
-from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator
+from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
+from airflow_provider_polytomic.operators.bulk_sync import (
+    PolytomicBulkSyncOperator,
+    PolytomicCreateBulkSyncOperator,
+)
 from airflow_provider_polytomic.sandbox.app import Sandbox
+from airflow_provider_polytomic.sandbox.seed import SALESFORCE, WAREHOUSE
 from airflow_provider_polytomic.sandbox.seed import SALESFORCE_TO_WAREHOUSE as SYNC
 from airflow_provider_polytomic.sandbox.server import Server
 from airflow_provider_polytomic.sensors.bulk_sync import PolytomicBulkSyncSensor
@@ -283,6 +289,40 @@ def test_any_rendered_argument_of_the_operator(sandbox: Any, fields: dict[str, A
 def test_any_rendered_argument_of_the_sensor(sandbox: Any, fields: dict[str, Any], deferrable: bool) -> None:
     """Any rendered arguments of the sensor give a result or a documented error, and show no key."""
     _check(sandbox, PolytomicBulkSyncSensor, fields, deferrable, timeout=0.05)
+
+
+dicts = st.dictionaries(st.sampled_from(["frequency", "schema", "id", "x"]), json_values, max_size=3)
+rendered_or_made = st.one_of(rendered, dicts, dicts.map(json.dumps), st.lists(dicts, max_size=2), json_values)
+
+
+@fuzz
+@given(st.dictionaries(st.sampled_from(PolytomicCreateBulkSyncOperator.template_fields), rendered_or_made, max_size=5))
+def test_any_rendered_argument_of_the_operator_that_creates(sandbox: Any, fields: dict[str, Any]) -> None:
+    """Any rendered arguments of it give the id of a sync or a documented error, and show no key."""
+    from airflow.exceptions import AirflowNotFoundException
+
+    operator = PolytomicCreateBulkSyncOperator(
+        task_id="t",
+        name="New",
+        mode="append",
+        default_schedule={"frequency": "manual"},
+        destination_configuration={},
+        source_connection_id=SALESFORCE,
+        destination_connection_id=WAREHOUSE,
+    )
+    for name, value in fields.items():
+        setattr(operator, name, value)
+
+    try:
+        returned = Task(lambda: operator).run(make_context(run_id=uuid.uuid4().hex))
+    except DOCUMENTED as error:
+        assert KEY not in str(error)
+    except AirflowNotFoundException as error:
+        assert "polytomic_conn_id" in fields
+        assert KEY not in str(error)
+    else:
+        # Deleted, so that its name is free for the next one.
+        PolytomicHook().delete_bulk_sync(returned)
 
 
 def _check(sandbox: Any, kind: Any, fields: dict[str, Any], deferrable: bool, **more: Any) -> None:
