@@ -17,7 +17,7 @@ from typing import Any
 
 from .call import fetch, fetch_page
 from .endpoints import events
-from .errors import PolytomicNotFoundError, readable
+from .errors import PolytomicAuthError, PolytomicNotFoundError, PolytomicValidationError, readable
 from .executions import KINDS, Kind
 from .finding import walk
 from .http import Plan, clock
@@ -245,22 +245,28 @@ def advance(
 
 # --- executions, when events are gone
 
+# What asking again does not mend: a watcher that insisted would be told of nothing any more.
+_REFUSALS = (PolytomicAuthError, PolytomicNotFoundError, PolytomicValidationError)
+
 
 def syncs_of(wanted: Wanted) -> Plan[list[tuple[Kind, Any]]]:
     """The syncs whose ends are wanted."""
     found: list[tuple[Kind, Any]] = []
     for kind in KINDS.values() if wanted.kind is None else [KINDS[wanted.kind]]:
-        if wanted.sync_id is not None:
-            try:
+        try:
+            if wanted.sync_id is not None:
                 found.append((kind, (yield from fetch(kind.sync(wanted.sync_id)))))
-            except PolytomicNotFoundError:
-                continue  # it is of the other kind, or gone
-        else:
+                continue
             syncs = yield from walk(kind.syncs())
-            named = [sync for sync in syncs if wanted.sync_name in (None, sync.name)]
-            if len(named) > MOST_SYNCS:
-                log.warning("There are %d %ss: the executions of %d are looked at", len(named), kind.label, MOST_SYNCS)
-            found += [(kind, sync) for sync in named[:MOST_SYNCS]]
+        except PolytomicNotFoundError:
+            continue  # it is of the other kind, or gone
+        except _REFUSALS as error:
+            log.error("No %s can be looked at, so ends of some may be missed: %s", kind.label, error)
+            continue
+        named = [sync for sync in syncs if wanted.sync_name in (None, sync.name)]
+        if len(named) > MOST_SYNCS:
+            log.error("There are %d %ss: the ends of all but %d may be missed", len(named), kind.label, MOST_SYNCS)
+        found += [(kind, sync) for sync in named[:MOST_SYNCS]]
     return found
 
 
@@ -269,7 +275,11 @@ def ended_since(kind: Kind, sync: Any, since: float) -> Plan[list[Ended]]:
     found: list[Ended] = []
     call, token, seen = kind.executions(sync.id, limit=100), None, set[str]()
     while True:
-        page = yield from fetch_page(call, token, seen)
+        try:
+            page = yield from fetch_page(call, token, seen)
+        except _REFUSALS as error:
+            log.error("Ends of %s %s may be missed: %s", kind.label, sync.id, error)
+            return found
         for execution in page.items:  # newest first, and one after the other
             if not execution.is_terminal:
                 continue

@@ -204,7 +204,12 @@ class PolytomicSyncEventTrigger(BaseEventTrigger):
                 return found
 
         syncs = await look.run(watching.syncs_of(self._wanted))
-        return [one for found in await asyncio.gather(*(ended(*sync) for sync in syncs)) for one in found]
+        asking = [asyncio.ensure_future(ended(*sync)) for sync in syncs]
+        try:
+            return [one for found in await asyncio.gather(*asking) for one in found]
+        finally:
+            for question in asking:  # of which one may have failed
+                question.cancel()
 
     # --- what is kept
 

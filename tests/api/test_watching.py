@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_polytomic.api import watching
 from airflow_provider_polytomic.api.http import Response
 from airflow_provider_polytomic.api.watching import (
     ENDS,
@@ -218,6 +219,19 @@ def test_the_executions_that_ended_after_a_time() -> None:
     ]
     assert ended[-1].data["type"] == "bulk_sync.completed_with_error"
     assert (ended[0].data["sync_name"], ended[0].data["source_connection_id"]) == ("Orders", "c1")
+
+
+def test_no_more_syncs_are_looked_at_than_can_be(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of very many syncs some are left out, and a log says how many there are."""
+    monkeypatch.setattr(watching, "MOST_SYNCS", 2)
+    listed = rows(*({"id": f"s{number}", "name": "Orders"} for number in range(5)))
+
+    found = Hand([listed], now=NOON).drive(syncs_of(Wanted(kind="bulk", sync_name="Orders")))
+
+    assert [sync.id for _, sync in found] == ["s0", "s1"]
+    assert "There are 5 bulk syncs" in caplog.text
 
 
 def test_a_completed_execution_with_failed_parts_has_ended_with_errors() -> None:

@@ -661,7 +661,7 @@ def test_a_long_absence_is_retried_until_the_executions_are_read(
         await store.aset(watcher._key, Position(later() - 700, time.time() - 55 * HOUR).as_json())
         missed = end(old_sandbox)
         later.ahead += 55 * HOUR
-        old_sandbox.faults.status(403, "GET .*/executions")
+        old_sandbox.faults.garbage("html", "GET .*/executions")
         async with triggerer() as airflow:
             told = airflow.watch(watcher, store)
             await until(lambda: told)
@@ -669,6 +669,36 @@ def test_a_long_absence_is_retried_until_the_executions_are_read(
 
     asyncio.run(scenario())
     assert "cannot be told yet" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("refused", "left"),
+    [
+        ("GET .*/b0[^/]*1/executions", [OTHER, MODEL]),
+        ("GET /api/syncs", [SYNC, OTHER]),
+        ("GET /api/bulk/syncs", [MODEL]),
+    ],
+)
+def test_executions_that_may_not_be_read_hold_up_no_watcher(
+    old_sandbox: Sandbox, later: Later, caplog: pytest.LogCaptureFixture, refused: str, left: list[str]
+) -> None:
+    """What the key may not see is passed over, and a log says so; all else is told."""
+
+    async def scenario() -> None:
+        watcher, store = trigger(), Store()
+        await store.aset(watcher._key, Position(later() - 700, time.time() - 55 * HOUR).as_json())
+        happened = {sync: end(old_sandbox, sync) for sync in (SYNC, OTHER, MODEL)}
+        later.ahead += 55 * HOUR
+        old_sandbox.faults.status(403, refused, times=None)
+        async with triggerer() as airflow:
+            told = airflow.watch(watcher, store)
+            await until(lambda: len(told) >= len(left))
+            later_on = end(old_sandbox)
+            await until(lambda: later_on in ids(told))
+            assert ids(told) == [*(happened[sync] for sync in left), later_on]
+
+    asyncio.run(scenario())
+    assert "may be missed" in caplog.text
 
 
 def test_executions_that_take_too_long_are_given_up(
