@@ -38,6 +38,7 @@ LIMITS = (
                 "marked_with_its_run",
                 "left_alone_when_deferred",
                 "deleted",
+                "ended_by_itself",
                 "test_a_trigger_that_moves_cancels_nothing",
             }
         ),
@@ -53,6 +54,16 @@ LIMITS = (
                 "terminated_while_it_waits",
             }
         ),
+    ),
+    Limit(
+        ("2.11",),
+        "a SIGTERM breaks off the wait for the answer to a start",
+        frozenset({"terminated_before_the_answer", "terminated_before_the_answer_of_a_model_sync"}),
+    ),
+    Limit(
+        ("2.11",),
+        "a task that is cleared while a worker runs it may run on for minutes",
+        frozenset({"cleared_while_it_runs", "cleared_while_it_runs_of_a_model_sync"}),
     ),
     Limit(
         ("3.0",),
