@@ -322,6 +322,16 @@ class LocalAirflow:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, sig)
 
+    def freeze(self, component: str) -> None:
+        """Stop a component and its descendants until a SIGCONT; but not while they have locked the database."""
+        database = self.home / "airflow.db"
+        while True:
+            self.kill(component, signal.SIGSTOP, whole=True)
+            with contextlib.suppress(sqlite3.OperationalError), contextlib.closing(sqlite3.connect(database, 2)) as it:
+                it.execute("BEGIN IMMEDIATE")
+                return
+            self.kill(component, signal.SIGCONT, whole=True)
+
     def start_second(self, component: str) -> str:
         """Start a second process of a component, beside the first; returns the name that it has here."""
         name = f"second-{component}"

@@ -155,7 +155,7 @@ class Run:
 
     stage: Stage
     sync_id: str
-    kind: str  # "bulk" or "model"
+    kind: str = "bulk"
     dag_id: str = ""
     run_id: str = field(default_factory=lambda: f"run-{uuid.uuid4().hex[:8]}")
     task_id: str = "sync"

@@ -377,7 +377,7 @@ def test_a_trigger_that_moves_cancels_nothing(stage: Stage) -> None:
     run.until_state("deferred")
     run.until_looked_at(run.until_started(), times=2)
     stage.airflow.start_second("triggerer")
-    stage.airflow.kill("triggerer", signal.SIGSTOP, whole=True)
+    stage.airflow.freeze("triggerer")
     looks = sum(request.method == "GET" for request in run.requests)
     run.until(lambda: sum(r.method == "GET" for r in run.requests) > looks, "a look by the second triggerer")
     stage.airflow.kill("triggerer", signal.SIGCONT, whole=True)

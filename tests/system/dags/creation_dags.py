@@ -12,7 +12,7 @@ from airflow_provider_polytomic.operators.bulk_sync import (
     PolytomicCreateBulkSyncOperator,
 )
 
-with DAG("create_and_run", schedule=None):
+with DAG("create_and_run_bulk", schedule=None):
     create = PolytomicCreateBulkSyncOperator(
         task_id="create",
         name="{{ dag_run.conf['sync'] }}",
