@@ -317,10 +317,10 @@ class LocalAirflow:
 
         What the first process alone dies of leaves its children as they are in life: orphans that may go on.
         """
-        targets = [p.pid for p in self.processes(component)] if whole else [self.pid(component)]
-        for pid in targets:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, sig)
+        for process in self.processes(component):  # none that is not ours, if the first one's id has another owner now
+            if whole or process.pid == self.pid(component):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process.pid, sig)
 
     def freeze(self, component: str) -> None:
         """Stop a component and its descendants until a SIGCONT; but not while they have locked the database."""
