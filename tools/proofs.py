@@ -1,6 +1,6 @@
 """Whether the tests that docs/promises.md names have run and passed, by the reports of the last `make test…`.
 
-make test test-deaths test-chaos proofs
+make test test-deaths test-chaos test-ui proofs
 """
 
 from __future__ import annotations
