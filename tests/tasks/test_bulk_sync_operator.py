@@ -270,7 +270,7 @@ class TestUnknownStatus:
 
     @pytest.fixture
     def polytomic_sandbox_seed(self) -> dict[str, Any]:
-        return seed(stages=["created", "scheduled", "warming_up"], duration=20)
+        return seed(stages=["created", "scheduled", "warming_up"], duration=150)
 
     def test_it_waits_on_and_warns_once(
         self, polytomic_sandbox: Any, deferrable: bool, caplog: pytest.LogCaptureFixture
