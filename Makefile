@@ -16,9 +16,11 @@ DEMO_VENV := .venv-demo
 BIN := $(VENV)/bin
 PYTEST = $(BIN)/python -m pytest --junitxml=.reports/$(AIRFLOW:%=%/)$@.xml
 CHECKED := airflow_provider_polytomic example_dags tests tools
+# What the site shows, or what its pages link to.
+PAGES := README.md CHANGELOG.md CONTRIBUTING.md LICENSE airflow_provider_polytomic docs example_dags tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-ui test test-deaths test-chaos test-ui pictures proofs lint format types unit system venv demo-venv clean
+.PHONY: help demo demo-ui test test-deaths test-chaos test-ui pictures proofs docs lint format types unit system venv demo-venv clean
 
 help: ## List what make can do here
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,7 +31,7 @@ demo: demo-venv ## Run a DAG with a sync on a real Airflow against a local Polyt
 demo-ui: demo-venv ## The same Airflow, for the browser, until Ctrl-C
 	@$(DEMO_VENV)/bin/python -m tools.demo --ui
 
-test: lint types unit system ## Everything below: what a change must pass
+test: lint types docs unit system ## Everything below: what a change must pass
 
 lint: venv ## Style (ruff)
 	$(BIN)/ruff check $(CHECKED)
@@ -61,6 +63,11 @@ test-ui: venv ## What a person sees: the pages of a real Airflow in a real brows
 pictures: ## The same, and the pictures in docs/images are taken anew
 	PICTURES=docs/images $(MAKE) test-ui
 
+docs: venv ## The site, in .site/html: a broken link, a page that is in no menu or a bad docstring ends it
+	@mkdir -p .site/pages
+	@ln -sfn $(addprefix $(CURDIR)/,$(PAGES)) .site/pages
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
 proofs: venv ## Which tests that prove the promises have not passed in the last runs of all these
 	@$(BIN)/python -m tools.proofs
 
@@ -77,5 +84,5 @@ demo-venv:
 	@$(PYTHON) tools/make_venv.py $(DEMO_VENV)
 
 clean: ## Remove what the other targets have made
-	rm -rf .venv .venv-* .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis .reports build dist
+	rm -rf .venv .venv-* .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis .reports .site build dist
 	find airflow_provider_polytomic example_dags tests tools -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -28,12 +28,23 @@ class PolytomicModelSyncOperator(ExecutionOperator):
         ``source_identities``. (templated)
     :param source_identities: sync only the records with these values of source fields: a list of lists of dicts with
         ``source`` (``model_id``, ``field``) and ``value``; at most 1000. (templated)
+    :param polytomic_conn_id: the Airflow connection. (templated)
+    :param wait_for_completion: False ends the task as soon as the execution is started.
+    :param deferrable: wait in the triggerer, holding no worker slot; default: ``[operators] default_deferrable``.
+    :param poke_interval: seconds (or timedelta) between looks; default 30.
+    :param timeout: seconds (or timedelta) for all of it, waiting for others included; default: none.
+    :param if_running: what to do while somebody else's execution of the sync runs: ``wait``, ``attach``, ``fail``,
+        ``skip`` or ``cancel``. ``attach`` adopts one only when nothing special is asked for (no ``test``, ``resync``
+        or identities): the API does not tell what the other one does. (templated)
+    :param allow_errors: whether an execution that completed with records in error (``counts.error``) is a success.
+        (templated)
+    :param min_records: how many records (``counts.total``) make a success. (templated)
+    :param cancel_on_kill: whether the execution is cancelled when its task is ended without it.
+    :param log_console: whether the execution's console log is logged while it is waited for.
+    :param assets: whether Airflow is told of the object that was written; or a dict of what it is called.
 
-    All other parameters, and what is raised, are those of
-    :class:`~airflow_provider_polytomic.operators.bulk_sync.PolytomicBulkSyncOperator`. An execution that completed
-    with records in error (``counts.error``) is a partial failure: a success only with ``allow_errors``.
-    ``if_running="attach"`` adopts an execution only when nothing special is asked for (no ``test``, ``resync`` or
-    identities): the API does not tell what the other one does.
+    These, and what is raised, are explained with
+    :class:`~airflow_provider_polytomic.operators.bulk_sync.PolytomicBulkSyncOperator`.
 
     Behind it: ``GET`` and ``POST /api/syncs/{id}/executions``, ``GET …/executions/{exec_id}``.
     """

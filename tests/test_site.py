@@ -1,0 +1,181 @@
+"""The documentation site: what is in it, and what ends its making."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from airflow_provider_polytomic.api import errors, models
+from airflow_provider_polytomic.get_provider_info import get_provider_info
+from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
+from airflow_provider_polytomic.links import PolytomicExecutionLink
+from airflow_provider_polytomic.sandbox import pytest_plugin
+from airflow_provider_polytomic.sandbox.app import Sandbox
+from airflow_provider_polytomic.sandbox.faults import Faults
+from tests.documents import ROOT
+
+pytest.importorskip("mkdocs")
+
+PACKAGE = ROOT / "airflow_provider_polytomic"
+ENDPOINTS = [path.stem for path in (PACKAGE / "api" / "endpoints").glob("*.py") if path.stat().st_size]
+
+
+def make(folder: Path) -> subprocess.CompletedProcess[str]:
+    """What `make docs` does, with the environment that there is."""
+    command = ["make", "--old-file=venv", "docs", f"BIN={Path(sys.executable).parent}"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+
+
+def copy_to(folder: Path, *changed: str) -> Path:
+    """The repository, with copies of what is changed and links to all else."""
+    for path in ROOT.iterdir():
+        if path.name in changed and path.is_dir():
+            shutil.copytree(path, folder / path.name, ignore=shutil.ignore_patterns("__pycache__"))
+        elif not path.name.startswith("."):
+            (folder / path.name).symlink_to(path)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site, made."""
+    folder = copy_to(tmp_path_factory.mktemp("site"))
+    done = make(folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder / ".site" / "html"
+
+
+# --- what is in it
+
+
+class Page(HTMLParser):
+    """What a page has, and what a browser fetches for it by itself."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.fetched: set[str] = set()
+        self.ids: set[str] = set()
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = {name: value or "" for name, value in attrs}
+        self.ids.add(given.get("id", ""))
+        if tag == "link":
+            self.fetched.add(given["href"])
+        if "src" in given:
+            self.fetched.add(given["src"])
+
+
+def test_it_loads_nothing_from_elsewhere(site: Path) -> None:
+    """No script, style, font or picture comes from another host: the site can be read offline."""
+    styles = "".join(path.read_text(encoding="utf-8") for path in site.rglob("*.css"))
+
+    fetched = {address for path in site.rglob("*.html") for address in Page(path).fetched}
+
+    assert any(address.endswith("deferred.png") for address in fetched)
+    assert {address for address in fetched if re.match(r"(https?:)?//", address)} == set()
+    assert re.findall(r"(?:url\(|@import)\s*[\"']?(?:https?:)?//[^)]*", styles) == []
+
+
+def public_classes() -> set[type]:
+    """What users import. Of the modules that Airflow is told of it is what is called after Polytomic."""
+    info = get_provider_info()
+    kinds = ("operators", "sensors", "triggers")
+    modules = [importlib.import_module(name) for kind in kinds for it in info[kind] for name in it["python-modules"]]
+    found = {value for module in modules for name, value in vars(module).items() if name.startswith("Polytomic")}
+    found |= {value for value in vars(errors).values() if inspect.isclass(value) and issubclass(value, Exception)}
+    found |= {value for value in vars(models).values() if inspect.isclass(value) and issubclass(value, models.Model)}
+    return found | {PolytomicHook, PolytomicExecutionLink, Sandbox, Faults}
+
+
+def public_functions() -> Iterator[str]:
+    """The hook's methods, and the endpoints."""
+    for name, value in vars(PolytomicHook).items():
+        if inspect.isfunction(value) and not name.startswith("_"):
+            yield f"{PolytomicHook.__module__}.{value.__qualname__}"
+    for stem in ENDPOINTS:
+        module = importlib.import_module(f"{PACKAGE.name}.api.endpoints.{stem}")
+        for name, value in vars(module).items():
+            if inspect.isfunction(value) and value.__module__ == module.__name__ and not name.startswith("_"):
+                yield f"{module.__name__}.{name}"
+    for name in ("polytomic_sandbox", "polytomic_sandbox_seed", "polytomic_sandbox_speed"):
+        assert hasattr(pytest_plugin, name)
+        yield f"{pytest_plugin.__name__}.{name}"
+
+
+def test_the_reference_is_complete(site: Path) -> None:
+    """Each public class, method of the hook, endpoint, model, error and fixture is in it."""
+    classes = {f"{cls.__module__}.{cls.__qualname__}" for cls in public_classes()}
+    functions = set(public_functions())
+    assert len(classes) > 50
+    assert len(functions) > 80
+
+    there = {found for path in (site / "docs" / "reference" / "api").glob("*.html") for found in Page(path).ids}
+
+    assert sorted((classes | functions) - there) == []
+
+
+DESCRIBED = [cls for cls in public_classes() if inspect.getdoc(cls) and ":param" in str(cls.__doc__)]
+
+
+@pytest.mark.parametrize("cls", sorted(DESCRIBED, key=str), ids=lambda cls: cls.__name__)
+def test_each_argument_is_described(cls: type) -> None:
+    """The docstring of a class, of which the reference is made, has each of its arguments."""
+    arguments = inspect.signature(inspect.unwrap(cls.__init__)).parameters.values()  # type: ignore[misc]
+    named = {it.name for it in arguments if it.kind is not inspect.Parameter.VAR_KEYWORD} - {"self"}
+
+    assert set(re.findall(r":param (\w+):", str(cls.__doc__))) == named
+
+
+# --- what ends its making
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "complaint"),
+    [
+        pytest.param("docs/forgotten.md", "# Forgotten", 'not included in the "nav"', id="a page in no menu"),
+        pytest.param("docs/ui.md", "[x](nowhere.md)", "docs/nowhere.md' is not found", id="a link to no page"),
+        pytest.param("docs/ui.md", "[x](recipes.md#nowhere)", "anchor '#nowhere'", id="a link to no heading"),
+        pytest.param("docs/ui.md", "[x](#nowhere)", "no such anchor", id="a link to no place of the page"),
+        pytest.param(
+            "docs/ui.md", "[x](../tests/nowhere.py)", "tests/nowhere.py' is not found", id="a link to no file"
+        ),
+        pytest.param(
+            "docs/ui.md", "![x](images/nowhere.png)", "nowhere.png' is not found", id="a picture that is none"
+        ),
+        pytest.param(
+            "docs/reference/api/hook.md", "::: airflow_provider_polytomic.x", "could not be found", id="no name"
+        ),
+    ],
+)
+def test_what_is_not_in_order_ends_it(file: str, text: str, complaint: str, tmp_path: Path) -> None:
+    """`make docs` fails, and says why."""
+    folder = copy_to(tmp_path, "docs")
+    with (folder / file).open("a", encoding="utf-8") as page:
+        page.write(f"\n{text}\n")
+
+    done = make(folder)
+
+    assert done.returncode != 0
+    assert complaint in done.stdout + done.stderr
+
+
+def test_a_docstring_that_is_not_in_order_ends_it(tmp_path: Path) -> None:
+    """So does the description of an argument that the signature does not have."""
+    folder = copy_to(tmp_path, PACKAGE.name)
+    module = folder / PACKAGE.name / "operators" / "bulk_sync.py"
+    module.write_text(module.read_text(encoding="utf-8").replace(":param sync_name:", ":param sync_nam:", 1))
+
+    done = make(folder)
+
+    assert done.returncode != 0
+    assert "'sync_nam' does not appear in the function signature" in done.stdout + done.stderr
