@@ -14,12 +14,13 @@ DOCUMENTS = [README, ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *sorted((R
 
 @dataclass(frozen=True)
 class Block:
-    """A block of code."""
+    """A block of code. Its title is the file of which it is, or shall become, a part."""
 
     document: Path
     line: int
     section: str
     language: str
+    title: str
     code: str
 
     def __str__(self) -> str:
@@ -35,16 +36,17 @@ class Page:
 
 def read(document: Path) -> Page:
     page = Page([], {"": ""}, [])
-    section, fence, language, code, begun = "", "", "", "", 0
+    section, fence, language, title, code, begun = "", "", "", "", "", 0
     for number, line in enumerate(document.read_text(encoding="utf-8").splitlines(), 1):
         if fence:
             if line.strip() == fence:
-                page.blocks.append(Block(document, begun, section, language, textwrap.dedent(code)))
+                page.blocks.append(Block(document, begun, section, language, title, textwrap.dedent(code)))
                 fence = ""
             else:
                 code += line + "\n"
         elif line.strip().startswith("```"):
-            fence, language, code, begun = "```", line.strip()[3:], "", number
+            language, _, title = line.strip()[3:].partition(" ")
+            fence, title, code, begun = "```", title.removeprefix("title=").strip('"'), "", number
         elif heading := re.fullmatch(r"#+ (.+)", line):
             section = heading[1]
             page.headings.append(section)

@@ -9,10 +9,12 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import certifi
 import pytest
 import yaml
 
@@ -37,16 +39,22 @@ from tests.documents import DOCUMENTS, README, ROOT, Block, blocks, read, source
 pytest_plugins = ["airflow_provider_polytomic.sandbox.pytest_plugin"]
 
 PACKAGE = ROOT / "airflow_provider_polytomic"
+REFERENCE = ROOT / "docs" / "reference"
+CONNECTION, OPERATORS, BEHAVIOUR, ERRORS, EVENTS, HOOK, SANDBOX = (
+    REFERENCE / f"{name}.md" for name in ("connection", "operators", "behaviour", "errors", "events", "hook", "sandbox")
+)
+TESTING = ROOT / "docs" / "howto" / "testing-dags.md"
 
 
-# --- reading the README's tables
+# --- reading the tables
 
 
-def rows(section: str) -> list[dict[str, str]]:
-    """The rows of the tables in a section of the README, by the names of their columns."""
+def rows(document: Path, section: str = "") -> list[dict[str, str]]:
+    """The rows of the tables in a section of a page, or of the whole page, by the names of their columns."""
     found: list[dict[str, str]] = []
     columns: list[str] = []
-    for line in read(README).sections[section].splitlines():
+    sections = read(document).sections
+    for line in (sections[section] if section else "\n".join(sections.values())).splitlines():
         cells = [cell.strip() for cell in line.strip().strip("|").split("|")] if line.startswith("|") else []
         if not cells:
             columns = []
@@ -96,7 +104,7 @@ def test_all_operators_and_sensors_are_found() -> None:
 @pytest.mark.parametrize("name", public_classes())
 def test_the_table_of_an_operator_names_each_parameter(name: str) -> None:
     """Every public operator and sensor has a section named after it, with exactly its parameters, in its order."""
-    assert list(parameters(public_classes()[name])) == [names(row["Parameter"])[0] for row in rows(name)]
+    assert list(parameters(public_classes()[name])) == [names(row["Parameter"])[0] for row in rows(OPERATORS, name)]
 
 
 @pytest.mark.parametrize("name", public_classes())
@@ -108,7 +116,9 @@ def test_the_table_of_an_operator_gives_each_default(name: str) -> None:
         assert given["deferrable"] == _compat.default_deferrable()
         expected["deferrable"] = repr("[operators] default_deferrable")
 
-    documented = {names(row["Parameter"])[0]: (names(row["Default"]) or [row["Default"]])[0] for row in rows(name)}
+    documented = {
+        names(row["Parameter"])[0]: (names(row["Default"]) or [row["Default"]])[0] for row in rows(OPERATORS, name)
+    }
 
     assert {key: value.replace("'", '"').strip('"') for key, value in expected.items()} == {
         key: value.strip('"') for key, value in documented.items()
@@ -118,7 +128,7 @@ def test_the_table_of_an_operator_gives_each_default(name: str) -> None:
 @pytest.mark.parametrize("name", public_classes())
 def test_the_table_of_an_operator_tells_what_is_templated(name: str) -> None:
     """Templated is what the class has among its template fields, and nothing else."""
-    documented = {names(row["Parameter"])[0] for row in rows(name) if row["Templated"] == "yes"}
+    documented = {names(row["Parameter"])[0] for row in rows(OPERATORS, name) if row["Templated"] == "yes"}
 
     assert set(public_classes()[name].template_fields) == documented  # type: ignore[attr-defined]
 
@@ -126,12 +136,14 @@ def test_the_table_of_an_operator_tells_what_is_templated(name: str) -> None:
 @pytest.mark.parametrize("name", public_classes())
 def test_the_section_of_an_operator_tells_where_to_import_it_from(name: str) -> None:
     """The module is named, so that nobody has to search for it."""
-    assert f"`{public_classes()[name].__module__}`" in read(README).sections[name]
+    assert f"`{public_classes()[name].__module__}`" in read(OPERATORS).sections[name]
 
 
 def test_each_value_of_an_enumeration_is_told() -> None:
     """What the operator that creates syncs takes for an argument is in its row."""
-    documented = {names(row["Parameter"])[0]: row["Meaning"] for row in rows("PolytomicCreateBulkSyncOperator")}
+    documented = {
+        names(row["Parameter"])[0]: row["Meaning"] for row in rows(OPERATORS, "PolytomicCreateBulkSyncOperator")
+    }
 
     for name, values in {
         "mode": bulk_sync.MODES,
@@ -145,7 +157,7 @@ def test_each_value_of_an_enumeration_is_told() -> None:
 def test_each_value_of_if_running_is_explained() -> None:
     """The table has the values that the operator takes."""
     assert [f'"{value}"' for value in IF_RUNNING] == [
-        names(row["`if_running`"])[0] for row in rows("What if the sync runs already")
+        names(row["`if_running`"])[0] for row in rows(BEHAVIOUR, "What if the sync runs already")
     ]
 
 
@@ -154,7 +166,7 @@ def test_the_summary_is_documented_field_by_field() -> None:
     schema = SchemaExecution(schema="account", output_name="accounts", status="completed")
     told = executions.summary("a", BulkSyncExecution(id="b", status="completed", schemas=[schema]))
 
-    documented = {names(row["Field"])[0]: row["Meaning"] for row in rows("What they return")}
+    documented = {names(row["Field"])[0]: row["Meaning"] for row in rows(OPERATORS, "What they return")}
 
     assert list(told) == list(documented)
     assert list(told["schemas"][0]) == names(documented["schemas"])
@@ -172,11 +184,11 @@ def test_the_table_of_the_event_trigger_is_complete() -> None:
     """Its section has its parameters in their order, with their defaults, each of its ends, and where it is."""
     expected = {it.name: repr(it.default).replace("'", '"') for it in parameters(TRIGGER).values()}
 
-    documented = {names(row["Parameter"])[0]: row for row in rows(TRIGGER.__name__) if "Parameter" in row}
+    documented = {names(row["Parameter"])[0]: row for row in rows(EVENTS, TRIGGER.__name__) if "Parameter" in row}
 
     assert list(expected.items()) == [(name, names(row["Default"])[0]) for name, row in documented.items()]
     assert [f'"{name}"' for name in trigger_events.EVENTS] == names(documented["events"]["Meaning"])
-    assert f"`{TRIGGER.__module__}`" in read(README).sections[TRIGGER.__name__]
+    assert f"`{TRIGGER.__module__}`" in read(EVENTS).sections[TRIGGER.__name__]
 
 
 def test_the_payload_of_an_event_is_documented_field_by_field() -> None:
@@ -192,7 +204,7 @@ def test_the_payload_of_an_event_is_documented_field_by_field() -> None:
     failed = {"status": "failed", "completed_at": "2026-01-01T00:00:00Z"}
     by_itself = told(watching.ended_since(executions.KINDS["bulk"], BulkSync(id="a"), 0.0), failed)
 
-    payload = [row for row in rows(TRIGGER.__name__) if "Payload" in row]
+    payload = [row for row in rows(EVENTS, TRIGGER.__name__) if "Payload" in row]
     documented = {name: row["Meaning"] for row in payload for name in names(row["Payload"])}
 
     assert list(by_event.data) == list(by_itself.data) == list(documented)
@@ -204,7 +216,7 @@ def test_the_payload_of_an_event_is_documented_field_by_field() -> None:
 
 def test_each_field_of_the_connection_is_documented() -> None:
     """Every field that the hook reads has a row, with the label that the form shows."""
-    documented = {names(row["Field"])[-1]: row for row in rows("Connection")}
+    documented = {names(row["Field"])[-1]: row for row in rows(CONNECTION)}
     labels = {name: field["label"] for name, field in EXTRA_FIELDS.items()} | UI_FIELDS["relabeling"]
 
     assert {"password", "login", "host", "port", "schema", *EXTRA_FIELDS} == set(documented)
@@ -216,7 +228,7 @@ def test_each_field_of_the_connection_is_documented() -> None:
 
 def test_the_defaults_of_the_connection_are_those_of_the_code() -> None:
     """What the table calls a default is what a connection with nothing but a key gets."""
-    documented = {names(row["Field"])[-1]: row["Default"].strip("`") for row in rows("Connection")}
+    documented = {names(row["Field"])[-1]: row["Default"].strip("`") for row in rows(CONNECTION)}
     settings = Settings()
 
     assert settings.base_url == documented["host"]
@@ -226,25 +238,40 @@ def test_the_defaults_of_the_connection_are_those_of_the_code() -> None:
     assert str(settings.max_retries) == documented["max_retries"]
 
 
-def test_each_connection_line_is_understood(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Airflow and the hook make of the README's environment variables what they look like."""
-    lines = re.findall(r"^export (\w+)='(.*)'$", "\n".join(block.code for block in blocks("bash")), re.MULTILINE)
-    found = []
-    for name, value in lines:
-        assert name == "AIRFLOW_CONN_POLYTOMIC_DEFAULT"
-        monkeypatch.setenv(name, value)
-        settings = PolytomicHook().settings()
-        found.append((settings.base_url, settings.login, settings.key, settings.timeout, settings.max_retries))
+KEY: dict[str, Any] = {"key": "YOUR_API_KEY", "ca_bundle": certifi.where()}
+CA_FILE = "/etc/ssl/certs/company.pem"  # which has to exist
+CONNECTIONS = {
+    "polytomic://:YOUR_API_KEY@": Settings(**KEY),
+    "polytomic://:YOUR_API_KEY@/?timeout=30&max_retries=3": Settings(**KEY, timeout=30, max_retries=3),
+    "polytomic://LOGIN:YOUR_API_KEY@polytomic.example.com": Settings(
+        "https://polytomic.example.com", login="LOGIN", **KEY
+    ),
+    "polytomic://http://:sandbox@localhost:8765": Settings("http://localhost:8765", key="sandbox"),
+    '{"conn_type": "polytomic", "password": "YOUR_API_KEY"}': Settings(**KEY),
+    '{"conn_type": "polytomic", "password": "YOUR_API_KEY", "extra": {"timeout": 30}}': Settings(**KEY, timeout=30),
+    '{"conn_type": "polytomic", "host": "https://example.com:8443/polytomic", "password": "YOUR_API_KEY"}': Settings(
+        "https://example.com:8443/polytomic", **KEY
+    ),
+    '{"conn_type": "polytomic", "host": "polytomic.example.com", "password": "YOUR_API_KEY", '
+    f'"extra": {{"verify": "{CA_FILE}"}}}}': Settings("https://polytomic.example.com", **KEY),
+    '{"conn_type": "polytomic", "password": "YOUR_API_KEY", "extra": {"proxy": "http://proxy.example.com:3128"}}': (
+        Settings(**KEY, proxy="http://proxy.example.com:3128")
+    ),
+}
 
-    polytomic = "https://app.polytomic.com"
-    assert found == [
-        (polytomic, "", "YOUR_API_KEY", 60, 5),
-        (polytomic, "", "YOUR_API_KEY", 30, 3),
-        ("https://polytomic.example.com", "LOGIN", "YOUR_API_KEY", 60, 5),
-        ("http://localhost:8765", "", "sandbox", 60, 5),
-        (polytomic, "", "YOUR_API_KEY", 60, 5),
-        (polytomic, "", "YOUR_API_KEY", 30, 5),
-    ]
+
+def test_each_connection_line_is_understood(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Airflow and the hook make of the environment variables in the documents what they look like."""
+    lines = re.findall(r"^export AIRFLOW_CONN_(\w+)='(.*)'$", "\n".join(it.code for it in blocks("bash")), re.MULTILINE)
+    for variable in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
+        monkeypatch.delenv(variable, raising=False)
+    found = {}
+    for name, value in lines:
+        assert name == "POLYTOMIC_DEFAULT"
+        monkeypatch.setenv("AIRFLOW_CONN_POLYTOMIC_DEFAULT", value.replace(CA_FILE, certifi.where()))
+        found[value] = PolytomicHook().settings()
+
+    assert found == CONNECTIONS
 
 
 # --- errors, hook
@@ -255,7 +282,7 @@ def test_each_error_is_explained() -> None:
     ours = {name for name, value in vars(errors).items() if inspect.isclass(value) and issubclass(value, Exception)}
     airflows = {"AirflowFailException", "AirflowSensorTimeout", "AirflowSkipException", "AirflowNotFoundException"}
 
-    assert ours | airflows | {"ValueError"} == {names(row["Error"])[0] for row in rows("Errors")}
+    assert ours | airflows | {"ValueError"} == {names(row["Error"])[0] for row in rows(ERRORS)}
 
 
 def test_each_method_of_the_hook_is_named() -> None:
@@ -266,10 +293,10 @@ def test_each_method_of_the_hook_is_named() -> None:
         name for name in vars(PolytomicHook) if not name.startswith("_") and callable(getattr(PolytomicHook, name))
     }
 
-    text = read(README).sections["Hook"]
+    text = "\n".join(read(HOOK).sections.values())
 
     assert public - inherited - for_triggers - set(names(text)) == set()
-    mentioned = {name for row in rows("Hook") for cell in list(row.values())[1:] for name in names(cell)}
+    mentioned = {name for row in rows(HOOK) for cell in list(row.values())[1:] for name in names(cell)}
     assert mentioned <= public
 
 
@@ -280,7 +307,7 @@ def test_each_option_of_the_sandbox_is_documented() -> None:
     """The table has the options of the command, with their defaults."""
     actions = [action for action in _parser()._actions if "--help" not in action.option_strings]
 
-    documented = {names(row["Option"])[0]: row["Default"].strip("`") for row in rows("Testing your DAGs")}
+    documented = {names(row["Option"])[0]: row["Default"].strip("`") for row in rows(SANDBOX)}
 
     defaults = {action.option_strings[0]: "" if action.default is None else action.default for action in actions}
     assert {name: f"{value:g}" if isinstance(value, float) else str(value) for name, value in defaults.items()} == (
@@ -289,8 +316,8 @@ def test_each_option_of_the_sandbox_is_documented() -> None:
 
 
 def test_what_a_test_can_do_with_a_sandbox_exists(polytomic_sandbox: Sandbox) -> None:
-    """Each `.name` of the section on testing is one of the fixture's sandbox."""
-    mentioned = re.findall(r"`\.(\w+)", read(README).sections["Testing your DAGs"])
+    """Each `.name` of the page on testing is one of the fixture's sandbox."""
+    mentioned = re.findall(r"`\.(\w+)", "\n".join(read(TESTING).sections.values()))
 
     assert mentioned
     assert [name for name in mentioned if not hasattr(polytomic_sandbox, name)] == []
@@ -298,8 +325,8 @@ def test_what_a_test_can_do_with_a_sandbox_exists(polytomic_sandbox: Sandbox) ->
 
 def test_the_sandbox_starts_as_shown() -> None:
     """The command prints the lines below it (here on a free port), and ends when it is told to."""
-    (command,) = [block.code.split() for block in blocks("bash") if "sandbox" in block.code.split("\n")[0]]
-    (shown,) = [block.code for block in blocks("text") if block.code.startswith("Polytomic sandbox at")]
+    (command,) = [block.code.split() for block in read(SANDBOX).blocks if block.language == "bash"]
+    (shown,) = [block.code for block in read(SANDBOX).blocks if block.language == "text"]
     arguments = [sys.executable, *command[1:], "--port", "0"]
     with subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -336,10 +363,12 @@ def test_each_make_target_exists(document: Path) -> None:
 
 
 def test_each_make_target_is_documented() -> None:
-    """The README's table has what `make help` lists, but for the help itself."""
+    """The table for contributors has what `make help` lists, but for the help itself."""
     listed = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)) - {"help"}
 
-    assert listed == {name.removeprefix("make ") for row in rows("Developing") for name in names(row["Command"])}
+    assert listed == {
+        name.removeprefix("make ") for row in rows(ROOT / "CONTRIBUTING.md") for name in names(row["Command"])
+    }
 
 
 def anchor(heading: str) -> str:
@@ -420,15 +449,19 @@ def test_the_numbers_are_those_of_the_code() -> None:
     def said(document: Path) -> str:
         return " ".join(document.read_text(encoding="utf-8").split())
 
-    promises, readme, recipes = said(ROOT / "docs" / "promises.md"), said(README), said(ROOT / "docs" / "recipes.md")
+    promises, behaviour, recipes = (
+        said(ROOT / "docs" / "promises.md"),
+        said(BEHAVIOUR),
+        said(ROOT / "docs" / "recipes.md"),
+    )
 
     assert f"(0 to {starting.SLOTS - 1})" in promises
     assert f"with the same key for {once.PATIENCE:g} seconds" in promises
     assert f"is endured for {executions.OUTAGE / 60:g} minutes" in promises
     assert f"unknown to the server for {once.LAG:g} seconds" in promises
-    assert f"out of touch with the API for {executions.OUTAGE / 60:g} minutes" in readme
-    assert f"the first time after {trigger_execution.SHORTEST_FIRST_SLEEP:g} seconds or more" in readme
-    assert f"at most {over_aiohttp.CONNECTIONS} connections" in readme
+    assert f"out of touch with the API for {executions.OUTAGE / 60:g} minutes" in behaviour
+    assert f"the first time after {trigger_execution.SHORTEST_FIRST_SLEEP:g} seconds or more" in behaviour
+    assert f"at most {over_aiohttp.CONNECTIONS} connections" in behaviour
     assert over_requests.CHUNK == 2**20
     assert "at most a mebibyte at a time" in recipes
     assert f"by default {LOG_BYTES / 2**30:g} GiB" in recipes
@@ -460,8 +493,9 @@ def test_the_changelog_knows_this_version() -> None:
 # --- code
 
 
-TEST_FILES = [block for block in blocks("python") if block.section == "Testing your DAGs"]
-CODE = [block for block in blocks("python") if block not in TEST_FILES]
+TEST_FILES = [block for block in blocks("python") if block.document == TESTING]
+PARTS = [block for block in blocks("python") if (ROOT / block.title).is_file()]
+CODE = [block for block in blocks("python") if block not in TEST_FILES and block not in PARTS]
 
 
 @pytest.fixture
@@ -474,8 +508,18 @@ def test_the_code_runs(block: Block, polytomic_sandbox: Sandbox) -> None:
     """Every block of Python runs as it is written, with a sandbox behind its connection."""
     if "AssetWatcher" in block.code or "import Asset" in block.code:
         pytest.importorskip("airflow.sdk")
+    if "providers.http" in block.code:
+        pytest.importorskip("airflow.providers.http")
     namespace: dict[str, Any] = {"__name__": "documentation"}
     exec(compile(source(block), str(block), "exec"), namespace)
+
+
+@pytest.mark.parametrize("block", PARTS, ids=str)
+def test_a_part_of_a_file_is_one(block: Block) -> None:
+    """Code that names its file is in it, line by line: what a page shows of an example is what is tested."""
+    file = (ROOT / block.title).read_text(encoding="utf-8")
+
+    assert block.code in file or textwrap.indent(block.code, "    ", lambda line: bool(line.strip())) in file
 
 
 def test_the_dag_at_the_top_is_what_it_looks_like() -> None:
@@ -493,7 +537,7 @@ def test_the_dag_at_the_top_is_what_it_looks_like() -> None:
 
 def test_the_hook_recipe_does_what_it_says(polytomic_sandbox: Sandbox, capsys: pytest.CaptureFixture[str]) -> None:
     """It runs one schema to a good end, lists the others, and leaves the sync active under its new name."""
-    block = next(block for block in CODE if block.section == "Hook")
+    block = next(block for block in CODE if block.document == HOOK)
     exec(compile(source(block), str(block), "exec"), {"__name__": "documentation"})
 
     ended, messages, schemas = capsys.readouterr().out.splitlines()[-3:]

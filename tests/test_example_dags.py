@@ -44,6 +44,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "many_syncs": ("many_syncs", {}),
     "many_syncs_by_name": ("many_syncs", {"name": "Postgres*"}),
     "some_schemas": ("some_schemas", {}),
+    "repair_failed": ("repair_failed", {}),
     "after_tables": ("after_tables", {}),
     "create_then_run": ("create_then_run", {}),
     "reverse_etl": ("reverse_etl", {}),
@@ -74,7 +75,10 @@ def run_dag(dag_id: str, conf: dict[str, Any], env: dict[str, str], home: Path) 
     """Run a DAG as `airflow dags test` does, with a sandbox and a database of its own."""
     warehouse = home / "warehouse.sqlite"
     seed = default_seed()
-    next(schema for sync in seed.bulk_syncs for schema in sync.schemas if schema.output_name == "customers").rows = 0
+    schemas = {schema.output_name: schema for sync in seed.bulk_syncs for schema in sync.schemas}
+    schemas["customers"].rows = 0
+    if dag_id == "repair_failed":
+        schemas["contact"].outcome = ["failed", "completed"]
     sandbox = Sandbox(seed, speed=20, deliver_to=warehouse)
     with closing(Server(sandbox)):
         connection = {"conn_type": "polytomic", "host": sandbox.url, "password": sandbox.key}
@@ -187,6 +191,13 @@ def test_some_schemas(run: Run) -> None:
         "transform_orders": "success",
         "transform_customers": "skipped",
     }
+
+
+def test_repair_failed(run: Run) -> None:
+    """The first execution ends with a failed schema, the second one syncs this schema alone."""
+    assert run.tasks == {"first": "success", "failed_schemas": "success", "again": "success"}
+    assert run.start_bodies(SALESFORCE_TO_WAREHOUSE) == [{}, {"schemas": ["contact"]}]
+    assert run.statuses(SALESFORCE_TO_WAREHOUSE) == ["errors", "completed"]
 
 
 def test_after_tables(run: Run) -> None:
