@@ -182,6 +182,7 @@ def trigger(
         execution_id=execution_id,
         polytomic_conn_id=conn_id,
         poke_interval=poke_interval,
+        since=time.time(),
         **options,
     )
 

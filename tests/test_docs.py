@@ -19,7 +19,16 @@ import pytest
 import yaml
 
 from airflow_provider_polytomic import __version__, _compat
-from airflow_provider_polytomic.api import errors, executions, once, over_aiohttp, over_requests, starting, watching
+from airflow_provider_polytomic.api import (
+    errors,
+    executions,
+    once,
+    over_aiohttp,
+    over_requests,
+    starting,
+    together,
+    watching,
+)
 from airflow_provider_polytomic.api.client import drive
 from airflow_provider_polytomic.api.http import Response
 from airflow_provider_polytomic.api.models import BulkSync, BulkSyncExecution, SchemaExecution
@@ -461,6 +470,11 @@ def test_the_numbers_are_those_of_the_code() -> None:
     assert f"unknown to the server for {once.LAG:g} seconds" in promises
     assert f"out of touch with the API for {executions.OUTAGE / 60:g} minutes" in behaviour
     assert f"the first time after {trigger_execution.SHORTEST_FIRST_SLEEP:g} seconds or more" in behaviour
+    assert f"they begin {executions.SHORTEST_PACE:g} seconds apart" in said(
+        ROOT / "docs" / "reference" / "operators.md"
+    )
+    assert f"one for up to {together.MOST_SYNCS} of them" in behaviour
+    assert "every {} to {} looks".format(*together.BELIEVED) in behaviour
     assert f"at most {over_aiohttp.CONNECTIONS} connections" in behaviour
     assert over_requests.CHUNK == 2**20
     assert "at most a mebibyte at a time" in recipes

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from . import over_requests
 from .call import Call, ListCall, fetch, fetch_page
-from .http import Answer, Now, Plan, Reconnect, Request, Sleep
+from .http import Answer, Now, Plan, Reconnect, Request, Rest, Sleep
 from .settings import Settings
 
 T = TypeVar("T")
@@ -31,7 +31,7 @@ def drive(
             answer = None
             if isinstance(step, Request):
                 answer = send(step)
-            elif isinstance(step, Sleep):
+            elif isinstance(step, Sleep | Rest):
                 sleep(step.seconds)
             elif isinstance(step, Now):
                 answer = now()
@@ -46,6 +46,7 @@ async def adrive(
     send: Callable[[Request], Awaitable[Answer]],
     *,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    rest: Callable[[Rest], Awaitable[None]] | None = None,
     now: Callable[[], float] = time.time,
     reconnect: Callable[[], Awaitable[None]] | None = None,
 ) -> T:
@@ -57,7 +58,9 @@ async def adrive(
             answer = None
             if isinstance(step, Request):
                 answer = await send(step)
-            elif isinstance(step, Sleep):
+            elif isinstance(step, Rest) and rest is not None:
+                await rest(step)
+            elif isinstance(step, Sleep | Rest):
                 await sleep(step.seconds)
             elif isinstance(step, Now):
                 answer = now()
@@ -141,27 +144,40 @@ class AsyncClient:
 
     async def run(self, plan: Plan[T]) -> T:
         """Carry out any plan."""
-        return await adrive(plan, self.send, reconnect=self.reconnect)
+        return await adrive(plan, self.send, rest=self.rest, reconnect=self.reconnect)
 
     async def call(self, call: Call[T]) -> T:
         """Make one call, asking again as the retry rule says."""
         return await self.run(fetch(call, self.settings.max_retries))
 
     async def send(self, request: Request) -> Answer:
-        from . import over_aiohttp
         from .unreachable import unreachable
 
+        try:
+            await self._borrow()
+        except (OSError, ValueError) as error:  # the CA certificates cannot be loaded
+            return unreachable(error, self.settings, self.settings.timeout)
+        answer: Answer = await self._transport.send(request)
+        return answer
+
+    async def rest(self, rest: Rest) -> None:
+        """Let time pass, and more of it while a question for all who wait shows that the execution runs."""
+        try:
+            await self._borrow()
+        except (OSError, ValueError):  # the look that follows says so
+            await asyncio.sleep(rest.seconds)
+        else:
+            await self._transport.waiters.rest(rest)
+
+    async def _borrow(self) -> None:
+        from . import over_aiohttp
+
         if self._transport is None:
-            try:
-                transport = await over_aiohttp.borrow(self.settings)
-            except (OSError, ValueError) as error:  # the CA certificates cannot be loaded
-                return unreachable(error, self.settings, self.settings.timeout)
+            transport = await over_aiohttp.borrow(self.settings)
             if self._transport is None:
                 self._transport = transport
             else:  # another task of ours was quicker
                 await over_aiohttp.give_back(transport)
-        answer: Answer = await self._transport.send(request)
-        return answer
 
     async def reconnect(self) -> None:
         if self._reread is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import random
@@ -23,7 +24,7 @@ from .errors import (
     readable,
 )
 from .finding import the_one, walk
-from .http import Plan, Response, ask, clock, pause, reconnect
+from .http import Plan, Response, Rest, ask, clock, pause, reconnect
 from .models import BulkSyncExecution, ConsoleLog, Execution, ModelSyncExecution
 from .once import LAG
 from .retry import transient, wished_delay
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 OUTAGE = 600.0  # seconds without one good answer that a wait endures
+SHORTEST_PACE = 5.0  # seconds between looks, where poke_interval is not less
 CANCEL_PATIENCE = 10.0  # seconds for a cancel at the deadline
 MOST_ERRORS_TOLD = 10  # of a model sync's execution, in a failure's message
 MOST_SCHEMAS = 100
@@ -54,6 +56,7 @@ class Kind:
     model: type[Execution]
     cancel: Callable[[str, str], Call[None]]
     console_log: Callable[..., Call[ConsoleLog]]
+    summarized: bool  # whether the API has a summary of what many syncs do
 
 
 KINDS = {
@@ -68,6 +71,7 @@ KINDS = {
         BulkSyncExecution,
         bulk_syncs.cancel,
         bulk_syncs.console_log,
+        summarized=True,
     ),
     "model": Kind(
         "model",
@@ -80,6 +84,7 @@ KINDS = {
         ModelSyncExecution,
         model_syncs.cancel,
         model_syncs.console_log,
+        summarized=False,
     ),
 }
 
@@ -178,16 +183,19 @@ def wait(
     deadline: float | None = None,
     cancel_at_deadline: bool = False,
     first_sleep: float = 0,
+    since: float | None = None,
     known: bool = False,
     console: Console | None = None,
 ) -> Plan[Execution]:
     """Wait until an execution has ended, whatever its status.
 
     :param execution_id: the execution; without it, the oldest that is no test run and had not ended at ``after``.
-    :param poke_interval: seconds between looks.
+    :param poke_interval: seconds between looks. It begins with :data:`SHORTEST_PACE`, and goes on with a quarter of
+        what it has waited, so that neither short syncs are found late nor long ones are asked about too often.
     :param deadline: seconds since the epoch.
     :param cancel_at_deadline: whether to cancel the execution when the deadline passes.
-    :param first_sleep: seconds before the first look.
+    :param first_sleep: seconds before the first look; if not 0, it sleeps for up to one interval more.
+    :param since: when the waiting began, in seconds since the epoch, if that was before now.
     :param known: whether the execution has been seen already. One that is unknown at first may just be new.
     :param console: its console log, to be followed with one request after each look, but for the last.
     :raises PolytomicTimeoutError: the deadline has passed.
@@ -198,26 +206,33 @@ def wait(
     says = f"Execution {execution_id}" if execution_id else f"The next execution of {kind.label} {sync_id}"
     began = yield from clock()
     after = after or datetime.fromtimestamp(began, timezone.utc)
+    since = began if since is None else min(since, began)
     trouble = Trouble(says, began, poke_interval, known=known)
     said = ""
     strange: set[str | None] = set()
-    delay = first_sleep
+    # Many triggers begin at once when a triggerer does: they shall not ask at once.
+    delay = first_sleep and first_sleep + _pace(since, poke_interval, began) * random.random()
+    good = True
     while True:
         now = yield from clock()
         if delay > 0:
-            yield from pause(delay if deadline is None else max(min(delay, deadline - now), 0))
+            delay = delay if deadline is None else max(min(delay, deadline - now), 0)
+            if kind.summarized and execution_id is not None and console is None and good:
+                yield Rest(sync_id, execution_id, delay, functools.partial(_pace, since, poke_interval), deadline)
+            else:
+                yield from pause(delay)
             now = yield from clock()
         timeout = None if deadline is None else max(deadline - now, 1.0)
         if execution_id is None:
             what = yield from look_for(kind, sync_id, after, timeout=timeout)
         else:
             what = yield from look(kind, sync_id, execution_id, timeout=timeout)
-        now = yield from clock()
+        now, good = (yield from clock()), what.error is None
         if what.error is not None:
             delay = yield from trouble.endure(what.error, what, now)
         else:
             trouble.over(now)
-            delay = poke_interval * (1 + random.random() / 10)  # so that many waiters do not ask in lockstep
+            delay = _pace(since, poke_interval, now) * (1 + random.random() / 10)  # many shall not ask in lockstep
         execution = what.value
         if execution is not None:
             execution_id, says = execution.id, f"Execution {execution.id}"
@@ -238,6 +253,10 @@ def wait(
                 left = f"cancelling it failed: {refused}" if refused else "it is being cancelled"
                 still_running = refused is not None
             raise PolytomicTimeoutError(f"{says} had not ended at the deadline; {left}", still_running)
+
+
+def _pace(since: float, longest: float, now: float) -> float:
+    return min(longest, max(SHORTEST_PACE, (now - since) / 4))
 
 
 class Trouble:

@@ -1,10 +1,11 @@
 """What an exchange with Polytomic is made of: plain values, and the plan that yields them.
 
-A *plan* is a generator. It yields one of four steps and is sent what became of it:
+A *plan* is a generator. It yields one of five steps and is sent what became of it:
 
 ========================  =====================================================
 :class:`Request`          a :class:`Response`, or :class:`Unreachable`
 :class:`Sleep`            ``None``, when that time has passed
+:class:`Rest`             ``None``, when it is time to look at an execution
 :class:`Now`              the wall clock, in seconds since the epoch
 :class:`Reconnect`        ``None``, when the credentials have been read again
 ========================  =====================================================
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar, cast
 from urllib.parse import quote
@@ -71,6 +72,24 @@ class Sleep:
 
 
 @dataclass(frozen=True)
+class Rest:
+    """Let time pass until an execution of a bulk sync is looked at.
+
+    Who drives the plan may let more of it pass for as long as the execution is known to run.
+
+    :param seconds: until the look.
+    :param pace: from the time, in seconds since the epoch, to the seconds until a further look.
+    :param until: when the rest ends in any case, in seconds since the epoch; None: nothing ends it but the look.
+    """
+
+    sync_id: str
+    execution_id: str
+    seconds: float
+    pace: Callable[[float], float]
+    until: float | None = None
+
+
+@dataclass(frozen=True)
 class Now:
     pass
 
@@ -81,7 +100,7 @@ class Reconnect:
 
 
 Answer: TypeAlias = Response | Unreachable
-Step: TypeAlias = Request | Sleep | Now | Reconnect
+Step: TypeAlias = Request | Sleep | Rest | Now | Reconnect
 Plan: TypeAlias = Generator[Step, Answer | float | None, T]
 
 

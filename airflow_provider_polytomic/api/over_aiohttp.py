@@ -14,6 +14,7 @@ from yarl import URL
 
 from .http import Answer, Request, Response, Unreachable
 from .settings import MAX_BODY, Settings, warn_if_unverified
+from .together import Waiters
 from .unreachable import unreachable
 
 # Connections of a session, whatever the number of triggers: each TLS connection costs some 300 kB.
@@ -21,7 +22,7 @@ CONNECTIONS = int(os.environ.get("POLYTOMIC_TRIGGERER_CONNECTIONS") or 10)
 
 
 class Transport:
-    """A session of at most :data:`CONNECTIONS` connections."""
+    """A session of at most :data:`CONNECTIONS` connections, and those who wait for executions with it."""
 
     def __init__(self, settings: Settings, tls: ssl.SSLContext) -> None:
         warn_if_unverified(settings)
@@ -32,6 +33,7 @@ class Transport:
             skip_auto_headers=["Content-Type"],  # of a POST without a body
             trust_env=False,
         )
+        self.waiters = Waiters(self.send)
         self.users = 0
 
     async def send(self, request: Request) -> Answer:

@@ -37,7 +37,8 @@ class PolytomicExecutionTrigger(BaseTrigger):
     :param execution_id: the execution; without it, the oldest one of the sync that is no test run and had not
         ended at ``after``.
     :param polytomic_conn_id: the Airflow connection.
-    :param poke_interval: seconds between looks.
+    :param poke_interval: seconds between looks, at most: they come more often at first.
+    :param since: when the task began to wait, in seconds since the epoch; None: with this trigger.
     :param deadline: seconds since the epoch, or None. It survives restarts.
     :param after: a time in ISO 8601, for a trigger without ``execution_id``.
     :param known: whether the execution has been seen: one that has not may be too new to be found.
@@ -64,6 +65,7 @@ class PolytomicExecutionTrigger(BaseTrigger):
         log_console: bool = False,
         console_after: str | None = None,
         notes: dict[str, Any] | None = None,
+        since: float | None = None,
         **_of_another_version: Any,  # a row that another release wrote may hold more
     ) -> None:
         super().__init__()
@@ -80,6 +82,7 @@ class PolytomicExecutionTrigger(BaseTrigger):
         self.log_console = log_console
         self.console_after = console_after
         self.notes = notes or {}
+        self.since = since
         self._ended = False  # set before the event is yielded: from then on there is nothing to cancel
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -99,6 +102,7 @@ class PolytomicExecutionTrigger(BaseTrigger):
                 "log_console": self.log_console,
                 "console_after": self.console_after,
                 "notes": self.notes,
+                "since": self.since,
             },
         )
 
@@ -148,7 +152,7 @@ class PolytomicExecutionTrigger(BaseTrigger):
             await self._recall()
             console = Console(kind, self.sync_id, self.execution_id, self.console_after)
 
-        async def rest(seconds: float) -> None:
+        async def sleep(seconds: float) -> None:
             if console is not None and console.after != self.console_after:
                 self.console_after = console.after
                 await self._remember()
@@ -166,11 +170,13 @@ class PolytomicExecutionTrigger(BaseTrigger):
                     poke_interval=self.poke_interval,
                     deadline=self.deadline,
                     cancel_at_deadline=self.cancel_at_deadline,
-                    first_sleep=max(SHORTEST_FIRST_SLEEP, self.poke_interval),
+                    first_sleep=SHORTEST_FIRST_SLEEP,
+                    since=self.since,
                     console=console,
                 ),
                 client.send,
-                sleep=rest,
+                sleep=sleep,
+                rest=client.rest,
                 reconnect=client.reconnect,
             )
         finally:

@@ -77,18 +77,42 @@ def test_it_asks_once_an_interval() -> None:
     """Looks are an interval apart, at most a tenth more, so that many waiters do not ask in lockstep."""
     script = Script(RUNNING, RUNNING, RUNNING, COMPLETED)
 
-    assert script.wait().status == "completed"
+    assert script.wait(poke_interval=4).status == "completed"
     assert len(script.requests) == 4
+    assert all(4 <= slept <= 4.4 for slept in script.slept)
+
+
+def test_the_interval_grows_with_the_wait() -> None:
+    """The looks begin 5 s apart, and go on with a quarter of what was waited, until they are `poke_interval` apart."""
+    script = Script(*[RUNNING] * 30, COMPLETED)
+
+    script.wait()
+
+    waited = [at - script.requests[0][0] for at, _ in script.requests]
+    for since, slept in zip(waited, script.slept, strict=False):
+        assert 1 <= slept / min(max(since / 4, 5), 30) <= 1.1
+    assert script.slept[0] < 6
+    assert script.slept[-1] >= 30
+
+
+def test_who_has_waited_goes_on_at_the_same_pace() -> None:
+    """A wait that began long ago, in another process, is not as curious as a new one."""
+    script = Script(RUNNING, RUNNING, COMPLETED)
+
+    script.wait(since=script.now - 3600)
+
     assert all(30 <= slept <= 33 for slept in script.slept)
 
 
 def test_the_first_look_can_come_later() -> None:
-    """With `first_sleep` the first look waits."""
+    """With `first_sleep` the first look waits, for up to one interval more: many begin when a triggerer does."""
     script = Script(COMPLETED)
 
     script.wait(first_sleep=5)
+    script.wait(first_sleep=5, since=0)
 
-    assert script.slept == [5]
+    assert 5 <= script.slept[0] <= 10
+    assert 5 <= script.slept[1] <= 35
 
 
 @pytest.mark.parametrize("status", ["created", "scheduled", "running", "exporting", "processing", "canceling", "new"])

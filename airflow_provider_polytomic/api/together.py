@@ -1,0 +1,205 @@
+"""Those who wait for executions of bulk syncs ask together: one request for up to a hundred of them.
+
+``GET /api/bulk/syncs/status`` can prove that an execution runs, and nothing else. While it does, a waiter rests;
+otherwise it is woken and looks for itself, and so says what is wrong, too, in its own log. So nothing here needs
+to be told about: no error, and no other execution of a sync.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import os
+import random
+import time
+from collections.abc import Awaitable, Callable
+from contextvars import Context
+
+from pydantic import BaseModel
+
+from .endpoints import bulk_syncs
+from .http import Answer, Request, Response, Rest
+from .models import RUNNING_STATUSES
+from .retry import LONGEST_WISH, wished_delay
+
+MOST_SYNCS = 100  # of one question, as its answer and its URL grow with them
+MOST_ROWS = 2000  # schemas of one answer: reading them must not stall the event loop
+ROWS_ASSUMED = 20  # schemas of a sync that has not been asked about yet
+PATIENCE = 10.0  # seconds for an answer
+# A summary that is stuck could hide an end. So this is how often a waiter believes it before it looks for itself.
+BELIEVED = (20, 40)
+MISTRUST = (60.0, 600.0)  # seconds for which all look for themselves: after one bad answer, and after many
+
+
+class _Schema(BaseModel):
+    execution_id: str | None = None
+    status: str | None = None
+
+
+class _Row(BaseModel):
+    sync_id: str
+    schemas: list[_Schema] | None = None
+
+
+class _Summary(BaseModel):
+    data: list[_Row] | None = None
+
+
+class _Waiter:
+    __slots__ = ("believes", "rest", "rows", "until", "wakes")
+
+    def __init__(self, rest: Rest, wakes: asyncio.Future[None], until: float | None) -> None:
+        self.rest = rest
+        self.wakes = wakes
+        self.until = until  # by the loop's clock
+        self.rows = ROWS_ASSUMED
+        self.believes = random.randint(*BELIEVED)
+
+    def wake(self) -> None:
+        if not self.wakes.done():
+            self.wakes.set_result(None)
+
+
+class Waiters:
+    """All who wait in an event loop with equal settings.
+
+    :param send: how to ask.
+    """
+
+    def __init__(self, send: Callable[[Request], Awaitable[Answer]]) -> None:
+        self._send = send
+        self._most = min(int(os.environ.get("POLYTOMIC_TRIGGERER_BATCH") or MOST_SYNCS), MOST_SYNCS)
+        self._number = 0
+        # By when they are due. Who has left meanwhile is passed over when the turn comes.
+        self._queue: list[tuple[float, int, _Waiter]] = []
+        self._order = itertools.count()
+        self._timer: asyncio.TimerHandle | None = None
+        self._questions: set[asyncio.Task[None]] = set()
+        self._mistrust = 0.0
+        self._alone_until = 0.0
+
+    async def rest(self, rest: Rest) -> None:
+        """Return when it is time to look at the execution."""
+        loop = asyncio.get_running_loop()
+        until = None if rest.until is None else loop.time() + rest.until - time.time()
+        waiter = _Waiter(rest, loop.create_future(), until)
+        self._number += 1
+        try:
+            self._put(waiter, loop.time() + rest.seconds)
+            await waiter.wakes
+        finally:
+            self._number -= 1
+            if not self._number:
+                self._end()
+
+    def _end(self) -> None:
+        self._queue.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for question in self._questions:
+            question.cancel()
+
+    def _put(self, waiter: _Waiter, due: float) -> None:
+        due = due if waiter.until is None else min(due, waiter.until)
+        heapq.heappush(self._queue, (due, next(self._order), waiter))
+        self._set_timer()
+
+    def _set_timer(self) -> None:
+        while self._queue and self._queue[0][2].wakes.done():
+            heapq.heappop(self._queue)
+        if self._timer is not None and (not self._queue or self._timer.when() != self._queue[0][0]):
+            self._timer.cancel()
+            self._timer = None
+        if self._timer is None and self._queue:
+            # In a context of its own: the one of a waiter has that waiter's log.
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_at(self._queue[0][0], self._ask_for_all_due, context=Context())
+
+    def _ask_for_all_due(self) -> None:
+        self._timer = None
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        while batch := self._due(now):
+            if len(batch) == 1:  # for one it saves nothing, and its own look tells more
+                batch[0].wake()
+            else:
+                question = loop.create_task(self._ask_for(batch))
+                self._questions.add(question)
+                question.add_done_callback(self._questions.discard)
+        self._set_timer()
+
+    def _due(self, now: float) -> list[_Waiter]:
+        """Some who are due, and others who soon will be: so those who began at different times get into step."""
+        most = self._most if now >= self._alone_until else 1
+        batch: list[_Waiter] = []
+        rows = 0
+        wall = time.time()
+        while self._queue and len(batch) < most:
+            due, _, waiter = self._queue[0]
+            if waiter.wakes.done():
+                heapq.heappop(self._queue)
+                continue
+            early = due - now
+            if early > 0 and (not batch or early > waiter.rest.pace(wall) / 2):
+                break
+            if batch and rows + waiter.rows > MOST_ROWS:
+                break
+            heapq.heappop(self._queue)
+            if waiter.until is not None and waiter.until <= now:
+                waiter.wake()
+                continue
+            batch.append(waiter)
+            rows += waiter.rows
+        return batch
+
+    async def _ask_for(self, batch: list[_Waiter]) -> None:
+        asked = asyncio.get_running_loop().time()
+        running: dict[tuple[str, str | None], int] | None = None
+        again = 0.0
+        try:
+            sync_ids = dict.fromkeys(waiter.rest.sync_id for waiter in batch)
+            answer = await self._send(bulk_syncs.status_of_many(list(sync_ids)).page().within(PATIENCE).request)
+            if isinstance(answer, Response) and answer.status == 429:
+                # Whoever has too many questions is not asked a hundred instead.
+                again = min(wished_delay(answer, time.time()) or 0.0, LONGEST_WISH)
+                running = {(waiter.rest.sync_id, waiter.rest.execution_id): waiter.rows for waiter in batch}
+            elif isinstance(answer, Response) and answer.status == 200:
+                running = _running(answer.body)
+        except Exception:  # noqa: BLE001, S110  whatever is wrong, each finds it out
+            pass
+        if running is None:
+            self._alone(asked)
+        else:
+            self._mistrust = 0.0
+        wall = time.time()
+        for waiter in batch:
+            rest = waiter.rest
+            rows = (running or {}).get((rest.sync_id, rest.execution_id))
+            waiter.believes -= 1
+            if rows is None or waiter.believes <= 0:
+                waiter.wake()
+            elif not waiter.wakes.done():
+                waiter.rows = rows
+                self._put(waiter, asked + max(rest.pace(wall), again))
+
+    def _alone(self, now: float) -> None:
+        if now >= self._alone_until:  # several questions at once are one reason
+            self._mistrust = min(max(self._mistrust * 2, MISTRUST[0]), MISTRUST[1])
+            self._alone_until = now + self._mistrust
+
+
+def _running(body: bytes) -> dict[tuple[str, str | None], int]:
+    """The executions that certainly run, each with the number of schemas of its sync.
+
+    :raises ValueError: it is no summary.
+    """
+    rows = _Summary.model_validate_json(body).data or []
+    return {
+        (row.sync_id, schema.execution_id): len(row.schemas)
+        for row in rows
+        if row.schemas
+        for schema in row.schemas
+        if schema.status in RUNNING_STATUSES
+    }
