@@ -20,7 +20,7 @@ CHECKED := airflow_provider_polytomic example_dags tests tools
 PAGES := README.md CHANGELOG.md CONTRIBUTING.md LICENSE airflow_provider_polytomic docs example_dags tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-ui test test-deaths test-chaos test-ui pictures proofs docs lint format types unit system venv demo-venv clean
+.PHONY: help demo demo-ui test test-deaths test-chaos test-ui pictures golden proofs docs lint format types unit system venv demo-venv clean
 
 help: ## List what make can do here
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ docs: venv ## The site, in .site/html: a broken link, a page that is in no menu 
 	@mkdir -p .site/pages
 	@ln -sfn $(addprefix $(CURDIR)/,$(PAGES)) .site/pages
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
+golden: venv ## Write down what this version leaves in databases, and its public names (see CONTRIBUTING.md)
+	GOLDEN=1 $(BIN)/python -m pytest -q -n0 tests/tasks/test_upgrades.py tests/test_public_names.py
 
 proofs: venv ## Which tests that prove the promises have not passed in the last runs of all these
 	@$(BIN)/python -m tools.proofs

@@ -35,6 +35,7 @@ GATHERING = 1.0  # seconds in which watchers that have to look further back can 
 # Seconds for the executions after a long absence; Airflow gives up a watcher that has not taken in a look after 300.
 CATCHING_UP = 200.0
 AT_ONCE = 10  # syncs whose executions are asked for at the same time
+STORED = "stored"  # among the arguments that Airflow stores, and in no DAG
 
 
 class PolytomicSyncEventTrigger(BaseEventTrigger):
@@ -67,10 +68,12 @@ class PolytomicSyncEventTrigger(BaseEventTrigger):
         trigger_source: str | None = None,
         polytomic_conn_id: str = PolytomicHook.default_conn_name,
         poke_interval: float | timedelta = 60,
+        **unknown: Any,
     ) -> None:
         from airflow_provider_polytomic.api.http import path
 
         super().__init__()
+        _pass_over(unknown)
         self.sync_id = _text("sync_id", sync_id)
         if self.sync_id is not None:
             path("{sync_id}", sync_id=self.sync_id)  # an id that is none
@@ -98,7 +101,7 @@ class PolytomicSyncEventTrigger(BaseEventTrigger):
     def serialize(self) -> tuple[str, dict[str, Any]]:
         return (
             "airflow_provider_polytomic.triggers.events.PolytomicSyncEventTrigger",
-            {**self._watched_for, "poke_interval": self.poke_interval},
+            {**self._watched_for, "poke_interval": self.poke_interval, STORED: True},
         )
 
     @property
@@ -345,6 +348,20 @@ class Looks(SharedStreamProducer):
                 await asyncio.wait_for(self._asked.wait(), self._poke_interval)
                 await asyncio.sleep(min(GATHERING, self._poke_interval))
         self._asked.clear()
+
+
+def _pass_over(unknown: dict[str, Any]) -> None:
+    """What another release has stored may hold more than this one knows. In a DAG it is a slip of the pen.
+
+    :raises TypeError: naming the arguments that do not exist.
+    """
+    stored = unknown.pop(STORED, False)
+    if not unknown:
+        return
+    names = ", ".join(map(repr, unknown))
+    if not stored:
+        raise TypeError(f"PolytomicSyncEventTrigger has no argument {names}")
+    log.warning("A watcher that another release has stored has arguments that this one passes over: %s", names)
 
 
 def _text(name: str, value: Any) -> str | None:

@@ -78,8 +78,18 @@ def test_bad_arguments_are_refused_when_the_dag_is_read(arguments: dict[str, Any
 
 def test_an_argument_that_does_not_exist_is_refused() -> None:
     """A slip of the pen would otherwise make a watcher for any sync."""
-    with pytest.raises(TypeError, match="sync"):
+    with pytest.raises(TypeError, match="has no argument 'sync'"):
         PolytomicSyncEventTrigger(sync="Orders")
+
+
+def test_a_row_of_another_release_is_understood(caplog: pytest.LogCaptureFixture) -> None:
+    """Arguments that this release does not know are passed over with a warning, if Airflow has them from a row."""
+    path, kwargs = trigger(sync_name="Orders").serialize()
+
+    revived = PolytomicSyncEventTrigger(**kwargs, from_the_future={"x": 1})
+
+    assert revived.serialize() == (path, kwargs)
+    assert [record.getMessage().partition(": ")[2] for record in caplog.records] == ["'from_the_future'"]
 
 
 def test_what_is_stored_of_it_brings_it_back() -> None:

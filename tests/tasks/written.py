@@ -1,0 +1,265 @@
+"""All that the provider writes down, for another process, and so perhaps for another release, to read.
+
+It is taken from tasks that run, in a sandbox where time stands still and ids are counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from airflow_provider_polytomic import assets
+from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator, PolytomicCreateBulkSyncOperator
+from airflow_provider_polytomic.operators.model_sync import PolytomicModelSyncOperator
+from airflow_provider_polytomic.sandbox import bulk, world
+from airflow_provider_polytomic.sandbox.app import Sandbox
+from airflow_provider_polytomic.sandbox.seed import (
+    POSTGRES_TO_WAREHOUSE,
+    SALESFORCE,
+    SALESFORCE_TO_WAREHOUSE,
+    WAREHOUSE,
+    WAREHOUSE_TO_SALESFORCE,
+)
+from airflow_provider_polytomic.sandbox.server import Server
+from airflow_provider_polytomic.sensors.bulk_sync import PolytomicBulkSyncSensor
+from airflow_provider_polytomic.sensors.model_sync import PolytomicModelSyncSensor
+from airflow_provider_polytomic.triggers import execution as trigger_module
+from airflow_provider_polytomic.triggers.events import PolytomicSyncEventTrigger
+
+from .conftest import Store, TaskDeferred, make_context, revive
+from .test_assets import OutletEventAccessors, emitted
+from .test_event_trigger import until
+
+NOON = 1767268800.0  # of the first day of 2026
+COMMON = {"task_id": "sync", "deferrable": True, "poke_interval": 0.05}
+# The tasks whose deferrals are looked at. Of each there is an event with which its task ends.
+TASKS: dict[str, tuple[type, dict[str, Any]]] = {
+    "bulk operator": (
+        PolytomicBulkSyncOperator,
+        {"sync_id": SALESFORCE_TO_WAREHOUSE, "resync_mode": "resync", "schemas": ["account"], "log_console": True},
+    ),
+    "bulk operator by name": (
+        PolytomicBulkSyncOperator,
+        {"sync_name": "Postgres to warehouse", "timeout": 3600, "cancel_on_kill": False},
+    ),
+    "bulk operator that waits for another": (PolytomicBulkSyncOperator, {"sync_id": SALESFORCE_TO_WAREHOUSE}),
+    "bulk operator that attaches": (
+        PolytomicBulkSyncOperator,
+        {"sync_id": SALESFORCE_TO_WAREHOUSE, "if_running": "attach"},
+    ),
+    "model operator": (
+        PolytomicModelSyncOperator,
+        {"sync_id": WAREHOUSE_TO_SALESFORCE, "resync": True, "identities": ["a@example.com"]},
+    ),
+    "bulk sensor": (
+        PolytomicBulkSyncSensor,
+        {"sync_id": SALESFORCE_TO_WAREHOUSE, "completed_after": "2026-01-01T00:00:00Z"},
+    ),
+    "model sensor": (
+        PolytomicModelSyncSensor,
+        {"sync_id": WAREHOUSE_TO_SALESFORCE, "completed_after": "2026-01-01T00:00:00Z", "soft_fail": True},
+    ),
+}
+FOREIGN = ("bulk operator that waits for another", "bulk operator that attaches", "model sensor")
+WATCHERS: dict[str, dict[str, Any]] = {
+    "any sync": {},
+    "one sync": {"sync_id": SALESFORCE_TO_WAREHOUSE, "events": ["failed", "completed"], "poke_interval": 5},
+    "all of it": {"sync_name": "Orders", "kind": "bulk", "trigger_source": "schedule", "polytomic_conn_id": "mine"},
+}
+NEW: dict[str, Any] = {
+    "task_id": "create",
+    "name": "New",
+    "mode": "replicate",
+    "default_schedule": {"frequency": "manual"},
+    "destination_configuration": {"schema": "new"},
+    "source_connection_id": SALESFORCE,
+    "destination_connection_id": WAREHOUSE,
+}
+# What depends on the hour, or is written for people to read.
+VOLATILE = {"deadline": NOON + 3600, "since": NOON, "asked_at": NOON, "message": "something went wrong"}
+
+
+class Stage:
+    """A sandbox, and an Airflow that keeps what a triggerer's triggers give it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        numbers = count(1)
+        counted = SimpleNamespace(uuid4=lambda: uuid.UUID(int=next(numbers)))
+        for module in (world, bulk):
+            monkeypatch.setattr(module, "uuid", counted)
+        monkeypatch.setattr(trigger_module, "SHORTEST_FIRST_SLEEP", 0.02)
+        monkeypatch.setattr(trigger_module, "aset_xcom", self._aset)
+        monkeypatch.setattr(trigger_module, "aget_xcom", self._aget)
+        self.now = NOON
+        self.xcoms: dict[str, Any] = {}
+        self.sandbox = Sandbox(now=lambda: self.now)
+
+    async def _aset(self, _: Any, key: str, value: Any) -> None:
+        self.xcoms[key] = json.loads(json.dumps(value))
+
+    async def _aget(self, _: Any, key: str) -> Any:
+        return self.xcoms.get(key)
+
+    def fire(self, trigger: Any, *, after: float = 3600) -> Any:
+        """What a trigger tells, when it has run for some seconds, and then this much time has passed."""
+        trigger = revive(trigger)
+        trigger._task_instance = object()  # Airflow's own setter wants a whole one
+
+        async def first() -> Any:
+            self.now += 5
+            event = asyncio.ensure_future(trigger.run().__anext__())
+            await until(lambda: not trigger.log_console or (self.xcoms and self.console_requests()))
+            self.now += after
+            return (await event).payload
+
+        return json.loads(json.dumps(asyncio.run(first())))
+
+    def console_requests(self) -> list[Any]:
+        return [request for request in self.sandbox.requests if request.path.endswith("/consolelog")]
+
+    def keys(self) -> list[str]:
+        """The idempotency keys that it was sent."""
+        return [it.headers["idempotency-key"] for it in self.sandbox.requests if "idempotency-key" in it.headers]
+
+
+@contextmanager
+def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
+    """A sandbox behind the default connection, which leads people to some web app."""
+    it = Stage(monkeypatch)
+    server = Server(it.sandbox)
+    extra = {"ui_url": "https://app.example.com/{kind}/{sync_id}/{execution_id}"}
+    connection = {"conn_type": "polytomic", "host": server.url, "password": it.sandbox.key, "extra": extra}
+    monkeypatch.setenv("AIRFLOW_CONN_POLYTOMIC_DEFAULT", json.dumps(connection))
+    try:
+        yield it
+    finally:
+        server.close()
+
+
+def make(name: str) -> Any:
+    cls, arguments = TASKS[name]
+    return cls(**COMMON, **arguments)
+
+
+def defer(name: str, context: dict[str, Any]) -> Any:
+    with pytest.raises(TaskDeferred) as deferred:
+        make(name).execute(context)
+    return deferred.value
+
+
+def all_that_is_written(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """All of it, by the scene in which it is written."""
+    found: dict[str, Any] = {name: _task(name, monkeypatch) for name in TASKS}
+    found |= {f"watcher of {name}": _watcher(arguments) for name, arguments in WATCHERS.items()}
+    found["what a watcher is told, and keeps"] = _watched(monkeypatch)
+    found["creation"] = _creation(monkeypatch)
+    found["troubles"] = _troubles(monkeypatch)
+    found["aliases"] = [assets.alias_of(None, "sync").name, assets.alias_of("a_dag", "sync").name]
+    steady: dict[str, Any] = _steady(found)
+    return steady
+
+
+def _steady(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: VOLATILE[k] if k in VOLATILE and v is not None else _steady(v) for k, v in value.items()}
+    return [_steady(item) for item in value] if isinstance(value, list) else value
+
+
+def _row(trigger: Any) -> dict[str, Any]:
+    path, kwargs = trigger.serialize()
+    return {"path": path, "kwargs": json.loads(json.dumps(kwargs))}
+
+
+def _task(name: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    with stage(monkeypatch) as on:
+        sync_id = TASKS[name][1].get("sync_id", POSTGRES_TO_WAREHOUSE)
+        if name in FOREIGN:
+            on.sandbox.start_foreign(sync_id)
+        store = Store()
+        context = make_context(store, dag_id="a_dag", run_id="a_run") | {"outlet_events": OutletEventAccessors()}
+        deferral = defer(name, context)
+        if not on.sandbox.starts(sync_id):
+            on.sandbox.start_foreign(sync_id)
+        event = on.fire(deferral.trigger)
+        written = {
+            "deferral": {"method_name": deferral.method_name, "kwargs": deferral.kwargs, "row": _row(deferral.trigger)},
+            "event": event,
+        }
+        if not (event["notes"] or {}).get("blocking"):
+            written["return_value"] = make(name).execute_complete(context, event)
+        of_task = {key: [value for k, value in context["ti"].xcoms if k == key] for key, _ in context["ti"].xcoms}
+        written |= {
+            "xcoms": of_task | on.xcoms,
+            "task_state": dict(store),
+            "asset_events": _without_the_port(emitted(context), on.sandbox),
+            "keys": on.keys(),
+        }
+        return written
+
+
+def _without_the_port(events: dict[str, Any], sandbox: Sandbox) -> Any:
+    return json.loads(json.dumps(events).replace(sandbox.url[len("http://") :], "polytomic.example.com"))
+
+
+def _troubles(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The events of a trigger that saw no end: the deadline passed, the key was refused."""
+    with stage(monkeypatch) as on:
+        row = _row(defer("bulk operator by name", make_context()).trigger)["kwargs"]
+        late = on.fire(trigger_module.PolytomicExecutionTrigger(**row | {"deadline": 1.0}), after=0)
+        on.sandbox.faults.status(403, "GET .*", times=None)
+        refused = on.fire(trigger_module.PolytomicExecutionTrigger(**row))
+        return {"timeout": late, "error": refused}
+
+
+def _creation(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    with stage(monkeypatch) as on:
+        returned = PolytomicCreateBulkSyncOperator(**NEW).execute(make_context(task_id="create"))
+        return {"return_value": returned, "keys": on.keys()}
+
+
+def _watcher(arguments: dict[str, Any]) -> dict[str, Any]:
+    trigger = PolytomicSyncEventTrigger(**arguments)
+    return {"row": _row(trigger), "stored_as": trigger._key}
+
+
+def _watched(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    async def scenario() -> dict[str, Any]:
+        watcher = PolytomicSyncEventTrigger(
+            events=["completed", "failed", "canceled", "completed_with_errors"], poke_interval=0.02
+        )
+        told: list[Any] = []
+
+        async def watch() -> None:
+            async for event in watcher.run():
+                told.append(event.payload)
+
+        watching = asyncio.ensure_future(watch())
+        await until(lambda: watcher._position is not None)
+        for sync_id, status in ENDS:
+            on.now += 60
+            execution = on.sandbox.run_on_schedule(sync_id)
+            on.sandbox.finish(sync_id, execution.id, status)
+        await until(lambda: len(told) == len(ENDS))
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+        return {"payloads": sorted(told, key=lambda one: one["created_at"]), "position": watcher._position.as_json()}
+
+    with stage(monkeypatch) as on:
+        found: dict[str, Any] = json.loads(json.dumps(asyncio.run(scenario())))
+        return found
+
+
+ENDS = (
+    (SALESFORCE_TO_WAREHOUSE, "completed"),
+    (SALESFORCE_TO_WAREHOUSE, "failed"),
+    (WAREHOUSE_TO_SALESFORCE, "completed"),
+    (WAREHOUSE_TO_SALESFORCE, "canceled"),
+)
