@@ -13,14 +13,15 @@ DAY_3.2.2 := 2026-06-01
 
 VENV := .venv$(AIRFLOW:%=-%)
 DEMO_VENV := .venv-demo
+BENCH_VENV := .venv-bench
 BIN := $(VENV)/bin
 PYTEST = $(BIN)/python -m pytest --junitxml=.reports/$(AIRFLOW:%=%/)$@.xml
-CHECKED := airflow_provider_polytomic example_dags tests tools
+CHECKED := airflow_provider_polytomic benchmarks example_dags tests tools
 # What the site shows, or what its pages link to.
 PAGES := README.md CHANGELOG.md CONTRIBUTING.md LICENSE airflow_provider_polytomic docs example_dags tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-ui test test-deaths test-chaos test-ui pictures golden proofs docs lint format types unit system venv demo-venv clean
+.PHONY: help demo demo-ui test test-deaths test-chaos test-ui pictures golden proofs bench docs lint format types unit system venv demo-venv bench-venv clean
 
 help: ## List what make can do here
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,6 +75,9 @@ golden: venv ## Write down what this version leaves in databases, and its public
 proofs: venv ## Which tests that prove the promises have not passed in the last runs of all these
 	@$(BIN)/python -m tools.proofs
 
+bench: bench-venv ## What waiting, importing and calling cost, beside others: ARGS='waiting --n 200 --kinds ours,A10', ARGS=--full
+	@$(BENCH_VENV)/bin/python -m benchmarks $(ARGS)
+
 venv:
 ifeq ($(AIRFLOW),)
 	@$(PYTHON) tools/make_venv.py $(VENV) --group dev
@@ -86,6 +90,9 @@ endif
 demo-venv:
 	@$(PYTHON) tools/make_venv.py $(DEMO_VENV)
 
+bench-venv:
+	@$(PYTHON) tools/make_venv.py $(BENCH_VENV) --group bench
+
 clean: ## Remove what the other targets have made
 	rm -rf .venv .venv-* .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis .reports .site build dist
-	find airflow_provider_polytomic example_dags tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
+	find airflow_provider_polytomic benchmarks example_dags tests tools -name __pycache__ -type d -prune -exec rm -rf {} +

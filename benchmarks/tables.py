@@ -1,0 +1,65 @@
+"""What was measured, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from .goals import goals
+from .waiters import KINDS
+from .waiting import FIGURES, summary
+
+
+def tables(result: dict[str, Any]) -> Iterator[str]:
+    """Everything that a run has measured, as tables in Markdown."""
+    if "waiting" in result:
+        yield from _waiting(result["waiting"])
+    if "lives" in result:
+        rows = [[name.replace("_", " "), number(value)] for name, value in result["lives"].items()]
+        yield "Lives of triggers\n\n" + table(["", "number"], rows)
+    if "imports" in result:
+        columns = {"cpu_ms": "CPU ms", "modules": "modules", "memory_mb": "MB", "parse_ms": "first parse ms"}
+        rows = [[kind, *(cell(of_it[name]) for name in columns)] for kind, of_it in result["imports"].items()]
+        yield "Imports\n\n" + table(["kind", *columns.values()], rows)
+    if "calls" in result:
+        columns = {"get_5_ms": "get, 5 schemas, ms", "get_200_ms": "get, 200 schemas, ms", "list_ms": "list, ms"}
+        columns |= {"page_peak_kb": "peak of a page, kB", "list_peak_kb": "of the list, kB"}
+        rows = [[client, *(cell(of_it[name]) for name in columns)] for client, of_it in result["calls"].items()]
+        yield "Calls\n\n" + table(["client", *columns.values()], rows)
+    measured = [goal for goal in goals(result) if goal.value is not None]
+    rows = [[goal.name, number(goal.limit), number(goal.value), goal.verdict] for goal in measured]
+    yield "Goals\n\n" + table(["goal", "at most", "measured", ""], rows)
+
+
+def _waiting(measured: Sequence[dict[str, Any]]) -> Iterator[str]:
+    found = summary(measured)
+    for waiters in sorted({waiters for _, waiters in found}):
+        rows = []
+        for kind in KINDS:
+            if of_it := found.get((kind, waiters)):
+                times = number(of_it["cpu_ms_per_poll"]["times"]) if "cpu_ms_per_poll" in of_it else "0"
+                rows.append([kind, times, *(cell(of_it.get(name)) for name in FIGURES)])
+        yield f"{waiters} waiters\n\n" + table(["kind", "times", *FIGURES.values()], rows)
+
+
+def cell(value: Any) -> str:
+    if not isinstance(value, dict):
+        return number(value)
+    median = number(value["median"])
+    lowest, highest = number(value["min"]), number(value["max"])
+    return median if lowest == highest else f"{median} ({lowest}..{highest})"
+
+
+def number(value: float | None) -> str:
+    """Three digits are more than any of this is good for."""
+    if value is None:
+        return "–"
+    if float(value).is_integer():
+        return f"{value:,.0f}"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(line[column]) for line in [head, *rows]) for column in range(len(head))]
+    lines = [head, ["-" * width for width in widths], *rows]
+    return "\n".join("| " + " | ".join(map(str.ljust, line, widths)) + " |" for line in lines) + "\n"

@@ -1,0 +1,179 @@
+"""Part ``waiting``: what it costs to wait for many pieces of work at once.
+
+Run as a module this is the process with the waiters, which are driven as Airflow's triggerer drives triggers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import time
+from array import array
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from . import probe
+from .figures import BEAT, of_waiting, ratios, spread
+from .waiters import KINDS, MakeWaiter, Where
+from .work import WARM_UP
+
+if TYPE_CHECKING:
+    from .harness import Bench
+
+REFERENCE = "A10"
+
+IDLE = 2.0  # seconds in which the price of a beat is measured
+MEMORY_EVERY = 10  # beats
+
+
+class Heart:
+    """Beats in the event loop, and notes when, with how much CPU time, and how late: see figures.Heart."""
+
+    def __init__(self) -> None:
+        self.beats = array("d")
+        self.most_memory = 0
+
+    async def beat(self) -> None:
+        while True:
+            due = time.monotonic() + BEAT
+            await asyncio.sleep(BEAT)
+            now = time.monotonic()
+            self.beats.extend((now, time.process_time(), now - due))
+            if len(self.beats) // 3 % MEMORY_EVERY == 0:
+                self.most_memory = max(self.most_memory, probe.memory())
+
+    async def price(self) -> float:
+        """What a beat costs where nothing else happens: seconds of CPU time."""
+        beating = asyncio.create_task(self.beat())
+        await asyncio.sleep(BEAT * 10)
+        begun, used = len(self.beats), time.process_time()
+        await asyncio.sleep(IDLE)
+        price = (time.process_time() - used) / ((len(self.beats) - begun) / 3)
+        beating.cancel()
+        await asyncio.gather(beating, return_exceptions=True)
+        return price
+
+
+async def event_of(waiter: Any) -> float:
+    """Run a waiter as the triggerer does. When its event came."""
+    import greenback
+
+    await greenback.ensure_portal()
+    async for event in waiter.run():
+        told = getattr(event, "payload", event)
+        if told.get("outcome") != "ended" and told.get("status") != "success":
+            raise RuntimeError(f"a waiter failed: {told}")
+    return time.monotonic()
+
+
+async def all_of(make: MakeWaiter, waiters: int) -> dict[str, Any]:
+    contexts = probe.TlsContexts()
+    await event_of(make(WARM_UP))  # pays for what is loaded and read once
+    gc.collect()
+    contexts.made = 0
+    price = await Heart().price()
+    heart = Heart()
+    beating = asyncio.create_task(heart.beat())
+    await asyncio.sleep(BEAT * 3)
+    memory, began = probe.memory(), time.monotonic()
+    heart.most_memory = memory
+    tasks = []
+    for number in range(waiters):
+        await asyncio.sleep(0)  # as the triggerer does
+        tasks.append(asyncio.create_task(event_of(make(number))))
+    events = await asyncio.gather(*tasks)
+    ended = time.monotonic()
+    await asyncio.sleep(BEAT * 3)
+    beating.cancel()
+    return {
+        "price": price,
+        "beats": list(heart.beats),
+        "began": began,
+        "ended": ended,
+        "events": events,
+        "memory": memory,
+        "most_memory": heart.most_memory,
+        "tls_contexts": contexts.made,
+    }
+
+
+async def main(spec: dict[str, Any]) -> dict[str, Any]:
+    where = Where(spec["port"], spec["bundle"], spec["interval"], spec["looks"])
+    async with KINDS[spec["kind"]].around(where) as make:
+        return await all_of(make, spec["waiters"])
+
+
+# --- in the process that has them measured
+
+
+def measure(bench: Bench, kinds: Iterable[str], spec: dict[str, Any], repetitions: range) -> list[dict[str, Any]]:
+    """Measure these kinds, taking turns."""
+    measured = []
+    for repetition in repetitions:
+        for kind in kinds:
+            of_it = {"kind": kind, "repetition": repetition, "load": os.getloadavg()[0], **spec}
+            measured.append({**of_it, **_measure(bench, of_it)})
+            print(".", end="", flush=True)
+    return measured
+
+
+def _measure(bench: Bench, spec: dict[str, Any]) -> dict[str, Any]:
+    kind, looks, interval = KINDS[spec["kind"]], spec["looks"], spec["interval"]
+    settings = {name: spec[name] for name in ("waiters", "looks", "interval", "schemas")}
+    with bench.serving(summary=kind.summary, **settings) as serving:
+        at = {"port": serving.port, "bundle": str(bench.bundle)}
+        told = bench.measure("waiting", {**spec, **at}, kind.venv)
+    seen = serving.report
+    if spec["kind"] == "null":  # as if it had asked
+        steady = told["began"] + interval
+        polls = {"polls_before": spec["waiters"], "steady_polls": spec["waiters"] * looks}
+        seen |= {"steady": steady, "first_end": steady + looks * interval, **polls}
+    return of_waiting(spec, told, seen)
+
+
+FIGURES = {
+    "cpu_ms_per_poll": "CPU ms per poll",
+    "x_reference": f"x {REFERENCE}",
+    "core_percent": "% of a core",
+    "fixed_ms_per_waiter": "fixed ms per waiter",
+    "requests_per_interval": "requests per interval",
+    "connections": "TLS connections",
+    "most_connections": "at once",
+    "tls_contexts_per_waiter": "TLS contexts per waiter",
+    "kb_per_waiter": "kB per waiter",
+    "lag_p99_ms": "lag p99 ms",
+    "lag_max_ms": "max",
+    "stalls": "stalls",
+    "detection_p50_ms": "end to event p50 ms",
+    "detection_max_ms": "max",
+    "beyond_phase_p50_ms": "beyond phase p50 ms",
+    "beyond_phase_max_ms": "max",
+    "event_after_answer_p50_ms": "answer to event p50 ms",
+    "event_after_answer_max_ms": "max",
+}
+
+
+def summary(measured: Sequence[dict[str, Any]]) -> dict[tuple[str, int], dict[str, dict[str, float]]]:
+    """The median and the spread of each figure, by kind and number of waiters; ratios are those of each repetition."""
+    found = {}
+    names = {name for row in measured for name, value in row.items() if isinstance(value, (int, float))}
+    for kind, waiters in dict.fromkeys((row["kind"], row["waiters"]) for row in measured):
+        rows, reference = (
+            {row["repetition"]: row for row in measured if (row["kind"], row["waiters"]) == (one, waiters)}
+            for one in (kind, REFERENCE)
+        )
+        of_it = {}
+        for name in names:
+            if values := [row[name] for row in rows.values() if row.get(name) is not None]:
+                of_it[name] = spread(values)
+        both = sorted(rows.keys() & reference.keys())
+        costs = ([by[one]["cpu_ms_per_poll"] for one in both] for by in (rows, reference))
+        if times := ratios(*costs):
+            of_it["x_reference"] = spread(times)
+        found[kind, waiters] = of_it
+    return found
+
+
+if __name__ == "__main__":
+    probe.report(asyncio.run(main(probe.begin())))

@@ -1,0 +1,311 @@
+"""The small pieces of the benchmarks are right, and the whole runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import ssl
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_polytomic.api.models import BulkSyncExecution, BulkSyncStatusSummary, ModelSyncExecution
+from benchmarks import __main__ as command
+from benchmarks import figures, goals, harness, imports, probe, tables, waiting
+from benchmarks.server import Settings, World
+from benchmarks.waiters import KINDS
+from benchmarks.work import WARM_UP, execution_id, number_of, sync_id
+
+ROOT = Path(__file__).parents[2]
+
+
+# --- figures
+
+
+def test_a_quantile_is_a_value_that_was_measured() -> None:
+    """It is the smallest that so many values do not exceed."""
+    values = [5.0, 1.0, 4.0, 2.0, 3.0]
+
+    assert [figures.quantile(values, share) for share in (0.0, 0.2, 0.5, 0.99, 1.0)] == [1.0, 1.0, 3.0, 5.0, 5.0]
+
+
+def test_a_stall_is_felt_by_each_beat_that_it_delays() -> None:
+    """A stall of 50 ms among beats of 10 ms is five late beats, each less late than the one before."""
+    assert figures.all_lags([0.0, 0.05]) == pytest.approx([0.0, 0.05, 0.04, 0.03, 0.02, 0.01])
+
+
+def test_what_the_beats_cost_is_not_counted() -> None:
+    """CPU time between two moments is interpolated, and the price of the beats between them is taken off."""
+    beats = [at for second in range(11) for at in (float(second), second * 0.5, 0.0)]
+    heart = figures.Heart(beats, price=0.1)
+
+    assert heart.cpu(0, 10) == pytest.approx(10 * 0.5 - 10 * 0.1)
+    assert heart.cpu(2.5, 3.5) == pytest.approx(0.5 - 0.1)
+
+
+def test_ratios_are_those_of_the_same_repetition() -> None:
+    """Each cost is divided by the reference's in the same repetition, not by the reference's median."""
+    rows = [
+        {"kind": kind, "waiters": 20, "repetition": repetition, "cpu_ms_per_poll": cost}
+        for repetition, costs in enumerate([(1.0, 2.0), (3.0, 3.0), (9.0, 6.0)])
+        for kind, cost in zip(("ours", "A10"), costs, strict=True)
+    ]
+    found = waiting.summary(rows)
+
+    assert found["ours", 20]["x_reference"] == {"median": 1.0, "min": 0.5, "max": 1.5, "times": 3}
+    assert found["A10", 20]["x_reference"]["max"] == 1.0
+
+
+def test_each_tls_context_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also those that others make, in any way."""
+    monkeypatch.setattr(ssl.SSLContext, "__new__", ssl.SSLContext.__new__)  # puts it back afterwards
+    counted = probe.TlsContexts()
+    ssl.create_default_context()
+    ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+    assert counted.made == 2
+
+
+# --- the server
+
+
+def ask(world: World, path: str, now: float = 0.0, **query: Any) -> Any:
+    asked = [
+        (name, value) for name, values in query.items() for value in ([values] if isinstance(values, str) else values)
+    ]
+    status, body = world.answer("GET", path, asked, now)
+    assert status == 200
+    return json.loads(body)
+
+
+def bulk(number: int) -> str:
+    return f"/api/bulk/syncs/{sync_id(number)}/executions/{execution_id(number)}"
+
+
+def test_ids_tell_whose_they_are() -> None:
+    """The number of a waiter comes back out of the ids made from it."""
+    assert [number_of(make(number)) for make in (sync_id, execution_id) for number in (0, 9999, WARM_UP)] == [
+        *(0, 9999, WARM_UP),
+        *(0, 9999, WARM_UP),
+    ]
+
+
+@pytest.mark.parametrize("schemas", [5, 200])
+@pytest.mark.parametrize("ended", [False, True])
+def test_our_models_read_what_the_server_answers(schemas: int, ended: bool) -> None:
+    """Executions and rows of the status of many syncs have the form of the API, with all their schemas."""
+    world = World(Settings(waiters=9, schemas=schemas, ended=ended))
+    execution = BulkSyncExecution.model_validate(ask(world, bulk(7))["data"])
+    (row,) = ask(world, "/api/bulk/syncs/status", sync_id=[sync_id(7)])["data"]
+    summary = BulkSyncStatusSummary.model_validate(row)
+    model = ModelSyncExecution.model_validate(
+        ask(world, f"/api/syncs/{sync_id(7)}/executions/{execution_id(7)}")["data"]
+    )
+
+    assert execution.id == model.id == execution_id(7)
+    assert execution.status == model.status == summary.status == ("completed" if ended else "running")
+    assert execution.is_terminal is model.is_terminal is ended
+    assert summary.sync_id == sync_id(7)
+    assert summary.schemas is not None
+    assert {schema.execution_id for schema in summary.schemas} == {execution_id(7)}
+    assert len(execution.schemas or []) == len(summary.schemas) == schemas
+    assert None not in {schema.record_count for schema in summary.schemas}
+
+
+def test_a_list_has_as_many_pages_as_it_needs() -> None:
+    """250 executions are three pages, of which the last one has no token."""
+    world = World(Settings(listed=250, ended=True))
+    path, token, seen = f"/api/bulk/syncs/{sync_id(0)}/executions", None, []
+    for _ in range(3):
+        page = ask(world, path, **({"page_token": token} if token else {}))
+        seen += [BulkSyncExecution.model_validate(row).id for row in page["data"]]
+        token = page["pagination"].get("next_page_token")
+
+    assert token is None
+    assert seen == [execution_id(number) for number in range(250)]
+
+
+def test_no_work_ends_before_all_were_answered_and_have_waited_on() -> None:
+    """The steady state begins with the first answer to the last waiter, and lasts so many intervals."""
+    world = World(Settings(waiters=2, looks=3, interval=10.0))
+    ask(world, bulk(0), 0.0)
+    ask(world, bulk(0), 1000.0)
+    assert world.steady is None
+    ask(world, bulk(1), 1001.0)
+    assert (world.steady, world.first_end) == (1001.0, 1031.0)
+    statuses = [ask(world, bulk(0), 1001.0 + after)["data"]["status"] for after in (29.0, 51.0)]
+
+    assert statuses == ["running", "completed"]
+    assert min(world.ends) == 1031.0
+    assert max(world.ends) <= 1051.0
+
+
+def test_the_server_counts_looks_and_requests_apart() -> None:
+    """A status of many syncs is one request and a look for each; the warm-up's are no looks."""
+    world = World(Settings(waiters=3, looks=1, interval=1.0))
+    ask(world, bulk(WARM_UP))
+    ask(world, "/api/bulk/syncs/status", 5.0, sync_id=[sync_id(number) for number in range(3)])
+    ask(world, "/api/bulk/syncs/status", 5.5, sync_id=[sync_id(number) for number in range(3)])
+    ask(world, bulk(2), 9.0)
+    report = world.report()
+
+    assert (report["requests"], report["polls"], report["polls_before"]) == (4, 7, 3)
+    assert (report["steady_requests"], report["steady_polls"]) == (1, 3)
+    assert (report["gets"], report["gets_of_ended"]) == (1, 1)
+    assert report["running"] == [5.5, 5.5, 5.5]
+    assert report["told"] == [None, None, 9.0]
+
+
+def test_a_server_may_have_no_summary() -> None:
+    """Then the status of many syncs is not found."""
+    status, _ = World(Settings(summary=False)).answer("GET", "/api/bulk/syncs/status", [("sync_id", sync_id(0))], 0.0)
+
+    assert status == 404
+
+
+def test_what_a_measurement_tells() -> None:
+    """CPU per look, what was fixed, delays beyond the phase, and counts come out of what the two sides report."""
+    beats = [value for tenth in range(121) for value in (tenth / 10, tenth / 10 * 0.02, 0.001)]
+    probed = {
+        "price": 0.0,
+        "beats": beats,
+        "began": 0.0,
+        "ended": 12.0,
+        "events": [10.52, 11.25],
+        "memory": 1_000_000,
+        "most_memory": 1_020_480,
+        "tls_contexts": 1,
+    }
+    server = {
+        "requests": 14,
+        "gets": 2,
+        "gets_of_ended": 2,
+        "steady": 2.0,
+        "first_end": 10.0,
+        "polls_before": 2,
+        "steady_requests": 8,
+        "steady_polls": 16,
+        "ends": [10.0, 11.0],
+        "running": [9.5, 10.1],
+        "told": [10.5, 11.2],
+        "connections": 3,
+        "most_connections": 2,
+        "left_connections": 0,
+    }
+    told = figures.of_waiting({"waiters": 2, "looks": 8, "interval": 1.0}, probed, server)
+
+    assert told["cpu_ms_per_poll"] == pytest.approx(8 * 20 / 16)
+    assert told["fixed_ms_per_waiter"] == pytest.approx((2 * 20 - 2 * 10) / 2)
+    assert told["requests_per_interval"] == 0.5
+    assert told["tls_contexts_per_waiter"] == 0.5
+    assert told["kb_per_waiter"] == pytest.approx(10)
+    assert told["detection_max_ms"] == pytest.approx(520)
+    # The first was asked again after exactly one interval, the second 0.1 s late.
+    assert told["beyond_phase_p50_ms"] == pytest.approx((20 + 150) / 2)
+    assert told["event_after_answer_max_ms"] == pytest.approx(50)
+
+
+# --- goals
+
+
+@pytest.mark.parametrize(
+    ("value", "exact", "verdict"),
+    [
+        (None, False, "not measured"),
+        (10.0, True, "met"),
+        (12.0, False, "within tolerance"),
+        (12.0, True, "MISSED"),
+        (12.6, False, "MISSED"),
+    ],
+)
+def test_the_verdict_about_a_goal(value: float | None, exact: bool, verdict: str) -> None:
+    """What is counted must be met, what is measured may be a quarter more, and what was not measured is not missed."""
+    assert goals.Goal("something", 10.0, value, exact).verdict == verdict
+
+
+def test_a_run_without_a_part_misses_none_of_its_goals() -> None:
+    """The goals are all listed, but nothing can be said about them."""
+    listed = goals.goals({})
+
+    assert len({goal.name for goal in listed}) == len(listed) > 40
+    assert {goal.verdict for goal in listed} == {"not measured"}
+    assert not goals.failed({})
+
+
+def test_one_connection_too_many_fails_a_run() -> None:
+    """The highest count of all repetitions is what is judged."""
+    row = {"kind": "ours", "waiters": 200, "looks": 5, "interval": 1.0}
+    rows = [{**row, "repetition": number, "most_connections": most} for number, most in enumerate((10, 11, 10))]
+
+    assert goals.failed({"waiting": rows})
+    assert not goals.failed({"waiting": rows[:1]})
+
+
+def test_a_table_for_people() -> None:
+    """Numbers have three digits, and the spread is shown where there is one."""
+    spread = {"median": 0.12345, "min": 0.1, "max": 1234.5, "times": 3}
+    text = tables.table(["kind", "cost"], [["ours", tables.cell(spread)], ["other", tables.cell(None)]])
+
+    assert text.splitlines() == [
+        "| kind  | cost               |",
+        "| ----- | ------------------ |",
+        "| ours  | 0.123 (0.1..1,234) |",
+        "| other | –                  |",
+    ]
+
+
+# --- the whole
+
+
+def test_the_guide_names_all_that_can_be_chosen(capsys: pytest.CaptureFixture[str]) -> None:
+    """benchmarks/README.md knows each part, each kind of waiter and each option."""
+    text = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    with pytest.raises(SystemExit):
+        command.arguments(["--help"])
+    options = set(re.findall(r"--[a-z]+", capsys.readouterr().out)) - {"--help"}
+
+    assert [name for name in (*command.PARTS, *KINDS, *imports.KINDS, *options) if f"`{name}`" not in text] == []
+
+
+@pytest.mark.system
+def test_a_small_run_measures_everything(tmp_path: Path) -> None:
+    """All parts run, in a minute; what can be counted is as it has to be."""
+    result = tmp_path / "result.json"
+    few = ["--kinds", "ours,ours-unbatched,A10,C", "--n", "20", "--looks", "2", "--lives", "20", "--reps", "1"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", *few, "--json", str(result)],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(result.read_text())
+
+    measured = {row["kind"]: row for row in told["waiting"]}
+    assert set(measured) == {"ours", "ours-unbatched", "A10", "C"}
+    assert measured["C"]["requests_per_poll"] == 1 / 20
+    assert measured["A10"]["requests_per_poll"] == measured["ours-unbatched"]["requests_per_poll"] == 1
+    assert {row["most_connections"] <= 10 for row in told["waiting"]} == {True}
+    assert {row["left_connections"] for row in told["waiting"]} == {0}
+    assert {told["lives"][f"left_{what}"] for what in ("sessions", "tasks", "files", "connections")} == {0}
+    assert told["imports"]["ours"]["heavy"] == told["imports"]["ours"]["foreign"] == []
+    assert told["calls"]["ours"]["get_5_ms"]["median"] > 0
+    assert "| ours " in done.stdout
+    assert "connections left after all lives" in done.stdout
+
+
+def test_the_certificate_is_trusted_where_it_is_meant_to_be(tmp_path: Path) -> None:
+    """It is one for localhost, which signs itself."""
+    certificate, key = harness.certificate(tmp_path)
+    trusting = ssl.create_default_context(cafile=str(certificate))
+    ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
+
+    (trusted,) = trusting.get_ca_certs()
+    assert ("DNS", "localhost") in trusted["subjectAltName"]
