@@ -1,0 +1,166 @@
+"""The tutorial and the guides: who does what they say gets what they say."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import socket
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_polytomic.sandbox.app import Sandbox
+from airflow_provider_polytomic.sandbox.seed import POSTGRES_TO_WAREHOUSE, SALESFORCE_TO_WAREHOUSE
+from airflow_provider_polytomic.sandbox.server import Server
+from tests.documents import ROOT, Block, read, source
+
+GUIDES = ROOT / "docs" / "howto"
+TUTORIAL = read(ROOT / "docs" / "tutorial.md")
+MIGRATING = read(GUIDES / "migrating.md")
+SCHEDULED = read(GUIDES / "after-polytomics-schedule.md")
+NOT_FOLLOWED = {"See it first", "A whole Airflow", "The real one"}  # tested elsewhere, endless, and not at hand
+INSTALLED = ("python3 -m venv .venv", "source .venv/bin/activate", "pip install airflow-provider-polytomic")
+
+
+def environment(home: Path) -> dict[str, str]:
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW_", "_AIRFLOW_", "PYTEST_"))}
+    return {
+        **inherited,
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(home / "dags"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+        "NO_PROXY": "127.0.0.1,localhost",
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(home / "dags")]),
+    }
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.mark.system
+def test_the_tutorial_goes_as_it_says(tmp_path: Path) -> None:
+    """Its commands, in one shell and in their order, show what is shown below them, and fail where it says so."""
+    port = str(free_port())
+    script = ["set -m", "trap 'kill $(jobs -p)' EXIT"]
+    shown = []
+    for block in TUTORIAL.blocks:
+        if block.section in NOT_FOLLOWED:
+            continue
+        code = source(block).replace("8765", port)
+        if block.title:
+            script.append(f"cat > {block.title} <<'END OF FILE'\n{code}END OF FILE")
+        elif block.language == "bash":
+            for line in INSTALLED:
+                code = code.replace(f"{line}\n", "")
+            code = code.replace("polytomic.sandbox", f"polytomic.sandbox --port {port}")
+            script += [code, f"echo {shlex.quote(f'{block.section}: ended with')} $?"]
+        else:
+            shown += code.splitlines()
+    env = environment(tmp_path / "polytomic-tutorial")
+    del env["AIRFLOW_HOME"], env["AIRFLOW__CORE__DAGS_FOLDER"], env["AIRFLOW__CORE__LOAD_EXAMPLES"]
+    shell = ["bash", "-c", "\n".join(script)]
+    done = subprocess.run(
+        shell, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=400
+    )
+
+    assert [line for line in shown if line not in done.stdout] == [], done.stdout
+    assert "\nTrue " in done.stdout
+    ended = [line for line in done.stdout.splitlines() if ": ended with " in line]
+    assert {line.rpartition(" ")[2] for line in ended if not line.startswith("Let it fail")} == {"0"}, done.stdout
+    assert ended[-1] == "Let it fail: ended with 1", done.stdout
+
+
+@pytest.mark.system
+def test_what_is_replaced_and_what_replaces_it(tmp_path: Path) -> None:
+    """The DAGs by HTTP, with the SDK and with the operator run, and each starts the sync once."""
+    pytest.importorskip("airflow.providers.http")
+    codes = [block for block in MIGRATING.blocks if block.language == "python"]
+    states, sandbox = run(tmp_path, codes)
+
+    assert states == {"sync_by_http": "success", "sync_by_provider": "success", "sync_by_sdk": "success"}
+    assert [sandbox.status(it.id) for it in sandbox.starts(SALESFORCE_TO_WAREHOUSE)] == ["completed"] * 3
+
+
+@pytest.mark.system
+def test_a_sensor_waits_for_what_polytomic_has_started(tmp_path: Path) -> None:
+    """The DAG with the sensor takes the execution of Polytomic's own schedule, and starts none."""
+    (block,) = [block for block in SCHEDULED.blocks if block.section == "A sensor"]
+    states, sandbox = run(tmp_path, [block], scheduled=POSTGRES_TO_WAREHOUSE)
+
+    assert states == {"with_polytomics_schedule": "success"}
+    assert len(sandbox.starts(POSTGRES_TO_WAREHOUSE)) == 1
+
+
+def run(home: Path, blocks: list[Block], scheduled: str = "") -> tuple[dict[str, str], Sandbox]:
+    """Run DAGs of a guide, one after the other; with `scheduled`, while Polytomic runs a sync of its own."""
+    (home / "dags").mkdir()
+    program = "import json\nstates = {}\n"
+    for block in blocks:
+        (dag_id,) = re.findall(r"^@dag.*\ndef (\w+)", block.code, re.MULTILINE)
+        (home / "dags" / f"{dag_id}.py").write_text(source(block))
+        program += f"import {dag_id}\nstates['{dag_id}'] = str({dag_id}.{dag_id}().test().state.value)\n"
+    program += "print(json.dumps(states))"
+    sandbox = Sandbox(speed=4)
+    with closing(Server(sandbox)):
+        connection = {"host": sandbox.url, "password": sandbox.key}
+        env = {
+            **environment(home),
+            "AIRFLOW_CONN_POLYTOMIC_DEFAULT": json.dumps({"conn_type": "polytomic", **connection}),
+            "AIRFLOW_CONN_POLYTOMIC_HTTP": json.dumps({"conn_type": "http", **connection}),
+            "AIRFLOW_CONN_POLYTOMIC_SDK": json.dumps({"conn_type": "generic", **connection}),
+        }
+        migrate = [sys.executable, "-m", "airflow", "db", "migrate"]
+        subprocess.run(migrate, env=env, check=True, capture_output=True)
+        if scheduled:
+            sandbox.run_on_schedule(scheduled)
+        done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(done.stdout.splitlines()[-1]), sandbox
+
+
+def test_a_destination_tells_what_it_supports(polytomic_sandbox: Sandbox) -> None:
+    """The task in the guide on full refreshes returns the modes of the sync's destination."""
+    (block,) = [block for block in read(GUIDES / "full-refresh.md").blocks if "supported_modes" in block.code]
+    defined: dict[str, Any] = {"__name__": "documentation"}
+    exec(compile(source(block), str(block), "exec"), defined)
+
+    assert defined["supported_modes"].function("Salesforce to warehouse") == ["refetch", "resync", "rebuild"]
+
+
+def test_the_command_that_tests_a_connection_says_whose_key_it_is(polytomic_sandbox: Sandbox) -> None:
+    """It is the same in both guides, and prints True and a name, or False and the reason."""
+    commands = {
+        block.code
+        for page in (TUTORIAL, read(GUIDES / "self-hosted.md"))
+        for block in page.blocks
+        if "test_connection" in block.code
+    }
+    (command,) = commands
+    arguments = [sys.executable, *shlex.split(command)[1:]]
+
+    good = subprocess.run(arguments, capture_output=True, text=True, check=True)
+    polytomic_sandbox.rotate_key("another")
+    bad = subprocess.run(arguments, capture_output=True, text=True, check=True)
+
+    assert good.stdout.splitlines()[-1].startswith("True ")
+    assert bad.stdout.splitlines()[-1].startswith("False ")
+    assert "401" in bad.stdout
+
+
+def test_each_example_is_listed() -> None:
+    """The page of examples has each file once, and says what it shows."""
+    text = (ROOT / "docs" / "examples.md").read_text(encoding="utf-8")
+
+    for path in (ROOT / "example_dags").glob("*.py"):
+        assert text.count(f"](../example_dags/{path.name})") == 1, path.name
