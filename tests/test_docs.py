@@ -433,6 +433,17 @@ def test_the_table_of_modules_names_no_other() -> None:
     assert [name for name in named if not (PACKAGE / name).exists() and not (ROOT / name).exists()] == []
 
 
+def test_the_diagram_names_what_there_is() -> None:
+    """What the picture of a value's way has in the letters of code is a name in the package, or Airflow's or HTTP's."""
+    picture = (ROOT / "docs" / "images" / "value.svg").read_text(encoding="utf-8")
+    source = "".join(path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py"))
+    code = {name for text in re.findall(r"monospace[^>]*>([^<]+)<", picture) for name in text.split(", ")}
+
+    assert {"one_try", "wait", "retold"} <= code
+    modules = {path.stem for path in PACKAGE.rglob("*.py")}
+    assert {it for it in code - modules if not re.search(rf"(?:def|class) {it}\b", source)} == {"POST", "GET", "XCom"}
+
+
 def test_importing_the_package_loads_nothing_heavy() -> None:
     """With Airflow loaded, operators, sensors, trigger and hook bring our own light modules, and no library."""
     modules = public_modules("hooks", "operators", "sensors", "triggers")
