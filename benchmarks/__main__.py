@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import calls, goals, imports, lives, waiting
 from .harness import ROOT, VENVS, Bench, bench
@@ -22,28 +22,50 @@ PARTS = ("waiting", "lives", "imports", "calls")
 OURS = ("ours", "ours-unbatched", "A10", "C", "null")
 PEERS = tuple(name for name, kind in KINDS.items() if kind.is_peer)
 SCALE = ("ours", "C", "A10", "null")
-# Waiters, kinds, interval in seconds, repetitions. A quick look at all; and what the documents quote.
-SHORT = [(200, (*OURS, *PEERS), 1.0, 1), (200, OURS, 1.0, 2), (1000, SCALE, 1.0, 1)]
+
+
+class Scene(NamedTuple):
+    """Waiters to be measured."""
+
+    waiters: int
+    kinds: Sequence[str]
+    times: int
+    interval: float = 1.0
+    schemas: int = waiting.SCHEMAS
+
+
+# A quick look at all; and what the documents quote.
+SHORT = [Scene(200, (*OURS, *PEERS), 1), Scene(200, OURS, 2), Scene(1000, SCALE, 1)]
 FULL = [
-    (50, (*OURS, *PEERS), 1.0, 1),
-    (200, (*OURS, "ours-model", *PEERS), 1.0, 3),
-    (200, OURS, 1.0, 2),
-    (1000, (*OURS, *PEERS), 1.0, 3),
-    (10_000, SCALE, 10.0, 2),
+    Scene(50, (*OURS, *PEERS), 1),
+    Scene(200, (*OURS, "ours-model", *PEERS), 3),
+    Scene(200, OURS, 2),
+    Scene(200, ("ours", "A10", "C"), 2, schemas=200),
+    Scene(1000, (*OURS, *PEERS), 3),
+    Scene(10_000, SCALE, 2, interval=10.0),
 ]
 LOOKS = {False: 5, True: 10}
 FEW = 3  # looks of very many waiters
 
 
-def plan(asked: argparse.Namespace) -> list[tuple[int, Sequence[str], float, int]]:
+def plan(asked: argparse.Namespace) -> list[Scene]:
     """Which waiters to measure."""
     planned = FULL if asked.full else SHORT
-    if not (asked.n or asked.kinds or asked.reps or asked.interval):
+    if not (asked.n or asked.kinds or asked.reps or asked.interval or asked.schemas):
         return planned
-    numbers = [int(word) for word in asked.n] if asked.n else sorted({waiters for waiters, *_ in planned})
+    numbers = [int(word) for word in asked.n] if asked.n else sorted({scene.waiters for scene in planned})
     kinds = [kind for kind in asked.kinds or KINDS if kind in KINDS]
-    default = {waiters: interval for waiters, _, interval, _ in FULL}
-    return [(waiters, kinds, asked.interval or default.get(waiters, 1.0), asked.reps or 3) for waiters in numbers]
+    interval = {scene.waiters: scene.interval for scene in FULL}
+    return [
+        Scene(
+            waiters,
+            kinds,
+            asked.reps or 3,
+            asked.interval or interval.get(waiters, 1.0),
+            asked.schemas or waiting.SCHEMAS,
+        )
+        for waiters in numbers
+    ]
 
 
 def arguments(line: Sequence[str] | None = None) -> argparse.Namespace:
@@ -56,7 +78,7 @@ def arguments(line: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--reps", type=int, help="repetitions")
     parser.add_argument("--interval", type=float, help="seconds between two looks of a waiter")
     parser.add_argument("--looks", type=int, help="intervals of the steady state that is measured")
-    parser.add_argument("--schemas", type=int, default=5, help="of each execution")
+    parser.add_argument("--schemas", type=int, help="of each execution")
     parser.add_argument("--lives", type=int, help="lives of triggers")
     parser.add_argument("--full", action="store_true", help="everything, often enough to be quoted: an hour")
     parser.add_argument("--check", action="store_true", help="fail when a goal is missed")
@@ -83,12 +105,12 @@ def measure(bench: Bench, asked: argparse.Namespace) -> dict[str, Any]:
     }
     if "waiting" in parts:
         result["waiting"] = []
-        for waiters, kinds, interval, times in plan(asked):
-            looks = asked.looks or (FEW if waiters >= 10_000 else LOOKS[asked.full])
-            spec = {"waiters": waiters, "looks": looks, "interval": interval, "schemas": asked.schemas}
-            done = [row["repetition"] for row in result["waiting"] if row["waiters"] == waiters]
-            first = max(done, default=-1) + 1
-            result["waiting"] += waiting.measure(bench, kinds, spec, range(first, first + times))
+        done = 0
+        for scene in plan(asked):
+            looks = asked.looks or (FEW if scene.waiters >= 10_000 else LOOKS[asked.full])
+            spec = {"waiters": scene.waiters, "looks": looks, "interval": scene.interval, "schemas": scene.schemas}
+            result["waiting"] += waiting.measure(bench, scene.kinds, spec, range(done, done + scene.times))
+            done += scene.times
     if "lives" in parts:
         number = asked.lives or (10_000 if asked.full else 1000)
         result["lives"] = lives.measure(bench, number, max(min(1000, number // 2), 1))

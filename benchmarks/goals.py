@@ -12,7 +12,7 @@ from math import ceil
 from typing import Any
 
 from .waiters import BATCH, KINDS
-from .waiting import summary
+from .waiting import SCHEMAS, scenes
 
 TOLERANCE = 0.25
 PEERS = [name for name, kind in KINDS.items() if kind.is_peer]
@@ -45,12 +45,12 @@ def failed(result: dict[str, Any]) -> bool:
 
 def _waiting(result: dict[str, Any]) -> Iterator[Goal]:
     rows = result.get("waiting", [])
-    found = summary(rows)
+    found = scenes(rows)
     looks = min((row["looks"] for row in rows), default=1)
     rounds = (looks + 1) / looks  # so many begin in the time that is counted, if one begins at once
 
-    def of(kind: str, waiters: int, figure: str, which: str = "median") -> float | None:
-        return found.get((kind, waiters), {}).get(figure, {}).get(which)
+    def of(kind: str, waiters: int, figure: str, which: str = "median", schemas: int = SCHEMAS) -> float | None:
+        return found.get((waiters, schemas), {}).get(kind, {}).get(figure, {}).get(which)
 
     for waiters in (200, 1000):
         at = f", {waiters} waiters"
@@ -87,6 +87,8 @@ def _waiting(result: dict[str, Any]) -> Iterator[Goal]:
                 yield Goal(f"memory per waiter above the harness, kB{at}", 25, above)
             yield Goal(f"event beyond the phase, p50, ms{at}", 20, of(kind, waiters, "beyond_phase_p50_ms"))
             yield Goal(f"event beyond the phase, longest, ms{at}", 50, of(kind, waiters, "beyond_phase_max_ms"))
+    wide = of("ours", 200, "lag_max_ms", schemas=200)
+    yield Goal("longest stall, ms, ours, 200 waiters, 200 schemas each", 50, wide)
     for figure, name in (("cpu_ms_per_poll", "CPU per poll"), ("kb_per_waiter", "memory per waiter")):
         many, few = of("ours", 10_000, figure), of("ours", 1000, figure)
         yield Goal(f"{name}, 10,000 waiters, x that of 1,000", 1, many / few if many is not None and few else None)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from .waiters import KINDS
-from .waiting import summary
+from .waiting import SCHEMAS, scenes
 
 
 def plot(result: dict[str, Any], file: Path) -> None:
@@ -17,13 +17,13 @@ def plot(result: dict[str, Any], file: Path) -> None:
     from matplotlib import pyplot
     from matplotlib.ticker import FuncFormatter
 
-    found = summary(result["waiting"])
+    found = scenes(result["waiting"])
     figure, axes = pyplot.subplots(figsize=(8, 5), dpi=120)
     for kind, of_it in KINDS.items():
         points = sorted(
-            (waiters, figures["cpu_ms_per_poll"])
-            for (one, waiters), figures in found.items()
-            if one == kind != "null" and "cpu_ms_per_poll" in figures
+            (waiters, measured[kind]["cpu_ms_per_poll"])
+            for (waiters, schemas), measured in found.items()
+            if schemas == SCHEMAS and kind != "null" and "cpu_ms_per_poll" in measured.get(kind, {})
         )
         if not points:
             continue

@@ -7,7 +7,7 @@ from typing import Any
 
 from .goals import goals
 from .waiters import KINDS
-from .waiting import FIGURES, summary
+from .waiting import FIGURES, scenes
 
 
 def tables(result: dict[str, Any]) -> Iterator[str]:
@@ -32,14 +32,13 @@ def tables(result: dict[str, Any]) -> Iterator[str]:
 
 
 def _waiting(measured: Sequence[dict[str, Any]]) -> Iterator[str]:
-    found = summary(measured)
-    for waiters in sorted({waiters for _, waiters in found}):
+    for (waiters, schemas), found in sorted(scenes(measured).items()):
         rows = []
         for kind in KINDS:
-            if of_it := found.get((kind, waiters)):
+            if of_it := found.get(kind):
                 times = number(of_it["cpu_ms_per_poll"]["times"]) if "cpu_ms_per_poll" in of_it else "0"
                 rows.append([kind, times, *(cell(of_it.get(name)) for name in FIGURES)])
-        yield f"{waiters} waiters\n\n" + table(["kind", "times", *FIGURES.values()], rows)
+        yield f"{waiters:,} waiters, {schemas} schemas each\n\n" + table(["kind", "times", *FIGURES.values()], rows)
 
 
 def cell(value: Any) -> str:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .harness import Bench
 
 REFERENCE = "A10"
+SCHEMAS = 5  # of an execution, where nothing else is said
 
 IDLE = 2.0  # seconds in which the price of a beat is measured
 MEMORY_EVERY = 10  # beats
@@ -154,14 +155,22 @@ FIGURES = {
 }
 
 
-def summary(measured: Sequence[dict[str, Any]]) -> dict[tuple[str, int], dict[str, dict[str, float]]]:
-    """The median and the spread of each figure, by kind and number of waiters; ratios are those of each repetition."""
+Summary = dict[str, dict[str, dict[str, float]]]  # by kind and figure
+
+
+def scenes(measured: Sequence[dict[str, Any]]) -> dict[tuple[int, int], Summary]:
+    """What was measured, by number of waiters and of schemas in each execution."""
+    numbers = dict.fromkeys((row["waiters"], row["schemas"]) for row in measured)
+    return {of: summary([row for row in measured if (row["waiters"], row["schemas"]) == of]) for of in numbers}
+
+
+def summary(measured: Sequence[dict[str, Any]]) -> Summary:
+    """The median and the spread of each figure; ratios are those of each repetition."""
     found = {}
     names = {name for row in measured for name, value in row.items() if isinstance(value, (int, float))}
-    for kind, waiters in dict.fromkeys((row["kind"], row["waiters"]) for row in measured):
+    for kind in dict.fromkeys(row["kind"] for row in measured):
         rows, reference = (
-            {row["repetition"]: row for row in measured if (row["kind"], row["waiters"]) == (one, waiters)}
-            for one in (kind, REFERENCE)
+            {row["repetition"]: row for row in measured if row["kind"] == one} for one in (kind, REFERENCE)
         )
         of_it = {}
         for name in names:
@@ -171,7 +180,7 @@ def summary(measured: Sequence[dict[str, Any]]) -> dict[tuple[str, int], dict[st
         costs = ([by[one]["cpu_ms_per_poll"] for one in both] for by in (rows, reference))
         if times := ratios(*costs):
             of_it["x_reference"] = spread(times)
-        found[kind, waiters] = of_it
+        found[kind] = of_it
     return found
 
 

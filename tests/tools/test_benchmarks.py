@@ -50,14 +50,14 @@ def test_what_the_beats_cost_is_not_counted() -> None:
 def test_ratios_are_those_of_the_same_repetition() -> None:
     """Each cost is divided by the reference's in the same repetition, not by the reference's median."""
     rows = [
-        {"kind": kind, "waiters": 20, "repetition": repetition, "cpu_ms_per_poll": cost}
+        {"kind": kind, "repetition": repetition, "cpu_ms_per_poll": cost}
         for repetition, costs in enumerate([(1.0, 2.0), (3.0, 3.0), (9.0, 6.0)])
         for kind, cost in zip(("ours", "A10"), costs, strict=True)
     ]
     found = waiting.summary(rows)
 
-    assert found["ours", 20]["x_reference"] == {"median": 1.0, "min": 0.5, "max": 1.5, "times": 3}
-    assert found["A10", 20]["x_reference"]["max"] == 1.0
+    assert found["ours"]["x_reference"] == {"median": 1.0, "min": 0.5, "max": 1.5, "times": 3}
+    assert found["A10"]["x_reference"]["max"] == 1.0
 
 
 def test_each_tls_context_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,7 +238,7 @@ def test_a_run_without_a_part_misses_none_of_its_goals() -> None:
 
 def test_one_connection_too_many_fails_a_run() -> None:
     """The highest count of all repetitions is what is judged."""
-    row = {"kind": "ours", "waiters": 200, "looks": 5, "interval": 1.0}
+    row = {"kind": "ours", "waiters": 200, "schemas": 5, "looks": 5, "interval": 1.0}
     rows = [{**row, "repetition": number, "most_connections": most} for number, most in enumerate((10, 11, 10))]
 
     assert goals.failed({"waiting": rows})
