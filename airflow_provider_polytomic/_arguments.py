@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+DEFAULT_CONN_ID = "polytomic_default"
+
 
 def templated(value: Any) -> bool:
     """Whether a value is only known when the task runs: Jinja, an XComArg, a Param."""

@@ -3,57 +3,51 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import importlib
 import logging
 from typing import TYPE_CHECKING, Any, TypeVar
 
-try:
-    from airflow.sdk import BaseOperator, BaseSensorOperator, PokeReturnValue
-except ImportError:  # Airflow 2
-    from airflow.models import BaseOperator  # type: ignore[assignment]
-    from airflow.sensors.base import BaseSensorOperator, PokeReturnValue  # type: ignore[assignment]
-try:
-    from airflow.sdk import BaseHook
-except ImportError:  # before 3.1
-    from airflow.hooks.base import BaseHook  # type: ignore[assignment,attr-defined]
-try:
-    from airflow.sdk.configuration import conf
-except ImportError:  # before 3.2
-    from airflow.configuration import conf  # type: ignore[assignment]
-try:
-    from airflow.sdk.exceptions import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
-except ImportError:  # before 3.2
-    from airflow.exceptions import (  # type: ignore[assignment]
-        AirflowFailException,
-        AirflowSensorTimeout,
-        AirflowSkipException,
-    )
-try:
-    from airflow.sdk import Asset, AssetAlias
-except ImportError:  # Airflow 2
-    from airflow.datasets import Dataset as Asset  # type: ignore[no-redef]
-    from airflow.datasets import DatasetAlias as AssetAlias  # type: ignore[no-redef]
-try:
-    from airflow.sdk import BaseOperatorLink
-except ImportError:  # Airflow 2
-    from airflow.models.baseoperatorlink import BaseOperatorLink  # type: ignore[assignment,attr-defined]
-from airflow.triggers.base import BaseTrigger, TriggerEvent
-
-try:
-    from airflow.triggers.base import BaseEventTrigger
-except ImportError:  # Airflow 2 has no asset watchers
-    BaseEventTrigger = BaseTrigger  # type: ignore[assignment,misc]
-try:
-    from airflow.triggers.shared_stream import SharedStreamProducer
-except ImportError:  # before 3.3
-    SharedStreamProducer = object  # type: ignore[assignment,misc]
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from airflow.sdk import (
+        Asset,
+        AssetAlias,
+        BaseHook,
+        BaseOperator,
+        BaseOperatorLink,
+        BaseSensorOperator,
+        PokeReturnValue,
+    )
+    from airflow.sdk.exceptions import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
+    from airflow.triggers.base import BaseEventTrigger, BaseTrigger, TriggerEvent
+    from airflow.triggers.shared_stream import SharedStreamProducer
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 _questions: set[asyncio.Future[Any]] = set()
+
+# Where Airflow has what, the newest place first, and under which name if it is another one. Looked up at first use, so
+# that a DAG file with an operator does not pay for sensors, hooks and triggers.
+_PLACES = {
+    "AirflowFailException": ("airflow.sdk.exceptions", "airflow.exceptions"),  # before 3.2
+    "AirflowSensorTimeout": ("airflow.sdk.exceptions", "airflow.exceptions"),
+    "AirflowSkipException": ("airflow.sdk.exceptions", "airflow.exceptions"),
+    "Asset": ("airflow.sdk", "airflow.datasets:Dataset"),  # Airflow 2
+    "AssetAlias": ("airflow.sdk", "airflow.datasets:DatasetAlias"),
+    "BaseEventTrigger": ("airflow.triggers.base", "airflow.triggers.base:BaseTrigger"),  # Airflow 2 has no watchers
+    "BaseHook": ("airflow.sdk", "airflow.hooks.base"),  # before 3.1
+    "BaseOperator": ("airflow.sdk", "airflow.models"),
+    "BaseOperatorLink": ("airflow.sdk", "airflow.models.baseoperatorlink"),
+    "BaseSensorOperator": ("airflow.sdk", "airflow.sensors.base"),
+    "BaseTrigger": ("airflow.triggers.base",),
+    "PokeReturnValue": ("airflow.sdk", "airflow.sensors.base"),
+    "SharedStreamProducer": ("airflow.triggers.shared_stream", "builtins:object"),  # before 3.3
+    "TriggerEvent": ("airflow.triggers.base",),
+    "conf": ("airflow.sdk.configuration", "airflow.configuration"),  # before 3.2
+}
 
 __all__ = [
     "AirflowFailException",
@@ -83,9 +77,24 @@ __all__ = [
 ]
 
 
+@functools.cache
+def _find(name: str) -> Any:
+    for place in _PLACES.get(name, ()):
+        module, _, other_name = place.partition(":")
+        try:
+            return getattr(importlib.import_module(module), other_name or name)
+        except (ImportError, AttributeError):
+            continue
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __getattr__(name: str) -> Any:
+    return _find(name)
+
+
 def default_deferrable() -> bool:
     """``[operators] default_deferrable``."""
-    return conf.getboolean("operators", "default_deferrable", fallback=False)
+    return bool(_find("conf").getboolean("operators", "default_deferrable", fallback=False))
 
 
 def mask(*secrets: str | None) -> None:
@@ -135,8 +144,8 @@ async def aget_connection(conn_id: str) -> Any:
     try:
         from airflow.sdk.log import amask_secret  # noqa: F401  came with the accessor that does not block
     except ImportError:
-        return await ask_in_thread(BaseHook.get_connection, conn_id)
-    return await BaseHook.aget_connection(conn_id)
+        return await ask_in_thread(_find("BaseHook").get_connection, conn_id)
+    return await _find("BaseHook").aget_connection(conn_id)
 
 
 def task_state_store(context: Mapping[str, Any]) -> Any:
@@ -191,10 +200,11 @@ def add_asset_event(events: Any, asset: Any, extra: dict[str, Any]) -> None:
     if not isinstance(asset, str):
         events.add(asset, extra)
         return
-    asset = Asset(asset)
-    if hasattr(Asset, "ref"):  # Airflow 2 has no names besides URIs
+    known: Any = _find("Asset")
+    asset = known(asset)
+    if hasattr(known, "ref"):  # Airflow 2 has no names besides URIs
         try:
-            events.add(Asset.ref(uri=asset.uri), extra)
+            events.add(known.ref(uri=asset.uri), extra)
             return
         except Exception:  # noqa: BLE001  Airflow does not know it yet
             log.debug("Airflow has no asset %s yet", asset.uri)

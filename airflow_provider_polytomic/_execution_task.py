@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_polytomic import _arguments
 from airflow_provider_polytomic._compat import AirflowFailException
-from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
 from airflow_provider_polytomic.links import XCOM_KEY as LINK_KEY
-from airflow_provider_polytomic.triggers.execution import PolytomicExecutionTrigger
 
 if TYPE_CHECKING:
     from airflow_provider_polytomic.api.errors import PolytomicError
     from airflow_provider_polytomic.api.executions import Kind
     from airflow_provider_polytomic.api.models import Execution
+    from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
+    from airflow_provider_polytomic.triggers.execution import PolytomicExecutionTrigger
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -176,6 +176,8 @@ def push_link(context: Any, hook: PolytomicHook, kind: Kind, sync_id: str, execu
 def trigger(
     kind: Kind, sync_id: str, execution_id: str | None, conn_id: str, poke_interval: float, **options: Any
 ) -> PolytomicExecutionTrigger:
+    from airflow_provider_polytomic.triggers.execution import PolytomicExecutionTrigger
+
     return PolytomicExecutionTrigger(
         kind=kind.name,
         sync_id=sync_id,
@@ -211,4 +213,6 @@ def translated(started: Callable[[], bool]) -> Iterator[None]:
 
 
 def hook_of(conn_id: Any) -> PolytomicHook:
-    return PolytomicHook(_arguments.text("polytomic_conn_id", conn_id) or PolytomicHook.default_conn_name)
+    from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
+
+    return PolytomicHook(_arguments.text("polytomic_conn_id", conn_id) or _arguments.DEFAULT_CONN_ID)

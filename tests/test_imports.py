@@ -71,6 +71,14 @@ def test_a_dag_file_pays_for_no_library(tmp_path: Path) -> None:
     assert not any(name.startswith((f"{OURS}.api", f"{OURS}.sandbox")) for name in added)
 
 
+def test_a_dag_file_pays_for_few_modules(tmp_path: Path) -> None:
+    """All operators and sensors are a dozen modules; hook, triggers and what they need come when a task runs."""
+    tasks = [name for name in LIGHT if name.startswith((f"{OURS}.operators", f"{OURS}.sensors"))]
+    added = added_by(tasks, after=DAG_FILE, home=tmp_path)
+    assert len(added) <= 15
+    assert not any(name.startswith((f"{OURS}.hooks", f"{OURS}.triggers")) for name in added)
+
+
 @pytest.mark.parametrize("name", [OURS, f"{OURS}.get_provider_info"])
 def test_the_entry_point_needs_nothing(tmp_path: Path, name: str) -> None:
     """Airflow imports it in every process: it is found to work where no package is installed at all."""

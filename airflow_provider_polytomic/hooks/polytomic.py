@@ -59,7 +59,7 @@ class PolytomicHook(BaseHook):
     """
 
     conn_name_attr = "polytomic_conn_id"
-    default_conn_name = "polytomic_default"
+    default_conn_name = _arguments.DEFAULT_CONN_ID
     conn_type = "polytomic"
     hook_name = "Polytomic"
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow_provider_polytomic import _arguments, _execution_task
 from airflow_provider_polytomic import assets as _assets
 from airflow_provider_polytomic._compat import AirflowSkipException, BaseOperator, task_state_store
-from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
 from airflow_provider_polytomic.links import PolytomicExecutionLink
 
 if TYPE_CHECKING:
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from airflow_provider_polytomic.api.settings import Settings
     from airflow_provider_polytomic.api.starting import Memo, Mine, Order
     from airflow_provider_polytomic.api.tables import Written
+    from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
     from airflow_provider_polytomic.lineage import Story
 
 IF_RUNNING = ("wait", "attach", "fail", "skip", "cancel")

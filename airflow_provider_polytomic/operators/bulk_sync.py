@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 
 from airflow_provider_polytomic import _arguments, _execution_task
 from airflow_provider_polytomic._compat import BaseOperator, default_deferrable
-from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
 from airflow_provider_polytomic.operators._execution import ExecutionOperator
 
 RESYNC_MODES = ("refetch", "resync", "rebuild")
@@ -84,7 +83,7 @@ class PolytomicBulkSyncOperator(ExecutionOperator):
         resync_mode: str | None = None,
         fetch_mode: str | None = None,
         schemas: Sequence[str] | None = None,
-        polytomic_conn_id: str = PolytomicHook.default_conn_name,
+        polytomic_conn_id: str = _arguments.DEFAULT_CONN_ID,
         wait_for_completion: bool = True,
         deferrable: bool = default_deferrable(),
         poke_interval: float | timedelta = 30,
@@ -299,7 +298,7 @@ class PolytomicCreateBulkSyncOperator(BaseOperator):
         policies: Sequence[str] | None = None,
         organization_id: str | None = None,
         if_exists: str = "fail",
-        polytomic_conn_id: str = PolytomicHook.default_conn_name,
+        polytomic_conn_id: str = _arguments.DEFAULT_CONN_ID,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)

@@ -8,7 +8,6 @@ from typing import Any
 
 from airflow_provider_polytomic import _arguments
 from airflow_provider_polytomic._compat import default_deferrable
-from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
 from airflow_provider_polytomic.operators._execution import ExecutionOperator
 
 MOST_IDENTITIES = 1000
@@ -72,7 +71,7 @@ class PolytomicModelSyncOperator(ExecutionOperator):
         resync: bool = False,
         identities: Sequence[str] | None = None,
         source_identities: Sequence[Any] | None = None,
-        polytomic_conn_id: str = PolytomicHook.default_conn_name,
+        polytomic_conn_id: str = _arguments.DEFAULT_CONN_ID,
         wait_for_completion: bool = True,
         deferrable: bool = default_deferrable(),
         poke_interval: float | timedelta = 30,

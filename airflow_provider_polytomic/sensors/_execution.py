@@ -15,12 +15,12 @@ from airflow_provider_polytomic._compat import (
     BaseSensorOperator,
     PokeReturnValue,
 )
-from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
 from airflow_provider_polytomic.links import PolytomicExecutionLink
 
 if TYPE_CHECKING:
     from airflow_provider_polytomic.api.executions import Kind, Trouble
     from airflow_provider_polytomic.api.models import Execution
+    from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
 
 
 class ExecutionSensor(BaseSensorOperator):

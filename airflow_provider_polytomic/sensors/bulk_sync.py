@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from airflow_provider_polytomic import _arguments
 from airflow_provider_polytomic._compat import default_deferrable
-from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
 from airflow_provider_polytomic.sensors._execution import ExecutionSensor
 
 
@@ -53,7 +53,7 @@ class PolytomicBulkSyncSensor(ExecutionSensor):
         execution_id: str | None = None,
         completed_after: datetime | str | None = None,
         allow_errors: bool = False,
-        polytomic_conn_id: str = PolytomicHook.default_conn_name,
+        polytomic_conn_id: str = _arguments.DEFAULT_CONN_ID,
         deferrable: bool = default_deferrable(),
         **kwargs: Any,
     ) -> None:
