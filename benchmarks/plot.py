@@ -42,7 +42,9 @@ def plot(result: dict[str, Any], file: Path) -> None:
             capsize=3,
             label=of_it.label,
         )
-    axes.set(xscale="log", yscale="log", xlabel="waiters", ylabel="CPU per waiter and look, ms", title="Waiting")
+    axes.set(xscale="log", yscale="log", xlabel="waiters in one process", ylabel="CPU per waiter and look, ms")
+    axes.set_xticks(sorted({waiters for waiters, _ in found}), minor=False)
+    axes.minorticks_off()
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.15g}"))
     axes.grid(which="major", alpha=0.3)
