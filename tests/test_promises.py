@@ -1,4 +1,4 @@
-"""The tests that docs/promises.md names exist, and every promise names some. `make proofs` says whether they passed."""
+"""The tests that the promises and the defences name exist, and each names some. `make proofs` says if they passed."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from tools.proofs import named
+from tools.proofs import PROMISES, named
 
 ROOT = Path(__file__).parent.parent
-PROMISES = (ROOT / "docs" / "promises.md").read_text()
-NAMED = named(PROMISES)
+TEXT = "\n\n".join(page.read_text() for page in PROMISES)
+NAMED = named(TEXT)
 
 
 def promises() -> list[str]:
     """The items of the lists, each with what is indented below it."""
-    return [item for item in re.split(r"\n(?=\n|- )", PROMISES) if item.startswith("- **")]
+    return [item for item in re.split(r"\n(?=\n|- )", TEXT) if item.startswith("- **")]
 
 
 @pytest.mark.parametrize("promise", promises(), ids=lambda promise: promise[4:30])

@@ -16,6 +16,7 @@ from .retry import retry_delay, surely_not_processed
 
 T = TypeVar("T")
 DEFAULT_MAX_RETRIES = 5
+MOST_PAGES = 10_000  # of one list
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,9 @@ def decode(call: Call[T], answer: Answer) -> T:
     try:
         return call.parse(answer.body)
     except (ValidationError, ValueError, RecursionError) as error:
-        raise PolytomicResponseError(call.request, answer, _unreadable(error, answer)) from None
+        why = _unreadable(error, answer)
+    # Not in there: the library's error, which quotes the answer, would go along as the context of ours.
+    raise PolytomicResponseError(call.request, answer, why)
 
 
 def fetch(call: Call[T], max_retries: int = DEFAULT_MAX_RETRIES) -> Plan[T]:
@@ -98,7 +101,7 @@ def fetch_page(
 ) -> Plan[Page[T]]:
     """Fetch one page of a list; ``seen`` collects the tokens of this walk.
 
-    :raises PolytomicResponseError: when the server hands out a token twice: the walk would never end.
+    :raises PolytomicResponseError: when the server hands out a token twice, or too many: the walk would never end.
     """
     page = yield from fetch(call.page(token), max_retries)
     if page.next_page_token:
@@ -106,6 +109,8 @@ def fetch_page(
             raise PolytomicResponseError(
                 call.request, Response(200), "the server repeats a page token: the list would never end"
             )
+        if len(seen) >= MOST_PAGES:
+            raise PolytomicResponseError(call.request, Response(200), f"the list has more than {MOST_PAGES} pages")
         seen.add(page.next_page_token)
     return page
 

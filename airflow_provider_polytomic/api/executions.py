@@ -354,7 +354,7 @@ def progress(execution: Execution) -> str:
     elif isinstance(execution, ModelSyncExecution) and execution.counts:
         counts = execution.counts.model_dump(exclude_none=True)
         parts += [f"{value} {name}" for name, value in counts.items() if value]
-    return ", ".join(parts)
+    return readable(", ".join(parts), 500)
 
 
 def summary(sync_id: str, execution: Execution, *, adopted: bool = False) -> dict[str, Any]:
@@ -429,7 +429,8 @@ def failure(kind: Kind, sync_id: str, sync_name: str | None, execution: Executio
         failed = execution.failed_schemas
         for row in failed[:MOST_SCHEMAS]:
             said = readable(row.status_message, LONGEST_MESSAGE) or "no message"
-            lines.append(f"  schema {row.output_name or row.schema_id}: {row.status}: {said}")
+            which = readable(f"{row.output_name or row.schema_id}: {row.status}", LONGEST_MESSAGE)
+            lines.append(f"  schema {which}: {said}")
         if len(failed) > MOST_SCHEMAS:
             lines.append(f"  and {len(failed) - MOST_SCHEMAS} schemas more")
     elif isinstance(execution, ModelSyncExecution):

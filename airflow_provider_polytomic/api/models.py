@@ -50,6 +50,8 @@ def _aware(value: datetime | None) -> datetime | None:
     return value.replace(tzinfo=timezone.utc) if value is not None and value.tzinfo is None else value
 
 
+# Ids are written into logs, URLs and databases.
+Id = Annotated[str, Field(min_length=1, max_length=1000, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Time = Annotated[datetime | None, BeforeValidator(_no_time), AfterValidator(_aware)]
 
 
@@ -78,7 +80,7 @@ class SchemaExecution(Model):
 class Execution(Model):
     """What executions of bulk and of model syncs have in common."""
 
-    id: str = Field(min_length=1)
+    id: Id
     status: str | None = None
     type: str | None = None
     created_at: Time = None
@@ -175,7 +177,7 @@ class ModelSyncExecution(Execution):
 class BulkSync(Model):
     """A bulk sync (ELT): copies schemas of a source connection to a destination connection."""
 
-    id: str = Field(min_length=1)
+    id: Id
     name: str | None = None
     active: bool | None = None
     mode: str | None = None
@@ -279,7 +281,7 @@ class BulkSyncDestination(Model):
 class ModelSync(Model):
     """A model sync (reverse ETL): writes the records of models to a target object."""
 
-    id: str = Field(min_length=1)
+    id: Id
     name: str | None = None
     active: bool | None = None
     mode: str | None = None
@@ -350,7 +352,7 @@ class ModelSyncTarget(Model):
 class Connection(Model):
     """A connection of Polytomic to a database, warehouse or service."""
 
-    id: str = Field(min_length=1)
+    id: Id
     name: str | None = None
     type: dict[str, Any] | None = None
     configuration: dict[str, Any] | None = None

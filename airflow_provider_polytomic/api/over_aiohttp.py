@@ -13,7 +13,7 @@ import certifi
 from yarl import URL
 
 from .http import Answer, Request, Response, Unreachable
-from .settings import MAX_BODY, Settings, warn_if_unverified
+from .settings import MAX_BODY, Settings, warn_if_unprotected
 from .together import Waiters
 from .unreachable import unreachable
 
@@ -25,7 +25,7 @@ class Transport:
     """A session of at most :data:`CONNECTIONS` connections, and those who wait for executions with it."""
 
     def __init__(self, settings: Settings, tls: ssl.SSLContext) -> None:
-        warn_if_unverified(settings)
+        warn_if_unprotected(settings)
         self.settings = settings
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=CONNECTIONS, ssl=tls),
@@ -46,8 +46,10 @@ class Transport:
                 URL(settings.url(request), encoded=True).extend_query(list(request.query)),
                 data=request.body,
                 headers=settings.headers(request),
-                # As in the worker: for connecting, and for each wait for more; in all only where asked.
-                timeout=aiohttp.ClientTimeout(total=request.timeout, sock_connect=timeout, sock_read=timeout),
+                # As in the worker: for connecting, for each wait for more, and for all of it.
+                timeout=aiohttp.ClientTimeout(
+                    total=settings.patience_with(request), sock_connect=timeout, sock_read=timeout
+                ),
                 proxy=settings.proxy,
                 allow_redirects=False,
             ) as answer:

@@ -16,7 +16,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError, InsecureRequestWarning
 
 from .http import Answer, Request, Response, Unreachable
-from .settings import MAX_BODY, USER_AGENT, Settings, warn_if_unverified
+from .settings import MAX_BODY, USER_AGENT, Settings, warn_if_unprotected
 from .unreachable import unreachable
 
 CHUNK = 1024 * 1024  # bytes
@@ -26,7 +26,7 @@ class Transport:
     """One keep-alive session. Not for several threads at once."""
 
     def __init__(self, settings: Settings) -> None:
-        warn_if_unverified(settings)
+        warn_if_unprotected(settings)
         self._settings = settings
         self._session = requests.Session()
         # Neither netrc nor the library's own reading of proxies and CA bundles: Settings has decided.
@@ -42,7 +42,7 @@ class Transport:
     def _send(self, request: Request) -> Answer:
         settings = self._settings
         timeout = settings.timeout_of(request)
-        give_up = time.monotonic() + request.timeout if request.timeout else None
+        give_up = time.monotonic() + settings.patience_with(request)
         status = None
         try:
             with self._session.request(
@@ -61,7 +61,7 @@ class Transport:
                     body += chunk
                     if len(body) > MAX_BODY:
                         return Unreachable(f"the answer is larger than {MAX_BODY} bytes", status=status)
-                    if give_up is not None and time.monotonic() > give_up:
+                    if time.monotonic() > give_up:
                         raise TimeoutError
                 _refuse_half(answer)
                 return Response(status, headers, bytes(body), settings.secrets)

@@ -7,7 +7,7 @@ import logging
 import os
 import re
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, ip_address
 from string import Formatter
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
@@ -21,10 +21,20 @@ DEFAULT_HOST = "https://app.polytomic.com"
 DEFAULT_API_VERSION = "2025-09-18"
 DEFAULT_TIMEOUT = 60.0
 DEFAULT_MAX_RETRIES = 5
+PATIENCE = 10  # times the timeout: how long all of an answer may take
 MAX_BODY = 64 * 1024 * 1024  # bytes; what an answer may hold, unpacked
 LINK_NAMES = ("kind", "sync_id", "execution_id")
 USER_AGENT = "airflow-provider-polytomic"
 _CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
+
+
+class Secret(str):
+    """Text that is not shown where what holds it is printed, whatever that is."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'" if self else "''"
 
 
 @dataclass(frozen=True)
@@ -54,6 +64,11 @@ class Settings:
     max_retries: int = DEFAULT_MAX_RETRIES
     ui_url: str = field(default="", compare=False)
 
+    def __post_init__(self) -> None:
+        for name in ("key", "login", "proxy"):
+            if (value := getattr(self, name)) is not None:
+                object.__setattr__(self, name, Secret(value))  # it is frozen
+
     @property
     def host(self) -> str:
         return urlsplit(self.base_url).netloc
@@ -70,6 +85,10 @@ class Settings:
     def timeout_of(self, request: Request) -> float:
         return min(request.timeout or self.timeout, self.timeout)
 
+    def patience_with(self, request: Request) -> float:
+        """Seconds for all of an answer, however little of it comes at a time."""
+        return request.timeout or PATIENCE * self.timeout
+
     def url(self, request: Request) -> str:
         return self.base_url + request.path
 
@@ -78,7 +97,8 @@ class Settings:
 
         A proxy that the environment has decided on is decided on anew.
 
-        :raises ValueError: it is not a URL of an HTTP server. The message does not quote it.
+        :raises ValueError: it is not a URL of an HTTP server, or is unencrypted where that of Polytomic is not.
+            The message does not quote it.
         """
         try:
             where = urlsplit(url)
@@ -87,6 +107,8 @@ class Settings:
             host = None
         if not host:
             raise ValueError("not a URL of an HTTP server")
+        if where.scheme == "http" and self.base_url.startswith("https:"):
+            raise ValueError("an unencrypted URL, which an encrypted answer must not lead to")
         decided = self.proxy == proxy_from_environment(self.base_url)
         base_url = f"{where.scheme}://{where.netloc.rpartition('@')[2]}"
         return replace(
@@ -119,17 +141,28 @@ class Settings:
         """What must not be seen by anybody: the key, as it is and as it is sent, and a proxy's password."""
         password = urlsplit(self.proxy).password if self.proxy else None
         candidates = [self.key, self._basic() if self.key else None, password and unquote(password), password]
-        return tuple(dict.fromkeys(secret for secret in candidates if secret))
+        return tuple(dict.fromkeys(Secret(secret) for secret in candidates if secret))
 
     def censor(self, what: object) -> str:
         """``what`` as text, without secrets."""
         return re.sub(r"//[^/@\s]+@", "//***@", conceal(str(what), self.secrets))
 
 
-def warn_if_unverified(settings: Settings) -> None:
+def warn_if_unprotected(settings: Settings) -> None:
     """Said by each session when it is opened."""
-    if not settings.verify:
+    where = urlsplit(settings.base_url)
+    if where.scheme == "http":
+        if not _is_this_machine(where.hostname or ""):
+            log.warning("The API key is sent to %s unencrypted: its connection says http, not https", settings.host)
+    elif not settings.verify:
         log.warning("The TLS certificate of %s is not verified, as its connection says", settings.host)
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def http_url(text: str) -> SplitResult:

@@ -171,7 +171,7 @@ def one_try(order: Order) -> Plan[Decision]:
             return Mine(found, earlier, resumed=not new)
         if new:
             return Mine(found, earlier)  # it failed at once: this try's failure
-        log.info("Try %d's execution %s ended with status %s: starting anew", earlier, found.id, found.status)
+        log.info("Try %d's execution %s ended with status %r: starting anew", earlier, found.id, found.status)
 
     # A slot of our own.
     before: _Seen | None = None  # what was there before a start that ended in a recorded server error

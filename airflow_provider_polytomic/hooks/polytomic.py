@@ -78,6 +78,10 @@ class PolytomicHook(BaseHook):
     def __repr__(self) -> str:
         return f"<PolytomicHook {self.polytomic_conn_id}>"
 
+    def __getstate__(self) -> dict[str, Any]:
+        # The client, which holds the key, stays in this process: another one reads the connection for itself.
+        return {name: value for name, value in self.__dict__.items() if name != "client"}
+
     # --- the connection form
 
     @classmethod
@@ -574,6 +578,7 @@ def settings_from(connection: Any, timeout: float | None = None, max_retries: in
     from airflow_provider_polytomic.api import settings as defaults
 
     fields = _Fields(connection)
+    fields.check_type()
     base_url = fields.base_url(defaults.DEFAULT_HOST)
     verify, ca_bundle = fields.verify()
     if verify and ca_bundle is None and base_url.startswith("https:"):
@@ -625,6 +630,13 @@ class _Fields:
         if not text.isprintable():
             raise self._wrong(name, "holds control characters")
         return text
+
+    def check_type(self) -> None:
+        # The password of a database, say, is not to be sent to Polytomic, whoever chose the id of its connection.
+        if self._connection.conn_type not in (PolytomicHook.conn_type, "", None):
+            raise self._wrong(
+                "type", f"must be {PolytomicHook.conn_type}, not {self._shown(self._connection.conn_type)}"
+            )
 
     def key(self) -> str:
         key = self.text_of("password (the API key)", self._connection.password)

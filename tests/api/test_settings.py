@@ -166,6 +166,14 @@ def test_secrets() -> None:
     assert Settings().secrets == ()
 
 
+def test_an_encrypted_answer_does_not_lead_to_an_unencrypted_url() -> None:
+    """What was learnt over TLS is not fetched without it; from a server without it all URLs are taken."""
+    with pytest.raises(ValueError, match="unencrypted"):
+        Settings("https://h").elsewhere("http://storage/log?signature")
+    assert Settings("https://h").elsewhere("https://storage/log").base_url == "https://storage"
+    assert Settings("http://h").elsewhere("http://storage/log").base_url == "http://storage"
+
+
 def test_text_is_censored() -> None:
     """Secrets, and whatever stands before the @ of a URL."""
     settings = Settings(key="the/key", proxy="http://me:p%40ss@p")

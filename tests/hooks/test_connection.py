@@ -196,6 +196,7 @@ WRONG = [
     *(("ui_url", {"extra": {"ui_url": f"https://h/{value}"}}) for value in ("{id}", "{sync_id", "{}", "{kind!r}")),
     *(("ui_url", {"extra": {"ui_url": f"https://{value}/"}}) for value in ("{sync_id}.h", f"me:{KEY}@h", "")),
     ("ui_url", {"extra": {"ui_url": "https://h/a b"}}),
+    *(("type", {"conn_type": value}) for value in ("postgres", "aws", "http", KEY)),
 ]  # fmt: skip
 
 
@@ -218,7 +219,7 @@ def vars_of(fields: dict[str, Any]) -> dict[str, Any]:
     """The attributes of a connection, also of one that Airflow would not make."""
     extra = fields.get("extra")
     blank = dict.fromkeys(("host", "login", "port", "schema", "extra"))
-    given = {"conn_id": "c", "password": KEY, **blank, **fields}
+    given = {"conn_id": "c", "conn_type": "polytomic", "password": KEY, **blank, **fields}
     return given | {"extra": json.dumps(extra) if isinstance(extra, dict) else extra}
 
 

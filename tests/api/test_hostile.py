@@ -1,0 +1,301 @@
+"""A host, or somebody on the way to it, that means harm: what it can make us send, keep or show."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import logging
+import re
+import traceback
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from airflow_provider_polytomic.api import call as call_module
+from airflow_provider_polytomic.api.call import Call, ListCall, decode
+from airflow_provider_polytomic.api.client import Client, drive
+from airflow_provider_polytomic.api.endpoints import bulk_syncs, events, model_syncs
+from airflow_provider_polytomic.api.errors import PolytomicError, PolytomicResponseError
+from airflow_provider_polytomic.api.executions import progress
+from airflow_provider_polytomic.api.finding import walk
+from airflow_provider_polytomic.api.http import Request, Response, Unreachable, path
+from airflow_provider_polytomic.api.models import BulkSyncExecution
+from airflow_provider_polytomic.api.settings import MAX_BODY, Settings
+
+from .conftest import Send
+from .servers import Script, Server, http, nobody
+from .test_transports import TROUBLE, drip
+
+KEY = "k3y-of-this-test"
+LOGIN = "0rganization"
+PASSWORD = "pass-w0rd"
+GET = Request("GET", "/api/me")
+EVIL = "x\r\nX-Evil: 1\r\n\r\nGET /evil HTTP/1.1"
+
+
+def settings(url: str, **more: Any) -> Settings:
+    return Settings(base_url=url, key=KEY, login=LOGIN, **{"timeout": 5.0, **more})
+
+
+def told(error: BaseException) -> str:
+    """All that anybody may print of an error, and of those that it came from."""
+    chain: list[BaseException | None] = [error]
+    while chain[-1] is not None:
+        chain.append(chain[-1].__cause__ or chain[-1].__context__)
+    shown = [f"{one} {one!r} {vars(one)!r}" for one in chain if one is not None]
+    return "".join([*shown, *traceback.format_exception(error)])
+
+
+def secrets_of(where: Settings) -> set[str]:
+    return {KEY, *map(str, where.secrets)}
+
+
+# what it can make us send
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        Request("GET", "/api/syncs", query=(("name", EVIL), (EVIL, "x"))),
+        Request("POST", "/api/syncs", json={"name": EVIL, EVIL: [EVIL]}),
+    ],
+    ids=["query", "body"],
+)
+def test_no_text_becomes_a_header_or_a_request(send: Send, request_: Request) -> None:
+    """Line breaks in a query or a body stay in it: one request comes, with our headers only."""
+    with Server() as server:
+        send(settings(server.url), request_)
+        send(settings(server.url), GET)
+        assert [received.headers.get("x-evil") for received in server.requests] == [None, None]
+        first, second = server.requests
+    assert (first.method, first.target.partition("?")[0]) == (request_.method, request_.path)
+    assert second.target == "/api/me"
+    assert "\r" not in first.target
+    assert first.body == (request_.body or b"")
+
+
+@pytest.mark.parametrize("make", [bulk_syncs.get, model_syncs.get, bulk_syncs.cancel_running, model_syncs.delete])
+@pytest.mark.parametrize("bad", [EVIL, "a\nb", "a\tb", "\x00", "..", "."])
+def test_no_id_becomes_a_header_or_another_path(make: Callable[[str], Call[Any]], bad: str) -> None:
+    """An id with control characters, or one that leads out of its place, is refused before anything is sent."""
+    with pytest.raises(ValueError, match="sync_id must not"):
+        make(bad)
+
+
+def test_any_other_id_stays_in_its_place() -> None:
+    """Slashes, queries and fragments in an id are part of the id."""
+    assert path("/api/syncs/{sync_id}/x", sync_id="../?a=b#c%2F") == "/api/syncs/..%2F%3Fa%3Db%23c%252F/x"
+
+
+@pytest.mark.parametrize("bad", [EVIL, "12345678\n", "\n12345678", "1234567 8", "é" * 8, "a" * 256, "short"])
+def test_no_idempotency_key_becomes_a_header(bad: str) -> None:
+    """A key is refused unless it is made of what the API allows."""
+    with pytest.raises(ValueError, match="idempotency_key"):
+        bulk_syncs.start("s", idempotency_key=bad)
+
+
+# what it can make us keep
+
+
+def bombs() -> dict[str, Script]:
+    """Answers of a few hundred kilobytes that unpack to far more than we take."""
+    zeros = bytes(2 * MAX_BODY)
+    packed = gzip.compress(zeros, 1)
+    return {
+        "gzip": http(200, packed, "Content-Encoding: gzip"),
+        "deflate": http(200, zlib.compress(zeros, 1), "Content-Encoding: deflate"),
+        "an error": http(500, packed, "Content-Encoding: gzip"),
+    }
+
+
+@pytest.fixture(scope="module")
+def packed() -> dict[str, Script]:
+    return bombs()
+
+
+@pytest.mark.parametrize("name", ["gzip", "deflate", "an error"])
+def test_what_unpacks_to_too_much_is_no_answer(send: Send, packed: dict[str, Script], name: str) -> None:
+    """It is not kept: the answer says that it is too large, or cannot be unpacked."""
+    with Server([packed[name]]) as server:
+        (answer,) = send(settings(server.url, timeout=60.0), GET)
+    assert isinstance(answer, Unreachable)
+    assert re.search("is larger than|cannot be unpacked", answer.reason)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"data": ' * 100_000,
+        b"[" * 10_000_000,
+        b'{"data": {"id": "e", "schemas": ' + b"[" * 5000 + b"]" * 5000 + b"}}",
+        b'{"data": {"id": "e", "record_count": ' + b"9" * 100_000 + b"}}",
+    ],
+    ids=["objects", "lists", "well-formed", "digits"],
+)
+@pytest.mark.parametrize("status", [200, 409])
+def test_what_is_nested_too_deep_is_an_error_like_any_other(body: bytes, status: int) -> None:
+    """Neither an exception of a library comes of it, nor the end of the process."""
+    with pytest.raises(PolytomicError) as caught:
+        decode(bulk_syncs.execution("s", "e"), Response(status, {}, body))
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize("call", [bulk_syncs.list_(), events.list_()], ids=["syncs", "events"])
+def test_a_list_without_an_end_is_given_up(call: ListCall[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host that names one page more each time keeps nobody busy for ever."""
+    monkeypatch.setattr(call_module, "MOST_PAGES", 50)
+    asked: list[Request] = []
+
+    def one_more(request: Request) -> Response:
+        asked.append(request)
+        body = {"data": [], "pagination": {"next_page_token": f"page {len(asked)}"}}
+        return Response(200, {}, json.dumps(body).encode())
+
+    with pytest.raises(PolytomicResponseError, match="more than 50 pages"):
+        drive(walk(call), one_more)
+    assert len(asked) == 51
+
+
+def test_an_answer_that_drips_ends(send: Send) -> None:
+    """However little comes at a time: all of an answer is given ten times the timeout."""
+    with Server([drip]) as server:
+        (answer,) = send(settings(server.url, timeout=0.1), GET)
+    assert answer == Unreachable(f"{server.host} did not answer within 0.1 s", status=200)
+
+
+@pytest.mark.parametrize("bad", ["", "e\nFAKE", "e\x1b[31m", "e" * 1001])
+def test_an_id_that_is_none_is_not_taken_up(bad: str) -> None:
+    """An execution whose id holds control characters, or is endless, is no answer of the API."""
+    body = json.dumps({"data": {"id": bad, "status": "running"}}).encode()
+    with pytest.raises(PolytomicResponseError, match="id: "):
+        decode(bulk_syncs.execution("s", "e"), Response(200, {}, body))
+
+
+# what it can make us show
+
+
+def test_no_status_writes_lines_of_its_own() -> None:
+    """What a status says, however it is made, is a part of one line."""
+    forged = "running\n[CRITICAL] \x1b[31mforged" + "x" * 999
+    execution = BulkSyncExecution.model_validate({"id": "e", "status": forged})
+
+    assert progress(execution).isprintable()
+    assert len(progress(execution)) < 600
+
+
+ECHO = {
+    "refused": http(401, json.dumps({"message": f"{KEY} is no key", "key": KEY}).encode()),
+    "page": http(502, f"<html><title>{PASSWORD}: {KEY}</title></html>".encode()),
+    "redirect": http(302, b"", f"Location: https://elsewhere.invalid/{KEY}"),
+    "no JSON": http(200, f"Authorization: {KEY}".encode()),
+    "unlike a sync": http(200, json.dumps({"data": {"id": {"key": KEY}}}).encode()),
+}
+
+
+@pytest.fixture
+def loud(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[[], str]]:
+    """All that is logged, by anybody, at the lowest level, and all that is printed."""
+    printed: list[str] = []
+
+    def all_of_it() -> str:
+        out, err = capfd.readouterr()
+        printed.extend((out, err))
+        records = [f"{record.getMessage()} {record.args!r} {record.exc_text}" for record in caplog.records]
+        return "\n".join([caplog.text, *records, *printed])
+
+    loggers = [logging.getLogger(name) for name in ("asyncio", "aiohttp", "urllib3", "requests", "httpx", "httpcore")]
+    before = [logger.level for logger in loggers]
+    caplog.set_level(logging.NOTSET + 1)
+    for logger in loggers:
+        logger.setLevel(logging.DEBUG)
+    yield all_of_it
+    for logger, level in zip(loggers, before, strict=True):
+        logger.setLevel(level)
+
+
+@pytest.mark.parametrize("name", [*ECHO, *TROUBLE])
+def test_no_trouble_shows_a_secret(
+    send: Send, name: str, loud: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a host does, neither error, traceback, what they came from, nor the log of any library has a secret."""
+    monkeypatch.setenv("PYTHONASYNCIODEBUG", "1")
+    script, request = (ECHO[name], GET) if name in ECHO else (TROUBLE[name].script, TROUBLE[name].request)
+    with Server([script]) as server, Server([script]) as proxy:
+        direct = settings(server.url, timeout=0.3)
+        proxied = settings("http://polytomic.invalid", timeout=0.3, proxy=f"http://me:{PASSWORD}@{proxy.host}")
+        for where in (direct, proxied):
+            (answer,) = send(where, request)
+            with pytest.raises(PolytomicError) as caught:
+                decode(bulk_syncs.get("s"), answer)
+            shown = told(caught.value) + loud()
+            assert [secret for secret in secrets_of(where) if secret in shown] == []
+
+
+@pytest.mark.parametrize("url", ["https://polytomic.invalid", "http://polytomic.invalid"])
+def test_nor_does_a_proxy_that_is_not_there(send: Send, url: str, loud: Callable[[], str]) -> None:
+    """The password of the proxy stays where it is, too."""
+    with nobody() as host:
+        where = settings(url, proxy=f"http://me:{PASSWORD}@{host}")
+        (answer,) = send(where, GET)
+    with pytest.raises(PolytomicError) as caught:
+        decode(bulk_syncs.get("s"), answer)
+    shown = told(caught.value) + loud()
+    assert [secret for secret in secrets_of(where) if secret in shown] == []
+
+
+def test_the_log_of_the_libraries_is_there_to_be_looked_at(send: Send, loud: Callable[[], str]) -> None:
+    """What the two tests above have looked at is not nothing: a good call is seen in it, without a secret."""
+    with Server([http(200, b'{"data": {"id": "s"}}')]) as server:
+        where = settings(server.url)
+        with Client(where) as client:
+            client.call(bulk_syncs.get("s"))
+        send(where, GET)
+        logging.getLogger("aiohttp.client").debug("as if it had logged something")
+    shown = loud()
+    assert "/api/bulk/syncs/s" in shown
+    assert "as if it had" in shown
+    assert [secret for secret in secrets_of(where) if secret in shown] == []
+
+
+def test_settings_show_no_secret_however_they_are_printed() -> None:
+    """Neither they, nor what they are made of, nor what is made of them."""
+    import dataclasses
+
+    where = settings("https://h", proxy=f"http://me:{PASSWORD}@p")
+    answer = Response(200, {}, b"", where.secrets)
+    client = Client(where)
+    shown = [
+        *(where, vars(where), dataclasses.asdict(where), dataclasses.astuple(where), where.secrets),
+        *(client, vars(client), vars(client._transport), vars(client._transport._session), answer, vars(answer)),
+    ]
+    for what in shown:
+        assert [secret for secret in (*secrets_of(where), LOGIN) if secret in repr(what)] == []
+    assert where.headers(GET)["Authorization"].startswith("Basic ")
+    assert str(where.key) == KEY
+
+
+# plain HTTP
+
+
+@pytest.mark.parametrize(
+    ("url", "warned"),
+    [
+        ("http://polytomic.invalid", 1),
+        ("http://192.0.2.1:8080", 1),
+        ("http://localhost:1", 0),
+        ("http://127.0.0.1:1", 0),
+        ("http://[::1]:1", 0),
+        ("https://127.0.0.1:1", 0),
+    ],
+)
+def test_who_sends_the_key_unencrypted_is_warned(
+    send: Send, url: str, warned: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once for a session, naming the host; not for this machine."""
+    with nobody() as host:
+        send(settings(url, proxy=f"http://{host}"), GET, GET)
+    messages = [record.getMessage() for record in caplog.records if "unencrypted" in record.getMessage()]
+    assert len(messages) == warned
+    assert all(url.removeprefix("http://") in message for message in messages)
