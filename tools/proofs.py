@@ -1,4 +1,4 @@
-"""Whether the tests that the promises and the defences name have run and passed, by the reports of the last `make test…`.
+"""Whether the tests that the promises and the defences name have passed, by the reports of the last `make test…`.
 
 make test test-deaths test-chaos test-ui proofs
 """
