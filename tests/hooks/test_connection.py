@@ -301,7 +301,8 @@ def test_any_connection_makes_settings_or_a_value_error(
     host: Any, schema: Any, login: Any, port: Any, extra: Any
 ) -> None:
     """Never another exception, and never with the key in it."""
-    conn = SimpleNamespace(conn_id="c", host=host, schema=schema, login=login, port=port, password=KEY, extra=extra)
+    fields = {"host": host, "schema": schema, "login": login, "port": port, "extra": extra}
+    conn = SimpleNamespace(conn_id="c", conn_type="polytomic", password=KEY, **fields)
     try:
         found = settings_from(conn)
     except ValueError as error:
