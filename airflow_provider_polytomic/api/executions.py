@@ -232,7 +232,7 @@ def wait(
             delay = yield from trouble.endure(what.error, what, now)
         else:
             trouble.over(now)
-            delay = _pace(since, poke_interval, now) * (1 + random.random() / 10)  # many shall not ask in lockstep
+            delay = _pace(since, poke_interval, now)
         execution = what.value
         if execution is not None:
             execution_id, says = execution.id, f"Execution {execution.id}"

@@ -24,6 +24,7 @@ from typing import Any, TypeAlias, TypeVar, cast
 from urllib.parse import quote
 
 T = TypeVar("T")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _KEY = re.compile(r"[A-Za-z0-9_-]{8,255}")
 
 
@@ -135,7 +136,7 @@ def _segment(name: str, value: str) -> str:
         raise ValueError(f"{name} must be text, not {type(value).__name__}: {value!r}")
     if value.strip() in ("", ".", ".."):
         raise ValueError(f"{name} must not be empty, '.' or '..': {value!r}")
-    if any(ord(char) < 32 or ord(char) == 127 for char in value):
+    if _CONTROL.search(value):
         raise ValueError(f"{name} must not hold control characters: {value!r}")
     return quote(value, safe="")
 

@@ -16,7 +16,8 @@ import time
 from collections.abc import Awaitable, Callable
 from contextvars import Context
 
-from pydantic import BaseModel
+from pydantic import TypeAdapter
+from typing_extensions import NotRequired, TypedDict
 
 from .endpoints import bulk_syncs
 from .http import Answer, Request, Response, Rest
@@ -32,18 +33,22 @@ BELIEVED = (20, 40)
 MISTRUST = (60.0, 600.0)  # seconds for which all look for themselves: after one bad answer, and after many
 
 
-class _Schema(BaseModel):
-    execution_id: str | None = None
-    status: str | None = None
+# Only what is needed, and as plain dicts: this is read for every waiter and interval.
+class _Schema(TypedDict, total=False):
+    execution_id: str | None
+    status: str | None
 
 
-class _Row(BaseModel):
+class _Row(TypedDict):
     sync_id: str
-    schemas: list[_Schema] | None = None
+    schemas: NotRequired[list[_Schema] | None]
 
 
-class _Summary(BaseModel):
-    data: list[_Row] | None = None
+class _Summary(TypedDict):
+    data: list[_Row] | None
+
+
+_summary = TypeAdapter(_Summary)
 
 
 class _Waiter:
@@ -156,50 +161,47 @@ class Waiters:
 
     async def _ask_for(self, batch: list[_Waiter]) -> None:
         asked = asyncio.get_running_loop().time()
-        running: dict[tuple[str, str | None], int] | None = None
-        again = 0.0
+        sync_ids = dict.fromkeys(waiter.rest.sync_id for waiter in batch)
+        busy = 0.0
+        schemas: dict[str, list[_Schema] | None] = {}
         try:
-            sync_ids = dict.fromkeys(waiter.rest.sync_id for waiter in batch)
             answer = await self._send(bulk_syncs.status_of_many(list(sync_ids)).page().within(PATIENCE).request)
             if isinstance(answer, Response) and answer.status == 429:
-                # Whoever has too many questions is not asked a hundred instead.
-                again = min(wished_delay(answer, time.time()) or 0.0, LONGEST_WISH)
-                running = {(waiter.rest.sync_id, waiter.rest.execution_id): waiter.rows for waiter in batch}
-            elif isinstance(answer, Response) and answer.status == 200:
-                running = _running(answer.body)
-        except Exception:  # noqa: BLE001, S110  whatever is wrong, each finds it out
-            pass
-        if running is None:
-            self._alone(asked)
-        else:
+                # A server that has too many questions is not asked a hundred instead.
+                busy = min(wished_delay(answer, time.time()) or 1.0, LONGEST_WISH)
+            else:
+                schemas = _read(answer)
             self._mistrust = 0.0
+        except Exception:  # noqa: BLE001  whatever is wrong, each finds it out
+            self._look_alone(asked)
         wall = time.time()
         for waiter in batch:
-            rest = waiter.rest
-            rows = (running or {}).get((rest.sync_id, rest.execution_id))
+            rest, known = waiter.rest, schemas.get(waiter.rest.sync_id)
             waiter.believes -= 1
-            if rows is None or waiter.believes <= 0:
+            if waiter.believes > 0 and (busy or _runs(rest.execution_id, known)):
+                waiter.rows = len(known) if known else waiter.rows
+                self._put(waiter, asked + max(rest.pace(wall), busy))
+            else:
                 waiter.wake()
-            elif not waiter.wakes.done():
-                waiter.rows = rows
-                self._put(waiter, asked + max(rest.pace(wall), again))
 
-    def _alone(self, now: float) -> None:
+    def _look_alone(self, now: float) -> None:
         if now >= self._alone_until:  # several questions at once are one reason
             self._mistrust = min(max(self._mistrust * 2, MISTRUST[0]), MISTRUST[1])
             self._alone_until = now + self._mistrust
 
 
-def _running(body: bytes) -> dict[tuple[str, str | None], int]:
-    """The executions that certainly run, each with the number of schemas of its sync.
+def _read(answer: Answer) -> dict[str, list[_Schema] | None]:
+    """What a summary tells of each sync.
 
-    :raises ValueError: it is no summary.
+    :raises ValueError: it is none.
     """
-    rows = _Summary.model_validate_json(body).data or []
-    return {
-        (row.sync_id, schema.execution_id): len(row.schemas)
-        for row in rows
-        if row.schemas
-        for schema in row.schemas
-        if schema.status in RUNNING_STATUSES
-    }
+    if not isinstance(answer, Response) or answer.status != 200:
+        raise ValueError("no summary")
+    return {row["sync_id"]: row.get("schemas") for row in _summary.validate_json(answer.body)["data"] or ()}
+
+
+def _runs(execution_id: str, schemas: list[_Schema] | None) -> bool:
+    """Whether this proves that the execution runs."""
+    return schemas is not None and any(
+        schema.get("execution_id") == execution_id and schema.get("status") in RUNNING_STATUSES for schema in schemas
+    )

@@ -74,12 +74,12 @@ class Script:
 
 
 def test_it_asks_once_an_interval() -> None:
-    """Looks are an interval apart, at most a tenth more, so that many waiters do not ask in lockstep."""
+    """Looks are an interval apart."""
     script = Script(RUNNING, RUNNING, RUNNING, COMPLETED)
 
     assert script.wait(poke_interval=4).status == "completed"
     assert len(script.requests) == 4
-    assert all(4 <= slept <= 4.4 for slept in script.slept)
+    assert script.slept == [4, 4, 4]
 
 
 def test_the_interval_grows_with_the_wait() -> None:
@@ -90,9 +90,9 @@ def test_the_interval_grows_with_the_wait() -> None:
 
     waited = [at - script.requests[0][0] for at, _ in script.requests]
     for since, slept in zip(waited, script.slept, strict=False):
-        assert 1 <= slept / min(max(since / 4, 5), 30) <= 1.1
-    assert script.slept[0] < 6
-    assert script.slept[-1] >= 30
+        assert slept == min(max(since / 4, 5), 30)
+    assert script.slept[0] == 5
+    assert script.slept[-1] == 30
 
 
 def test_who_has_waited_goes_on_at_the_same_pace() -> None:
@@ -101,7 +101,7 @@ def test_who_has_waited_goes_on_at_the_same_pace() -> None:
 
     script.wait(since=script.now - 3600)
 
-    assert all(30 <= slept <= 33 for slept in script.slept)
+    assert script.slept == [30, 30]
 
 
 def test_the_first_look_can_come_later() -> None:
