@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable
@@ -149,6 +150,7 @@ async def one_by_one(where: Where) -> AsyncIterator[MakeWaiter]:
     async with _session(where) as session:
 
         async def wait(number: int) -> None:
+            await asyncio.sleep(random.random() * where.interval)  # nobody's tasks all begin at once for ever
             while True:
                 path = f"/api/bulk/syncs/{sync_id(number)}/executions/{execution_id(number)}"
                 async with session.get(path) as answer:
