@@ -124,6 +124,14 @@ def test_the_reference_is_complete(site: Path) -> None:
     assert sorted((classes | functions) - there) == []
 
 
+def test_the_reference_is_markdown(site: Path) -> None:
+    """What docstrings have of another markup is translated: no role and no mark of a block of code is left over."""
+    text = "".join(path.read_text(encoding="utf-8") for path in (site / "docs" / "reference" / "api").glob("*.html"))
+
+    assert "<code>find_bulk_sync</code>" in text
+    assert re.findall(r":(?:class|data|func|meth|mod):|::\s*</p>|:param \w+:", text) == []
+
+
 DESCRIBED = [cls for cls in public_classes() if inspect.getdoc(cls) and ":param" in str(cls.__doc__)]
 
 
