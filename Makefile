@@ -21,7 +21,7 @@ CHECKED := airflow_provider_polytomic benchmarks example_dags tests tools
 PAGES := README.md CHANGELOG.md CONTRIBUTING.md LICENSE airflow_provider_polytomic docs example_dags tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-ui test test-deaths test-chaos test-ui pictures golden proofs bench docs lint format types unit system venv demo-venv bench-venv clean
+.PHONY: help demo demo-ui test test-deaths test-chaos test-ui pictures dist golden proofs bench docs lint format types unit system venv demo-venv bench-venv clean
 
 help: ## List what make can do here
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +68,11 @@ docs: venv ## The site, in .site/html: a broken link, a page that is in no menu 
 	@mkdir -p .site/pages
 	@ln -sfn $(addprefix $(CURDIR)/,$(PAGES)) .site/pages
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
+dist: venv ## The sdist and the wheel, in dist/, as they would be released: judged by twine
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
 
 golden: venv ## Write down what this version leaves in databases, and its public names (see CONTRIBUTING.md)
 	GOLDEN=1 $(BIN)/python -m pytest -q -n0 tests/tasks/test_upgrades.py tests/test_public_names.py

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,29 +18,9 @@ import pytest
 from packaging.version import Version
 
 from airflow_provider_polytomic import __version__
-from tests.documents import ROOT
+from tools.release import CHANGELOG, ROOT, releases
 
 GOLDEN = ROOT / "tests" / "golden"
-CHANGELOG = ROOT / "CHANGELOG.md"
-
-
-@dataclass(frozen=True)
-class Release:
-    """A section of the changelog."""
-
-    version: str
-    date: str  # or "unreleased"
-    text: str
-
-    @property
-    def is_out(self) -> bool:
-        return self.date != "unreleased"
-
-
-def releases(changelog: str) -> list[Release]:
-    """The sections of a changelog, the newest first."""
-    parts = re.split(r"^## (\S+) \((\S+)\)$", changelog, flags=re.MULTILINE)[1:]
-    return [Release(*parts[at : at + 3]) for at in range(0, len(parts), 3)]
 
 
 class Golden:

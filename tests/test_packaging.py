@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import email
+import hashlib
 import importlib.metadata
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -81,11 +85,97 @@ def test_the_sdist_holds_what_is_needed_to_develop(built: Path) -> None:
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert sources() <= names
-    assert {"pyproject.toml", "README.md", "LICENSE", "Makefile", "tools/make_venv.py"} <= names
+    assert {
+        "pyproject.toml",
+        "README.md",
+        "LICENSE",
+        "Makefile",
+        "mkdocs.yml",
+        "tools/make_venv.py",
+        ".ci/run",
+    } <= names
     assert {path.relative_to(ROOT).as_posix() for path in (ROOT / "example_dags").glob("*.py")} <= names
     assert Path(__file__).relative_to(ROOT).as_posix() in names
-    unwanted = ("__pycache__", ".venv", ".cache", ".git/", ".pyc")
+    unwanted = ("__pycache__", ".venv", ".cache", ".git/", ".site", ".pyc")
     assert [name for name in names if any(part in name for part in unwanted)] == []
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """What was built, by the names of the files."""
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir() if path.is_file()}
+
+
+def unpacked(built: Path, folder: Path) -> Path:
+    """What is in the sdist."""
+    (sdist,) = built.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        archive.extractall(folder, filter="data")
+    (inside,) = folder.iterdir()
+    return inside
+
+
+@pytest.mark.system
+def test_what_is_built_is_the_same_everywhere(built: Path, tmp_path: Path) -> None:
+    """From the unpacked sdist, with other dates and modes, another mask, and the site made, come the same two files."""
+    source = unpacked(built, tmp_path / "elsewhere")
+    for path in source.rglob("*"):
+        path.chmod(0o700 if path.is_dir() or os.access(path, os.X_OK) else 0o600)
+        os.utime(path, (1e9, 1e9))
+    (source / ".site" / "pages").mkdir(parents=True)
+    for name in (PACKAGE, "tests"):  # as `make docs` links them
+        (source / ".site" / "pages" / name).symlink_to(source / name)
+    env = {name: value for name, value in os.environ.items() if name != "SOURCE_DATE_EPOCH"}
+    command = [sys.executable, "-m", "build", "--outdir", str(tmp_path / "again"), str(source)]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, umask=0o077)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+    assert hashes(tmp_path / "again") == hashes(built)
+
+
+@pytest.mark.system
+def test_the_sdist_tests_itself(built: Path, tmp_path: Path) -> None:
+    """Where nothing else of the repository is, its quick tests run, of its own package."""
+    source = unpacked(built, tmp_path)
+    shutil.rmtree(source / "tests" / "system")  # what runs a whole Airflow is run of the repository
+    chosen = ["tests/api/test_http.py", "tests/api/test_hostile.py", "tests/tasks/test_upgrades.py"]
+    chosen += ["tests/test_public_names.py", "tests/test_workflows.py"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", *chosen],
+        cwd=source,
+        env={**os.environ, "PYTHONPATH": str(source)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    where = [sys.executable, "-c", f"import {PACKAGE}; print({PACKAGE}.__file__)"]
+    shown = subprocess.run(where, cwd=source, capture_output=True, text=True, check=True).stdout
+    assert str(source) in shown
+
+
+@pytest.mark.system
+def test_what_is_built_is_fit_to_be_published(built: Path) -> None:
+    """twine finds nothing to complain of, strictly."""
+    command = [sys.executable, "-m", "twine", "check", "--strict", *map(str, built.iterdir())]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("PASSED") == 2
+
+
+@pytest.mark.system
+def test_the_metadata_say_what_a_bill_of_materials_asks_for(wheel: Path) -> None:
+    """The licence is an expression of SPDX, with its text; each requirement has a lower bound and no upper one."""
+    with zipfile.ZipFile(wheel) as archive:
+        told = email.message_from_string(archive.read(f"{PACKAGE}-{__version__}.dist-info/METADATA").decode())
+    assert (told["Name"], told["Version"]) == (DISTRIBUTION, __version__)
+    assert (told["License-Expression"], told.get_all("License-File")) == ("Apache-2.0", ["LICENSE"])
+    assert told["Requires-Python"] == ">=3.10"
+    assert told["Description-Content-Type"] == "text/markdown"
+    classifiers = told.get_all("Classifier") or []
+    assert {"Framework :: Apache Airflow :: Provider", "Typing :: Typed"} <= set(classifiers)
+    assert not [it for it in classifiers if it.startswith("License ::")]  # the expression says it
+    requirements = told.get_all("Requires-Dist") or []
+    assert len(requirements) == 8
+    assert [it for it in requirements if not re.fullmatch(r"[a-z-]+>=[0-9.]+", it)] == []
 
 
 class Installed:

@@ -18,7 +18,8 @@ from airflow_provider_polytomic.get_provider_info import EXTRA_FIELDS, get_provi
 from airflow_provider_polytomic.hooks import polytomic
 from airflow_provider_polytomic.sandbox import app, pytest_plugin
 from airflow_provider_polytomic.triggers import events, execution
-from tests.releases import CHANGELOG, Golden, releases
+from tests.releases import Golden
+from tools.release import CHANGELOG, releases, wrong
 
 GOLDEN = Golden("public")
 NAMED = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -235,6 +236,24 @@ def test_versions_are_sorted_as_versions(files: Any) -> None:
 
 
 # --- the changelog
+
+
+@pytest.mark.parametrize(
+    ("tag", "changelog", "why"),
+    [
+        ("v0.1.0", OUT, None),
+        ("v0.2.0", OUT, "the version in .* is 0.1.0"),
+        ("0.1.0", OUT, "the tag is 0.1.0"),
+        ("v0.1.0", NEXT, "is of 0.2.0, unreleased"),
+        ("v0.1.0", OUT.replace("2026-12-01", "unreleased"), "is of 0.1.0, unreleased"),
+    ],
+)
+def test_only_what_the_changelog_dates_is_released(tag: str, changelog: str, why: str | None) -> None:
+    """A tag must be the version in hand, and the newest section of the changelog must have a day for it."""
+    found = wrong(tag, changelog, "0.1.0")
+
+    assert (found is None) == (why is None)
+    assert why is None or re.search(why, str(found))
 
 
 def test_the_changelog_is_in_the_form_that_is_read() -> None:
