@@ -10,18 +10,27 @@ DAY_2.11.2 := 2026-03-15
 DAY_3.0.6 := 2025-09-01
 DAY_3.1.8 := 2026-03-15
 DAY_3.2.2 := 2026-06-01
+# The lowest versions of all that pyproject.toml names. pydantic is of one version with its core, whose lower bound is
+# that of the SDK: unnamed it would be the newest.
+DAY_lowest := 2025-06-01
+PACKAGES_lowest := --resolution lowest-direct 'pydantic-core>=2.18.2'
+PACKAGES = $(or $(PACKAGES_$(AIRFLOW)),apache-airflow==$(AIRFLOW))
+
+# Those of the matrix to run; all without it
+CELLS ?=
 
 VENV := .venv$(AIRFLOW:%=-%)
+REPORTS := .reports$(AIRFLOW:%=/%)
 DEMO_VENV := .venv-demo
 BENCH_VENV := .venv-bench
 BIN := $(VENV)/bin
-PYTEST = $(BIN)/python -m pytest --junitxml=.reports/$(AIRFLOW:%=%/)$@.xml
+PYTEST = $(BIN)/python -m pytest --junitxml=$(REPORTS)/$@.xml
 CHECKED := airflow_provider_polytomic benchmarks example_dags tests tools
 # What the site shows, or what its pages link to.
 PAGES := README.md CHANGELOG.md CONTRIBUTING.md LICENSE airflow_provider_polytomic docs example_dags tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-ui test test-deaths test-chaos test-ui pictures dist golden proofs bench docs lint format types unit system venv demo-venv bench-venv clean
+.PHONY: help demo demo-ui test test-matrix test-deaths test-chaos test-ui pictures dist golden proofs bench docs lint format types unit system venv demo-venv bench-venv clean
 
 help: ## List what make can do here
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +59,9 @@ unit: venv ## The quick tests
 
 system: venv ## The tests with a real scheduler, triggerer and workers, and those of the packages
 	$(PYTEST) -v -m system --durations=10 $(ARGS)
+
+test-matrix: ## The tests with other Airflows and Pythons, and with the oldest of what we need: CELLS='3.0.6/3.10 newest/*'
+	@$(PYTHON) -m tools.matrix $(foreach cell,$(CELLS),'$(cell)')
 
 test-deaths: venv ## Kill, clear, mark and delete what runs on a real Airflow, and count the executions
 	$(PYTEST) -v -m deaths --durations=5 $(ARGS)
@@ -88,7 +100,7 @@ ifeq ($(AIRFLOW),)
 	@$(PYTHON) tools/make_venv.py $(VENV) --group dev
 else
 	$(if $(DAY_$(AIRFLOW)),,$(error AIRFLOW=$(AIRFLOW): the Makefile has no DAY_$(AIRFLOW)))
-	@$(PYTHON) tools/make_venv.py $(VENV) apache-airflow==$(AIRFLOW) --group test \
+	@$(PYTHON) tools/make_venv.py $(VENV) $(PACKAGES) --group test \
 		--exclude-newer $(DAY_$(AIRFLOW)) --exclude-newer-package polytomic=false
 endif
 

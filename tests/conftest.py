@@ -1,3 +1,25 @@
-"""For all tests: the fixture of a sandbox behind the default connection, as users have it."""
+"""For all tests: a home for Airflow, and the fixture of a sandbox behind the default connection, as users have it."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from tools.local_airflow import AIRFLOW_2
+
+# Not the one in the home of who tests: that may be of another Airflow, whose configuration this one cannot read. An
+# empty one is all defaults; Airflow would write one itself, which processes that begin at once could read half written.
+HOME = Path(sys.prefix) / "airflow"
+HOME.mkdir(exist_ok=True)
+(HOME / "airflow.cfg").touch()
+os.environ["AIRFLOW_HOME"] = str(HOME)
 
 pytest_plugins = ["airflow_provider_polytomic.sandbox.pytest_plugin"]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Airflow 2 and what it is made of warn of one another: there a warning is an error where it is about our code."""
+    if AIRFLOW_2:
+        config.addinivalue_line("filterwarnings", "ignore:::(?!airflow_provider_polytomic|example_dags|tests|tools)")
+        config.addinivalue_line("filterwarnings", "error::pytest.PytestWarning")

@@ -29,6 +29,7 @@ def test_every_promise_names_its_proof(promise: str) -> None:
 
 def test_every_proof_is_a_test_that_runs() -> None:
     """pytest finds each test that is named, with nothing left out."""
+    pytest.importorskip("airflow.triggers.shared_stream", reason="some need Airflow 3.3")
     found = subprocess.run(
         [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", "-m", "", *NAMED],
         cwd=ROOT,

@@ -185,7 +185,7 @@ def test_keep_an_executions_logs_no_further(
     started = hook.start_bulk_sync(SALESFORCE_TO_WAREHOUSE)
     recipe = block_of("Keep an execution's logs")
     defined: dict[str, Any] = {}
-    exec(recipe.code.replace("500_000_000", "50"), defined)
+    exec(source(recipe).replace("500_000_000", "50"), defined)
     with caplog.at_level("DEBUG"), pytest.raises(PolytomicResponseError, match="50 bytes of max_bytes") as error:
         defined["keep_logs"].function(
             {"sync_id": SALESFORCE_TO_WAREHOUSE, "execution_id": started.id}, f"file://{tmp_path}"

@@ -27,7 +27,7 @@ def test_each_limit_is_documented() -> None:
 
 def test_the_days_are_those_that_make_uses() -> None:
     """The packages that the page names for a version are those of its environment."""
-    days = dict(re.findall(r"^DAY_(\S+) := (\S+)", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    days = dict(re.findall(r"^DAY_(\d\S+) := (\S+)", (ROOT / "Makefile").read_text(), re.MULTILINE))
     versions = [cell.removeprefix("Airflow ") for cell in row("")]
 
     assert list(days.items()) == list(zip(versions, row("Tested with the packages of"), strict=True))[:-1]

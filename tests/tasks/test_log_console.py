@@ -152,11 +152,19 @@ def deferral_of(kind: str) -> Any:
     return deferred.value.trigger
 
 
+def in_triggerer(trigger: Any) -> Any:
+    """The trigger as the triggerer gets it, which tells it its task instance."""
+    trigger = revive(trigger)
+    # Where there is a setter, it wants a whole one.
+    setattr(trigger, "_task_instance" if hasattr(trigger, "_task_instance") else "task_instance", object())
+    return trigger
+
+
 async def _run_for_a_while(trigger: Any, until: Callable[[], Any]) -> None:
     """A triggerer that dies as soon as something holds."""
-    trigger._task_instance = object()  # Airflow's own setter wants a whole one
-    running = asyncio.ensure_future(trigger.run().__anext__())
+    running = asyncio.ensure_future(in_triggerer(trigger).run().__anext__())
     while not until():
+        assert not running.done()
         await asyncio.wait({running}, timeout=0.01)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
@@ -169,13 +177,11 @@ def test_a_triggerer_that_begins_again_repeats_nothing(
     airflow = Airflow(monkeypatch)
     trigger = deferral_of(kind)
 
-    asyncio.run(_run_for_a_while(revive(trigger), lambda: airflow.xcoms))
+    asyncio.run(_run_for_a_while(trigger, lambda: airflow.xcoms))
     before = logged()
     assert 0 < len(before) < len(console_of(polytomic_sandbox, kind))
 
-    again = revive(trigger)
-    again._task_instance = object()
-    event = fire_one(again)
+    event = fire_one(in_triggerer(trigger))
     task(kind).make().execute_complete(make_context(), event)
 
     assert logged() == console_of(polytomic_sandbox, kind)
@@ -192,8 +198,7 @@ def test_what_another_execution_left_is_not_taken(polytomic_sandbox: Any, monkey
     """How far the log of an earlier execution was logged says nothing about this one."""
     airflow = Airflow(monkeypatch)
     airflow.xcoms[trigger_module.CONSOLE_KEY] = {"execution_id": "another", "after": "7"}
-    trigger = revive(deferral_of("bulk"))
-    trigger._task_instance = object()
+    trigger = in_triggerer(deferral_of("bulk"))
 
     fire_one(trigger)
 
@@ -206,8 +211,7 @@ def test_without_a_place_to_note_it_the_wait_goes_on(
 ) -> None:
     """Airflow not answering costs at worst that lines are logged again after a restart."""
     Airflow(monkeypatch, fails=True)
-    trigger = revive(deferral_of("bulk"))
-    trigger._task_instance = object()
+    trigger = in_triggerer(deferral_of("bulk"))
 
     event = fire_one(trigger)
 
