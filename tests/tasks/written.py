@@ -111,7 +111,8 @@ class Stage:
     def fire(self, trigger: Any, *, after: float = 3600) -> Any:
         """What a trigger tells, when it has run for some seconds, and then this much time has passed."""
         trigger = revive(trigger)
-        trigger._task_instance = object()  # Airflow's own setter wants a whole one
+        # Where it is a property, its setter wants a whole one.
+        setattr(trigger, "_task_instance" if hasattr(type(trigger), "task_instance") else "task_instance", object())
 
         async def first() -> Any:
             self.now += 5
