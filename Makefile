@@ -77,8 +77,8 @@ pictures: ## The same, and the pictures in docs/images are taken anew
 	PICTURES=docs/images $(MAKE) test-ui
 
 docs: venv ## The site, in .site/html: a broken link, a page that is in no menu or a bad docstring ends it
-	@mkdir -p .site/pages
-	@ln -sfn $(addprefix $(CURDIR)/,$(PAGES)) .site/pages
+	@rm -rf .site/pages && mkdir -p .site/pages
+	@cp -RL $(PAGES) .site/pages # no links: what builds the sdist would go through them, and leave out what they lead to
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 dist: venv ## The sdist and the wheel, in dist/, as they would be released: judged by twine

@@ -94,6 +94,7 @@ def test_the_sdist_holds_what_is_needed_to_develop(built: Path) -> None:
         "tools/make_venv.py",
         ".ci/run",
     } <= names
+    assert {path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.*")} <= names
     assert {path.relative_to(ROOT).as_posix() for path in (ROOT / "example_dags").glob("*.py")} <= names
     assert Path(__file__).relative_to(ROOT).as_posix() in names
     unwanted = ("__pycache__", ".venv", ".cache", ".git/", ".site", ".pyc")
