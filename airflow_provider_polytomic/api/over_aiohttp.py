@@ -79,11 +79,12 @@ async def borrow(settings: Settings) -> Transport:
 
     :raises OSError: the CA certificates cannot be loaded.
     """
-    tls = await asyncio.to_thread(_tls, settings.verify, settings.ca_bundle)
     sessions = _shared.setdefault(asyncio.get_running_loop(), {})
-    transport = sessions.get(settings)
-    if transport is None:
-        transport = sessions[settings] = Transport(settings, tls)
+    if settings not in sessions:
+        tls = await asyncio.to_thread(_tls, settings.verify, settings.ca_bundle)
+        if settings not in sessions:  # another task may have been quicker
+            sessions[settings] = Transport(settings, tls)
+    transport = sessions[settings]
     transport.users += 1
     return transport
 

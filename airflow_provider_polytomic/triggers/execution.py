@@ -24,6 +24,7 @@ SHORTEST_FIRST_SLEEP = 5.0
 # its Airflow takes up to 10 seconds.
 STATE_PATIENCE = 20.0
 KILL_PATIENCE = 5.0
+_loaded = False
 _KILLING: set[asyncio.Future[None]] = set()  # what runs in a loop lives only as long as somebody knows it
 CONSOLE_KEY = "console_log"  # of the XCom that says how far the console log was logged
 ENDED_STATES = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
@@ -113,8 +114,9 @@ class PolytomicExecutionTrigger(BaseTrigger):
         yield TriggerEvent(event)
 
     async def _event(self) -> dict[str, Any]:
-        # The first trigger of a process loads what all need: some 0.2 s, which must not stall the others.
-        await asyncio.to_thread(_load)
+        if not _loaded:
+            # The first trigger of a process loads what all need: some 0.2 s, which must not stall the others.
+            await asyncio.to_thread(_load)
         from airflow_provider_polytomic.api.errors import (
             PolytomicError,
             PolytomicNotFoundError,
@@ -247,4 +249,7 @@ class PolytomicExecutionTrigger(BaseTrigger):
 
 
 def _load() -> None:
+    global _loaded
     from airflow_provider_polytomic.api import client, console, executions, over_aiohttp  # noqa: F401
+
+    _loaded = True

@@ -234,7 +234,8 @@ def test_a_task_that_is_cancelled_gives_the_session_back(when: float, script: li
 
         async def cancel_one() -> None:
             async with AsyncClient(settings(server)) as other:
-                await other.send(GET)
+                if when:  # else there is no session yet, and making one takes a while
+                    await other.send(GET)
                 task = asyncio.create_task(one(AsyncClient(settings(server))))
                 await asyncio.sleep(when)
                 task.cancel()
@@ -243,7 +244,7 @@ def test_a_task_that_is_cancelled_gives_the_session_back(when: float, script: li
                 assert isinstance(await other.send(GET), Response)
 
         asyncio.run(cancel_one())
-        assert len(server.requests) == (3 if when else 2)
+        assert len(server.requests) == (3 if when else 1)
 
 
 def test_giving_back_twice_is_no_harm() -> None:
