@@ -38,6 +38,7 @@ def test_the_entry_point_leads_to_the_provider_info_of_this_distribution() -> No
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with an sdist, and a wheel that was built from it."""
+    pytest.importorskip("build", reason="what is built is the same for all Airflows")
     folder = tmp_path_factory.mktemp("built")
     command = [sys.executable, "-m", "build", "--outdir", str(folder), str(ROOT)]
     done = subprocess.run(command, capture_output=True, text=True)
