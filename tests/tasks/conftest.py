@@ -106,6 +106,14 @@ def revive(trigger: Any) -> Any:
     return getattr(importlib.import_module(module), name)(**json.loads(json.dumps(kwargs)))
 
 
+def in_triggerer(trigger: Any) -> Any:
+    """The same, with a task instance, which the triggerer tells it."""
+    trigger = revive(trigger)
+    # Where it is a property, its setter wants a whole one.
+    setattr(trigger, "_task_instance" if hasattr(type(trigger), "task_instance") else "task_instance", object())
+    return trigger
+
+
 def fire(trigger: Any) -> Any:
     """The one event of a trigger."""
 

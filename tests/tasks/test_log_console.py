@@ -15,7 +15,7 @@ from airflow_provider_polytomic.operators.model_sync import PolytomicModelSyncOp
 from airflow_provider_polytomic.sandbox.seed import SALESFORCE_TO_WAREHOUSE, WAREHOUSE_TO_SALESFORCE
 from airflow_provider_polytomic.triggers import execution as trigger_module
 
-from .conftest import Task, TaskDeferred, fire, make_context, revive
+from .conftest import Task, TaskDeferred, fire, in_triggerer, make_context
 
 SYNCS = {"bulk": SALESFORCE_TO_WAREHOUSE, "model": WAREHOUSE_TO_SALESFORCE}
 OPERATORS = {"bulk": PolytomicBulkSyncOperator, "model": PolytomicModelSyncOperator}
@@ -150,14 +150,6 @@ def deferral_of(kind: str) -> Any:
     with pytest.raises(TaskDeferred) as deferred:
         task(kind, deferrable=True).make().execute(make_context())
     return deferred.value.trigger
-
-
-def in_triggerer(trigger: Any) -> Any:
-    """The trigger as the triggerer gets it, which tells it its task instance."""
-    trigger = revive(trigger)
-    # Where there is a setter, it wants a whole one.
-    setattr(trigger, "_task_instance" if hasattr(trigger, "_task_instance") else "task_instance", object())
-    return trigger
 
 
 async def _run_for_a_while(trigger: Any, until: Callable[[], Any]) -> None:

@@ -34,7 +34,7 @@ from airflow_provider_polytomic.sensors.model_sync import PolytomicModelSyncSens
 from airflow_provider_polytomic.triggers import execution as trigger_module
 from airflow_provider_polytomic.triggers.events import PolytomicSyncEventTrigger
 
-from .conftest import Store, TaskDeferred, make_context, revive
+from .conftest import Store, TaskDeferred, in_triggerer, make_context
 from .test_assets import OutletEventAccessors, emitted
 from .test_event_trigger import until
 
@@ -110,9 +110,7 @@ class Stage:
 
     def fire(self, trigger: Any, *, after: float = 3600) -> Any:
         """What a trigger tells, when it has run for some seconds, and then this much time has passed."""
-        trigger = revive(trigger)
-        # Where it is a property, its setter wants a whole one.
-        setattr(trigger, "_task_instance" if hasattr(type(trigger), "task_instance") else "task_instance", object())
+        trigger = in_triggerer(trigger)
 
         async def first() -> Any:
             self.now += 5
