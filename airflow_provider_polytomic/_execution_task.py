@@ -174,8 +174,19 @@ def push_link(context: Any, hook: PolytomicHook, kind: Kind, sync_id: str, execu
 
 
 def trigger(
-    kind: Kind, sync_id: str, execution_id: str | None, conn_id: str, poke_interval: float, **options: Any
+    kind: Kind,
+    sync_id: str,
+    execution_id: str | None,
+    conn_id: str,
+    poke_interval: float,
+    *,
+    seen: Execution | None,
+    **options: Any,
 ) -> PolytomicExecutionTrigger:
+    """The trigger that waits for an execution.
+
+    :param seen: what the last look has shown.
+    """
     from airflow_provider_polytomic.triggers.execution import PolytomicExecutionTrigger
 
     return PolytomicExecutionTrigger(
@@ -185,6 +196,8 @@ def trigger(
         polytomic_conn_id=conn_id,
         poke_interval=poke_interval,
         since=time.time(),
+        known=seen is not None,
+        schemas=len(getattr(seen, "schemas", None) or ()) or None,
         **options,
     )
 

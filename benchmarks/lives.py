@@ -48,7 +48,7 @@ async def what_there_is() -> dict[str, int]:
 
 
 async def main(spec: dict[str, Any]) -> dict[str, Any]:
-    where = Where(spec["port"], spec["bundle"], spec["interval"], looks=1)
+    where = Where(spec["port"], spec["bundle"], spec["interval"], looks=1, schemas=SCHEMAS)
     async with KINDS[spec["kind"]].around(where) as make:
         await event_of(make(WARM_UP))
         seen = []

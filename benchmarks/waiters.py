@@ -34,6 +34,7 @@ class Where:
     bundle: str  # file of certificates to trust
     interval: float
     looks: int
+    schemas: int
 
     @property
     def host(self) -> str:
@@ -67,6 +68,7 @@ def _ours(sync_kind: str) -> Callable[[Where], AbstractAsyncContextManager[MakeW
                 # Without one the warm-up, too, would rest some seconds before it asks.
                 deadline=time.time() + 0.2 if number == WARM_UP else None,
                 known=True,
+                schemas=where.schemas,  # as an operator has seen
             )
 
         yield waiter

@@ -100,7 +100,7 @@ async def all_of(make: MakeWaiter, waiters: int) -> dict[str, Any]:
 
 
 async def main(spec: dict[str, Any]) -> dict[str, Any]:
-    where = Where(spec["port"], spec["bundle"], spec["interval"], spec["looks"])
+    where = Where(spec["port"], spec["bundle"], spec["interval"], spec["looks"], spec["schemas"])
     async with KINDS[spec["kind"]].around(where) as make:
         return await all_of(make, spec["waiters"])
 

@@ -184,6 +184,7 @@ def wait(
     cancel_at_deadline: bool = False,
     first_sleep: float = 0,
     since: float | None = None,
+    schemas: int = 0,
     known: bool = False,
     console: Console | None = None,
 ) -> Plan[Execution]:
@@ -196,6 +197,7 @@ def wait(
     :param cancel_at_deadline: whether to cancel the execution when the deadline passes.
     :param first_sleep: seconds before the first look; if not 0, it sleeps for up to one interval more.
     :param since: when the waiting began, in seconds since the epoch, if that was before now.
+    :param schemas: how many schemas the execution has, as far as is known.
     :param known: whether the execution has been seen already. One that is unknown at first may just be new.
     :param console: its console log, to be followed with one request after each look, but for the last.
     :raises PolytomicTimeoutError: the deadline has passed.
@@ -218,7 +220,8 @@ def wait(
         if delay > 0:
             delay = delay if deadline is None else max(min(delay, deadline - now), 0)
             if kind.summarized and execution_id is not None and console is None and good:
-                yield Rest(sync_id, execution_id, delay, functools.partial(_pace, since, poke_interval), deadline)
+                pace = functools.partial(_pace, since, poke_interval)
+                yield Rest(sync_id, execution_id, delay, pace, deadline, schemas)
             else:
                 yield from pause(delay)
             now = yield from clock()
@@ -236,6 +239,7 @@ def wait(
         execution = what.value
         if execution is not None:
             execution_id, says = execution.id, f"Execution {execution.id}"
+            schemas = len(getattr(execution, "schemas", None) or ())
             if execution.is_terminal:
                 return execution
             if not execution.known_status and execution.status not in strange:

@@ -81,6 +81,7 @@ class Rest:
     :param seconds: until the look.
     :param pace: from the time, in seconds since the epoch, to the seconds until a further look.
     :param until: when the rest ends in any case, in seconds since the epoch; None: nothing ends it but the look.
+    :param schemas: how many schemas the execution has, as far as is known.
     """
 
     sync_id: str
@@ -88,6 +89,7 @@ class Rest:
     seconds: float
     pace: Callable[[float], float]
     until: float | None = None
+    schemas: int = 0
 
 
 @dataclass(frozen=True)

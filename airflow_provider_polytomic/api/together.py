@@ -26,7 +26,7 @@ from .retry import LONGEST_WISH, wished_delay
 
 MOST_SYNCS = 100  # of one question, as its answer and its URL grow with them
 MOST_ROWS = 2000  # schemas of one answer: reading them must not stall the event loop
-ROWS_ASSUMED = 20  # schemas of a sync that has not been asked about yet
+ROWS_ASSUMED = 20  # schemas of a sync, where no more are known of
 PATIENCE = 10.0  # seconds for an answer
 # A summary that is stuck could hide an end. So this is how often a waiter believes it before it looks for itself.
 BELIEVED = (20, 40)
@@ -58,7 +58,7 @@ class _Waiter:
         self.rest = rest
         self.wakes = wakes
         self.until = until  # by the loop's clock
-        self.rows = ROWS_ASSUMED
+        self.rows = max(rest.schemas, ROWS_ASSUMED)
         self.believes = random.randint(*BELIEVED)
 
     def wake(self) -> None:

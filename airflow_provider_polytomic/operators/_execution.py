@@ -40,6 +40,13 @@ class ExecutionOperator(BaseOperator):
     kind: ClassVar[str]
     operator_extra_links = (PolytomicExecutionLink(),)
     ui_color = "#e8e4ff"
+    # What on_kill needs: it runs in a signal handler, where nothing may be looked up.
+    _killed = False
+    _ours: tuple[Settings, str, str] | None = None
+    _starting = ""
+    _may_run = False
+    _console: Console | None = None
+    _story: Story | None = None
 
     def __init__(
         self,
@@ -78,13 +85,6 @@ class ExecutionOperator(BaseOperator):
             self.outlets = [*self.outlets, self._alias]
         if not self.poke_interval:
             raise ValueError("poke_interval must be more than 0 seconds, not None")
-        # What on_kill needs: it runs in a signal handler, where nothing may be looked up.
-        self._killed = False
-        self._ours: tuple[Settings, str, str] | None = None
-        self._starting = ""
-        self._may_run = False
-        self._console: Console | None = None
-        self._story: Story | None = None
 
     def _check(self) -> None:
         """Refuse bad arguments as early as they are known: in ``__init__`` if literal, else when rendered.
@@ -208,7 +208,7 @@ class ExecutionOperator(BaseOperator):
             self.log.info("%s %s: waiting, because %s", self._kind.label.capitalize(), sync_id, decision.why)
             notes = {"blocking": True, "sync_name": sync_name, "deadline": deadline}
             if self.deferrable:
-                self._defer(sync_id, decision.execution.id, deadline, notes, known=True)
+                self._defer(sync_id, decision.execution.id, deadline, notes, seen=decision.execution)
             self._wait_out(
                 wait(
                     self._kind,
@@ -288,7 +288,7 @@ class ExecutionOperator(BaseOperator):
         if self.deferrable:
             seen = self._carry_out(look(self._kind, sync_id, execution.id)).value
             if seen is None or not seen.is_terminal:
-                self._defer(sync_id, execution.id, deadline, notes, known=seen is not None)
+                self._defer(sync_id, execution.id, deadline, notes, seen=seen)
             return self._finish(context, sync_id, sync_name, deadline, seen, notes)
         try:
             ended = self._carry_out(
@@ -311,7 +311,7 @@ class ExecutionOperator(BaseOperator):
         return self._finish(context, sync_id, sync_name, deadline, ended, notes)
 
     def _defer(
-        self, sync_id: str, execution_id: str, deadline: float | None, notes: dict[str, Any], *, known: bool
+        self, sync_id: str, execution_id: str, deadline: float | None, notes: dict[str, Any], *, seen: Execution | None
     ) -> None:
         ours = not (notes.get("blocking") or notes.get("adopted")) and self.cancel_on_kill
         self.log.info("Deferred: the triggerer waits for the end of execution %s", execution_id)
@@ -323,7 +323,7 @@ class ExecutionOperator(BaseOperator):
                 execution_id,
                 self._hook.polytomic_conn_id,
                 self.poke_interval,
-                known=known,
+                seen=seen,
                 deadline=deadline,
                 cancel_at_deadline=ours,
                 cancel_on_kill=ours,

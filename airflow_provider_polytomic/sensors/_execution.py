@@ -103,7 +103,7 @@ class ExecutionSensor(BaseSensorOperator):
                     self._seconds(self.poke_interval),
                     deadline=_execution_task.deadline(self._seconds(self.timeout), self.execution_timeout),
                     after=after.isoformat(),
-                    known=execution is not None,
+                    seen=execution,
                     notes={"sync_name": sync_name},
                 ),
                 method_name="execute_complete",

@@ -43,6 +43,7 @@ class PolytomicExecutionTrigger(BaseTrigger):
     :param deadline: seconds since the epoch, or None. It survives restarts.
     :param after: a time in ISO 8601, for a trigger without ``execution_id``.
     :param known: whether the execution has been seen: one that has not may be too new to be found.
+    :param schemas: how many schemas it has, as far as is known.
     :param cancel_at_deadline: whether the execution is cancelled when the deadline passes.
     :param cancel_on_kill: whether it is cancelled when a person ends the task (Airflow ≥ 3.3). Of a task that
         is cleared the next try cancels it.
@@ -67,6 +68,7 @@ class PolytomicExecutionTrigger(BaseTrigger):
         console_after: str | None = None,
         notes: dict[str, Any] | None = None,
         since: float | None = None,
+        schemas: int | None = None,
         **_of_another_version: Any,  # a row that another release wrote may hold more
     ) -> None:
         super().__init__()
@@ -84,6 +86,7 @@ class PolytomicExecutionTrigger(BaseTrigger):
         self.console_after = console_after
         self.notes = notes or {}
         self.since = since
+        self.schemas = schemas
         self._ended = False  # set before the event is yielded: from then on there is nothing to cancel
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -104,6 +107,7 @@ class PolytomicExecutionTrigger(BaseTrigger):
                 "console_after": self.console_after,
                 "notes": self.notes,
                 "since": self.since,
+                "schemas": self.schemas,
             },
         )
 
@@ -174,6 +178,7 @@ class PolytomicExecutionTrigger(BaseTrigger):
                     cancel_at_deadline=self.cancel_at_deadline,
                     first_sleep=SHORTEST_FIRST_SLEEP,
                     since=self.since,
+                    schemas=self.schemas or 0,
                     console=console,
                 ),
                 client.send,

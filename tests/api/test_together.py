@@ -305,6 +305,19 @@ def test_large_syncs_share_an_answer_with_few() -> None:
     run(main())
 
 
+def test_how_large_a_sync_is_may_be_known_before() -> None:
+    """Who has seen how many schemas there are says so, and the first answer is no larger than the others."""
+
+    async def main() -> None:
+        server = Server(schemas=200)
+        resting = [asyncio.ensure_future(server.rest(f"s{n}", schemas=200)) for n in range(100)]
+        await asyncio.sleep(INTERVAL + 1)
+        assert {len(sync_ids) for _, sync_ids in server.asked} == {10}
+        await leave(resting)
+
+    run(main())
+
+
 def test_two_who_wait_for_the_same_sync_name_it_once() -> None:
     """Several waiters of one sync ask for it once."""
 
