@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import probe
 from .waiters import KINDS, MakeWaiter, Where
-from .waiting import event_of
+from .waiting import SCHEMAS, event_of
 from .work import WARM_UP
 
 if TYPE_CHECKING:
