@@ -150,6 +150,7 @@ def test_a_list_without_an_end_is_given_up(call: ListCall[Any], monkeypatch: pyt
 
     def one_more(request: Request) -> Response:
         asked.append(request)
+        assert len(asked) < 100, "it was not given up"
         body = {"data": [], "pagination": {"next_page_token": f"page {len(asked)}"}}
         return Response(200, {}, json.dumps(body).encode())
 
