@@ -4,6 +4,8 @@ A finished task with a sync tells Airflow of each table that was written. A tabl
 other providers call it the same. Whoever has given it a name in Airflow keeps that name.
 """
 
+from datetime import datetime
+
 try:
     from airflow.sdk import Asset, dag, task
 
@@ -17,7 +19,7 @@ except ImportError:  # Airflow 2
     CONTACTS = Dataset("snowflake://ab12345/ANALYTICS/salesforce/contact")
 
 
-@dag(schedule=[ACCOUNTS, CONTACTS], tags=["polytomic"])
+@dag(schedule=[ACCOUNTS, CONTACTS], start_date=datetime(2026, 1, 1), tags=["polytomic"])
 def after_tables():
     @task
     def report(**context):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.local_airflow import AIRFLOW_2
+from tests.system.machinery import AIRFLOW, OLDER
 
 # Not the one in the home of who tests: that may be of another Airflow, whose configuration this one cannot read. An
 # empty one is all defaults; Airflow would write one itself, which processes that begin at once could read half written.
@@ -19,7 +19,7 @@ pytest_plugins = ["airflow_provider_polytomic.sandbox.pytest_plugin"]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Airflow 2 and what it is made of warn of one another: there a warning is an error where it is about our code."""
-    if AIRFLOW_2:
+    """Older Airflows and what they are made of warn of one another: there only a warning about our code is an error."""
+    if AIRFLOW in OLDER:
         config.addinivalue_line("filterwarnings", "ignore:::(?!airflow_provider_polytomic|example_dags|tests|tools)")
         config.addinivalue_line("filterwarnings", "error::pytest.PytestWarning")

@@ -85,6 +85,7 @@ LIMITS = (
         frozenset({"cleared_while_it_runs", "cleared_while_it_runs_of_a_model_sync"}),
     ),
 )
+OLDER = {version for limit in LIMITS for version in limit.versions}
 
 
 def lacks(test: str, play: str) -> str | None:

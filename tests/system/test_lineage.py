@@ -14,6 +14,7 @@ from airflow_provider_polytomic.sandbox.seed import SALESFORCE_TO_WAREHOUSE as S
 from tools.local_airflow import LocalAirflow
 
 pytestmark = pytest.mark.system
+pytest.importorskip("airflow.providers.openlineage", reason="OpenLineage is not installed with this Airflow")
 
 DAG = "start_and_wait"
 
