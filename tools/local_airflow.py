@@ -402,7 +402,9 @@ class LocalAirflow:
     def trigger(self, dag_id: str, run_id: str | None = None, conf: Mapping[str, Any] | None = None) -> str:
         """Start a run of a DAG, once it is known; returns the run's id."""
         self.wait_dag(dag_id)
-        body = {"dag_run_id": run_id, "conf": dict(conf or {}), **({} if AIRFLOW_2 else {"logical_date": None})}
+        body = {"conf": dict(conf or {}), **({} if AIRFLOW_2 else {"logical_date": None})}
+        if run_id:
+            body["dag_run_id"] = run_id
         return str(self.api("POST", f"/dags/{dag_id}/dagRuns", json=body)["dag_run_id"])
 
     def pause(self, dag_id: str, paused: bool = True) -> None:
@@ -448,7 +450,7 @@ class LocalAirflow:
     def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value", map_index: int = -1) -> Any:
         """The value of an XCom; an error if there is none."""
         path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/{key}"
-        return self.api("GET", path, params={"map_index": map_index})["value"]
+        return self.api("GET", path, params={"map_index": map_index, "stringify": "false"})["value"]
 
     def link(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> str | None:
         """Where the link of a task instance to its execution at Polytomic leads."""
