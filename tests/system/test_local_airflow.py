@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.local_airflow import LOOPBACK, LocalAirflow
+from tools.local_airflow import AIRFLOW_2, LOOPBACK, LocalAirflow
 from tools.processes import marked
 
 pytestmark = pytest.mark.system
@@ -54,13 +54,14 @@ def test_a_second_one_runs_beside_the_first_and_dies_with_its_parent(airflow: Lo
     assert marked(second["mark"]) == []
     assert not Path(second["home"]).exists()
     assert not answers(second["port"])
-    assert all(airflow.is_healthy(component) for component in ("api-server", "scheduler", "dag-processor", "triggerer"))
+    components = ("api-server", "scheduler", *(() if AIRFLOW_2 else ("dag-processor",)), "triggerer")
+    assert all(airflow.is_healthy(component) for component in components)
 
 
 def test_a_killed_component_can_be_started_again(airflow: LocalAirflow) -> None:
     """`kill` ends the component with its children, `restart` returns when the new one is healthy."""
     old = {process.pid for process in airflow.processes("triggerer")}
-    assert len(old) >= 2
+    assert len(old) >= (1 if AIRFLOW_2 else 2)  # which runs the triggers in a thread
 
     airflow.kill("triggerer", whole=True)
     deadline = time.monotonic() + 30

@@ -1,6 +1,9 @@
 """One mapped task for each active sync."""
 
-from airflow.sdk import dag, task
+try:
+    from airflow.sdk import dag, task
+except ImportError:  # Airflow 2
+    from airflow.decorators import dag, task
 
 from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator
 
