@@ -101,7 +101,7 @@ def _lives(told: dict[str, Any] | None) -> Iterator[Goal]:
     for what in ("sessions", "tasks", "files", "connections"):
         yield Goal(f"{what} left after all lives", 0, told and told[f"left_{what}"], exact=True)
     yield Goal("objects more per life", 0.1, told and told["objects_per_life"])
-    yield Goal("memory more per life, bytes", 500, told and told["bytes_per_life"])
+    yield Goal("memory more after all lives, MB", 5, told and told["bytes_per_life"] * told["lives"] / 1e6)
 
 
 def _imports(result: dict[str, Any]) -> Iterator[Goal]:
