@@ -74,7 +74,7 @@ class Waiters:
 
     def __init__(self, send: Callable[[Request], Awaitable[Answer]]) -> None:
         self._send = send
-        self._most = min(int(os.environ.get("POLYTOMIC_TRIGGERER_BATCH") or MOST_SYNCS), MOST_SYNCS)
+        self._most = max(1, min(int(os.environ.get("POLYTOMIC_TRIGGERER_BATCH") or MOST_SYNCS), MOST_SYNCS))
         self._number = 0
         # By when they are due. Who has left meanwhile is passed over when the turn comes.
         self._queue: list[tuple[float, int, _Waiter]] = []

@@ -346,9 +346,10 @@ def test_a_question_belongs_to_nobody() -> None:
     assert seen == ["nobody"]
 
 
-def test_it_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("number", ["1", "0"])
+def test_it_can_be_switched_off(number: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With POLYTOMIC_TRIGGERER_BATCH=1 everybody looks for itself."""
-    monkeypatch.setenv("POLYTOMIC_TRIGGERER_BATCH", "1")
+    monkeypatch.setenv("POLYTOMIC_TRIGGERER_BATCH", number)
 
     async def main() -> None:
         server = Server()
