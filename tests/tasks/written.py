@@ -23,9 +23,7 @@ from airflow_provider_polytomic.sandbox import bulk, world
 from airflow_provider_polytomic.sandbox.app import Sandbox
 from airflow_provider_polytomic.sandbox.seed import (
     POSTGRES_TO_WAREHOUSE,
-    SALESFORCE,
     SALESFORCE_TO_WAREHOUSE,
-    WAREHOUSE,
     WAREHOUSE_TO_SALESFORCE,
 )
 from airflow_provider_polytomic.sandbox.server import Server
@@ -36,6 +34,7 @@ from airflow_provider_polytomic.triggers.events import PolytomicSyncEventTrigger
 
 from .conftest import Store, TaskDeferred, in_triggerer, make_context
 from .test_assets import OutletEventAccessors, emitted
+from .test_create_bulk_sync import NEW as NEW_SYNC
 from .test_event_trigger import until
 
 NOON = 1767268800.0  # of the first day of 2026
@@ -74,15 +73,7 @@ WATCHERS: dict[str, dict[str, Any]] = {
     "one sync": {"sync_id": SALESFORCE_TO_WAREHOUSE, "events": ["failed", "completed"], "poke_interval": 5},
     "all of it": {"sync_name": "Orders", "kind": "bulk", "trigger_source": "schedule", "polytomic_conn_id": "mine"},
 }
-NEW: dict[str, Any] = {
-    "task_id": "create",
-    "name": "New",
-    "mode": "replicate",
-    "default_schedule": {"frequency": "manual"},
-    "destination_configuration": {"schema": "new"},
-    "source_connection_id": SALESFORCE,
-    "destination_connection_id": WAREHOUSE,
-}
+NEW: dict[str, Any] = {"task_id": "create", **NEW_SYNC}
 # What depends on the hour, or is written for people to read.
 VOLATILE = {"deadline": NOON + 3600, "since": NOON, "asked_at": NOON, "message": "something went wrong"}
 
