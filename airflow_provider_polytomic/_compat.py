@@ -46,7 +46,9 @@ _PLACES = {
     "PokeReturnValue": ("airflow.sdk", "airflow.sensors.base"),
     "SharedStreamProducer": ("airflow.triggers.shared_stream", "builtins:object"),  # before 3.3
     "TriggerEvent": ("airflow.triggers.base",),
+    "XCom": ("airflow.sdk.execution_time.xcom", "airflow.models.xcom"),  # Airflow 2
     "conf": ("airflow.sdk.configuration", "airflow.configuration"),  # before 3.2
+    "mask_secret": ("airflow.sdk.log", "airflow.utils.log.secrets_masker"),  # Airflow 2
 }
 
 __all__ = [
@@ -99,13 +101,9 @@ def default_deferrable() -> bool:
 
 def mask(*secrets: str | None) -> None:
     """Have Airflow replace these in all logs."""
-    try:
-        from airflow.sdk.log import mask_secret
-    except ImportError:  # Airflow 2
-        from airflow.utils.log.secrets_masker import mask_secret  # type: ignore[assignment]
     for secret in secrets:
         if secret:
-            mask_secret(secret)
+            _find("mask_secret")(secret)
 
 
 async def ask_in_thread(question: Callable[..., T], *args: Any, **kwargs: Any) -> T:
@@ -184,12 +182,12 @@ async def task_instance_state(task_instance: Any) -> str | None:
 
 async def aset_xcom(task_instance: Any, key: str, value: Any) -> None:
     """Push an XCom of a task instance, from inside the triggerer."""
-    await ask_in_thread(_xcom().set, key=key, value=value, **_of(task_instance))
+    await ask_in_thread(_find("XCom").set, key=key, value=value, **_of(task_instance))
 
 
 async def aget_xcom(task_instance: Any, key: str) -> Any:
     """Read an XCom of a task instance, from inside the triggerer; None when there is none."""
-    return await ask_in_thread(_xcom().get_one, key=key, **_of(task_instance))
+    return await ask_in_thread(_find("XCom").get_one, key=key, **_of(task_instance))
 
 
 def add_asset_event(events: Any, asset: Any, extra: dict[str, Any]) -> None:
@@ -213,15 +211,7 @@ def add_asset_event(events: Any, asset: Any, extra: dict[str, Any]) -> None:
 
 def read_xcom(ti_key: Any, key: str) -> Any:
     """An XCom of a task instance; None when there is none."""
-    return _xcom().get_value(ti_key=ti_key, key=key)
-
-
-def _xcom() -> Any:
-    try:
-        from airflow.sdk.execution_time.xcom import XCom
-    except ImportError:  # Airflow 2
-        from airflow.models.xcom import XCom  # type: ignore[no-redef,attr-defined]
-    return XCom
+    return _find("XCom").get_value(ti_key=ti_key, key=key)
 
 
 def _of(task_instance: Any) -> dict[str, Any]:
