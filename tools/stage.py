@@ -181,11 +181,11 @@ class Run:
         """Where the task's link to its execution leads."""
         return self.stage.airflow.link(self.dag_id, self.run_id, self.task_id)
 
-    def log_lines(self) -> list[LogLine]:
-        return self.stage.airflow.task_log_lines(self.dag_id, self.run_id, self.task_id)
+    def log_lines(self, try_number: int | None = None) -> list[LogLine]:
+        return self.stage.airflow.task_log_lines(self.dag_id, self.run_id, self.task_id, try_number)
 
-    def log(self) -> str:
-        return "\n".join(map(str, self.log_lines()))
+    def log(self, try_number: int | None = None) -> str:
+        return "\n".join(map(str, self.log_lines(try_number)))
 
     def until(self, probe: Callable[[], T | None], what: str, timeout: float = 120) -> T:
         return self.stage.until(probe, f"{what} ({self})", timeout, self.story)
@@ -253,10 +253,17 @@ class Run:
         """Wait until so many executions have begun; returns the last."""
         return self.until(lambda: len(self.started) >= number and self.started[number - 1], f"execution {number}")
 
-    def until_looked_at(self, execution: Execution, times: int = 1) -> None:
-        """Wait until somebody has asked so often how an execution does."""
+    def looks(self, execution: Execution) -> int:
+        """How often somebody has asked how an execution does: for itself, or together with others."""
         path = f"{self.path}/{execution.id}"
-        self.until(lambda: sum(r.path == path for r in self.requests) >= times, "a look at the execution")
+        return sum(
+            request.path == path
+            or (request.path == "/api/bulk/syncs/status" and self.sync_id in request.query.get("sync_id", ()))
+            for request in list(self.stage.sandbox.requests)
+        )
+
+    def until_looked_at(self, execution: Execution, times: int = 1) -> None:
+        self.until(lambda: self.looks(execution) >= times, "a look at the execution")
 
     def finish(self, status: str = "completed") -> Execution:
         """End the execution that runs."""
@@ -264,7 +271,7 @@ class Run:
         self.stage.sandbox.finish(self.sync_id, execution.id, status)
         return execution
 
-    def hold(self, on: str, *, seconds: float = HELD, after: bool = False, skip: int = 0) -> Fault:
+    def hold(self, on: str, *, after: bool = False, skip: int = 0) -> Fault:
         """Hold up the next request to the sync's executions that matches, before it does anything, or after that.
 
         :param on: the method, and the rest of the path: ``GET``, ``POST``, ``GET /[^/]+``.
@@ -275,7 +282,11 @@ class Run:
         faults = self.stage.sandbox.faults
         for _ in range(skip):
             faults.delay(0, pattern)
-        return faults.delay(seconds, pattern, after=after)
+        return faults.delay(HELD, pattern, after=after)
+
+    def release(self, held: Fault, seconds: float) -> None:
+        """Let through what was held up, after so many seconds."""
+        threading.Timer(seconds, held.release).start()
 
     def __str__(self) -> str:
         return f"run {self.run_id} of {self.dag_id}"

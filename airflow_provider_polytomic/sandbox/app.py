@@ -77,8 +77,7 @@ class Sandbox:
         loaded = load_seed(seed)
         self.key = loaded.key
         self.faults = Faults(self._vanish)
-        self._closed = threading.Event()
-        self._sleep = sleep or self._closed.wait
+        self._sleep = sleep
         self._world = World(loaded, now, speed, str(deliver_to) if deliver_to else None)
         self._keys: dict[str, _Outcome] = {}
         self._log: deque[LoggedRequest] = deque(maxlen=REQUESTS_KEPT)
@@ -184,7 +183,7 @@ class Sandbox:
 
     def close(self) -> None:
         """Wait out no delay any more."""
-        self._closed.set()
+        self.faults.clear()
 
     def rotate_key(self, key: str) -> None:
         """From now on only this key is good."""
@@ -203,11 +202,17 @@ class Sandbox:
 
     # how a request is dealt with
 
+    def _wait(self, fault: Fault, seconds: float) -> None:
+        if self._sleep is None:
+            fault.wait(seconds)
+        else:
+            self._sleep(seconds)
+
     def _meet(self, call: Call, headers: Mapping[str, str], fault: Fault | None) -> Answer:
         if fault is None:
             return self._serve(call, headers, None)
         if not fault.processed and not fault.recorded:  # somebody in front of the API answers, or nobody does
-            self._sleep(fault.after)
+            self._wait(fault, fault.after)
             return fault.instead or Unreachable("the sandbox dropped the request")
         answer = self._serve(call, headers, fault)
         if fault.dropped:
@@ -271,9 +276,9 @@ class Sandbox:
         if fault is None:
             return self._route(call)
         # Delays are waited out without the lock: others are served meanwhile.
-        self._sleep(fault.before)
+        self._wait(fault, fault.before)
         response = self._route(call) if fault.processed else None
-        self._sleep(fault.after)
+        self._wait(fault, fault.after)
         if response is None or fault.recorded:
             assert fault.instead is not None  # noqa: S101 - only an answer can be recorded
             return fault.instead

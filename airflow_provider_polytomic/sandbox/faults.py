@@ -5,6 +5,7 @@ A test says what is to go wrong with the next requests that match::
     sandbox.faults.status(503, "POST .*/executions", headers={"Retry-After": "1"})
     sandbox.faults.drop_after("POST .*/executions")          # it happens, but the answer is lost
     sandbox.faults.delay(2, "GET .*", times=None)            # from now on
+    held = sandbox.faults.delay(60, "POST .*/executions")    # until held.release(), but for a minute at most
     sandbox.faults.garbage("html", times=3)
     sandbox.faults.vanish(execution_id)                      # 404 from now on
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -48,6 +50,15 @@ class Fault:
     before: float = 0.0  # seconds
     after: float = 0.0
     hits: int = field(default=0)  # how often it has struck
+    _over: threading.Event = field(default_factory=threading.Event, repr=False)
+
+    def wait(self, seconds: float) -> None:
+        """Hold up for so long, unless :meth:`release` was called, or is."""
+        self._over.wait(seconds)
+
+    def release(self) -> None:
+        """Hold up nobody any more, now and later."""
+        self._over.set()
 
 
 class Faults:
@@ -108,8 +119,9 @@ class Faults:
         return self._add(on, times, instead=GARBAGE[kind], processed=processed)
 
     def clear(self) -> None:
-        """Forget all faults. What has vanished stays so."""
-        self._faults.clear()
+        """Forget all faults, and hold up nobody any more. What has vanished stays so."""
+        while self._faults:
+            self._faults.pop().release()
 
     def take(self, method: str, path: str) -> Fault | None:
         """The fault that this request meets."""

@@ -86,25 +86,19 @@ def test_a_wrong_api_key_burns_nothing(ask: Asker) -> None:
 
 
 def test_a_second_request_meets_the_first_in_flight() -> None:
-    """While the first waits, the second is a 409, others are served; afterwards the key gives the execution."""
-    held, go_on = threading.Event(), threading.Event()
-
-    def sleep(seconds: float) -> None:
-        if seconds == 5:
-            held.set()
-            go_on.wait(10)
-
-    sandbox = Sandbox(sleep=sleep)
-    sandbox.faults.delay(5, "POST .*/executions")
+    """While the first is held up, the second is a 409; when it is released the key gives its execution."""
+    sandbox = Sandbox()
+    held = sandbox.faults.delay(60, "POST .*/executions")
     answers: list[Any] = []
     first = threading.Thread(target=lambda: answers.append(post(sandbox, "in-flight")))
     first.start()
-    assert held.wait(10)
+    while not held.hits:
+        first.join(0.01)
     second = post(sandbox, "in-flight")
     assert isinstance(second, Response)
     assert second.status == 409
     assert sandbox.starts(SYNC_ID) == []
-    go_on.set()
+    held.release()
     first.join(10)
     assert answers[0].status == 200
     again = post(sandbox, "in-flight")

@@ -12,7 +12,7 @@ from tools.stage import HELD, Run, Stage
 
 pytestmark = pytest.mark.deaths
 
-IN_FLIGHT = 5.0  # seconds for which an answer is on its way: enough for a kill
+IN_FLIGHT = 2.0  # seconds for which an answer is on its way after a kill
 SYNCS = "/api/bulk/syncs"
 
 
@@ -35,10 +35,11 @@ def killed_before_it_asks(run: Run) -> None:
 
 def killed_before_the_answer(run: Run) -> None:
     """The server has created the sync, and the task does not know yet."""
-    held = run.stage.sandbox.faults.delay(IN_FLIGHT, f"POST {SYNCS}", after=True)
+    held = run.stage.sandbox.faults.delay(HELD, f"POST {SYNCS}", after=True)
     run.begin("create_and_run")
     run.until(lambda: _ids(run.stage, run.sync_id), "a sync at the server")
     _kill_at(run, held, "the creation")
+    run.release(held, IN_FLIGHT)
     assert _ids(run.stage, run.sync_id)[0] not in run.log()
 
 

@@ -18,7 +18,7 @@ from tools.stage import Run, Stage
 pytestmark = pytest.mark.deaths
 
 FIRST_LINE = "Execution created"  # of a console log
-IN_FLIGHT = 8.0  # seconds for which an answer is on its way: enough for a kill, and little to wait for after it
+IN_FLIGHT = 4.0  # seconds for which an answer is on its way after a kill: the next try asks meanwhile
 
 # What happens to a try. It prepares itself, and yields before the try begins; waits for its moment, and yields
 # before it strikes, because what happens to the next try has to be prepared first.
@@ -46,11 +46,12 @@ def killed_before_its_start(run: Run) -> Iterator[None]:
 def killed_before_the_answer(run: Run) -> Iterator[None]:
     """The server has started an execution, and the task does not know yet."""
     before = len(run.started)
-    held = run.hold("POST", seconds=IN_FLIGHT, after=True)
+    held = run.hold("POST", after=True)
     yield
     run.until(lambda: held.hits and len(run.started) > before, "a start at the server")
     yield
     run.kill()
+    run.release(held, IN_FLIGHT)
     assert run.started[-1].id not in run.log()
 
 
@@ -85,9 +86,8 @@ def killed_at_the_end(run: Run, status: str = "completed") -> Iterator[None]:
     """The execution has ended, the trigger has fired, and a worker is about to finish the task."""
     yield
     run.until_state("deferred")
+    held = run.hold("GET /[^/]+(/consolelog)?", skip=1)  # after the trigger's own look, which is its last
     run.finish(status)
-    run.until_state("scheduled", "queued", "running")
-    held = run.hold("GET /[^/]+(/consolelog)?")
     run.until(lambda: held.hits, "a worker that reads how it ended")
     yield
     run.kill()
