@@ -23,12 +23,18 @@ def named(promises: str) -> list[str]:
 
 def outcomes(reports: Path) -> dict[str, set[str]]:
     """What became of each test, all its parameters taken together."""
-    found: dict[str, set[str]] = defaultdict(set)
-    for path in sorted(reports.glob("*.xml")):
+    cases: dict[tuple[str, str], set[str]] = {}
+    # What was tried once more counts as it ended then.
+    for path in sorted(reports.glob("*.xml"), key=lambda path: path.stem.endswith("-again")):
+        told: dict[tuple[str, str], set[str]] = defaultdict(set)
         for case in ElementTree.parse(path).iter("testcase"):
-            name = re.sub(r"\[.*", "", case.get("name", ""), flags=re.DOTALL)
             bad = {child.tag for child in case} & {"failure", "error", "skipped"}
-            found[f"{case.get('classname')}.{name}"] |= bad or {"passed"}
+            told[case.get("classname", ""), case.get("name", "")] |= bad or {"passed"}
+        cases.update(told)
+    found: dict[str, set[str]] = defaultdict(set)
+    for (module, name), became in cases.items():
+        test = re.sub(r"\[.*", "", name, flags=re.DOTALL)
+        found[f"{module}.{test}"] |= became
     return found
 
 

@@ -65,6 +65,15 @@ def test_only_what_ran_and_passed_is_a_proof(reports: Path) -> None:
     assert unproved(promises, reports) == [f"tests/{test}: {became}" for test, became in sorted(NOT.items())]
 
 
+def test_what_passed_when_it_was_tried_once_more_is_a_proof(reports: Path, pytester: pytest.Pytester) -> None:
+    """What failed counts as it ended in the second report; what was not in that counts as it ended in the first."""
+    (pytester.path / "tests" / "test_it.py").write_text(TESTS.replace('number != "::b"', "number"))
+    pytester.runpytest_subprocess("--junitxml=reports/unit-again.xml", "-p", "no:cacheprovider", "-k", "most or begun")
+
+    assert unproved("`tests/test_it.py::test_all` `tests/test_it.py::test_most`", reports) == []
+    assert unproved("`tests/test_it.py::test_never_begun`", reports) == ["tests/test_it.py::test_never_begun: error"]
+
+
 def test_without_reports_nothing_is_proved(tmp_path: Path) -> None:
     """As long as no tests have run, every test that is named is missing."""
     promises = "`tests/test_it.py::test_all`, and `tests/` has more"
