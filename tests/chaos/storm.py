@@ -67,7 +67,18 @@ FAULTS: dict[str, tuple[float, Callable[[Faults, str, random.Random], Fault]]] =
     "request delayed": (3, lambda to, on, dice: to.delay(dice.uniform(1, 4), f"(GET|POST) {on}.*")),
     "start delayed": (3, lambda to, on, dice: to.delay(dice.uniform(2, 6), f"POST {on}")),
     "answer to a start delayed": (3, lambda to, on, dice: to.delay(dice.uniform(2, 6), f"POST {on}", after=True)),
+    "bad summary": (6, lambda to, on, dice: dice.choice(BAD_SUMMARIES)(to, dice.randint(1, 3))),
 }
+# ... with what those who wait for bulk syncs ask together, whatever the sync.
+SUMMARY = "GET /api/bulk/syncs/status"
+BAD_SUMMARIES: tuple[Callable[[Faults, int], Fault], ...] = (
+    lambda to, times: to.drop_before(SUMMARY, times=times),
+    lambda to, times: to.status(404, SUMMARY, times=times),
+    lambda to, times: to.status(429, SUMMARY, times=times, headers={"Retry-After": "1"}),
+    lambda to, times: to.status(200, SUMMARY, times=times, body={"data": None}),
+    lambda to, times: to.garbage("cut", SUMMARY, times=times),
+    lambda to, times: to.delay(15, SUMMARY, times=times),
+)
 RECORDED = "recorded 500"
 RECORDED_A_MINUTE = 1.0
 
