@@ -42,11 +42,13 @@ Spec = BulkSyncSpec | ModelSyncSpec
 FOREVER = 100_000.0  # seconds: an execution that somebody has to end
 HELD = 90.0  # seconds for which a request is held up
 # Deaths are noticed soon, but a busy machine does not make anybody look dead; and there is a slot for every task.
+# DAGs that never change are read once: who writes them down again keeps all others from SQLite meanwhile.
 CONFIG = {
     "API__MAXIMUM_PAGE_LIMIT": 1000,
     "CORE__MAX_ACTIVE_RUNS_PER_DAG": 100,
     "CORE__MAX_ACTIVE_TASKS_PER_DAG": 100,
     "CORE__PARALLELISM": 24,
+    "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": 3600,
     "SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": 5,
     "SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": 30,
     "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": 25,
