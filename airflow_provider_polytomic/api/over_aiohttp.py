@@ -6,6 +6,7 @@ import asyncio
 import functools
 import os
 import ssl
+from io import BytesIO
 from weakref import WeakKeyDictionary
 
 import aiohttp
@@ -55,12 +56,12 @@ class Transport:
             ) as answer:
                 status = answer.status
                 headers = {name.lower(): value for name, value in answer.headers.items()}
-                body = bytearray()
+                body = BytesIO()
                 async for chunk in answer.content.iter_chunked(65536):
-                    body += chunk
-                    if len(body) > MAX_BODY:
+                    body.write(chunk)
+                    if body.tell() > MAX_BODY:
                         return Unreachable(f"the answer is larger than {MAX_BODY} bytes", status=status)
-                return Response(status, headers, bytes(body), settings.secrets)
+                return Response(status, headers, body.getvalue(), settings.secrets)
         except aiohttp.ConnectionTimeoutError as error:
             return unreachable(error, settings, timeout, connecting=True)
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError) as error:

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.cookiejar import DefaultCookiePolicy
+from io import BytesIO
 from typing import Any
 
 import requests
@@ -45,26 +46,27 @@ class Transport:
         give_up = time.monotonic() + settings.patience_with(request)
         status = None
         try:
-            with self._session.request(
-                request.method,
-                settings.url(request),
+            # Prepared here: the session would take a fifth of the whole call to merge it with what it does not have.
+            prepared = requests.PreparedRequest()
+            prepared.prepare(
+                method=request.method,
+                url=settings.url(request),
                 params=list(request.query),
                 data=request.body,
-                headers=settings.headers(request),
-                timeout=timeout,
-                **_how(settings),
-            ) as answer:
+                headers={**self._session.headers, **settings.headers(request)},
+            )
+            with self._session.send(prepared, timeout=timeout, **_how(settings)) as answer:
                 status = answer.status_code
                 headers = {name.lower(): value for name, value in answer.headers.items()}
-                body = bytearray()
+                body = BytesIO()
                 for chunk in answer.iter_content(65536):
-                    body += chunk
-                    if len(body) > MAX_BODY:
+                    body.write(chunk)
+                    if body.tell() > MAX_BODY:
                         return Unreachable(f"the answer is larger than {MAX_BODY} bytes", status=status)
                     if time.monotonic() > give_up:
                         raise TimeoutError
                 _refuse_half(answer)
-                return Response(status, headers, bytes(body), settings.secrets)
+                return Response(status, headers, body.getvalue(), settings.secrets)
         except requests.ConnectTimeout as error:
             return unreachable(error, settings, timeout, connecting=True)
         except (requests.RequestException, HTTPError, OSError, ValueError) as error:

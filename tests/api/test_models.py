@@ -36,6 +36,7 @@ from airflow_provider_polytomic.api.models import (
     LogFiles,
     Model,
     ModelSyncExecution,
+    SchemaExecution,
 )
 
 # Each call that reads an answer, by its name, and the SDK's type of that answer.
@@ -322,6 +323,41 @@ def test_times(text: str | None, time: dt.datetime | None) -> None:
     assert execution.is_terminal is (time is not None)
     if execution.completed_at:
         assert execution.completed_at.tzinfo is not None
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "2026-09-23T01:02:03.12345Z",
+        "2026-09-23t01:02:03z",
+        "2026-09-23 01:02:03.5-07:30",
+        "2026-09-23",
+        "2026-09-23T01:02",
+        "0001-01-01T00:00:00",
+        "0001-01-01T00:00:00+02:00",
+        "0002-01-01T00:00:00Z",
+        "9999-12-31T23:59:59.999999Z",
+        "1700000000",
+        1700000000,
+        1700000000.5,
+        None,
+    ],
+)
+def test_a_time_is_the_same_however_it_is_read(value: Any) -> None:
+    """What is read quickly, because it is written as usual, is what pydantic would have made of it."""
+    read = SchemaExecution.model_validate_json(json.dumps({"created_at": value})).created_at
+    assert read == models._any_time.validate_python(value)
+    assert read is None or read.utcoffset() is not None
+
+
+@pytest.mark.parametrize("value", ["soon", "2026-02-30T00:00:00Z", "2026-09-23T01:02:03+25:00", True, [], {}])
+def test_what_is_no_time_is_refused(value: Any) -> None:
+    """By the name of the field and in pydantic's words, which do not quote it."""
+    with pytest.raises(pydantic.ValidationError) as caught:
+        SchemaExecution.model_validate_json(json.dumps({"created_at": value}))
+    (error,) = caught.value.errors(include_url=False, include_input=False)
+    assert error["loc"] == ("created_at",)
+    assert error["msg"].startswith("Input should be a valid datetime")
 
 
 @pytest.mark.parametrize("kind", OURS, ids=lambda kind: kind.__name__)
