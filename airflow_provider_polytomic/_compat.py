@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import importlib
 import logging
@@ -72,6 +73,7 @@ __all__ = [
     "aset_xcom",
     "asset_state_stores",
     "default_deferrable",
+    "make_alias",
     "mask",
     "read_xcom",
     "task_instance_state",
@@ -207,6 +209,24 @@ def add_asset_event(events: Any, asset: Any, extra: dict[str, Any]) -> None:
         except Exception:  # noqa: BLE001  Airflow does not know it yet
             log.debug("Airflow has no asset %s yet", asset.uri)
     events.add(asset, extra)
+
+
+def make_alias(alias: Any) -> None:
+    """Have Airflow know an alias through which there will be events.
+
+    Airflow 2 knows those that it has read in a DAG, and fails a task with events through another one when it has
+    succeeded: in a mapped task, whose outlets it does not read, and under ``dag.test()``. Airflow 3 makes it itself.
+    """
+    if hasattr(_find("Asset"), "ref"):
+        return
+    from airflow.utils.session import create_session
+    from sqlalchemy.exc import IntegrityError
+
+    model = importlib.import_module("airflow.models.dataset").DatasetAliasModel
+    # Refused: another task has just made it.
+    with contextlib.suppress(IntegrityError), create_session() as session:
+        if session.query(model).filter_by(name=alias.name).first() is None:
+            session.add(model.from_public(alias))
 
 
 def read_xcom(ti_key: Any, key: str) -> Any:

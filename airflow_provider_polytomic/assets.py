@@ -9,7 +9,7 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_polytomic._compat import Asset, AssetAlias, add_asset_event
+from airflow_provider_polytomic._compat import Asset, AssetAlias, add_asset_event, make_alias
 
 if TYPE_CHECKING:
     from airflow_provider_polytomic.api.models import Execution
@@ -51,12 +51,16 @@ def emit(
         address says; None leaves it out.
     """
     names = assets if isinstance(assets, Mapping) else {}
+    events = None
     for one in written:
         asset = names.get(one.output_name, names.get(one.schema, one.table.uri))
         if asset is None:
             continue
         try:
-            add_asset_event(context["outlet_events"][alias], asset, extra_of(one, execution))
+            if events is None:
+                make_alias(alias)
+                events = context["outlet_events"][alias]
+            add_asset_event(events, asset, extra_of(one, execution))
         except Exception as error:  # noqa: BLE001  the sync has done its work
             log.warning("No asset event for %s: %s", asset, error)
 

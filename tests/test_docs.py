@@ -44,7 +44,6 @@ from airflow_provider_polytomic.triggers import events as trigger_events
 from airflow_provider_polytomic.triggers import execution as trigger_execution
 from airflow_provider_polytomic.triggers.events import PolytomicSyncEventTrigger
 from tests.documents import DOCUMENTS, README, ROOT, Block, blocks, read, source
-from tools.local_airflow import AIRFLOW_2
 
 pytest_plugins = ["airflow_provider_polytomic.sandbox.pytest_plugin"]
 
@@ -601,8 +600,6 @@ def test_the_tests_of_a_dag_pass_as_shown(airflow_env: dict[str, str], tmp_path:
     (tmp_path / "salesforce.py").write_text(source(dag))
     (tmp_path / "conftest.py").write_text(source(conftest))
     (tmp_path / "test_salesforce.py").write_text(source(tests))
-    if AIRFLOW_2:
-        subprocess.run([sys.executable, "-m", "airflow", "dags", "reserialize"], env=airflow_env, check=True)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
     done = subprocess.run(command, cwd=tmp_path, env=airflow_env, capture_output=True, text=True, timeout=300)
 

@@ -119,9 +119,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[
     template = tmp_path_factory.mktemp("airflow")
     migrate = [sys.executable, "-m", "airflow", "db", "migrate"]
     subprocess.run(migrate, env={**env, **airflow_home(template)}, check=True, capture_output=True)
-    if not AIRFLOW_3:  # whose `dags test` does not make the aliases of a DAG
-        reserialize = [sys.executable, "-m", "airflow", "dags", "reserialize"]
-        subprocess.run(reserialize, env={**env, **airflow_home(template)}, check=True, capture_output=True)
     pool = ThreadPoolExecutor(max_workers=3)
     futures = {}
     for name, (dag_id, conf) in CASES.items():

@@ -69,8 +69,6 @@ def test_the_tutorial_goes_as_it_says(tmp_path: Path) -> None:
             for line in INSTALLED:
                 code = code.replace(f"{line}\n", "")
             code = code.replace("polytomic.sandbox", f"polytomic.sandbox --port {port}")
-            if not AIRFLOW_3:
-                code = code.replace("airflow dags test", "airflow dags reserialize; airflow dags test")
             script += [code, f"echo {shlex.quote(f'{block.section}: ended with')} $?"]
         else:
             shown += code.splitlines()

@@ -74,8 +74,8 @@ if sys.version_info >= (3, 11):
 else:  # there, `fromisoformat` reads next to nothing of what the API writes
     Time = _AnyTime
 
-# Ids are written into logs, URLs and databases.
-Id = Annotated[str, Field(min_length=1, max_length=1000, pattern=r"^[^\x00-\x1f\x7f]+$")]
+# Ids are written into logs, URLs and databases. In a path, dots alone would lead elsewhere.
+Id = Annotated[str, Field(max_length=1000, pattern=r"^[^\x00-\x1f\x7f]*[^\x00-\x1f\x7f\s.][^\x00-\x1f\x7f]*$")]
 
 
 class Model(BaseModel):
@@ -228,7 +228,7 @@ class BulkSync(Model):
 class BulkSyncSchema(Model):
     """A schema (table, object) of a bulk sync, and how it is synced."""
 
-    id: str = Field(min_length=1)
+    id: Id
     enabled: bool | None = None
     output_name: str | None = None
     partition_key: str | None = None
@@ -431,7 +431,7 @@ def _or_none(value: object, read: ValidatorFunctionWrapHandler) -> Any:
 class Event(Model):
     """Something that happened in the organization; ``event`` is None where it is not about a sync."""
 
-    id: str = Field(min_length=1)
+    id: Id
     type: str | None = None
     created_at: Time = None
     organization_id: str | None = None

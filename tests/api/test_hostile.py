@@ -166,9 +166,9 @@ def test_an_answer_that_drips_ends(send: Send) -> None:
     assert answer == Unreachable(f"{server.host} did not answer within 0.1 s", status=200)
 
 
-@pytest.mark.parametrize("bad", ["", "e\nFAKE", "e\x1b[31m", "e" * 1001])
+@pytest.mark.parametrize("bad", ["", " ", ".", "..", " .. ", "e\nFAKE", "e\x1b[31m", "e" * 1001])
 def test_an_id_that_is_none_is_not_taken_up(bad: str) -> None:
-    """An execution whose id holds control characters, or is endless, is no answer of the API."""
+    """An execution whose id holds control characters, leads elsewhere in a path, or is endless, is no answer."""
     body = json.dumps({"data": {"id": bad, "status": "running"}}).encode()
     with pytest.raises(PolytomicResponseError, match="id: "):
         decode(bulk_syncs.execution("s", "e"), Response(200, {}, body))

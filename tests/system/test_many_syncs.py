@@ -22,7 +22,7 @@ from airflow_provider_polytomic.sandbox.seed import (
     Seed,
 )
 from airflow_provider_polytomic.sandbox.server import Server
-from tools.local_airflow import AIRFLOW_2, LocalAirflow
+from tools.local_airflow import LocalAirflow
 
 pytestmark = pytest.mark.system
 
@@ -51,9 +51,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> tuple[Sandbox, list[tuple[
             "AIRFLOW_CONN_POLYTOMIC_DEFAULT": json.dumps(connection),
             "NO_PROXY": "127.0.0.1",
         }
-        # Airflow 2's `dags test` does not make the aliases of a DAG.
-        reserialize = [["dags", "reserialize"]] if AIRFLOW_2 else []
-        for command in (["db", "migrate"], *reserialize, ["dags", "test", "every_sync"]):
+        for command in (["db", "migrate"], ["dags", "test", "every_sync"]):
             done = subprocess.run(
                 [sys.executable, "-m", "airflow", *command], env=env, capture_output=True, text=True, timeout=600
             )
