@@ -26,6 +26,11 @@ if TYPE_CHECKING:
     from airflow_provider_polytomic.lineage import Story
 
 IF_RUNNING = ("wait", "attach", "fail", "skip", "cancel")
+_CHECKS: dict[str, _arguments.Check] = {
+    "if_running": _arguments.one_of(IF_RUNNING),
+    "allow_errors": _arguments.boolean,
+    "min_records": _arguments.count,
+}
 KILL_PATIENCE = 3.0  # seconds for the cancel of a kill; Airflow 3 ends the process 5 seconds after its signal
 _STORE_KEY = "polytomic_execution"
 _WAITED = "it was waited for, because this task's own could not start before its end"
@@ -40,6 +45,20 @@ class ExecutionOperator(BaseOperator):
     kind: ClassVar[str]
     operator_extra_links = (PolytomicExecutionLink(),)
     ui_color = "#e8e4ff"
+    # The arguments, as they are kept.
+    sync_id: str | None
+    sync_name: str | None
+    polytomic_conn_id: str
+    wait_for_completion: bool
+    deferrable: bool
+    poke_interval: float
+    timeout: float | None
+    if_running: str
+    allow_errors: bool
+    min_records: int | None
+    cancel_on_kill: bool
+    log_console: bool
+    assets: bool | Mapping[str, Any]
     # What on_kill needs: it runs in a signal handler, where nothing may be looked up.
     _killed = False
     _ours: tuple[Settings, str, str] | None = None
@@ -48,43 +67,27 @@ class ExecutionOperator(BaseOperator):
     _console: Console | None = None
     _story: Story | None = None
 
-    def __init__(
+    def _take(
         self,
         *,
-        sync_id: str | None,
-        sync_name: str | None,
-        polytomic_conn_id: str,
-        wait_for_completion: bool,
-        deferrable: bool,
         poke_interval: float | timedelta,
         timeout: float | timedelta | None,
-        if_running: str,
-        allow_errors: bool,
-        min_records: int | None,
-        cancel_on_kill: bool,
-        log_console: bool,
         assets: bool | Mapping[str, Any],
-        **kwargs: Any,
+        **others: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        self.sync_id = sync_id
-        self.sync_name = sync_name
-        self.polytomic_conn_id = polytomic_conn_id
-        self.wait_for_completion = wait_for_completion
-        self.deferrable = deferrable
-        self.poke_interval = _arguments.seconds("poke_interval", poke_interval) or 0
-        self.timeout = _arguments.seconds("timeout", timeout)
-        self.if_running = if_running
-        self.allow_errors = allow_errors
-        self.min_records = min_records
-        self.cancel_on_kill = cancel_on_kill
-        self.log_console = log_console
-        self.assets = assets
+        """Keep the arguments, and refuse bad ones. No ``__init__``: Airflow wraps each in work of its own.
+
+        :raises ValueError: naming the argument.
+        """
+        every = _arguments.seconds("poke_interval", poke_interval)
+        if every is None:
+            raise ValueError("poke_interval must be more than 0 seconds, not None")
+        timeout = _arguments.seconds("timeout", timeout)
         _assets.check(assets)
+        _arguments.keep(self, poke_interval=every, timeout=timeout, assets=assets, **others)
         if assets is not False:
             self.outlets = [*self.outlets, self._alias]
-        if not self.poke_interval:
-            raise ValueError("poke_interval must be more than 0 seconds, not None")
+        self._check()
 
     def _check(self) -> None:
         """Refuse bad arguments as early as they are known: in ``__init__`` if literal, else when rendered.
@@ -92,18 +95,14 @@ class ExecutionOperator(BaseOperator):
         :raises ValueError: naming the argument.
         """
         _arguments.one_of_two("sync_id", self.sync_id, "sync_name", self.sync_name)
-        checks: dict[str, Any] = {
-            "if_running": lambda name, value: _arguments.choice(name, value, IF_RUNNING),
-            "allow_errors": _arguments.boolean,
-            "min_records": _arguments.count,
-        }
-        for name, check in checks.items():
-            value = getattr(self, name)
-            if not _arguments.templated(value):
-                check(name, value)
+        _arguments.known(self, _CHECKS)
+        self._start_arguments()
 
     def _start_arguments(self) -> dict[str, Any]:
-        """The rendered arguments of the start, as the endpoint function takes them."""
+        """The arguments of the start that are known already, as the endpoint function takes them.
+
+        :raises ValueError: naming the argument.
+        """
         raise NotImplementedError
 
     # --- what Airflow calls

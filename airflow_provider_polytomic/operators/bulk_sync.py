@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Any, ClassVar
 
 from airflow_provider_polytomic import _arguments, _execution_task
@@ -13,6 +12,12 @@ from airflow_provider_polytomic.operators._execution import ExecutionOperator
 
 RESYNC_MODES = ("refetch", "resync", "rebuild")
 FETCH_MODES = ("none", "incremental", "full")
+_START: dict[str, _arguments.Check] = {
+    "test": _arguments.boolean,
+    "resync_mode": _arguments.one_of(RESYNC_MODES),
+    "fetch_mode": _arguments.one_of(FETCH_MODES),
+    "schemas": _arguments.ids,
+}
 IF_EXISTS = ("fail", "skip")
 MODES = ("snapshot", "replicate", "append")
 DISCOVERIES = ("all", "onlyIncremental", "onlyNonIncremental", "none")
@@ -96,9 +101,14 @@ class PolytomicBulkSyncOperator(ExecutionOperator):
         assets: bool | Mapping[str, Any] = True,
         **kwargs: Any,
     ) -> None:
-        super().__init__(
+        super().__init__(**kwargs)
+        self._take(
             sync_id=sync_id,
             sync_name=sync_name,
+            test=test,
+            resync_mode=resync_mode,
+            fetch_mode=fetch_mode,
+            schemas=schemas,
             polytomic_conn_id=polytomic_conn_id,
             wait_for_completion=wait_for_completion,
             deferrable=deferrable,
@@ -110,37 +120,13 @@ class PolytomicBulkSyncOperator(ExecutionOperator):
             cancel_on_kill=cancel_on_kill,
             log_console=log_console,
             assets=assets,
-            **kwargs,
         )
-        self.test = test
-        self.resync_mode = resync_mode
-        self.fetch_mode = fetch_mode
-        self.schemas = schemas
-        self._check()
-
-    def _check(self) -> None:
-        super()._check()
-        self._start_arguments()
 
     def _start_arguments(self) -> dict[str, Any]:
-        checks: dict[str, Any] = {
-            "test": _arguments.boolean,
-            "resync_mode": lambda name, value: _arguments.choice(name, value, RESYNC_MODES),
-            "fetch_mode": lambda name, value: _arguments.choice(name, value, FETCH_MODES),
-            "schemas": _arguments.ids,
-        }
-        values = {
-            name: check(name, getattr(self, name))
-            for name, check in checks.items()
-            if not _arguments.templated(getattr(self, name))
-        }
+        values = _arguments.known(self, _START)
         if values.get("test") and values.get("resync_mode"):
             raise ValueError("test and resync_mode exclude each other")
         return values
-
-
-def _choice(choices: Sequence[str]) -> Callable[[str, Any], str | None]:
-    return partial(_arguments.choice, choices=choices)
 
 
 def _switch(name: str, value: Any) -> bool | None:
@@ -251,9 +237,9 @@ class PolytomicCreateBulkSyncOperator(BaseOperator):
         "json",
     )
     _REQUIRED = ("name", "mode", "default_schedule", "destination_configuration")
-    _FIELDS: ClassVar[dict[str, Callable[[str, Any], Any]]] = {
+    _FIELDS: ClassVar[dict[str, _arguments.Check]] = {
         "name": _arguments.text,
-        "mode": _choice(MODES),
+        "mode": _arguments.one_of(MODES),
         "default_schedule": _schedule,
         "destination_configuration": _arguments.mapping,
         "source_connection_id": _arguments.text,
@@ -262,9 +248,9 @@ class PolytomicCreateBulkSyncOperator(BaseOperator):
         "schemas": _schemas,
         "active": _switch,
         "additional_schedules": _schedules,
-        "automatically_add_new_fields": _choice(DISCOVERIES),
-        "automatically_add_new_objects": _choice(DISCOVERIES),
-        "normalize_names": _choice(NORMALIZATIONS),
+        "automatically_add_new_fields": _arguments.one_of(DISCOVERIES),
+        "automatically_add_new_objects": _arguments.one_of(DISCOVERIES),
+        "normalize_names": _arguments.one_of(NORMALIZATIONS),
         "data_cutoff_timestamp": _time,
         "disable_record_timestamps": _switch,
         "concurrency_limit": _arguments.count,

@@ -11,6 +11,12 @@ from airflow_provider_polytomic._compat import default_deferrable
 from airflow_provider_polytomic.operators._execution import ExecutionOperator
 
 MOST_IDENTITIES = 1000
+_START: dict[str, _arguments.Check] = {
+    "test": _arguments.boolean,
+    "resync": _arguments.boolean,
+    "identities": _arguments.ids,
+    "source_identities": _arguments.items,
+}
 
 
 class PolytomicModelSyncOperator(ExecutionOperator):
@@ -84,9 +90,14 @@ class PolytomicModelSyncOperator(ExecutionOperator):
         assets: bool | Mapping[str, Any] = True,
         **kwargs: Any,
     ) -> None:
-        super().__init__(
+        super().__init__(**kwargs)
+        self._take(
             sync_id=sync_id,
             sync_name=sync_name,
+            test=test,
+            resync=resync,
+            identities=identities,
+            source_identities=source_identities,
             polytomic_conn_id=polytomic_conn_id,
             wait_for_completion=wait_for_completion,
             deferrable=deferrable,
@@ -98,30 +109,10 @@ class PolytomicModelSyncOperator(ExecutionOperator):
             cancel_on_kill=cancel_on_kill,
             log_console=log_console,
             assets=assets,
-            **kwargs,
         )
-        self.test = test
-        self.resync = resync
-        self.identities = identities
-        self.source_identities = source_identities
-        self._check()
-
-    def _check(self) -> None:
-        super()._check()
-        self._start_arguments()
 
     def _start_arguments(self) -> dict[str, Any]:
-        checks: dict[str, Any] = {
-            "test": _arguments.boolean,
-            "resync": _arguments.boolean,
-            "identities": _arguments.ids,
-            "source_identities": _arguments.items,
-        }
-        values = {
-            name: check(name, getattr(self, name))
-            for name, check in checks.items()
-            if not _arguments.templated(getattr(self, name))
-        }
+        values = _arguments.known(self, _START)
         if values.get("identities") and values.get("source_identities"):
             raise ValueError("identities and source_identities exclude each other")
         for name in ("identities", "source_identities"):

@@ -14,6 +14,7 @@ from airflow_provider_polytomic._compat import (
     AirflowSkipException,
     BaseSensorOperator,
     PokeReturnValue,
+    default_deferrable,
 )
 from airflow_provider_polytomic.links import PolytomicExecutionLink
 
@@ -36,13 +37,13 @@ class ExecutionSensor(BaseSensorOperator):
     def __init__(
         self,
         *,
-        sync_id: str | None,
-        sync_name: str | None,
-        execution_id: str | None,
-        completed_after: datetime | str | None,
-        allow_errors: bool,
-        polytomic_conn_id: str,
-        deferrable: bool,
+        sync_id: str | None = None,
+        sync_name: str | None = None,
+        execution_id: str | None = None,
+        completed_after: datetime | str | None = None,
+        allow_errors: bool = False,
+        polytomic_conn_id: str = _arguments.DEFAULT_CONN_ID,
+        deferrable: bool = default_deferrable(),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)

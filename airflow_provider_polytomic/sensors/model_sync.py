@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
-from typing import Any
 
-from airflow_provider_polytomic import _arguments
-from airflow_provider_polytomic._compat import default_deferrable
 from airflow_provider_polytomic.sensors._execution import ExecutionSensor
 
 
@@ -44,26 +40,3 @@ class PolytomicModelSyncSensor(ExecutionSensor):
         "allow_errors",
         "polytomic_conn_id",
     )
-
-    def __init__(
-        self,
-        *,
-        sync_id: str | None = None,
-        sync_name: str | None = None,
-        execution_id: str | None = None,
-        completed_after: datetime | str | None = None,
-        allow_errors: bool = False,
-        polytomic_conn_id: str = _arguments.DEFAULT_CONN_ID,
-        deferrable: bool = default_deferrable(),
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(
-            sync_id=sync_id,
-            sync_name=sync_name,
-            execution_id=execution_id,
-            completed_after=completed_after,
-            allow_errors=allow_errors,
-            polytomic_conn_id=polytomic_conn_id,
-            deferrable=deferrable,
-            **kwargs,
-        )

@@ -9,9 +9,11 @@ import pytest
 
 from airflow_provider_polytomic import _arguments
 from airflow_provider_polytomic._compat import AirflowFailException
-from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator
+from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator, PolytomicCreateBulkSyncOperator
+from airflow_provider_polytomic.operators.model_sync import PolytomicModelSyncOperator
 from airflow_provider_polytomic.sandbox.seed import SALESFORCE_TO_WAREHOUSE as SYNC
 from airflow_provider_polytomic.sensors.bulk_sync import PolytomicBulkSyncSensor
+from airflow_provider_polytomic.sensors.model_sync import PolytomicModelSyncSensor
 
 from .conftest import Task, make_context
 
@@ -97,6 +99,33 @@ def test_every_template_field_is_an_attribute(operator: Any) -> None:
 
     assert [name for name in operator.template_fields if not hasattr(made, name)] == []
     assert made.sync_id == SYNC
+
+
+TASKS = [PolytomicBulkSyncOperator, PolytomicModelSyncOperator, PolytomicCreateBulkSyncOperator]
+SENSORS = [PolytomicBulkSyncSensor, PolytomicModelSyncSensor]
+
+
+@pytest.mark.parametrize("kind", [*TASKS, *SENSORS])
+def test_one_constructor_besides_airflows(kind: Any) -> None:
+    """Airflow wraps each in work of its own, which every parse of a file with many tasks would pay for."""
+    ours = [base for base in kind.mro() if base.__module__.startswith("airflow_provider_polytomic")]
+
+    assert sum("__init__" in vars(base) for base in ours) == 1
+
+
+def test_a_subclass_may_have_its_own_way_with_an_argument() -> None:
+    """A property of a subclass is set as any attribute is."""
+
+    class Prefixed(PolytomicBulkSyncOperator):
+        @property
+        def sync_id(self) -> str | None:
+            return self._sync
+
+        @sync_id.setter
+        def sync_id(self, value: str) -> None:
+            self._sync = f"prefix-{value}"
+
+    assert Prefixed(task_id="sync", sync_id="x").sync_id == "prefix-x"
 
 
 def test_rendered_text_is_understood(polytomic_sandbox: Any) -> None:
