@@ -76,6 +76,7 @@ def of_waiting(spec: dict[str, Any], probe: dict[str, Any], server: dict[str, An
     told: dict[str, Any] = {
         "lag_p99_ms": quantile(lags, 0.99) * 1000,
         "lag_max_ms": max(lags) * 1000,
+        "collection_max_ms": probe["longest_collection"] * 1000,
         "stalls": sum(late > STALL for late in probe["beats"][2::3]),
         "tls_contexts_per_waiter": probe["tls_contexts"] / waiters,
         "kb_per_waiter": (probe["most_memory"] - probe["memory"]) / 1024 / waiters,

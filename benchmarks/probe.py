@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import ssl
 import sys
+import time
 from typing import Any
 
 from .pinned import MEASURED_CPU, pin
@@ -42,3 +44,17 @@ class TlsContexts:
             return make(cls, *args, **kwargs)
 
         ssl.SSLContext.__new__ = counted  # type: ignore[method-assign]
+
+
+class Collections:
+    """Notes how long the longest garbage collection takes from now on: nothing else happens meanwhile."""
+
+    def __init__(self) -> None:
+        self.longest = self._began = 0.0
+        gc.callbacks.append(self._felt)
+
+    def _felt(self, phase: str, _: dict[str, int]) -> None:
+        if phase == "start":
+            self._began = time.monotonic()
+        else:
+            self.longest = max(self.longest, time.monotonic() - self._began)

@@ -77,7 +77,7 @@ async def all_of(make: MakeWaiter, waiters: int) -> dict[str, Any]:
     heart = Heart()
     beating = asyncio.create_task(heart.beat())
     await asyncio.sleep(BEAT * 3)
-    memory, began = probe.memory(), time.monotonic()
+    memory, collections, began = probe.memory(), probe.Collections(), time.monotonic()
     heart.most_memory = memory
     tasks = []
     for number in range(waiters):
@@ -96,6 +96,7 @@ async def all_of(make: MakeWaiter, waiters: int) -> dict[str, Any]:
         "memory": memory,
         "most_memory": heart.most_memory,
         "tls_contexts": contexts.made,
+        "longest_collection": collections.longest,
     }
 
 
@@ -146,6 +147,7 @@ FIGURES = {
     "lag_p99_ms": "lag p99 ms",
     "lag_max_ms": "max",
     "stalls": "stalls",
+    "collection_max_ms": "longest garbage collection ms",
     "detection_p50_ms": "end to event p50 ms",
     "detection_max_ms": "max",
     "beyond_phase_p50_ms": "beyond phase p50 ms",

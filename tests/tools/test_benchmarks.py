@@ -179,6 +179,7 @@ def test_what_a_measurement_tells() -> None:
         "memory": 1_000_000,
         "most_memory": 1_020_480,
         "tls_contexts": 1,
+        "longest_collection": 0.125,
     }
     server = {
         "requests": 14,
@@ -202,6 +203,7 @@ def test_what_a_measurement_tells() -> None:
     assert told["fixed_ms_per_waiter"] == pytest.approx((2 * 20 - 2 * 10) / 2)
     assert told["requests_per_interval"] == 0.5
     assert told["tls_contexts_per_waiter"] == 0.5
+    assert told["collection_max_ms"] == 125
     assert told["kb_per_waiter"] == pytest.approx(10)
     assert told["detection_max_ms"] == pytest.approx(520)
     # The first was asked again after exactly one interval, the second 0.1 s late.
