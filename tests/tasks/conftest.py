@@ -149,8 +149,8 @@ def _quick_triggers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _aliases_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    if AIRFLOW_2:  # which writes them into a database that these tests do not have
-        monkeypatch.setattr(assets, "make_alias", lambda alias: None)
+    # Airflow 2 writes them into a database, which these tests do not have.
+    monkeypatch.setattr(assets, "make_alias", lambda alias: None)
 
 
 @pytest.fixture(autouse=True)
