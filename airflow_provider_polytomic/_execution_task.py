@@ -86,14 +86,13 @@ def resolve(
 def name_of(run: Callable[[Any], Any], kind: Kind, sync_id: str) -> str | None:
     """A sync's name, where it can be read: nothing fails for want of it."""
     from airflow_provider_polytomic.api.call import fetch
-    from airflow_provider_polytomic.api.errors import PolytomicError
+    from airflow_provider_polytomic.api.errors import PolytomicError, readable
 
     try:
-        name: str | None = run(fetch(kind.sync(sync_id), 0)).name
+        return readable(run(fetch(kind.sync(sync_id), 0)).name, 300) or None
     except PolytomicError as error:
         log.info("The sync's name could not be read: %s", error)
         return None
-    return name
 
 
 def label(run: Callable[[Any], Any], kind: Kind, task: Any, context: Any, sync_id: str, name: str | None) -> str | None:

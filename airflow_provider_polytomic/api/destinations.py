@@ -52,7 +52,9 @@ def explaining(plan: Plan[T], sync_id: str, resync_mode: str | None) -> Plan[T]:
         modes = yield from _supported_resync_modes(sync_id)
         if not modes or resync_mode in modes:
             raise
-        raise more(error, f"the destination of this sync supports as resync_mode: {', '.join(modes)}") from None
+        raise more(
+            error, f"the destination of this sync supports as resync_mode: {readable(', '.join(modes), _LONGEST)}"
+        ) from None
 
 
 def _supported_resync_modes(sync_id: str) -> Plan[list[str]]:
@@ -100,11 +102,12 @@ def _told(error: Any) -> Iterator[str]:
     if error.validator == "required":
         for name in error.validator_value:
             if name not in error.instance:
-                yield f"{where}.{name}: is required{_allowed(fields.get(name))}"
+                yield f"{where}.{readable(name, 100)}: is required{_allowed(fields.get(name))}"
     elif error.validator == "additionalProperties" and not error.schema.get("patternProperties"):
         for name in error.instance:
             if name not in fields:
-                yield f"{where}.{readable(name, 100)}: no such field; allowed are {', '.join(fields) or 'none'}"
+                allowed = readable(", ".join(fields), _LONGEST) or "none"
+                yield f"{where}.{readable(name, 100)}: no such field; allowed are {allowed}"
     else:
         # Of alternatives: why each of them does not fit.
         messages = [each.message for each in error.context] or [error.message]

@@ -6,7 +6,7 @@ import functools
 import json
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, Generic, TypeVar
@@ -386,30 +386,42 @@ def summary(sync_id: str, execution: Execution, *, adopted: bool = False) -> dic
             execution.schemas or [],
             key=lambda row: (id(row) not in failed, row.output_name or "", row.schema_id or ""),
         )
-        told["schemas"] = [
-            {
-                "schema": row.schema_id,
-                "output_name": row.output_name,
-                "status": row.status,
-                "record_count": row.record_count,
-                "error_count": row.error_count,
-                "warning_count": row.warning_count,
-                "status_message": readable(row.status_message, LONGEST_MESSAGE) or None,
-            }
-            for row in rows[:MOST_SCHEMAS]
-        ]
+        told["schemas"] = _fitting(
+            told,
+            (
+                {
+                    "schema": row.schema_id,
+                    "output_name": row.output_name,
+                    "status": row.status,
+                    "record_count": row.record_count,
+                    "error_count": row.error_count,
+                    "warning_count": row.warning_count,
+                    "status_message": readable(row.status_message, LONGEST_MESSAGE) or None,
+                }
+                for row in rows[:MOST_SCHEMAS]
+            ),
+        )
         told["schemas_omitted"] = len(rows) - len(told["schemas"])
     elif isinstance(execution, ModelSyncExecution):
         counts = execution.counts
         told["error_count"] = counts.error if counts else None
         told["warning_count"] = counts.warnings if counts else None
         told["counts"] = counts.model_dump(mode="json", exclude=set(counts.model_extra or ())) if counts else None
-        told["errors"] = [readable(text, LONGEST_MESSAGE) for text in (execution.errors or [])[:MOST_SCHEMAS]]
-    while len(json.dumps(told)) > LARGEST_SUMMARY and (told.get("schemas") or told.get("errors")):
-        (told.get("schemas") or told["errors"]).pop()
-        if "schemas" in told:
-            told["schemas_omitted"] += 1
+        errors = (readable(text, LONGEST_MESSAGE) for text in (execution.errors or [])[:MOST_SCHEMAS])
+        told["errors"] = _fitting(told, errors)
     return told
+
+
+def _fitting(told: dict[str, Any], rows: Iterable[T]) -> list[T]:
+    """The first rows: as many as a summary has room for that tells so much already."""
+    room = LARGEST_SUMMARY - len(json.dumps(told)) - 100  # for the names of what is added
+    fitting = []
+    for row in rows:
+        room -= len(json.dumps(row)) + 2
+        if room < 0:
+            break
+        fitting.append(row)
+    return fitting
 
 
 def told(sync_id: str, execution: Execution) -> dict[str, Any]:

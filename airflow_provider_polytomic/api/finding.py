@@ -6,7 +6,7 @@ import difflib
 from typing import Any, TypeVar
 
 from .call import ListCall, fetch_page
-from .errors import PolytomicLookupError
+from .errors import PolytomicLookupError, readable
 from .http import Plan
 
 T = TypeVar("T")
@@ -36,9 +36,13 @@ def the_one(items: list[Any], name: str, label: str, use: str) -> Any:
     if len(matches) == 1:
         return matches[0]
     if matches:
-        ids = ", ".join(item.id for item in matches)
+        ids = readable(", ".join(item.id for item in matches), 2000)
         raise PolytomicLookupError(f"{len(matches)} {label}s are named {name!r}: use {use} with one of {ids}")
     names = {item.name for item in items if item.name}
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.4) or sorted(names)[:3]
-    hint = f"the nearest names are {', '.join(map(repr, near))}" if near else "this key sees none at all"
+    hint = (
+        f"the nearest names are {', '.join(repr(readable(it, 100)) for it in near)}"
+        if near
+        else "this key sees none at all"
+    )
     raise PolytomicLookupError(f"no {label} is named {name!r}; {hint}")

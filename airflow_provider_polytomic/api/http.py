@@ -24,7 +24,7 @@ from typing import Any, TypeAlias, TypeVar, cast
 from urllib.parse import quote
 
 T = TypeVar("T")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _KEY = re.compile(r"[A-Za-z0-9_-]{8,255}")
 
 

@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from .call import Page
+from .errors import readable
 
 RUNNING_STATUSES = frozenset(
     {
@@ -75,7 +76,12 @@ else:  # there, `fromisoformat` reads next to nothing of what the API writes
     Time = _AnyTime
 
 # Ids are written into logs, URLs and databases. In a path, dots alone would lead elsewhere.
-Id = Annotated[str, Field(max_length=1000, pattern=r"^[^\x00-\x1f\x7f]*[^\x00-\x1f\x7f\s.][^\x00-\x1f\x7f]*$")]
+_NO_CONTROL = r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]"
+_NO_DOT = r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\s.]"
+Id = Annotated[str, Field(max_length=1000, pattern=f"^{_NO_CONTROL}*{_NO_DOT}{_NO_CONTROL}*$")]
+
+# So are the statuses of executions. One that is too long to be one is unknown as it is, and stays so.
+Status = Annotated[str, AfterValidator(lambda status: readable(status, 100))]
 
 
 class Model(BaseModel):
@@ -104,7 +110,7 @@ class Execution(Model):
     """What executions of bulk and of model syncs have in common."""
 
     id: Id
-    status: str | None = None
+    status: Status | None = None
     type: str | None = None
     created_at: Time = None
     started_at: Time = None
@@ -442,7 +448,7 @@ class Event(Model):
 class ConsoleLogEntry(Model):
     """One line of an execution's console log."""
 
-    id: str | None = None
+    id: str | None = Field(None, max_length=1000)
     level: str | None = None
     message: str | None = None
     timestamp: Time = None
@@ -453,7 +459,7 @@ class ConsoleLog(Model):
     """One page of an execution's console log."""
 
     entries: list[ConsoleLogEntry] | None = None
-    next_cursor: str | None = None
+    next_cursor: str | None = Field(None, max_length=1000)
 
 
 class LogFiles(Model):

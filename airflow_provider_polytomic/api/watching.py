@@ -30,6 +30,7 @@ RETENTION = 48 * 3600.0  # seconds for which the API keeps events
 MARGIN = 3600.0  # seconds; an absence that came so close to that counts as longer
 MOST_SYNCS = 1000  # of each kind, whose executions are looked at after a longer absence
 LONGEST_ERROR = 300
+LONGEST_TEXT = 1000  # all else that is told of an end is names and ids
 
 # How an execution can end, in the words of the API's events, one spelling for both kinds.
 COMPLETED, WITH_ERRORS, FAILED, CANCELED = ENDS = ("completed", "completed_with_errors", "failed", "canceled")
@@ -153,7 +154,7 @@ def _told_by(event: Event, asked_at: float) -> Ended | None:
         "trigger_source": about.trigger_source,
         "error": readable(about.error, LONGEST_ERROR) if about.error else None,
     }
-    return Ended(about.execution_id or event.id, _created(event, asked_at), data)
+    return _ended(about.execution_id or event.id, _created(event, asked_at), data)
 
 
 # --- what is new
@@ -316,4 +317,10 @@ def _told_by_itself(kind: Kind, sync: Any, execution: Execution, at: datetime) -
         "trigger_source": None,
         "error": None,
     }
-    return Ended(execution.id, at.timestamp(), data)
+    return _ended(execution.id, at.timestamp(), data)
+
+
+def _ended(key: str, at: float, data: dict[str, Any]) -> Ended:
+    # It is kept in Airflow's database, so it is of bounded length, whoever tells it.
+    told = {name: value and str(value)[:LONGEST_TEXT] for name, value in data.items()}
+    return Ended(key[:LONGEST_TEXT], at, told)

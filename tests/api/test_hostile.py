@@ -16,15 +16,36 @@ import pytest
 from airflow_provider_polytomic.api import call as call_module
 from airflow_provider_polytomic.api.call import Call, ListCall, decode
 from airflow_provider_polytomic.api.client import Client, drive
+from airflow_provider_polytomic.api.destinations import check_configuration, explaining
 from airflow_provider_polytomic.api.endpoints import bulk_syncs, events, model_syncs
-from airflow_provider_polytomic.api.errors import PolytomicError, PolytomicResponseError
-from airflow_provider_polytomic.api.executions import progress
+from airflow_provider_polytomic.api.errors import (
+    PolytomicConflictError,
+    PolytomicError,
+    PolytomicLookupError,
+    PolytomicResponseError,
+    PolytomicValidationError,
+)
+from airflow_provider_polytomic.api.executions import (
+    KINDS,
+    LARGEST_SUMMARY,
+    Kind,
+    find,
+    problem,
+    progress,
+    summary,
+    wait,
+)
+from airflow_provider_polytomic.api.executions import told as told_in_event
 from airflow_provider_polytomic.api.finding import walk
 from airflow_provider_polytomic.api.http import Request, Response, Unreachable, path
-from airflow_provider_polytomic.api.models import BulkSyncExecution
+from airflow_provider_polytomic.api.models import BulkSync, BulkSyncExecution
+from airflow_provider_polytomic.api.once import START, once
 from airflow_provider_polytomic.api.settings import MAX_BODY, Settings
+from airflow_provider_polytomic.api.starting import Order, one_try
+from airflow_provider_polytomic.api.watching import ended_since, look
 
 from .conftest import Send
+from .plans import Hand
 from .servers import Script, Server, http, nobody
 from .test_transports import TROUBLE, drip
 
@@ -32,6 +53,7 @@ KEY = "k3y-of-this-test"
 LOGIN = "0rganization"
 PASSWORD = "pass-w0rd"
 GET = Request("GET", "/api/me")
+FORGED = "x\n[CRITICAL] \x1b[31mforged \x85\u2028 " + "x" * 9999
 EVIL = "x\r\nX-Evil: 1\r\n\r\nGET /evil HTTP/1.1"
 
 
@@ -77,7 +99,7 @@ def test_no_text_becomes_a_header_or_a_request(send: Send, request_: Request) ->
 
 
 @pytest.mark.parametrize("make", [bulk_syncs.get, model_syncs.get, bulk_syncs.cancel_running, model_syncs.delete])
-@pytest.mark.parametrize("bad", [EVIL, "a\nb", "a\tb", "\x00", "..", "."])
+@pytest.mark.parametrize("bad", [EVIL, "a\nb", "a\tb", "\x00", "a\x85b", "a\u2028b", "..", "."])
 def test_no_id_becomes_a_header_or_another_path(make: Callable[[str], Call[Any]], bad: str) -> None:
     """An id with control characters, or one that leads out of its place, is refused before anything is sent."""
     with pytest.raises(ValueError, match="sync_id must not"):
@@ -166,7 +188,10 @@ def test_an_answer_that_drips_ends(send: Send) -> None:
     assert answer == Unreachable(f"{server.host} did not answer within 0.1 s", status=200)
 
 
-@pytest.mark.parametrize("bad", ["", " ", ".", "..", " .. ", "e\nFAKE", "e\x1b[31m", "e" * 1001])
+UNPRINTABLE = ["e\nFAKE", "e\x1b[31m", "e\x85FAKE", "e\x9b31m", "e\u2028FAKE", "e\u2029FAKE"]
+
+
+@pytest.mark.parametrize("bad", ["", " ", ".", "..", " .. ", "e" * 1001, *UNPRINTABLE])
 def test_an_id_that_is_none_is_not_taken_up(bad: str) -> None:
     """An execution whose id holds control characters, leads elsewhere in a path, or is endless, is no answer."""
     body = json.dumps({"data": {"id": bad, "status": "running"}}).encode()
@@ -174,7 +199,115 @@ def test_an_id_that_is_none_is_not_taken_up(bad: str) -> None:
         decode(bulk_syncs.execution("s", "e"), Response(200, {}, body))
 
 
+ENDLESS = "\u4e16" * 1_000_000
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_what_is_kept_of_an_execution_is_bounded(kind: Kind) -> None:
+    """However long its texts are, what goes into XCom and into a trigger's event is not."""
+    row = dict.fromkeys(("schema", "output_name", "status", "status_message"), ENDLESS)
+    told_of_it = {"id": "e", "status_message": ENDLESS, "schemas": [row] * 3, "errors": [ENDLESS] * 3}
+    execution = kind.model.model_validate(told_of_it | {"status": ENDLESS, "completed_at": "2026-01-01T00:00:00Z"})
+
+    assert len(json.dumps(summary("s", execution))) <= LARGEST_SUMMARY
+    assert len(json.dumps(told_in_event("s", execution))) <= LARGEST_SUMMARY + 10_000
+    assert len(problem(execution) or "") < 500
+
+
+def test_an_endless_status_is_an_unknown_one(caplog: pytest.LogCaptureFixture) -> None:
+    """It is waited on, as for any status that is not known, and told in one line."""
+    running = {"data": {"id": "e", "status": "ended\n" + ENDLESS}}
+    ended = {"data": {"id": "e", "status": "completed"}}
+    hand = Hand([Response(200, {}, json.dumps(answer).encode()) for answer in (running, running, ended)])
+
+    assert hand.drive(wait(KINDS["model"], "s", "e", poke_interval=30)).status == "completed"
+    (warning,) = [record.getMessage() for record in caplog.records if "is unknown" in record.getMessage()]
+    assert warning.isprintable()
+    assert len(warning) < 300
+
+
+def test_what_is_kept_of_an_event_is_bounded() -> None:
+    """Neither what a watcher tells Airflow nor what it remembers is longer than a few names and ids."""
+    about = dict.fromkeys(("sync_id", "sync_name", "execution_id", "trigger_source", "error"), ENDLESS)
+    row = {"id": "v", "type": "bulk_sync.completed", "created_at": "2026-01-01T00:00:00Z", "event": about}
+    page = Response(200, {}, json.dumps({"data": [row]}).encode())
+    (ended,) = Hand([page]).drive(look(0.0)).ended
+    sync = BulkSync.model_validate({"id": "s", "name": ENDLESS, "target": {"connection_id": ENDLESS}})
+    executed = {"id": "e", "status": "completed", "completed_at": "2026-01-01T00:00:00Z"}
+    (by_itself,) = Hand([Response(200, {}, json.dumps({"data": [executed]}).encode())]).drive(
+        ended_since(KINDS["bulk"], sync, 0.0)
+    )
+
+    for one in (ended, by_itself):
+        assert len(json.dumps([one.key, one.data])) < LARGEST_SUMMARY
+
+
+def test_a_cursor_without_an_end_is_none() -> None:
+    """How far a console log was read is kept in XCom: a page with an endless cursor is no answer."""
+    for page in ({"next_cursor": ENDLESS}, {"entries": [{"id": ENDLESS}]}):
+        with pytest.raises(PolytomicResponseError, match="not an answer"):
+            decode(KINDS["bulk"].console_log("s", "e"), Response(200, {}, json.dumps({"data": page}).encode()))
+
+
 # what it can make us show
+
+
+@pytest.mark.parametrize("policy", ["fail", "attach"])
+def test_what_is_in_the_way_writes_no_lines_of_its_own(policy: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The execution of somebody else, in the message of one who does not wait for it."""
+    caplog.set_level(logging.INFO)
+    running = {"id": "e", "status": "odd\n[CRITICAL] \x9b31mforged" + "x" * 9999}
+    page = Response(200, {}, json.dumps({"data": [running]}).encode())
+    order = Order("bulk", "s", ("task",), if_running=policy)
+    try:
+        said = str(Hand([page, page, page]).drive(one_try(order)))
+    except PolytomicConflictError as error:
+        said = str(error)
+
+    assert "odd [CRITICAL]" in said
+    assert said.isprintable()
+    assert len(said) < 2000
+    assert all(record.getMessage().isprintable() for record in caplog.records)
+
+
+@pytest.mark.parametrize(
+    ("schema", "configuration"),
+    [
+        ({"required": [FORGED]}, {}),
+        ({"additionalProperties": False, "properties": {FORGED: {}}}, {"a": 1}),
+        ({"properties": {"a": {"enum": [FORGED]}}}, {"a": 1}),
+    ],
+    ids=["required", "allowed", "enum"],
+)
+def test_no_schema_writes_lines_of_its_own(schema: dict[str, Any], configuration: dict[str, Any]) -> None:
+    """What a destination publishes is a part of one line in what is said about a configuration."""
+    page = Response(200, {}, json.dumps({"data": {"configuration": schema}}).encode())
+    with pytest.raises(ValueError, match="forged") as caught:
+        Hand([page]).drive(check_configuration("d", configuration))
+
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 1000
+
+
+def test_no_mode_writes_lines_of_its_own() -> None:
+    """Nor do the modes that a destination supports, where a start was refused."""
+    refused = Response(422, {}, b'{"status": 422, "message": "unsupported mode", "key": "validation"}')
+    sync = Response(200, {}, b'{"data": {"id": "s", "destination_connection_id": "d"}}')
+    modes = Response(200, {}, json.dumps({"data": {"supported_resync_modes": [FORGED]}}).encode())
+    start = bulk_syncs.start("s", resync_mode="rebuild", idempotency_key="k" * 8)
+    with pytest.raises(PolytomicValidationError, match="forged") as caught:
+        Hand([refused, sync, modes]).drive(explaining(once(start, START), "s", "rebuild"))
+
+    assert str(caught.value).isprintable()
+
+
+def test_no_name_fills_a_message() -> None:
+    """The nearest names are told, but not to their ends."""
+    page = Response(200, {}, json.dumps({"data": [{"id": "s", "name": ENDLESS}]}).encode())
+    with pytest.raises(PolytomicLookupError) as caught:
+        Hand([page]).drive(find(KINDS["bulk"], "Orders"))
+
+    assert len(str(caught.value)) < 500
 
 
 def test_no_status_writes_lines_of_its_own() -> None:

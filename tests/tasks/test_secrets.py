@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 
 from airflow_provider_polytomic._compat import AirflowFailException
+from airflow_provider_polytomic._execution_task import name_of
 from airflow_provider_polytomic.api.endpoints import bulk_syncs
 from airflow_provider_polytomic.api.errors import PolytomicSyncError
+from airflow_provider_polytomic.api.executions import kind_of
 from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
 from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator, PolytomicCreateBulkSyncOperator
 from airflow_provider_polytomic.sandbox.app import Sandbox
@@ -218,3 +220,13 @@ def test_no_answer_forges_lines_of_a_log(
     assert any("forged" in message for message in logged)
     assert [message for message in logged if not message.isprintable()] == []
     assert [line for line in str(caught.value).splitlines() if not line.isprintable() or line.startswith("2026")] == []
+
+
+def test_no_name_is_kept_to_its_end(polytomic_sandbox: Sandbox) -> None:
+    """A sync's name, which goes into notes, events and messages, is one short line."""
+    polytomic_sandbox._world.syncs[SYNC].doc["name"] = "x\n" + "y" * 100_000
+    client = PolytomicHook().client
+    name = name_of(client.run, kind_of("bulk"), SYNC) or ""
+
+    assert name.isprintable()
+    assert len(name) < 500
