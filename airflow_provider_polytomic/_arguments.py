@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
@@ -20,7 +22,7 @@ def templated(value: Any) -> bool:
         return "{{" in value or "{%" in value
     if type(value) in _LITERAL:
         return False
-    if isinstance(value, list | tuple | set):
+    if isinstance(value, list | tuple | set | frozenset):
         return any(templated(item) for item in value)
     if isinstance(value, dict):
         return any(templated(item) for item in value.values())
@@ -90,25 +92,23 @@ def one_of(choices: Sequence[str]) -> Check:
 
 
 def items(name: str, value: Any) -> list[Any] | None:
-    """A list: as it is, as JSON, or as comma-separated text."""
+    """A list: as it is, as JSON, as Python prints it, or as comma-separated text."""
     value = given(value)
-    if isinstance(value, str):
-        if value.strip().startswith("["):
-            try:
-                value = json.loads(value)
-            except ValueError:
-                try:
-                    # What str() makes of a list, which is how Jinja renders one.
-                    value = json.loads(value.replace("'", '"'))
-                except ValueError:
-                    raise ValueError(f"{name} must be a list, JSON, or comma-separated: {value!r}") from None
-        else:
-            value = [item.strip() for item in value.split(",") if item.strip()]
     if value is None:
         return None
-    if isinstance(value, str | bytes | dict) or not isinstance(value, Iterable):
-        raise ValueError(f"{name} must be a list, JSON, or comma-separated: {value!r}")
-    return list(value) or None
+    if isinstance(value, str):
+        if value.strip().startswith("["):
+            with contextlib.suppress(ValueError):
+                value = _printed(value)
+        else:
+            value = [item.strip() for item in value.split(",") if item.strip()]
+    if isinstance(value, set | frozenset):
+        # In another order in each process, and a retry knows its start again by what it asks for.
+        return sorted(value, key=repr)
+    # An iterator would be used up by this look at it, and mean nothing when the task runs.
+    if isinstance(value, str | bytes) or not isinstance(value, Sequence):
+        raise ValueError(f"{name} must be a list, JSON, or comma-separated: {value!r:.200}")
+    return list(value)
 
 
 def ids(name: str, value: Any) -> list[str] | None:
@@ -120,12 +120,26 @@ def ids(name: str, value: Any) -> list[str] | None:
     return values
 
 
+def some(check: Check) -> Check:
+    """What narrows a task to some of all there is: an empty list of them must not become all."""
+    return partial(_some, check)
+
+
+def _some(check: Check, name: str, value: Any) -> Any:
+    values = check(name, value)
+    if values == []:
+        raise ValueError(
+            f"{name} must not be empty: for all of them leave it out or give None; with nothing to do skip the task"
+        )
+    return values
+
+
 def mapping(name: str, value: Any) -> dict[str, Any] | None:
-    """A dict; also as JSON, because Jinja makes text of it."""
+    """A dict; also as JSON or as Python prints it, because Jinja makes text of it."""
     value = given(value)
     if isinstance(value, str):
         try:
-            value = json.loads(value)
+            value = _printed(value)
         except ValueError:
             raise ValueError(f"{name} must be a dict, or a JSON object; it is other text") from None
     if value is None:
@@ -134,6 +148,19 @@ def mapping(name: str, value: Any) -> dict[str, Any] | None:
         raise ValueError(f"{name} must be a dict, or a JSON object, not {type(value).__name__}")
     refuse_unsendable(name, value)
     return value
+
+
+def _printed(value: str) -> Any:
+    """What was made text of: as JSON, or with ``str()``, which is how Jinja renders lists and dicts.
+
+    :raises ValueError: neither.
+    """
+    with contextlib.suppress(ValueError, RecursionError):
+        return json.loads(value)
+    try:
+        return ast.literal_eval(value.strip())
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        raise ValueError("neither JSON nor a literal") from None
 
 
 def refuse_unsendable(name: str, value: Any) -> None:

@@ -16,7 +16,7 @@ def repair_failed():
         task_id="first", sync_name=SYNC, allow_errors=True, deferrable=True, poke_interval=5
     )
 
-    @task.short_circuit  # nothing has failed: what is behind it is skipped (schemas=[] would sync all of them)
+    @task.short_circuit  # nothing has failed: what is behind it is skipped (schemas=[] would be refused)
     def failed_schemas(execution):
         return [row["schema"] for row in execution["schemas"] if row["status"] != "completed"]
 

@@ -16,7 +16,7 @@ _START: dict[str, _arguments.Check] = {
     "test": _arguments.boolean,
     "resync_mode": _arguments.one_of(RESYNC_MODES),
     "fetch_mode": _arguments.one_of(FETCH_MODES),
-    "schemas": _arguments.ids,
+    "schemas": _arguments.some(_arguments.ids),
 }
 IF_EXISTS = ("fail", "skip")
 MODES = ("snapshot", "replicate", "append")
@@ -36,7 +36,7 @@ class PolytomicBulkSyncOperator(ExecutionOperator):
         vendor's SDK that up to 5 records per schema are synced. (templated)
     :param resync_mode: ``refetch``, ``resync`` or ``rebuild``; default: sync what is new. (templated)
     :param fetch_mode: ``none``, ``incremental`` or ``full``; for Salesforce. (templated)
-    :param schemas: ids of the schemas to sync; default: all that are enabled. (templated)
+    :param schemas: ids of the schemas to sync; default: all that are enabled; an empty list is refused. (templated)
     :param polytomic_conn_id: the Airflow connection. (templated)
     :param wait_for_completion: False ends the task as soon as the execution is started.
     :param deferrable: wait in the triggerer, holding no worker slot; default: ``[operators] default_deferrable``.
@@ -152,10 +152,12 @@ def _schedules(name: str, value: Any) -> list[dict[str, Any]] | None:
     return [schedule for schedule in schedules if schedule is not None] or None
 
 
+def _policies(name: str, value: Any) -> list[str] | None:
+    return _arguments.ids(name, value) or None
+
+
 def _schemas(name: str, value: Any) -> list[Any] | None:
-    schemas = _arguments.items(name, value)
-    if schemas is None and _arguments.given(value) is not None:
-        raise ValueError(f"{name} must not be empty: left out, all schemas of the source are synced")
+    schemas: list[Any] | None = _arguments.some(_arguments.items)(name, value)
     for schema in schemas or []:
         schema_id = schema.get("id") if isinstance(schema, dict) else schema
         if not isinstance(schema_id, str) or not schema_id.strip():
@@ -183,7 +185,8 @@ class PolytomicCreateBulkSyncOperator(BaseOperator):
     :param destination_connection: the connection to write to, by its id or its name.
     :param destination_connection_id: the same by its id only.
     :param source_configuration: how the source is read, for instance ``{"replication_slot_name": …}``.
-    :param schemas: ids of the schemas to sync, or dicts with an ``id`` and their configuration; default: all.
+    :param schemas: ids of the schemas to sync, or dicts with an ``id`` and their configuration; default: all; an empty
+        list is refused.
     :param active: whether the sync runs on its schedule.
     :param additional_schedules: schedules for some of the schemas.
     :param automatically_add_new_fields: ``all``, ``onlyIncremental``, ``onlyNonIncremental`` or ``none``.
@@ -255,7 +258,7 @@ class PolytomicCreateBulkSyncOperator(BaseOperator):
         "disable_record_timestamps": _switch,
         "concurrency_limit": _arguments.count,
         "resync_concurrency_limit": _arguments.count,
-        "policies": _arguments.ids,
+        "policies": _policies,
         "organization_id": _arguments.text,
     }
 

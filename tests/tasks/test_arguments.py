@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from jinja2 import Template
 
 from airflow_provider_polytomic import _arguments
 from airflow_provider_polytomic._compat import AirflowFailException
@@ -32,6 +37,15 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"min_records": "many"}, "min_records"),
     ({"schemas": {"a": 1}}, "schemas"),
     ({"schemas": [1]}, "schemas"),
+    ({"schemas": iter(["account"])}, "schemas"),
+    ({"schemas": map(str.lower, ["ACCOUNT"])}, "schemas"),
+    ({"schemas": filter(None, ["account"])}, "schemas"),
+    ({"schemas": "['account'"}, "schemas"),
+    ({"schemas": []}, "schemas must not be empty: .* leave it out"),
+    ({"schemas": (), "resync_mode": "rebuild"}, "schemas must not be empty"),
+    ({"schemas": set()}, "schemas must not be empty"),
+    ({"schemas": "[]"}, "schemas must not be empty"),
+    ({"schemas": ","}, "schemas must not be empty"),
 ]
 UNTEMPLATED: list[tuple[dict[str, Any], str]] = [
     ({"poke_interval": 0}, "poke_interval"),
@@ -151,9 +165,10 @@ def test_rendered_text_is_understood(polytomic_sandbox: Any) -> None:
         (None, None),
         ("", None),
         ("None", None),
-        ([], None),
         (["a", "b"], ["a", "b"]),
         (("a", "b"), ["a", "b"]),
+        ({"b", "c", "a"}, ["a", "b", "c"]),
+        (frozenset({"b", "c", "a"}), ["a", "b", "c"]),
         ('["a", "b"]', ["a", "b"]),
         ("['a', 'b']", ["a", "b"]),
         ("a, b", ["a", "b"]),
@@ -163,6 +178,32 @@ def test_rendered_text_is_understood(polytomic_sandbox: Any) -> None:
 def test_lists_come_in_many_forms(value: Any, expected: Any) -> None:
     """A list is taken as it is, as JSON, as Python prints it, and comma-separated."""
     assert _arguments.ids("schemas", value) == expected
+
+
+@pytest.mark.parametrize("value", [["O'Brien", "Smith"], ['x", "y'], ["back\\slash", "é\x85"], ["a"]], ids=ascii)
+def test_what_jinja_prints_is_read_as_it_was(value: list[str]) -> None:
+    """A list that a template made text of is that list, and a dict that dict, whatever is in it."""
+    printed = Template("{{ v }}").render
+
+    assert _arguments.ids("identities", printed(v=value)) == value
+    assert _arguments.mapping("destination_configuration", printed(v={"all": value})) == {"all": value}
+
+
+def test_a_set_is_the_same_in_every_process() -> None:
+    """Whatever the seed of the hashes, an operator that is given a set asks for the same, in the same order."""
+    code = (
+        "from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator\n"
+        "made = PolytomicBulkSyncOperator(task_id='sync', sync_id='x', schemas={'account', 'contact', 'lead'})\n"
+        "print(made._start_arguments()['schemas'])"
+    )
+    runs = [
+        subprocess.run(
+            [sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True
+        )
+        for seed in "123"
+    ]
+
+    assert [run.stdout.splitlines()[-1:] for run in runs] == [["['account', 'contact', 'lead']"]] * 3, runs
 
 
 def test_nothing_is_asked_when_the_dag_is_read() -> None:
@@ -188,9 +229,6 @@ def test_an_xcom_of_another_task_will_do(polytomic_sandbox: Any) -> None:
 
 def test_the_connection_can_be_chosen(polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """`polytomic_conn_id` names the connection that is used."""
-    import json
-    import os
-
     connection = os.environ["AIRFLOW_CONN_POLYTOMIC_DEFAULT"]
     monkeypatch.setenv("AIRFLOW_CONN_ELSEWHERE", connection)
     monkeypatch.setenv("AIRFLOW_CONN_POLYTOMIC_DEFAULT", json.dumps(json.loads(connection) | {"password": "wrong"}))

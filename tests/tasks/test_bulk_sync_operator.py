@@ -98,7 +98,7 @@ def test_arguments_reach_the_wire(polytomic_sandbox: Any, deferrable: bool) -> N
 
 def test_what_is_unset_is_not_sent(polytomic_sandbox: Any) -> None:
     """An operator without options sends an empty body."""
-    task(test=False, resync_mode="", schemas=[]).run()
+    task(test=False, resync_mode="", schemas=None).run()
 
     (start,) = [request for request in polytomic_sandbox.requests if request.method == "POST"]
     assert start.body == {}

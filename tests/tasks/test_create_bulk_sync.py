@@ -408,6 +408,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"destination_connection_id": WAREHOUSE, "destination_connection": "W"}, "both given"),
     ({"destination_connection": 5}, "destination_connection"),
     ({"schemas": []}, "schemas must not be empty"),
+    ({"schemas": "[]"}, "schemas must not be empty"),
+    ({"schemas": iter(["account"])}, "schemas"),
     ({"schemas": [5]}, "schemas"),
     ({"schemas": [{"enabled": True}]}, "schemas"),
     ({"schemas": [{"id": "a", "filters": {1, 2}}]}, "schemas"),
@@ -423,6 +425,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"concurrency_limit": -1}, "concurrency_limit"),
     ({"resync_concurrency_limit": "many"}, "resync_concurrency_limit"),
     ({"policies": [5]}, "policies"),
+    ({"policies": iter([POSTGRES])}, "policies"),
     ({"organization_id": 5}, "organization_id"),
     ({"if_exists": "update"}, "if_exists"),
 ]
@@ -498,11 +501,11 @@ def test_rendered_text_is_understood(polytomic_sandbox: Sandbox) -> None:
     def rendered() -> Any:
         made = operator()
         made.default_schedule = '{"frequency": "manual"}'  # type: ignore[assignment]
-        made.destination_configuration = '{"schema": "new"}'  # type: ignore[assignment]
+        made.destination_configuration = "{'schema': 'new'}"  # type: ignore[assignment]
         made.schemas, made.active, made.concurrency_limit = "['account', 'contact']", "False", "3"  # type: ignore[assignment]
         made.source_connection, made.normalize_names, made.data_cutoff_timestamp = "None", "", "2024-01-02"
         made.additional_schedules = '[{"frequency": "daily"}]'  # type: ignore[assignment]
-        made.policies, made.disable_record_timestamps = "", None
+        made.policies, made.disable_record_timestamps = "[]", None
         return made
 
     Task(rendered).run()

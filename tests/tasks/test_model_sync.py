@@ -58,6 +58,11 @@ def test_arguments_reach_the_wire(polytomic_sandbox: Any) -> None:
         ({"identities": ["a"] * 1001}, "identities takes 1000"),
         ({"source_identities": [["a"]] * 1001}, "source_identities takes 1000"),
         ({"identities": [1]}, "identities"),
+        ({"identities": iter("a")}, "identities"),
+        ({"identities": [], "resync": True}, "identities must not be empty"),
+        ({"source_identities": (item for item in [["a"]])}, "source_identities"),
+        ({"source_identities": [], "resync": True}, "source_identities must not be empty"),
+        ({"source_identities": "[]"}, "source_identities must not be empty"),
         ({"resync": "perhaps"}, "resync"),
     ],
 )
