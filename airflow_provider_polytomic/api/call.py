@@ -43,6 +43,7 @@ class Page(Generic[T]):
 
     items: list[T]
     next_page_token: str | None
+    size: int = 0  # bytes that it came in
 
 
 @dataclass(frozen=True)

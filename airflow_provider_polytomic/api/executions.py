@@ -36,6 +36,7 @@ T = TypeVar("T")
 OUTAGE = 600.0  # seconds without one good answer that a wait endures
 SHORTEST_PACE = 5.0  # seconds between looks, where poke_interval is not less
 CANCEL_PATIENCE = 10.0  # seconds for a cancel at the deadline
+MOST_LISTED = 10  # executions of a page: each may tell of thousands of schemas
 MOST_ERRORS_TOLD = 10  # of a model sync's execution, in a failure's message
 MOST_SCHEMAS = 100
 LONGEST_MESSAGE = 300
@@ -153,9 +154,10 @@ def look(kind: Kind, sync_id: str, execution_id: str, *, timeout: float | None =
 def look_for(kind: Kind, sync_id: str, after: datetime, *, timeout: float | None = None) -> Plan[Look[Execution]]:
     """Ask once for the oldest execution that is no test run and had not ended at ``after``; there may be none yet."""
     oldest: Execution | None = None
+    pages = kind.executions(sync_id, limit=MOST_LISTED)
     token: str | None = None
     while True:
-        seen: Look[Page[Execution]] = yield from _ask_once(kind.executions(sync_id, limit=100).page(token), timeout)
+        seen: Look[Page[Execution]] = yield from _ask_once(pages.page(token), timeout)
         if seen.value is None:
             return Look(error=seen.error, passing=seen.passing, wish=seen.wish)
         token = seen.value.next_page_token
@@ -257,6 +259,7 @@ def wait(
                 left = f"cancelling it failed: {refused}" if refused else "it is being cancelled"
                 still_running = refused is not None
             raise PolytomicTimeoutError(f"{says} had not ended at the deadline; {left}", still_running)
+        del what, execution  # thousands may wait here at once: none keeps what it has seen
 
 
 def _pace(since: float, longest: float, now: float) -> float:

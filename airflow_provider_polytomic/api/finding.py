@@ -6,20 +6,28 @@ import difflib
 from typing import Any, TypeVar
 
 from .call import ListCall, fetch_page
-from .errors import PolytomicLookupError, readable
-from .http import Plan
+from .errors import PolytomicLookupError, PolytomicResponseError, readable
+from .http import Plan, Response
+from .settings import MAX_BODY
 
 T = TypeVar("T")
 
 
 def walk(call: ListCall[T]) -> Plan[list[T]]:
-    """All items of a list, page after page."""
+    """All items of a list, page after page.
+
+    :raises PolytomicResponseError: they are more than can be kept, or the list never ends.
+    """
     items: list[T] = []
+    size = 0
     token: str | None = None
     seen: set[str] = set()
     while True:
         page = yield from fetch_page(call, token, seen)
         items += page.items
+        size += page.size
+        if size > MAX_BODY:
+            raise PolytomicResponseError(call.request, Response(200), f"the list has more than {MAX_BODY} bytes")
         token = page.next_page_token
         if token is None:
             return items

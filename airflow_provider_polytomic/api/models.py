@@ -515,7 +515,7 @@ class _Envelope(BaseModel, Generic[M]):
 
 
 class _Pagination(BaseModel):
-    next_page_token: str | None = None
+    next_page_token: str | None = Field(None, max_length=4000)
 
 
 class _ListEnvelope(BaseModel, Generic[M]):
@@ -540,7 +540,7 @@ def many(model: type[M]) -> Callable[[bytes], Page[M]]:
     def parse(body: bytes) -> Page[M]:
         answer = envelope.model_validate_json(body)
         token = answer.pagination.next_page_token if answer.pagination else None
-        return Page(answer.data or [], token or None)
+        return Page(answer.data or [], token or None, len(body))
 
     return parse
 

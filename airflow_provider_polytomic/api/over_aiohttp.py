@@ -14,7 +14,7 @@ import certifi
 from yarl import URL
 
 from .http import Answer, Request, Response, Unreachable
-from .settings import MAX_BODY, Settings, warn_if_unprotected
+from .settings import MAX_BODY_IN_LOOP, TOO_LARGE, Settings, too_large, warn_if_unprotected
 from .together import Waiters
 from .unreachable import unreachable
 
@@ -59,8 +59,10 @@ class Transport:
                 body = BytesIO()
                 async for chunk in answer.content.iter_chunked(65536):
                     body.write(chunk)
-                    if body.tell() > MAX_BODY:
-                        return Unreachable(f"the answer is larger than {MAX_BODY} bytes", status=status)
+                    if body.tell() > MAX_BODY_IN_LOOP:
+                        return Unreachable(TOO_LARGE, status=status)
+                if too_large(body.getvalue(), MAX_BODY_IN_LOOP):
+                    return Unreachable(TOO_LARGE, status=status)
                 return Response(status, headers, body.getvalue(), settings.secrets)
         except aiohttp.ConnectionTimeoutError as error:
             return unreachable(error, settings, timeout, connecting=True)

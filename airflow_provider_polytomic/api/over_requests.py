@@ -17,7 +17,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError, InsecureRequestWarning
 
 from .http import Answer, Request, Response, Unreachable
-from .settings import MAX_BODY, USER_AGENT, Settings, warn_if_unprotected
+from .settings import MAX_BODY, TOO_LARGE, USER_AGENT, Settings, too_large, warn_if_unprotected
 from .unreachable import unreachable
 
 CHUNK = 1024 * 1024  # bytes
@@ -62,10 +62,12 @@ class Transport:
                 for chunk in answer.iter_content(65536):
                     body.write(chunk)
                     if body.tell() > MAX_BODY:
-                        return Unreachable(f"the answer is larger than {MAX_BODY} bytes", status=status)
+                        return Unreachable(TOO_LARGE, status=status)
                     if time.monotonic() > give_up:
                         raise TimeoutError
                 _refuse_half(answer)
+                if too_large(body.getvalue(), MAX_BODY):
+                    return Unreachable(TOO_LARGE, status=status)
                 return Response(status, headers, body.getvalue(), settings.secrets)
         except requests.ConnectTimeout as error:
             return unreachable(error, settings, timeout, connecting=True)

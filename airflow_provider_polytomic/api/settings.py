@@ -23,9 +23,17 @@ DEFAULT_TIMEOUT = 60.0
 DEFAULT_MAX_RETRIES = 5
 PATIENCE = 10  # times the timeout: how long all of an answer may take
 MAX_BODY = 64 * 1024 * 1024  # bytes; what an answer may hold, unpacked
+MAX_BODY_IN_LOOP = 8 * 1024 * 1024  # the same in the triggerer, where all wait while one is read
+LEAST_OF_A_VALUE = 128  # bytes that an object or a list of an answer has, on average
+TOO_LARGE = "the answer is too large to be read"
 LINK_NAMES = ("kind", "sync_id", "execution_id")
 USER_AGENT = "airflow-provider-polytomic"
 _CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
+
+
+def too_large(body: bytes, most: int) -> bool:
+    """Whether an answer is longer than ``most`` bytes, or would be when it is read: ``{}`` takes 800 of them then."""
+    return max(len(body), LEAST_OF_A_VALUE * (body.count(b"{") + body.count(b"["))) > most
 
 
 class Secret(str):

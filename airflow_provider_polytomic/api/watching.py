@@ -18,7 +18,7 @@ from typing import Any
 from .call import fetch, fetch_page
 from .endpoints import events
 from .errors import PolytomicAuthError, PolytomicNotFoundError, PolytomicValidationError, readable
-from .executions import KINDS, Kind
+from .executions import KINDS, MOST_LISTED, Kind
 from .finding import walk
 from .http import Plan, clock
 from .models import Event, Execution
@@ -274,7 +274,7 @@ def syncs_of(wanted: Wanted) -> Plan[list[tuple[Kind, Any]]]:
 def ended_since(kind: Kind, sync: Any, since: float) -> Plan[list[Ended]]:
     """The executions of a sync that ended after ``since``, but for test runs."""
     found: list[Ended] = []
-    call, token, seen = kind.executions(sync.id, limit=100), None, set[str]()
+    call, token, seen = kind.executions(sync.id, limit=MOST_LISTED), None, set[str]()
     while True:
         try:
             page = yield from fetch_page(call, token, seen)

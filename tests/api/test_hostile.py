@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
+import itertools
 import json
 import logging
 import re
 import traceback
 import zlib
 from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
 from typing import Any
 
 import pytest
 
 from airflow_provider_polytomic.api import call as call_module
+from airflow_provider_polytomic.api import executions as executions_module
+from airflow_provider_polytomic.api import finding
 from airflow_provider_polytomic.api.call import Call, ListCall, decode
 from airflow_provider_polytomic.api.client import Client, drive
 from airflow_provider_polytomic.api.destinations import check_configuration, explaining
@@ -30,6 +35,7 @@ from airflow_provider_polytomic.api.executions import (
     LARGEST_SUMMARY,
     Kind,
     find,
+    look_for,
     problem,
     progress,
     summary,
@@ -37,14 +43,14 @@ from airflow_provider_polytomic.api.executions import (
 )
 from airflow_provider_polytomic.api.executions import told as told_in_event
 from airflow_provider_polytomic.api.finding import walk
-from airflow_provider_polytomic.api.http import Request, Response, Unreachable, path
-from airflow_provider_polytomic.api.models import BulkSync, BulkSyncExecution
+from airflow_provider_polytomic.api.http import Now, Request, Response, Rest, Sleep, Unreachable, path
+from airflow_provider_polytomic.api.models import BulkSync, BulkSyncExecution, Execution
 from airflow_provider_polytomic.api.once import START, once
-from airflow_provider_polytomic.api.settings import MAX_BODY, Settings
+from airflow_provider_polytomic.api.settings import LEAST_OF_A_VALUE, MAX_BODY, MAX_BODY_IN_LOOP, Settings, too_large
 from airflow_provider_polytomic.api.starting import Order, one_try
 from airflow_provider_polytomic.api.watching import ended_since, look
 
-from .conftest import Send
+from .conftest import Send, by_requests
 from .plans import Hand
 from .servers import Script, Server, http, nobody
 from .test_transports import TROUBLE, drip
@@ -143,7 +149,7 @@ def test_what_unpacks_to_too_much_is_no_answer(send: Send, packed: dict[str, Scr
     with Server([packed[name]]) as server:
         (answer,) = send(settings(server.url, timeout=60.0), GET)
     assert isinstance(answer, Unreachable)
-    assert re.search("is larger than|cannot be unpacked", answer.reason)
+    assert re.search("too large|cannot be unpacked", answer.reason)
 
 
 @pytest.mark.parametrize(
@@ -197,6 +203,92 @@ def test_an_id_that_is_none_is_not_taken_up(bad: str) -> None:
     body = json.dumps({"data": {"id": bad, "status": "running"}}).encode()
     with pytest.raises(PolytomicResponseError, match="id: "):
         decode(bulk_syncs.execution("s", "e"), Response(200, {}, body))
+
+
+@pytest.mark.parametrize("body", ['{"data": {"id": "e", "x": [%s]}}', '{"x": [%s]}', '{"message": [%s]}'])
+@pytest.mark.parametrize("value", ["{}", "[]"])
+def test_what_swells_when_it_is_read_is_no_answer(send: Send, body: str, value: str) -> None:
+    """An empty object takes hundreds of times its two bytes: so many of them are as good as too many bytes."""
+    number = MAX_BODY // LEAST_OF_A_VALUE
+    swollen = (body % ",".join([value] * number)).encode()
+    with Server([http(200, swollen)]) as server:
+        (answer,) = send(settings(server.url), GET)
+
+    assert answer == Unreachable("the answer is too large to be read", status=200)
+    assert len(swollen) < MAX_BODY_IN_LOOP
+
+
+def test_less_is_taken_where_all_wait_for_each(send: Send, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker takes what the triggerer, whose loop stands still while an answer is read, does not."""
+    taken = {}
+    for size in (MAX_BODY_IN_LOOP, MAX_BODY_IN_LOOP + 1):
+        with Server([http(200, b" " * size)]) as server:
+            (answer,) = send(settings(server.url, timeout=60.0), GET)
+        taken[size] = isinstance(answer, Response)
+
+    assert taken == {MAX_BODY_IN_LOOP: True, MAX_BODY_IN_LOOP + 1: send is by_requests}
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_who_waits_keeps_nothing_of_what_was_seen(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two looks the execution of the last one is gone, and what was wrong with an answer, too."""
+    monkeypatch.setattr(executions_module.log, "disabled", True)  # pytest keeps what is logged
+    large = {"id": "e", "status": "running", "mark": (mark := "kept-until-the-next-look")}
+    looks = [Response(200, {}, json.dumps({"data": large}).encode()), Response(200, {}, mark.encode())]
+    plan = wait(kind, "s", "e", poke_interval=30)
+    told: Any = None
+    for _ in range(20):
+        step = plan.send(told)
+        told = None
+        if isinstance(step, Request):
+            if not looks:
+                break
+            told = looks.pop(0)
+        elif isinstance(step, Now):
+            told = 0.0
+        elif isinstance(step, Sleep | Rest):
+            gc.collect()
+            assert [one for one in gc.get_objects() if isinstance(one, Execution) and hasattr(one, "mark")] == []
+            assert [one for one in gc.get_objects() if isinstance(one, PolytomicResponseError)] == []
+    assert looks == []
+
+
+def test_a_list_is_kept_up_to_a_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages that are no longer than a page may be, but never end, are given up before they fill the memory."""
+    monkeypatch.setattr(finding, "MAX_BODY", 100_000)
+    pages = itertools.count()
+
+    def one_more(request: Request) -> Response:
+        number = next(pages)
+        assert number < 20, "it was not given up"
+        body = {"data": [{"id": "s", "x": "x" * 10_000}], "pagination": {"next_page_token": f"page {number}"}}
+        return Response(200, {}, json.dumps(body).encode())
+
+    with pytest.raises(PolytomicResponseError, match="more than 100000 bytes"):
+        drive(walk(bulk_syncs.list_()), one_more)
+
+
+def test_an_endless_token_is_none() -> None:
+    """The tokens of a walk are remembered, so they are of bounded length."""
+    body = json.dumps({"data": [], "pagination": {"next_page_token": "x" * 5000}}).encode()
+    with pytest.raises(PolytomicResponseError, match="not an answer"):
+        decode(bulk_syncs.list_().page(), Response(200, {}, body))
+
+
+@pytest.mark.parametrize("plan", ["look_for", "ended_since"])
+def test_executions_are_listed_few_at_a_time(plan: str) -> None:
+    """Ten executions of a sync with two thousand schemas fit into an answer that the triggerer takes."""
+    row = {"schema": "a" * 60, "output_name": "b" * 60, "status": "completed", "record_count": 10**9}
+    row |= dict.fromkeys(("created_at", "started_at", "completed_at", "updated_at"), "2026-01-01T00:00:00.123456Z")
+    hand = Hand([Response(200, {}, b'{"data": []}')])
+    if plan == "look_for":
+        hand.drive(look_for(KINDS["bulk"], "s", datetime.now(timezone.utc)))
+    else:
+        hand.drive(ended_since(KINDS["bulk"], BulkSync(id="s"), 0.0))
+    listed = int(dict(hand.requests[0].query)["limit"])
+
+    body = json.dumps({"data": [{"id": "e", "schemas": [row] * 2000}] * listed}).encode()
+    assert not too_large(body, MAX_BODY_IN_LOOP)
 
 
 ENDLESS = "\u4e16" * 1_000_000
