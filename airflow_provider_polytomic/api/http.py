@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar, cast
 from urllib.parse import quote
@@ -156,3 +156,13 @@ def query(**values: object) -> tuple[tuple[str, str], ...]:
                 text = str(item).lower() if isinstance(item, bool) else str(item)
                 pairs.append((name, text))
     return tuple(pairs)
+
+
+def listed(name: str, values: Iterable[Any] | None) -> list[Any]:
+    """A list of what is sent; none of nothing.
+
+    :raises ValueError: for plain text, which would be sent letter by letter; naming the argument.
+    """
+    if values and isinstance(values, str | bytes):
+        raise ValueError(f"{name} must be a list, not text: {values!r:.200}")
+    return list(values or ())

@@ -298,6 +298,7 @@ class PolytomicHook(BaseHook):
         :param schemas: ids of the schemas to sync; default: all that are enabled.
         :param idempotency_key: 8 to 255 letters, digits, ``-``, ``_``; default: a random one.
         :raises PolytomicConflictError: another execution runs; at once.
+        :raises ValueError: arguments that exclude each other, or plain text instead of a list.
         """
         return self._start(
             "bulk",

@@ -71,12 +71,9 @@ class ExecutionSensor(BaseSensorOperator):
         :raises ValueError: naming the argument.
         """
         _arguments.one_of_two("sync_id", self.sync_id, "sync_name", self.sync_name)
-        if not _arguments.templated(self.execution_id):
-            _arguments.text("execution_id", self.execution_id)
-        if self.completed_after is not None and _arguments.given(self.execution_id) is not None:
+        known = _arguments.known(self, {"execution_id": _arguments.text, "completed_after": _after})
+        if known.get("execution_id") is not None and known.get("completed_after") is not None:
             raise ValueError("give either execution_id or completed_after: both given")
-        if self.completed_after is not None and not _arguments.templated(self.completed_after):
-            _arguments.moment("completed_after", self.completed_after)
         if not _arguments.templated(self.allow_errors):
             _arguments.boolean("allow_errors", self.allow_errors)
 
@@ -148,9 +145,7 @@ class ExecutionSensor(BaseSensorOperator):
 
     def _after(self, context: Any) -> datetime:
         """From when on an execution counts; by default from the first poke on."""
-        if self.completed_after is not None:
-            return _arguments.moment("completed_after", self.completed_after)
-        return self._first_poke(context)
+        return _after("completed_after", self.completed_after) or self._first_poke(context)
 
     def _first_poke(self, context: Any) -> datetime:
         if self._began is None:
@@ -236,6 +231,10 @@ class _skipping:  # noqa: N801  used as `with _skipping(...)`
     def __exit__(self, _type: Any, error: BaseException | None, _trace: Any) -> None:
         if self._wanted and isinstance(error, AirflowFailException | AirflowSensorTimeout):
             raise AirflowSkipException(str(error)) from error
+
+
+def _after(name: str, value: Any) -> datetime | None:
+    return None if _arguments.given(value) is None else _arguments.moment(name, value)
 
 
 def _first_reschedule(context: Any) -> datetime | None:

@@ -395,6 +395,20 @@ def test_arguments_that_exclude_each_other() -> None:
         model_syncs.start("s", identities=["a"], source_identities=["b"])
 
 
+@pytest.mark.parametrize("start", [bulk_syncs.start, model_syncs.start])
+def test_text_is_no_list(start: Any) -> None:
+    """Plain text for a list is refused, by the argument's name, and not sent letter by letter."""
+    names = {"schemas", "identities", "source_identities"} & inspect.signature(start).parameters.keys()
+    assert names
+    for name in names:
+        with pytest.raises(ValueError, match=f"^{name} must be a list, not text: 'account'"):
+            start("s", **{name: "account"})
+    with pytest.raises(ValueError, match="^schemas must be a list"):
+        bulk_syncs.patch_schemas("s", "account")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="^sync_ids must be a list"):
+        bulk_syncs.status_of_many("s")
+
+
 @pytest.mark.parametrize("name", ["identities", "source_identities"])
 def test_no_more_identities_than_the_api_takes(name: str) -> None:
     """A thousand are sent, one more is refused."""

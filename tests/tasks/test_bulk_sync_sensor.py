@@ -116,6 +116,32 @@ class TestEndless:
         with ends_once_looked_at(polytomic_sandbox, execution):
             assert sensor().run() == execution.id
 
+    @pytest.mark.parametrize("nothing", ["", "None"])
+    def test_a_completed_after_that_renders_as_nothing_is_not_given(
+        self, polytomic_sandbox: Any, sensor: Any, nothing: str
+    ) -> None:
+        """It then is the sensor's first poke, or stands beside an `execution_id`; literal or rendered."""
+        ended = polytomic_sandbox.start_foreign(SYNC)
+        polytomic_sandbox.finish(SYNC, ended.id)
+        runs = polytomic_sandbox.start_foreign(SYNC)
+
+        def rendered(**arguments: Any) -> Task:
+            waiting = sensor(completed_after="{{ nothing }}", **arguments)
+            make = waiting.make
+
+            def render() -> Any:
+                operator = make()
+                operator.completed_after = nothing
+                return operator
+
+            waiting.make = render
+            return waiting
+
+        with ends_once_looked_at(polytomic_sandbox, runs):
+            assert rendered().run() == runs.id
+        assert sensor(execution_id=ended.id, completed_after=nothing).run() == ended.id
+        assert rendered(execution_id=ended.id).run() == ended.id
+
     @pytest.mark.parametrize("soft_fail", [False, True])
     def test_the_timeout_cancels_nothing(self, polytomic_sandbox: Any, sensor: Any, soft_fail: bool) -> None:
         """At its timeout the sensor fails for good, or skips; the execution, which it did not start, runs on."""
@@ -183,26 +209,11 @@ def test_completed_after_takes_the_oldest_that_ended_since(polytomic_sandbox: An
     assert sensor(completed_after=value).run() == first.id
 
 
-@pytest.mark.parametrize("value", ["", "None", "yesterday", 7])
+@pytest.mark.parametrize("value", ["yesterday", 7])
 def test_a_bad_completed_after_is_refused(value: Any) -> None:
-    """A `completed_after` that is no time is refused at once, by its name: nothing means the sensor's own start."""
+    """A `completed_after` that is no time is refused at once, by its name."""
     with pytest.raises(ValueError, match="completed_after"):
         PolytomicBulkSyncSensor(task_id="wait", sync_id=SYNC, completed_after=value)
-
-
-def test_a_completed_after_that_renders_as_nothing_fails_for_good(polytomic_sandbox: Any, sensor: Any) -> None:
-    """A templated `completed_after` that renders as nothing fails the sensor without retries."""
-    waiting = sensor(completed_after="{{ nothing }}")
-    make = waiting.make
-
-    def rendered() -> Any:
-        operator = make()
-        operator.completed_after = "None"
-        return operator
-
-    waiting.make = rendered
-    with pytest.raises(AirflowFailException, match="completed_after"):
-        waiting.run()
 
 
 @pytest.mark.parametrize("trouble", ["503", "dropped", "html"])
@@ -246,6 +257,10 @@ def test_a_refused_key_fails(polytomic_sandbox: Any, sensor: Any) -> None:
 
 
 def test_both_ways_of_naming_one_are_refused() -> None:
-    """`execution_id` together with `completed_after` is a contradiction."""
+    """`execution_id` together with `completed_after` is a contradiction, seen as soon as both are known."""
     with pytest.raises(ValueError, match="completed_after"):
         PolytomicBulkSyncSensor(task_id="wait", sync_id=SYNC, execution_id="x", completed_after="2026-01-01")
+    sensor = PolytomicBulkSyncSensor(task_id="wait", sync_id=SYNC, execution_id="x", completed_after="{{ later }}")
+    sensor.completed_after = "2026-01-01"
+    with pytest.raises(AirflowFailException, match="completed_after"):
+        sensor.poke(make_context())

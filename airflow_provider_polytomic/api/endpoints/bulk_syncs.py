@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..call import Call, ListCall
-from ..http import Request, path, query
+from ..http import Request, listed, path, query
 from ..models import (
     BulkSync,
     BulkSyncDestination,
@@ -89,7 +89,7 @@ def status_of_many(
 ) -> ListCall[BulkSyncStatusSummary]:
     """``GET /api/bulk/syncs/status``: a summary for up to 100 syncs. It proves no end of an execution."""
     return ListCall(
-        Request("GET", SYNCS + "/status", query(sync_id=list(sync_ids), all=all, active=active)), _summaries
+        Request("GET", SYNCS + "/status", query(sync_id=listed("sync_ids", sync_ids), all=all, active=active)), _summaries
     )
 
 
@@ -115,7 +115,7 @@ def start(
     """
     if test and resync_mode:
         raise ValueError("test and resync_mode exclude each other")
-    wanted = {"test": test, "resync_mode": resync_mode, "fetch_mode": fetch_mode, "schemas": list(schemas or [])}
+    wanted = {"test": test, "resync_mode": resync_mode, "fetch_mode": fetch_mode, "schemas": listed("schemas", schemas)}
     body = {name: value for name, value in wanted.items() if value}
     request = Request("POST", path(EXECUTIONS, sync_id=sync_id), json=body, idempotency_key=idempotency_key)
     return Call(request, _execution)
@@ -191,7 +191,7 @@ def patch_schemas(sync_id: str, schemas: Sequence[dict[str, Any]]) -> Call[list[
     :param schemas: each with its ``id``, and what is to change. Give ``fields`` back as they were read: without them
         all its fields are enabled.
     """
-    request = Request("PATCH", path(SCHEMAS, sync_id=sync_id), json={"schemas": list(schemas)})
+    request = Request("PATCH", path(SCHEMAS, sync_id=sync_id), json={"schemas": listed("schemas", schemas)})
     return Call(request, lambda body: _schemas(body).items)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..call import Call, ListCall
-from ..http import Request, path, query
+from ..http import Request, listed, path, query
 from ..models import (
     ConsoleLog,
     Model,
@@ -115,15 +115,11 @@ def start(
     """
     if identities and source_identities:
         raise ValueError("identities and source_identities exclude each other")
+    wanted: dict[str, Any] = {"test": test, "resync": resync}
     for name, values in (("identities", identities), ("source_identities", source_identities)):
-        if values and len(values) > MOST_IDENTITIES:
-            raise ValueError(f"{name} takes {MOST_IDENTITIES} entries at most, not {len(values)}")
-    wanted = {
-        "test": test,
-        "resync": resync,
-        "identities": list(identities or []),
-        "source_identities": list(source_identities or []),
-    }
+        wanted[name] = listed(name, values)
+        if len(wanted[name]) > MOST_IDENTITIES:
+            raise ValueError(f"{name} takes {MOST_IDENTITIES} entries at most, not {len(wanted[name])}")
     body = {name: value for name, value in wanted.items() if value}
     request = Request("POST", path(EXECUTIONS, sync_id=sync_id), json=body, idempotency_key=idempotency_key)
     return Call(request, _execution)
