@@ -88,9 +88,8 @@ def status_of_many(
     active: bool | None = None,
 ) -> ListCall[BulkSyncStatusSummary]:
     """``GET /api/bulk/syncs/status``: a summary for up to 100 syncs. It proves no end of an execution."""
-    return ListCall(
-        Request("GET", SYNCS + "/status", query(sync_id=listed("sync_ids", sync_ids), all=all, active=active)), _summaries
-    )
+    parameters = query(sync_id=listed("sync_ids", sync_ids), all=all, active=active)
+    return ListCall(Request("GET", SYNCS + "/status", parameters), _summaries)
 
 
 def start(
