@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import email
 import hashlib
 import importlib.metadata
@@ -33,6 +34,27 @@ def test_the_entry_point_leads_to_the_provider_info_of_this_distribution() -> No
     assert [point.load() for point in ours] == [get_provider_info]
     assert get_provider_info()["package-name"] == DISTRIBUTION
     assert get_provider_info()["versions"][0] == __version__ == importlib.metadata.version(DISTRIBUTION)
+
+
+# Airflow and what it stands on, and what is used where it is there: Airflow 2's form, lineage, the sandbox's fixture.
+OPTIONAL = {"airflow", "sqlalchemy", "flask_appbuilder", "flask_babel", "wtforms", "openlineage", "pytest"}
+
+
+def test_all_that_is_imported_is_a_dependency() -> None:
+    """Nothing is there only because something else needs it."""
+    requirements = importlib.metadata.requires(DISTRIBUTION) or []
+    declared = {re.split(r"[^\w-]", one)[0].replace("-", "_").lower() for one in requirements}
+    declared |= {"yaml"} if "pyyaml" in declared else set()
+    imported = {
+        (node.module or "" if isinstance(node, ast.ImportFrom) else alias.name).partition(".")[0]
+        for path in (ROOT / PACKAGE).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Import) or (isinstance(node, ast.ImportFrom) and not node.level)
+        for alias in node.names
+    }
+
+    assert {"yarl", "urllib3", "referencing", "requests", "aiohttp"} <= imported
+    assert imported - sys.stdlib_module_names - {PACKAGE} - OPTIONAL <= declared
 
 
 @pytest.fixture(scope="module")

@@ -44,7 +44,7 @@ class Transport:
         try:
             async with self._session.request(
                 request.method,
-                URL(settings.url(request), encoded=True).extend_query(list(request.query)),
+                URL(settings.url(request), encoded=True),
                 data=request.body,
                 headers=settings.headers(request),
                 # As in the worker: for connecting, for each wait for more, and for all of it.

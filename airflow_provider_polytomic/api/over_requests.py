@@ -51,7 +51,6 @@ class Transport:
             prepared.prepare(
                 method=request.method,
                 url=settings.url(request),
-                params=list(request.query),
                 data=request.body,
                 headers={**self._session.headers, **settings.headers(request)},
             )

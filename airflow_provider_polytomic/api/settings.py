@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv6Address, ip_address
 from string import Formatter
-from urllib.parse import SplitResult, quote, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlencode, urlsplit
 from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
 
 from .errors import conceal
@@ -98,7 +98,8 @@ class Settings:
         return request.timeout or PATIENCE * self.timeout
 
     def url(self, request: Request) -> str:
-        return self.base_url + request.path
+        query = f"?{urlencode(request.query)}" if request.query else ""
+        return f"{self.base_url}{request.path}{query}"
 
     def elsewhere(self, url: str) -> Settings:
         """The way to another host, to which the key is not sent: TLS and a proxy as for Polytomic itself.
