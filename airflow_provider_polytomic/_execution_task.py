@@ -216,9 +216,9 @@ def translated(started: Callable[[], bool]) -> Iterator[None]:
 
     try:
         yield
-    except (ValueError, PolytomicLookupError, PolytomicNotFoundError) as error:
+    except (PolytomicLookupError, PolytomicNotFoundError) as error:
         raise AirflowFailException(str(error)) from error
-    except (PolytomicAuthError, PolytomicValidationError) as error:
+    except (ValueError, PolytomicAuthError, PolytomicValidationError) as error:
         if started():
             raise
         raise AirflowFailException(str(error)) from error

@@ -9,10 +9,16 @@ from typing import Any, TypeVar
 
 from . import over_requests
 from .call import Call, ListCall, fetch, fetch_page
-from .http import Answer, Now, Plan, Reconnect, Request, Rest, Sleep
+from .errors import readable
+from .http import Answer, Now, Plan, Reconnect, Request, Rest, Sleep, Unreachable
 from .settings import Settings
 
 T = TypeVar("T")
+
+
+def unread(error: Exception) -> Unreachable:
+    """The answer to a request while the connection cannot be read: those who wait endure it as any other outage."""
+    return Unreachable(f"the connection cannot be read: {type(error).__name__}: {readable(error, 300)}", sent=False)
 
 
 def drive(
@@ -80,6 +86,7 @@ class Client:
     def __init__(self, settings: Settings, reread: Callable[[], Settings] | None = None) -> None:
         self.settings = settings
         self._reread = reread
+        self._refused = False  # what the settings say: the next request needs fresh ones
         self._transport = over_requests.Transport(settings)
 
     def __repr__(self) -> str:
@@ -109,6 +116,14 @@ class Client:
                 return
 
     def send(self, request: Request) -> Answer:
+        if self._refused and self._reread is not None:
+            try:
+                settings = self._reread()
+            except Exception as error:  # noqa: BLE001  whatever a secrets backend raises
+                return unread(error)
+            self._transport.close()
+            self.settings, self._refused = settings, False
+            self._transport = over_requests.Transport(settings)
         return self._transport.send(request)
 
     def stream(self, url: str) -> Iterator[bytes | Answer]:
@@ -116,10 +131,8 @@ class Client:
         return self._transport.stream(url)
 
     def reconnect(self) -> None:
-        if self._reread is not None:
-            self._transport.close()
-            self.settings = self._reread()
-            self._transport = over_requests.Transport(self.settings)
+        """Read the settings again with the next request. While that fails, requests have no answer."""
+        self._refused = True
 
     def close(self) -> None:
         self._transport.close()
@@ -132,15 +145,18 @@ class Client:
 
 
 class AsyncClient:
-    """The same, awaited. Its session is shared with everybody in the event loop who has equal settings."""
+    """The same, awaited. Its session is shared with everybody in the event loop who has equal settings.
 
-    def __init__(self, settings: Settings, reread: Callable[[], Awaitable[Settings]] | None = None) -> None:
+    :param settings: None: they are read with the first request.
+    """
+
+    def __init__(self, settings: Settings | None, reread: Callable[[], Awaitable[Settings]] | None = None) -> None:
         self.settings = settings
         self._reread = reread
         self._transport: Any = None
 
     def __repr__(self) -> str:
-        return f"<Polytomic client of {self.settings.base_url}>"
+        return f"<Polytomic client of {self.settings.base_url if self.settings else 'a connection to be read'}>"
 
     async def run(self, plan: Plan[T]) -> T:
         """Carry out any plan."""
@@ -148,32 +164,42 @@ class AsyncClient:
 
     async def call(self, call: Call[T]) -> T:
         """Make one call, asking again as the retry rule says."""
-        return await self.run(fetch(call, self.settings.max_retries))
+        return await self.run(fetch(call, (await self._read()).max_retries))
 
     async def send(self, request: Request) -> Answer:
         from .unreachable import unreachable
 
         try:
-            await self._borrow()
+            settings = await self._read()
+        except Exception as error:  # noqa: BLE001  whatever a secrets backend raises
+            return unread(error)
+        try:
+            await self._borrow(settings)
         except (OSError, ValueError) as error:  # the CA certificates cannot be loaded
-            return unreachable(error, self.settings, self.settings.timeout)
+            return unreachable(error, settings, settings.timeout)
         answer: Answer = await self._transport.send(request)
         return answer
 
     async def rest(self, rest: Rest) -> None:
         """Let time pass, and more of it while a question for all who wait shows that the execution runs."""
         try:
-            await self._borrow()
-        except (OSError, ValueError):  # the look that follows says so
+            await self._borrow(await self._read())
+        except Exception:  # noqa: BLE001  the look that follows says so
             await asyncio.sleep(rest.seconds)
         else:
             await self._transport.waiters.rest(rest)
 
-    async def _borrow(self) -> None:
+    async def _read(self) -> Settings:
+        if self.settings is None:
+            assert self._reread is not None  # noqa: S101  who gives no settings tells where they are
+            self.settings = await self._reread()
+        return self.settings
+
+    async def _borrow(self, settings: Settings) -> None:
         from . import over_aiohttp
 
         if self._transport is None:
-            transport = await over_aiohttp.borrow(self.settings)
+            transport = await over_aiohttp.borrow(settings)
             if self._transport is None:
                 self._transport = transport
             else:  # another task of ours was quicker
@@ -182,7 +208,7 @@ class AsyncClient:
     async def reconnect(self) -> None:
         if self._reread is not None:
             await self.close()
-            self.settings = await self._reread()
+            self.settings = None
 
     async def close(self) -> None:
         """Give the session back."""

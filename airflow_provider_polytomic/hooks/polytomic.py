@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_polytomic import _arguments
@@ -138,13 +138,8 @@ class PolytomicHook(BaseHook):
         """A client for triggers; close it before the event is yielded. Many share one HTTP session."""
         from airflow_provider_polytomic.api.client import AsyncClient
 
-        async def settings() -> Settings:
-            connection = await aget_connection(self.polytomic_conn_id)
-            found = settings_from(connection, self.timeout, self.max_retries)
-            await amask(*found.secrets)
-            return found
-
-        return AsyncClient(await settings(), settings)
+        read = partial(read_in_triggerer, self)
+        return AsyncClient(await read(), read)
 
     def call(self, call: Call[T]) -> T:
         """Make one call of any endpoint: ``hook.call(bulk_syncs.get(sync_id))``.
@@ -569,6 +564,16 @@ def _unstamped(value: Any) -> Any:
 def _fits(value: str | None, pattern: str | None) -> bool:
     """Whether a name is this one, or fits it as a pattern. Names may hold brackets, so equality comes first."""
     return pattern is None or (value is not None and (value == pattern or fnmatchcase(value, pattern)))
+
+
+async def read_in_triggerer(hook: PolytomicHook) -> Settings:
+    """Read the connection of a hook, inside the triggerer.
+
+    :raises ValueError: as :meth:`PolytomicHook.settings`.
+    """
+    settings = settings_from(await aget_connection(hook.polytomic_conn_id), hook.timeout, hook.max_retries)
+    await amask(*settings.secrets)
+    return settings
 
 
 def settings_from(connection: Any, timeout: float | None = None, max_retries: int | None = None) -> Settings:

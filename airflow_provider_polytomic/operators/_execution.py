@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from functools import cached_property
@@ -10,7 +11,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_polytomic import _arguments, _execution_task
 from airflow_provider_polytomic import assets as _assets
-from airflow_provider_polytomic._compat import AirflowSkipException, BaseOperator, task_state_store
+from airflow_provider_polytomic._compat import (
+    AirflowFailException,
+    AirflowSkipException,
+    BaseOperator,
+    task_state_store,
+)
 from airflow_provider_polytomic.links import PolytomicExecutionLink
 
 if TYPE_CHECKING:
@@ -112,7 +118,7 @@ class ExecutionOperator(BaseOperator):
 
         :returns: the execution's id.
         """
-        with _execution_task.translated(lambda: self._may_run):
+        with self._accounting(context):
             _arguments.refuse_unrendered(self)
             self._check()
             deadline = _execution_task.deadline(self.timeout, self.execution_timeout)
@@ -126,7 +132,7 @@ class ExecutionOperator(BaseOperator):
         """Go on when the trigger has fired."""
         from airflow_provider_polytomic.api.errors import PolytomicNotFoundError, PolytomicTimeoutError
 
-        with _execution_task.translated(lambda: self._may_run):
+        with self._accounting(context):
             event = _execution_task.read_event(event)
             notes, sync_id, outcome = event["notes"], event["sync_id"], event["outcome"]
             sync_name, deadline = self._label(context, sync_id, notes.get("sync_name")), notes.get("deadline")
@@ -139,15 +145,14 @@ class ExecutionOperator(BaseOperator):
                 self.log.info("Execution %s is out of the way", event.get("execution_id"))
                 return self._run(context, sync_id, sync_name, deadline)
             self._may_run = True
-            if not notes.get("adopted"):
-                self._take_charge(sync_id, event["execution_id"])
+            ours = event.get("still_running") and not notes.get("adopted")
             if outcome == "timeout":
-                if event.get("still_running") and self._ours is not None and self.cancel_on_kill:
+                if ours and self.cancel_on_kill:
                     self._cancel(sync_id, event["execution_id"])
-                self._ours = None
                 raise PolytomicTimeoutError(str(event.get("message")))
             if outcome == "error":
-                self._leave(context, bool(event.get("still_running")))
+                if ours:
+                    self._leave(context, sync_id, event["execution_id"])
                 raise _execution_task.error_of(event)
             execution = _execution_task.execution_of(self._carry_out, self._kind, event)
             self._follow_console(sync_id, event["execution_id"], event.get("console_after"))
@@ -175,26 +180,37 @@ class ExecutionOperator(BaseOperator):
         except Exception as error:  # noqa: BLE001  a kill must not fail
             self.log.warning("Execution %s could not be cancelled: %s", execution_id, error)
 
+    @contextmanager
+    def _accounting(self, context: Any) -> Iterator[None]:
+        """Translate errors for Airflow, and leave nothing running behind any of them that nobody knows of."""
+        self._may_run = _execution_task.try_number(context) > _execution_task.first_try(context, self.retries)
+        try:
+            with _execution_task.translated(lambda: self._may_run):
+                yield
+        except Exception as error:
+            if self._ours is not None:
+                _, sync_id, execution_id = self._ours
+                self._ours = None
+                self._leave(context, sync_id, execution_id, final=isinstance(error, AirflowFailException))
+            raise
+
     # --- starting
 
     def _run(self, context: Any, sync_id: str, sync_name: str | None, deadline: float | None) -> str:
         from airflow_provider_polytomic.api.call import before
         from airflow_provider_polytomic.api.destinations import explaining
-        from airflow_provider_polytomic.api.errors import PolytomicConflictError, PolytomicError
+        from airflow_provider_polytomic.api.errors import PolytomicConflictError
         from airflow_provider_polytomic.api.executions import wait
         from airflow_provider_polytomic.api.starting import Mine, Skip, one_try
 
         self._starting = sync_id
         order = self._order(context, sync_id)
-        self._may_run = order.try_number > order.first
         while True:
             start = explaining(one_try(order), sync_id, order.arguments.get("resync_mode"))
             try:
                 decision = self._carry_out(before(deadline, start, "an execution could be started"))
             except PolytomicConflictError:
-                raise  # whatever an earlier try has started has ended
-            except PolytomicError:
-                self._leave(context, still_running=True)  # what an earlier try has started, if that was found
+                self._ours = None  # whatever an earlier try has started has ended
                 raise
             if not isinstance(decision, Mine) or decision.adopted:
                 self._ours = None  # what a slot held is not what is waited for
@@ -252,11 +268,7 @@ class ExecutionOperator(BaseOperator):
         return replace(order, memo=self._recall(context, order))
 
     def _follow(self, context: Any, order: Order, mine: Mine, sync_name: str | None, deadline: float | None) -> str:
-        from airflow_provider_polytomic.api.errors import (
-            PolytomicError,
-            PolytomicNotFoundError,
-            PolytomicTimeoutError,
-        )
+        from airflow_provider_polytomic.api.errors import PolytomicNotFoundError, PolytomicTimeoutError
         from airflow_provider_polytomic.api.executions import look, summary, wait
 
         execution, sync_id = mine.execution, order.sync_id
@@ -303,9 +315,6 @@ class ExecutionOperator(BaseOperator):
             )
         except (PolytomicTimeoutError, PolytomicNotFoundError):
             self._ours = None
-            raise
-        except PolytomicError:
-            self._leave(context, still_running=True)
             raise
         return self._finish(context, sync_id, sync_name, deadline, ended, notes)
 
@@ -416,13 +425,9 @@ class ExecutionOperator(BaseOperator):
         """The same of a task that failed, with what went wrong."""
         return self.get_openlineage_facets_on_complete(task_instance)
 
-    def _leave(self, context: Any, still_running: bool) -> None:
+    def _leave(self, context: Any, sync_id: str, execution_id: str, *, final: bool = False) -> None:
         """We cannot wait on. Leave our execution to the next try, or cancel it if there is none."""
-        ours, self._ours = self._ours, None
-        if ours is None or not still_running:
-            return
-        _, sync_id, execution_id = ours
-        if _execution_task.try_number(context) <= _execution_task.max_tries(context):
+        if not final and _execution_task.try_number(context) <= _execution_task.max_tries(context):
             self.log.warning("Execution %s may still run: the next try resumes it", execution_id)
         elif self.cancel_on_kill:
             self.log.warning("Execution %s may still run, and no try follows: cancelling it", execution_id)
@@ -433,7 +438,10 @@ class ExecutionOperator(BaseOperator):
     def _cancel(self, sync_id: str, execution_id: str) -> None:
         from airflow_provider_polytomic.api.executions import CANCEL_PATIENCE, cancel
 
-        refused = self._carry_out(cancel(self._kind, sync_id, execution_id, CANCEL_PATIENCE))
+        try:
+            refused = self._carry_out(cancel(self._kind, sync_id, execution_id, CANCEL_PATIENCE))
+        except Exception as error:  # noqa: BLE001  what went wrong before is what the task fails with
+            refused = str(error)
         if refused:
             self.log.warning("Execution %s could not be cancelled: %s", execution_id, refused)
 

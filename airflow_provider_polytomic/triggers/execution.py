@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_polytomic._compat import BaseTrigger, TriggerEvent, aget_xcom, aset_xcom, task_instance_state
-from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
+from airflow_provider_polytomic.hooks.polytomic import PolytomicHook, read_in_triggerer
 
 if TYPE_CHECKING:
     from airflow_provider_polytomic.api.models import Execution
@@ -149,7 +150,7 @@ class PolytomicExecutionTrigger(BaseTrigger):
         return base | {"outcome": "ended"} | told(self.sync_id, execution) | adopted
 
     async def _end(self) -> Execution:
-        from airflow_provider_polytomic.api.client import adrive
+        from airflow_provider_polytomic.api.client import AsyncClient, adrive
         from airflow_provider_polytomic.api.console import Console
         from airflow_provider_polytomic.api.executions import kind_of, wait
 
@@ -164,7 +165,8 @@ class PolytomicExecutionTrigger(BaseTrigger):
                 await self._remember()
             await asyncio.sleep(seconds)
 
-        client = await PolytomicHook(self.polytomic_conn_id).async_client()
+        # Read when it is first needed: a secrets backend that is down for a moment is waited for like the API.
+        client = AsyncClient(None, functools.partial(read_in_triggerer, PolytomicHook(self.polytomic_conn_id)))
         try:
             return await adrive(
                 wait(

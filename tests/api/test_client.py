@@ -129,6 +129,32 @@ def test_a_client_reads_its_settings_again() -> None:
     assert sent == ["Bearer key", "Bearer new", "Bearer key", "Bearer key"]
 
 
+def test_a_client_that_cannot_read_its_settings_has_no_answer() -> None:
+    """Until it can: with each request it tries again."""
+    with Server([ME]) as server:
+        tries = iter([RuntimeError("secrets backend: 503"), ValueError("verify"), replace(settings(server), key="new")])
+
+        def reread() -> Settings:
+            return settled(next(tries))
+
+        with Client(settings(server), reread) as client:
+            client.reconnect()
+            answers = [client.send(GET) for _ in range(4)]
+    check_unread(answers, server)
+
+
+def settled(outcome: Any) -> Any:
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
+
+
+def check_unread(answers: list[Answer], server: Server) -> None:
+    assert [getattr(answer, "sent", None) for answer in answers] == [False, False, None, None]
+    assert "the connection cannot be read: RuntimeError: secrets backend: 503" in str(answers[0])
+    assert [received.headers["authorization"] for received in server.requests] == ["Bearer new"] * 2
+
+
 def a_plan_that_reconnects() -> Plan[None]:
     yield from ask(GET)
     yield from reconnect()
@@ -282,7 +308,25 @@ def test_an_async_client_reads_its_settings_again() -> None:
         until(lambda: not server.open)
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_an_async_client_that_cannot_read_its_settings_has_no_answer(known: bool) -> None:
+    """Until it can, whether it had settings before or none."""
+    with Server([ME]) as server:
+        tries = iter([RuntimeError("secrets backend: 503"), ValueError("verify"), replace(settings(server), key="new")])
+
+        async def reread() -> Settings:
+            return settled(next(tries))
+
+        async def ask() -> list[Answer]:
+            async with AsyncClient(settings(server) if known else None, reread) as client:
+                await client.reconnect()
+                return [await client.send(GET) for _ in range(4)]
+
+        check_unread(asyncio.run(ask()), server)
+
+
 def test_an_async_client_says_who_it_is_without_its_key() -> None:
     """And without opening anything."""
     url = "http://127.0.0.1:1"
     assert repr(AsyncClient(Settings(base_url=url, key="key"))) == f"<Polytomic client of {url}>"
+    assert repr(AsyncClient(None)) == "<Polytomic client of a connection to be read>"

@@ -6,18 +6,22 @@ import json
 import os
 import threading
 import time
+from contextlib import nullcontext
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 
 from airflow_provider_polytomic._compat import AirflowFailException, AirflowSkipException
+from airflow_provider_polytomic.api import client as client_module
+from airflow_provider_polytomic.api import executions
 from airflow_provider_polytomic.api.errors import (
     PolytomicAuthError,
     PolytomicConflictError,
     PolytomicServerError,
     PolytomicSyncError,
     PolytomicTimeoutError,
+    PolytomicUnreachableError,
 )
 from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator
 from airflow_provider_polytomic.sandbox.seed import SALESFORCE_TO_WAREHOUSE as SYNC
@@ -553,6 +557,23 @@ class TestDeadline:
             task(timeout=0.3, retries=2).make().execute(tries(2, None, max_tries=1 if last else 2))
         assert (polytomic_sandbox.status(execution.id) in ("canceling", "canceled")) == last
 
+    @pytest.mark.parametrize("error", [RuntimeError, ValueError])
+    @pytest.mark.parametrize("last", [False, True])
+    def test_any_error_after_a_start_leaves_our_execution_so(
+        self, polytomic_sandbox: Any, deferrable: bool, error: type[Exception], last: bool
+    ) -> None:
+        """Whatever goes wrong after a start is retried and leaves it running; in the last try it is cancelled."""
+        context = tries(1, None, max_tries=0 if last else 1)
+
+        def refuse(key: str, value: Any) -> None:
+            raise error("no XComs today")
+
+        context["ti"].xcom_push = refuse
+
+        with pytest.raises(error, match="no XComs today"):
+            task(deferrable=deferrable, retries=0 if last else 1).run(context)
+        assert (polytomic_sandbox.status(polytomic_sandbox.starts(SYNC)[0].id) in ("canceling", "canceled")) == last
+
     def test_a_deadline_that_passed_while_the_triggerer_was_down(self, polytomic_sandbox: Any) -> None:
         """A trigger that begins after the deadline fires at once, without a fresh window."""
         waiting = task(timeout=1000, deferrable=True)
@@ -924,6 +945,17 @@ def test_an_outage_in_the_last_try_cancels_our_execution(polytomic_sandbox: Any)
     assert polytomic_sandbox.status(execution.id) in ("canceling", "canceled")
 
 
+@pytest.mark.parametrize("outcome", ["error", "timeout"])
+def test_what_cannot_be_cancelled_hides_no_error(
+    polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch, outcome: str
+) -> None:
+    """A connection that cannot be read when the execution should be cancelled leaves the error what it is."""
+    monkeypatch.delenv("AIRFLOW_CONN_POLYTOMIC_DEFAULT")
+
+    with pytest.raises((PolytomicServerError, PolytomicTimeoutError), match="no good answer"):
+        task().make().execute_complete(tries(1, None, max_tries=0), event=_outage("e1") | {"outcome": outcome})
+
+
 def _outage(execution_id: str) -> dict[str, Any]:
     return {
         "outcome": "error",
@@ -965,6 +997,34 @@ class TestRotated:
         thread.join()
 
         assert returned == polytomic_sandbox.starts(SYNC)[0].id
+
+    @pytest.mark.parametrize("passes", [True, False])
+    def test_a_connection_that_cannot_be_read_again_is_an_outage(
+        self, polytomic_sandbox: Any, deferrable: bool, monkeypatch: pytest.MonkeyPatch, passes: bool
+    ) -> None:
+        """A key rotated in mid-wait and a connection that is wrong then: waited for, and left to the next try."""
+        name = "AIRFLOW_CONN_POLYTOMIC_DEFAULT"
+        right = json.loads(os.environ[name]) | {"password": "a-new-key"}
+        unread, seen = client_module.unread, threading.Event()
+        monkeypatch.setattr(client_module, "unread", lambda error: (seen.set(), unread(error))[1])
+        monkeypatch.setattr(executions, "OUTAGE", 600.0 if passes else 0.3)
+
+        def rotate() -> None:
+            while sum(request.path.startswith(EXECUTIONS + "/") for request in polytomic_sandbox.requests) < 2:
+                time.sleep(0.001)
+            monkeypatch.setenv(name, json.dumps(right | {"extra": {"verify": "/not/there.pem"}}))
+            polytomic_sandbox.rotate_key("a-new-key")
+            seen.wait(60)
+            if passes:
+                monkeypatch.setenv(name, json.dumps(right))
+                polytomic_sandbox.finish(SYNC, polytomic_sandbox.starts(SYNC)[0].id)
+
+        thread = threading.Thread(target=rotate, daemon=True)
+        thread.start()
+        with nullcontext() if passes else pytest.raises(PolytomicUnreachableError, match=r"verify must be .* no good"):
+            task(deferrable=deferrable, poke_interval=0.02, retries=1).run(tries(1, None, max_tries=1))
+        thread.join()
+        assert seen.is_set()
 
 
 def test_a_key_that_stays_refused_fails_with_retries(polytomic_sandbox: Any, deferrable: bool) -> None:

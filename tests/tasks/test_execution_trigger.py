@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
 from typing import Any
 
 import pytest
 
-from airflow_provider_polytomic.api import over_aiohttp
+from airflow_provider_polytomic.api import executions, over_aiohttp
+from airflow_provider_polytomic.hooks import polytomic as hook_module
 from airflow_provider_polytomic.sandbox.seed import SALESFORCE_TO_WAREHOUSE as SYNC
 from airflow_provider_polytomic.triggers import execution as module
 from airflow_provider_polytomic.triggers.execution import PolytomicExecutionTrigger
@@ -59,13 +61,34 @@ def test_nothing_is_left_open(polytomic_sandbox: Any) -> None:
     assert asyncio.run(run()) == [{}]
 
 
-def test_a_broken_connection_is_an_error_event() -> None:
-    """Whatever goes wrong becomes an event, so that the task hears of it."""
+def test_a_broken_connection_is_an_error_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever goes wrong for as long as an outage is endured becomes an event, so that the task hears of it."""
+    monkeypatch.setattr(executions, "OUTAGE", 0.0)
     event = fire(trigger("e1", polytomic_conn_id="no_such_connection"))
 
     assert event["outcome"] == "error"
     assert "no_such_connection" in event["message"]
     assert event["still_running"] is True
+
+
+def test_a_connection_that_cannot_be_read_for_a_moment_is_waited_for(
+    polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A secrets backend that is down for a moment does not end a wait, and is warned of once."""
+    execution = polytomic_sandbox.start_foreign(SYNC)
+    polytomic_sandbox.finish(SYNC, execution.id)
+    read, times = hook_module.aget_connection, iter(range(9))
+
+    async def flaky(conn_id: str) -> Any:
+        if next(times) < 3:
+            raise RuntimeError("secrets backend: 503")
+        return await read(conn_id)
+
+    monkeypatch.setattr(hook_module, "aget_connection", flaky)
+
+    assert fire(trigger(execution.id, poke_interval=0.02))["outcome"] == "ended"
+    warnings = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert ["secrets backend: 503" in warning for warning in warnings] == [True]
 
 
 class TestEndless:
