@@ -137,12 +137,16 @@ def error_of(event: dict[str, Any]) -> PolytomicError:
 def execution_of(run: Callable[[Any], Any], kind: Kind, event: dict[str, Any]) -> Execution:
     """The execution whose end a trigger told of; asked for again when the event had no room for all its schemas."""
     from airflow_provider_polytomic.api.call import fetch
+    from airflow_provider_polytomic.api.errors import PolytomicError
     from airflow_provider_polytomic.api.executions import retold
 
     if event.get("schemas_omitted"):
         execution: Execution = run(fetch(kind.execution(event["sync_id"], event["execution_id"])))
         return execution
-    return retold(kind, event)
+    try:
+        return retold(kind, event)
+    except ValueError as error:
+        raise PolytomicError(f"the trigger told of an end that makes no sense: {event!r:.500}") from error
 
 
 def explain(
