@@ -74,6 +74,8 @@ def test_the_tutorial_goes_as_it_says(tmp_path: Path) -> None:
             shown += code.splitlines()
     env = environment(tmp_path / "polytomic-tutorial")
     del env["AIRFLOW_HOME"], env["AIRFLOW__CORE__DAGS_FOLDER"], env["AIRFLOW__CORE__LOAD_EXAMPLES"]
+    # A reader takes longer than the half minute for which Airflow does not look whether a DAG has changed.
+    env["AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL"] = "0"
     shell = ["bash", "-c", "\n".join(script)]
     done = subprocess.run(
         shell, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=PATIENCE
