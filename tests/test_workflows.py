@@ -85,11 +85,23 @@ def test_who_publishes_runs_nothing_of_ours() -> None:
     job = release["jobs"]["publish"]
 
     assert release["on"] == {"push": {"tags": ["v*"]}}
-    assert (job["needs"], job["environment"]) == ("build", "release")
+    assert (job["needs"], job["environment"]) == (["check", "build"], "release")
     assert [step["uses"].partition("@")[0] for step in job["steps"]] == [
         "actions/download-artifact",
         "pypa/gh-action-pypi-publish",
     ]
+
+
+def test_what_is_published_is_built_where_nothing_else_runs() -> None:
+    """No test, and nothing that only tests need, runs on the machine that builds; only what it built is handed on."""
+    (release,) = [parsed(file) for file in FILES if file.stem == "release"]
+    uploads = [name for name, job in release["jobs"].items() if "upload-artifact" in str(job)]
+    commands = [step["run"] for step in release["jobs"]["build"]["steps"] if "run" in step]
+
+    assert uploads == ["build"]
+    assert re.fullmatch(r"python -m pip install build==[\d.]+", commands[0])
+    assert commands[1:] == ["python -m build", "sha256sum dist/*"]
+    assert any("make lint types unit" in step.get("run", "") for step in release["jobs"]["check"]["steps"])
 
 
 def test_the_commands_exist() -> None:

@@ -1,0 +1,80 @@
+"""The gateway of docs/webhooks.md against those who send what no webhook does; Airflow is not asked."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from http.server import ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from tests.documents import ROOT, read
+
+SECRET = "the-secret-of-the-webhook"
+
+
+@pytest.fixture
+def gateway(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, int]]:
+    """Where it listens. The Airflow that it would tell is nobody."""
+    (block,) = [block for block in read(ROOT / "docs" / "webhooks.md").blocks if block.section == "The gateway"]
+    namespace: dict[str, Any] = {"__name__": "gateway"}
+    exec(compile(block.code, str(block), "exec"), namespace)
+    monkeypatch.setenv("POLYTOMIC_WEBHOOK_SECRET", SECRET)
+    monkeypatch.setenv("AIRFLOW_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AIRFLOW_USER", "gateway")
+    monkeypatch.setenv("AIRFLOW_PASSWORD", "gateway")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with ThreadingHTTPServer(("127.0.0.1", 0), namespace["Gateway"]) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+        thread.start()
+        yield "127.0.0.1", server.server_port
+        server.shutdown()
+        thread.join()
+
+
+def answer(gateway: tuple[str, int], body: bytes, length: str | None = None, signature: str | None = None) -> int:
+    """What it answers while the caller holds on to the connection."""
+    signature = hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest() if signature is None else signature
+    length = str(len(body)) if length is None else length
+    head = f"POST / HTTP/1.1\r\nHost: gateway\r\nPolytomic-Signature: {signature}\r\nContent-Length: {length}\r\n\r\n"
+    with socket.create_connection(gateway, timeout=10) as caller:
+        caller.sendall(head.encode() + body)
+        return int(caller.recv(100).split()[1])
+
+
+@pytest.mark.parametrize("length", ["-1", "-1000000", "", "many", "1e9", "0x10", "9" * 5000])
+def test_a_length_that_is_none_is_not_read(gateway: tuple[str, int], length: str) -> None:
+    """Who has no secret gets his answer, and has nothing more read of what he sends."""
+    assert answer(gateway, b"x" * 1000, length, signature="a guess") == 401
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"type": "user.created", "event": None},
+        {"type": "user.created"},
+        {"type": "bulk_sync.completed", "event": {}},
+        {"type": "bulk_sync.completed", "event": {"sync_name": "another"}},
+        {},
+    ],
+)
+def test_a_signed_event_about_nothing_is_taken_and_dropped(gateway: tuple[str, int], event: dict[str, Any]) -> None:
+    """Polytomic need not send it again."""
+    assert answer(gateway, json.dumps(event).encode()) == 204
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"no JSON", b'{"event": "text"}', b'{"event": {"sync_name": []}}'])
+def test_a_signed_body_that_is_no_event_is_answered(gateway: tuple[str, int], body: bytes) -> None:
+    """Whatever it is that Polytomic signed, it hears that it was not understood."""
+    assert answer(gateway, body) == 502
+
+
+def test_an_event_for_an_asset_needs_airflow(gateway: tuple[str, int]) -> None:
+    """The tests above have not been answered by what answers everything so."""
+    event = {"type": "bulk_sync.completed", "event": {"sync_name": "Postgres to warehouse"}}
+    assert answer(gateway, json.dumps(event).encode()) == 502
