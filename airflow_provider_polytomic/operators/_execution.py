@@ -399,7 +399,11 @@ class ExecutionOperator(BaseOperator):
             self.log.warning("No asset events: what the tables are called could not be read: %s", error)
             return
         self._tell(sync_id, execution, tables)
-        _assets.emit(context, self._alias, self.assets, tables, execution)
+        alias = self._alias
+        if alias not in self.outlets:
+            # The task got its DAG or its final id after it was made, and Airflow takes events through outlets alone.
+            self.outlets.append(alias)
+        _assets.emit(context, alias, self.assets, tables, execution)
 
     # --- lineage
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -15,9 +16,12 @@ from airflow_provider_polytomic.sandbox.seed import SALESFORCE, SALESFORCE_TO_WA
 from .conftest import Task, make_context
 
 try:
+    from airflow.sdk import DAG, TaskGroup
     from airflow.sdk.execution_time.context import OutletEventAccessors
 except ImportError:
+    from airflow import DAG
     from airflow.utils.context import OutletEventAccessors
+    from airflow.utils.task_group import TaskGroup
 
 SYNC = SALESFORCE_TO_WAREHOUSE
 ALIAS = "polytomic:sync"
@@ -33,13 +37,13 @@ def task(**arguments: Any) -> Task:
     return Task(lambda: PolytomicBulkSyncOperator(**arguments))
 
 
-def emitted(context: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def emitted(context: dict[str, Any], alias: str = ALIAS) -> dict[str, dict[str, Any]]:
     """The events of the task's alias: URI to extra."""
     outlets = context["outlet_events"]
     if not len(outlets):
         return {}
     assert len(outlets) == 1
-    events = outlets[AssetAlias(name=ALIAS)]
+    events = outlets[AssetAlias(name=alias)]
     found = {}
     for event in getattr(events, "asset_alias_events", None) or events.dataset_alias_events:
         key = getattr(event, "dest_asset_key", None)
@@ -84,6 +88,34 @@ def test_the_alias_is_an_outlet() -> None:
     assert with_both.outlets[0] == mine
     assert [outlet.name for outlet in with_both.outlets[1:]] == [ALIAS]
     assert without.outlets == [mine]
+
+
+@pytest.mark.parametrize("way", ["added", "downstream", "grouped", "mapped", "mapped in a group"])
+def test_a_task_that_was_made_before_its_dag(polytomic_sandbox: Any, way: str) -> None:
+    """Its events go through an alias with the name that it has in the DAG, which is among its outlets by then."""
+    arguments: Any = {"task_id": "sync", "poke_interval": 0.05}
+    with DAG("late", schedule=None, start_date=datetime(2026, 1, 1)) as dag:
+        first = PolytomicBulkSyncOperator(task_id="first", sync_id=SYNC)
+        with TaskGroup("group") as group:
+            mapped_in_group = PolytomicBulkSyncOperator.partial(**arguments).expand(sync_id=[SYNC])
+        mapped = PolytomicBulkSyncOperator.partial(**arguments).expand(sync_id=[SYNC])
+    if way.startswith("mapped"):
+        made = (mapped if way == "mapped" else mapped_in_group).unmap({"sync_id": SYNC})
+    else:
+        made = PolytomicBulkSyncOperator(**{**arguments, "task_id": "later"}, sync_id=SYNC)
+        if way == "grouped":
+            group.add(made)
+        if way == "downstream":
+            first >> made
+        else:
+            dag.add_task(made)
+    seen = context()
+
+    Task(lambda: made).run(seen)
+
+    alias = f"polytomic:late.{made.task_id}"
+    assert len(emitted(seen, alias)) == 3
+    assert alias in [outlet.name for outlet in made.outlets]
 
 
 def test_tables_can_be_called_otherwise(polytomic_sandbox: Any, deferrable: bool) -> None:
