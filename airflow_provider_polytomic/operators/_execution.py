@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -143,6 +144,7 @@ class ExecutionOperator(BaseOperator):
                 if outcome == "error" and not gone:
                     raise _execution_task.error_of(event)
                 self.log.info("Execution %s is out of the way", event.get("execution_id"))
+                self._begin_in_time(deadline, event["execution_id"])
                 return self._run(context, sync_id, sync_name, deadline)
             self._may_run = True
             ours = event.get("still_running") and not notes.get("adopted")
@@ -233,6 +235,17 @@ class ExecutionOperator(BaseOperator):
                     deadline=deadline,
                     known=True,
                 )
+            )
+            self._begin_in_time(deadline, decision.execution.id)
+
+    @staticmethod
+    def _begin_in_time(deadline: float | None, ended: str) -> None:
+        """Start nothing after the deadline, only to cancel it at once."""
+        from airflow_provider_polytomic.api.errors import PolytomicTimeoutError
+
+        if deadline is not None and time.time() >= deadline:
+            raise PolytomicTimeoutError(
+                f"the deadline passed before an execution could be started: execution {ended} had to end first"
             )
 
     def _wait_out(self, plan: Any) -> None:
@@ -360,6 +373,7 @@ class ExecutionOperator(BaseOperator):
         if self._console is not None:
             self._carry_out(self._console.rest())
         if notes.get("resumed") and execution.status == "canceled":
+            self._begin_in_time(deadline, execution.id)
             self.log.info("Execution %s, which an earlier try started, was cancelled: starting anew", execution.id)
             return self._run(context, sync_id, sync_name, deadline)
         self._push(context, summary(sync_id, execution, adopted=bool(notes.get("adopted"))))

@@ -533,6 +533,34 @@ class TestDeadline:
             task(timeout=0.3, deferrable=deferrable).run()
         assert polytomic_sandbox.starts(SYNC) == []
 
+    def test_nothing_is_started_when_the_way_is_free_after_it(
+        self, polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What was in the way of a task that waits in the worker ends, but the deadline has passed by then."""
+        foreign = polytomic_sandbox.start_foreign(SYNC)
+
+        def late(_self: Any, _plan: Any) -> None:
+            polytomic_sandbox.finish(SYNC, foreign.id)
+            time.sleep(0.4)
+
+        monkeypatch.setattr(PolytomicBulkSyncOperator, "_wait_out", late)
+        with pytest.raises(PolytomicTimeoutError, match=f"before an execution could be started: .*{foreign.id}"):
+            task(timeout=0.3).run()
+        assert [execution.id for execution in polytomic_sandbox.starts(SYNC)] == [foreign.id]
+
+    @pytest.mark.parametrize(("notes", "status"), [({"blocking": True}, "completed"), ({"resumed": True}, "canceled")])
+    def test_nothing_is_started_when_the_triggerer_tells_of_it_after_it(
+        self, polytomic_sandbox: Any, notes: dict[str, Any], status: str
+    ) -> None:
+        """The same when the trigger's event says that the way is free, or that what was resumed is cancelled."""
+        ended = polytomic_sandbox.start_foreign(SYNC)
+        polytomic_sandbox.finish(SYNC, ended.id, status)
+        event = {"outcome": "ended", "sync_id": SYNC, "execution_id": ended.id, "status": status}
+
+        with pytest.raises(PolytomicTimeoutError, match=f"before an execution could be started: .*{ended.id}"):
+            task().make().execute_complete(make_context(), event | {"notes": {**notes, "deadline": time.time() - 1}})
+        assert [execution.id for execution in polytomic_sandbox.starts(SYNC)] == [ended.id]
+
     def test_a_start_that_is_not_answered_before_it_is_found_and_cancelled(
         self, polytomic_sandbox: Any, deferrable: bool
     ) -> None:
