@@ -105,6 +105,15 @@ def fetch_page(
     :raises PolytomicResponseError: when the server hands out a token twice, or too many: the walk would never end.
     """
     page = yield from fetch(call.page(token), max_retries)
+    turn(call, page, seen)
+    return page
+
+
+def turn(call: ListCall[T], page: Page[T], seen: set[str]) -> None:
+    """Take in that the page after this one is to be asked for.
+
+    :raises PolytomicResponseError: as :func:`fetch_page`.
+    """
     if page.next_page_token:
         if page.next_page_token in seen:
             raise PolytomicResponseError(
@@ -113,7 +122,6 @@ def fetch_page(
         if len(seen) >= MOST_PAGES:
             raise PolytomicResponseError(call.request, Response(200), f"the list has more than {MOST_PAGES} pages")
         seen.add(page.next_page_token)
-    return page
 
 
 def before(deadline: float | None, plan: Plan[T], what: str) -> Plan[T]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, Generic, TypeVar
 
-from .call import Call, ListCall, Page, decode
+from .call import Call, ListCall, Page, decode, turn
 from .console import Console
 from .endpoints import bulk_syncs, model_syncs
 from .errors import (
@@ -152,16 +152,21 @@ def look(kind: Kind, sync_id: str, execution_id: str, *, timeout: float | None =
 
 
 def look_for(kind: Kind, sync_id: str, after: datetime, *, timeout: float | None = None) -> Plan[Look[Execution]]:
-    """Ask once for the oldest execution that is no test run and had not ended at ``after``; there may be none yet."""
+    """Ask once for the oldest execution that is no test run and had not ended at ``after``; there may be none yet.
+
+    :param timeout: seconds for each page. After so many no further page is asked for, and there is none yet.
+    """
+    began = yield from clock()
     oldest: Execution | None = None
     pages = kind.executions(sync_id, limit=MOST_LISTED)
     token: str | None = None
+    seen: set[str] = set()
     while True:
-        seen: Look[Page[Execution]] = yield from _ask_once(pages.page(token), timeout)
-        if seen.value is None:
-            return Look(error=seen.error, passing=seen.passing, wish=seen.wish)
-        token = seen.value.next_page_token
-        for execution in seen.value.items:  # newest first
+        page: Look[Page[Execution]] = yield from _ask_once(pages.page(token), timeout)
+        if page.value is None:
+            return Look(error=page.error, passing=page.passing, wish=page.wish)
+        token = page.value.next_page_token
+        for execution in page.value.items:  # newest first
             if getattr(execution, "is_test", False):
                 continue
             ended = execution.completed_at or execution.updated_at or execution.created_at
@@ -171,6 +176,12 @@ def look_for(kind: Kind, sync_id: str, after: datetime, *, timeout: float | None
             oldest = execution
         if token is None:
             break
+        try:
+            turn(pages, page.value, seen)
+        except PolytomicResponseError as error:
+            return Look(error=error, passing=True)
+        if timeout is not None and (yield from clock()) - began >= timeout:
+            return Look()
     # A list may leave out what the execution itself tells.
     return Look() if oldest is None else (yield from look(kind, sync_id, oldest.id, timeout=timeout))
 

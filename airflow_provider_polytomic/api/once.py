@@ -25,7 +25,7 @@ from .errors import (
     more,
 )
 from .http import Answer, Plan, Response, Unreachable, ask, clock, pause
-from .retry import LONGEST_WISH, backoff, wished_delay
+from .retry import backoff, wished_delay
 
 T = TypeVar("T")
 
@@ -99,7 +99,7 @@ def outcome(
                 f"{call.request.idempotency_key}, tells, and does nothing twice; a retry of an operator's task asks so",
             )
         wish = wished_delay(answer, now)
-        yield from pause(backoff(attempt, random.random()) if wish is None else min(wish, LONGEST_WISH))
+        yield from pause(backoff(attempt, random.random()) if wish is None else wish)
 
 
 def held_by(call: Call[T], what: str, sent_before: float) -> Plan[T | PolytomicApiError]:

@@ -9,7 +9,7 @@ from .http import Answer, Response, Unreachable
 
 # An answer of these came from a server or gateway that may do better in a moment.
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
-LONGEST_WISH = 120.0  # seconds; what a server may ask of a single call
+SHORTEST_WISH, LONGEST_WISH = 0.5, 120.0  # seconds; what a server may ask for
 _GATEWAY_SAID_NO = frozenset({429, 503})
 
 
@@ -34,7 +34,7 @@ def retry_delay(
     if not repeatable and not surely_not_processed(answer):
         return None
     wish = wished_delay(answer, now)
-    return backoff(attempt, jitter) if wish is None else min(wish, LONGEST_WISH)
+    return backoff(attempt, jitter) if wish is None else wish
 
 
 def backoff(attempt: int, jitter: float) -> float:
@@ -43,7 +43,7 @@ def backoff(attempt: int, jitter: float) -> float:
 
 
 def wished_delay(answer: Answer, now: float) -> float | None:
-    """Seconds that the server asked us to wait (``Retry-After``, ``X-RateLimit-Reset``), or None.
+    """Seconds that the server asked us to wait (``Retry-After``, ``X-RateLimit-Reset``), within bounds, or None.
 
     "At once", and a time that has passed by our clock, are no wishes: whoever heeded them would ask
     without a pause for as long as the trouble lasts.
@@ -57,7 +57,7 @@ def wished_delay(answer: Answer, now: float) -> float | None:
     if wish is None and answer.status in _GATEWAY_SAID_NO:
         reset = _seconds(answer.headers.get("x-ratelimit-reset", ""))
         wish = None if reset is None else reset - now
-    return wish if wish is not None and wish > 0 else None
+    return min(max(wish, SHORTEST_WISH), LONGEST_WISH) if wish is not None and wish > 0 else None
 
 
 def _until(date: str, now: float) -> float | None:

@@ -22,7 +22,7 @@ from typing_extensions import NotRequired, TypedDict
 from .endpoints import bulk_syncs
 from .http import Answer, Request, Response, Rest
 from .models import RUNNING_STATUSES
-from .retry import LONGEST_WISH, wished_delay
+from .retry import wished_delay
 
 MOST_SYNCS = 100  # of one question, as its answer and its URL grow with them
 MOST_ROWS = 2000  # schemas of one answer: reading them must not stall the event loop
@@ -168,7 +168,7 @@ class Waiters:
             answer = await self._send(bulk_syncs.status_of_many(list(sync_ids)).page().within(PATIENCE).request)
             if isinstance(answer, Response) and answer.status == 429:
                 # A server that has too many questions is not asked a hundred instead.
-                busy = min(wished_delay(answer, time.time()) or 1.0, LONGEST_WISH)
+                busy = wished_delay(answer, time.time()) or 1.0
             else:
                 schemas = _read(answer)
             self._mistrust = 0.0

@@ -202,6 +202,16 @@ def test_retry_after_does_not_outlast_the_deadline() -> None:
     assert script.now == 1_000_000 + 100
 
 
+@pytest.mark.parametrize(("wish", "slept"), [("31536000", 120), ("100000000000", 120), ("0.001", 0.5)])
+def test_no_wish_is_a_year_or_nothing(wish: str, slept: float) -> None:
+    """A wait the server asks for is two minutes at most, and half a second at least."""
+    script = Script(failed(429, {"retry-after": wish}), COMPLETED)
+
+    script.wait()
+
+    assert script.slept == [slept]
+
+
 def test_a_new_execution_may_be_unknown_for_a_minute() -> None:
     """A 404 before the first good answer is a replica that lags."""
     script = Script(*[failed(404)] * 8, COMPLETED)
@@ -294,6 +304,32 @@ def test_a_cancel_that_is_not_answered_ends_in_time() -> None:
 
     assert "no answer" in refused
     assert script.now - 1_000_000 <= 11
+
+
+# --- looking for one
+
+
+def listed(token: str) -> Response:
+    rows = [{"id": "e1", "status": "running"}]
+    return Response(200, {}, json.dumps({"data": rows, "pagination": {"next_page_token": token}}).encode())
+
+
+def test_a_list_of_executions_that_never_ends_is_an_outage() -> None:
+    """A page token that repeats is seen with the second page of each look, and ends the wait after ten minutes."""
+    script = Script(listed("same"))
+
+    with pytest.raises(PolytomicResponseError, match=r"repeats a page token.*no good answer for 6"):
+        script.run(wait(BULK, "s1", None, poke_interval=30))
+    assert len(script.requests) < 200
+
+
+def test_no_page_is_asked_for_after_the_deadline() -> None:
+    """However long the list of executions is, looking through it ends when the time is up."""
+    script = Script(*[listed(str(number)) for number in range(100)], takes=1)
+
+    with pytest.raises(PolytomicTimeoutError, match="had not ended at the deadline"):
+        script.run(wait(BULK, "s1", None, poke_interval=30, deadline=script.now + 60))
+    assert len(script.requests) == 60
 
 
 # --- finding
