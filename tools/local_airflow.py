@@ -75,7 +75,7 @@ class LogLine:
         return f"{self.time} {self.level:<8} {self.logger} {self.event}"
 
 
-REFUSED_BY_DATABASE = re.compile("Database error|database is locked")
+REFUSED_BY_DATABASE = re.compile("Database error|database is locked|^Internal Server Error$")  # the last: Airflow 3.2
 TEXT_LINE = re.compile(r"\[(?P<time>\S+)\] \{(?P<logger>\S+)\} (?P<level>[A-Z]+) - (?P<event>.*)")
 
 

@@ -51,8 +51,8 @@ def killed_before_the_answer(run: Run) -> Iterator[None]:
     run.until(lambda: held.hits and len(run.started) > before, "a start at the server")
     yield
     run.kill()
-    run.release(held, IN_FLIGHT)
     assert run.started[-1].id not in run.log()
+    run.release(held, IN_FLIGHT)
 
 
 def killed_while_it_waits(run: Run) -> Iterator[None]:
