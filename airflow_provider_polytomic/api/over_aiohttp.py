@@ -14,12 +14,12 @@ import certifi
 from yarl import URL
 
 from .http import Answer, Request, Response, Unreachable
-from .settings import MAX_BODY_IN_LOOP, TOO_LARGE, Settings, too_large, warn_if_unprotected
+from .settings import MAX_BODY_IN_LOOP, TOO_LARGE, Settings, number_from_environment, too_large, warn_if_unprotected
 from .together import Waiters
 from .unreachable import unreachable
 
 # Connections of a session, whatever the number of triggers: each TLS connection costs some 300 kB.
-CONNECTIONS = int(os.environ.get("POLYTOMIC_TRIGGERER_CONNECTIONS") or 10)
+CONNECTIONS = number_from_environment("POLYTOMIC_TRIGGERER_CONNECTIONS", 10)
 
 
 class Transport:

@@ -174,6 +174,21 @@ def _is_this_machine(host: str) -> bool:
         return False
 
 
+def number_from_environment(name: str, default: int, least: int = 1) -> int:
+    """A whole number that the environment may give. What is none is warned of, and not used."""
+    text = os.environ.get(name) or default
+    try:
+        number = int(text)
+    except ValueError:
+        number = least - 1
+    if number >= least:
+        return number
+    log.warning(
+        "The environment variable %s must be a whole number from %d on, not %r: taking %d", name, least, text, default
+    )
+    return default
+
+
 def http_url(text: str) -> SplitResult:
     """A URL of an HTTP server, its host name in the form that is looked up, without a trailing slash.
 

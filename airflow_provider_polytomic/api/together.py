@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
-import os
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -23,6 +22,7 @@ from .endpoints import bulk_syncs
 from .http import Answer, Request, Response, Rest
 from .models import RUNNING_STATUSES
 from .retry import wished_delay
+from .settings import number_from_environment
 
 MOST_SYNCS = 100  # of one question, as its answer and its URL grow with them
 MOST_ROWS = 2000  # schemas of one answer: reading them must not stall the event loop
@@ -74,7 +74,8 @@ class Waiters:
 
     def __init__(self, send: Callable[[Request], Awaitable[Answer]]) -> None:
         self._send = send
-        self._most = max(1, min(int(os.environ.get("POLYTOMIC_TRIGGERER_BATCH") or MOST_SYNCS), MOST_SYNCS))
+        most = number_from_environment("POLYTOMIC_TRIGGERER_BATCH", MOST_SYNCS, least=0)
+        self._most = max(1, min(most, MOST_SYNCS))
         self._number = 0
         # By when they are due. Who has left meanwhile is passed over when the turn comes.
         self._queue: list[tuple[float, int, _Waiter]] = []

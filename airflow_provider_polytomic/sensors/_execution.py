@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -198,8 +200,16 @@ class ExecutionSensor(BaseSensorOperator):
             _execution_task.explain(self._carry_out, self._kind, sync_id, sync_name, execution, why)
         )
 
-    def _skips(self) -> Any:
-        return _skipping(self.soft_fail or getattr(self, "never_fail", False))
+    @contextmanager
+    def _skips(self) -> Iterator[None]:
+        """``soft_fail`` and ``never_fail``, for the ways through a sensor that the base class does not see."""
+        try:
+            yield
+        except Exception as error:
+            last = isinstance(error, AirflowFailException | AirflowSensorTimeout)
+            if getattr(self, "never_fail", False) or (self.soft_fail and last):
+                raise AirflowSkipException(str(error)) from error
+            raise
 
     @staticmethod
     def _seconds(value: Any) -> float:
@@ -217,20 +227,6 @@ class ExecutionSensor(BaseSensorOperator):
 
     def _carry_out(self, plan: Any) -> Any:
         return self._hook.client.run(plan)
-
-
-class _skipping:  # noqa: N801  used as `with _skipping(...)`
-    """``soft_fail`` and ``never_fail``, for the ways through a sensor that the base class does not see."""
-
-    def __init__(self, wanted: bool) -> None:
-        self._wanted = wanted
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _type: Any, error: BaseException | None, _trace: Any) -> None:
-        if self._wanted and isinstance(error, AirflowFailException | AirflowSensorTimeout):
-            raise AirflowSkipException(str(error)) from error
 
 
 def _after(name: str, value: Any) -> datetime | None:

@@ -23,7 +23,8 @@ class PolytomicModelSyncSensor(ExecutionSensor):
     :param polytomic_conn_id: the Airflow connection. (templated)
     :param deferrable: wait in the triggerer, holding no worker slot; default: ``[operators] default_deferrable``.
 
-    ``poke_interval``, ``timeout``, ``mode``, ``soft_fail`` and the rest are those of every sensor.
+    ``poke_interval``, ``timeout``, ``mode``, ``soft_fail`` and the rest are those of every sensor; deferred,
+    ``exponential_backoff``, ``max_wait`` and ``silent_fail`` mean nothing.
 
     :raises AirflowFailException: the execution did not succeed, or is gone.
     :raises AirflowSensorTimeout: it had not ended within ``timeout``.

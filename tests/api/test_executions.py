@@ -23,6 +23,7 @@ from airflow_provider_polytomic.api.errors import (
 from airflow_provider_polytomic.api.executions import KINDS, find, problem, retold, summary, told, wait
 from airflow_provider_polytomic.api.http import Answer, Request, Response, Unreachable
 from airflow_provider_polytomic.api.models import BulkSyncExecution, ModelSyncExecution
+from airflow_provider_polytomic.api.starting import Order, one_try
 
 BULK, MODEL = KINDS["bulk"], KINDS["model"]
 
@@ -162,6 +163,26 @@ def test_an_outage_ends_it_after_ten_minutes(trouble: Answer, error: type[Except
     with pytest.raises(error, match="no good answer for 6"):
         script.wait()
     assert 600 <= script.now - script.requests[0][0] <= 700
+
+
+@pytest.mark.parametrize(
+    ("trouble", "error", "requests"),
+    [
+        (failed(503), PolytomicServerError, 6),
+        (HTML, PolytomicResponseError, 6),
+        (Response(200, {}, b"<html>"), PolytomicResponseError, 1),
+        (failed(401), PolytomicAuthError, 1),
+    ],
+)
+def test_less_is_endured_before_a_start(trouble: Answer, error: type[Exception], requests: int) -> None:
+    """Before there is an execution a question is repeated five times, in 15 seconds; a refused key ends the try."""
+    script = Script(trouble)
+
+    with pytest.raises(error):
+        script.run(one_try(Order("bulk", "s1", ("task",))))
+    assert len(script.requests) == requests
+    assert sum(script.slept) <= 15.5
+    assert script.reconnected == 0
 
 
 def test_a_good_answer_ends_an_outage() -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import certifi
@@ -14,6 +18,7 @@ from airflow_provider_polytomic.api.settings import (
     Settings,
     ca_bundle_from_environment,
     http_url,
+    number_from_environment,
     proxy_from_environment,
 )
 
@@ -185,3 +190,33 @@ def test_a_request_may_take_less_time_but_not_more() -> None:
     assert Settings(timeout=60).timeout_of(Request("GET", "/")) == 60
     assert Settings(timeout=60).timeout_of(Request("GET", "/", timeout=3)) == 3
     assert Settings(timeout=60).timeout_of(Request("GET", "/", timeout=300)) == 60
+
+
+# numbers
+
+
+@pytest.mark.parametrize(("text", "number"), [(None, 10), ("", 10), ("7", 7), (" 7 ", 7)])
+def test_a_number_of_the_environment(text: str | None, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is taken where there is one."""
+    monkeypatch.delenv("A_NUMBER", raising=False)
+    if text is not None:
+        monkeypatch.setenv("A_NUMBER", text)
+    assert number_from_environment("A_NUMBER", 10) == number
+
+
+@pytest.mark.parametrize("text", ["abc", "0", "-1", "1.5", "9" * 5000])
+def test_a_number_that_is_none(text: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """It is warned of by the name of its variable, and not used."""
+    monkeypatch.setenv("A_NUMBER", text)
+    with caplog.at_level(logging.WARNING):
+        assert number_from_environment("A_NUMBER", 10) == 10
+    assert "A_NUMBER must be a whole number from 1 on" in caplog.text
+
+
+def test_a_wrong_number_of_connections_harms_no_triggerer() -> None:
+    """What loads the HTTP library takes the default instead."""
+    asked = "from airflow_provider_polytomic.api.over_aiohttp import CONNECTIONS; print(CONNECTIONS)"
+    environment = os.environ | {"POLYTOMIC_TRIGGERER_CONNECTIONS": "abc"}
+    done = subprocess.run([sys.executable, "-c", asked], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "10\n"
+    assert "POLYTOMIC_TRIGGERER_CONNECTIONS" in done.stderr

@@ -359,6 +359,22 @@ def test_it_can_be_switched_off(number: str, monkeypatch: pytest.MonkeyPatch) ->
     run(main())
 
 
+def test_a_number_that_is_none_is_warned_of(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """By the name of the variable, and they share as if nothing had been said."""
+    monkeypatch.setenv("POLYTOMIC_TRIGGERER_BATCH", "many")
+
+    async def main() -> None:
+        server = Server()
+        rests = [asyncio.ensure_future(server.rest(name)) for name in "abc"]
+        await asyncio.sleep(INTERVAL * 1.5)
+        assert len(server.asked) == 1
+        for rest in rests:
+            rest.cancel()
+
+    run(main())
+    assert "POLYTOMIC_TRIGGERER_BATCH must be a whole number from 0 on, not 'many': taking 100" in caplog.text
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_whatever_the_summary_says_the_end_is_found(seed: int) -> None:
     """The summary lies, is stuck, breaks or is slow: each waiter finds its end, and nobody finds one too early."""

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_polytomic._compat import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
+from airflow_provider_polytomic.api import executions
 from airflow_provider_polytomic.api.errors import PolytomicAuthError
 from airflow_provider_polytomic.sandbox.seed import SALESFORCE_TO_WAREHOUSE as SYNC
 from airflow_provider_polytomic.sensors.bulk_sync import PolytomicBulkSyncSensor
@@ -89,6 +90,28 @@ def test_never_fail_skips(polytomic_sandbox: Any, sensor: Any) -> None:
 
     with pytest.raises(AirflowSkipException):
         sensor(execution_id=execution.id, never_fail=True).run()
+
+
+def test_never_fail_skips_whatever_goes_wrong(
+    polytomic_sandbox: Any, sensor: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So it does on an error that a retry might mend, in all modes."""
+    monkeypatch.setattr(executions, "OUTAGE", 0.0)
+    execution = polytomic_sandbox.start_foreign(SYNC)
+    polytomic_sandbox.faults.status(503, f"GET {EXECUTIONS}/.*", times=None)
+
+    with pytest.raises(AirflowSkipException):
+        sensor(execution_id=execution.id, never_fail=True).run()
+
+
+@pytest.mark.parametrize("outcome", ["error", "timeout"])
+def test_never_fail_skips_what_a_trigger_tells(polytomic_sandbox: Any, outcome: str) -> None:
+    """An error that the trigger met is skipped, too."""
+    event = {"outcome": outcome, "sync_id": SYNC, "error": "PolytomicServerError", "message": "503"}
+    waiting = PolytomicBulkSyncSensor(task_id="wait", sync_id=SYNC, never_fail=True, deferrable=True)
+
+    with pytest.raises(AirflowSkipException, match="503"):
+        waiting.execute_complete(make_context(), event)
 
 
 class TestEndless:
