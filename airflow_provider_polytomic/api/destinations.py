@@ -22,6 +22,12 @@ T = TypeVar("T")
 PATIENCE = 10.0  # seconds for each question
 MOST_TOLD = 10  # of what does not fit
 _LONGEST = 300
+# Keywords of a schema that can take for ever (a regular expression, references that branch), or ask another host. What
+# they forbid, the server refuses.
+_PASSED_OVER = (
+    *("pattern", "patternProperties"),
+    *("$ref", "$dynamicRef", "$recursiveRef", "unevaluatedItems", "unevaluatedProperties"),
+)
 
 
 def check_configuration(connection_id: str, configuration: dict[str, Any]) -> Plan[None]:
@@ -84,13 +90,18 @@ def _misfits(configuration: dict[str, Any], schema: dict[str, Any]) -> Iterator[
     """
     # Loaded here: whoever starts and waits does not need it.
     from jsonschema import Draft202012Validator
-    from jsonschema.validators import validator_for
-    from referencing import Registry
+    from jsonschema.validators import extend, validator_for
 
     kind = validator_for(schema, default=Draft202012Validator)
     kind.check_schema(schema)
-    # A registry of our own: without one a "$ref" to somewhere else would be fetched.
-    for error in kind(schema, registry=Registry()).iter_errors(configuration):  # type: ignore[call-arg]
+    closed = kind.VALIDATORS["additionalProperties"]
+
+    def without_patterns(validator: Any, allowed: Any, instance: Any, within: dict[str, Any]) -> Any:
+        return None if "patternProperties" in within else closed(validator, allowed, instance, within)
+
+    passed_over = dict.fromkeys(_PASSED_OVER, lambda *_: None)
+    careful = extend(kind, passed_over | {"additionalProperties": without_patterns})  # type: ignore[no-untyped-call]
+    for error in careful(schema).iter_errors(configuration):
         yield from _told(error)
 
 
@@ -103,7 +114,7 @@ def _told(error: Any) -> Iterator[str]:
         for name in error.validator_value:
             if name not in error.instance:
                 yield f"{where}.{readable(name, 100)}: is required{_allowed(fields.get(name))}"
-    elif error.validator == "additionalProperties" and not error.schema.get("patternProperties"):
+    elif error.validator == "additionalProperties":
         for name in error.instance:
             if name not in fields:
                 allowed = readable(", ".join(fields), _LONGEST) or "none"

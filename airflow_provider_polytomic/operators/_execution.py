@@ -43,6 +43,15 @@ _STORE_KEY = "polytomic_execution"
 _WAITED = "it was waited for, because this task's own could not start before its end"
 
 
+def _told(arguments: dict[str, Any]) -> str:
+    """What a log says of the arguments of a start: how many identities, often people's addresses, but not which."""
+    from airflow_provider_polytomic.api.errors import readable
+
+    given = {name: value for name, value in arguments.items() if value}
+    told = {name: len(value) if name.endswith("identities") else value for name, value in given.items()}
+    return f" with {readable(told, 500)}" if told else ""
+
+
 class ExecutionOperator(BaseOperator):
     """Starts an execution of a sync exactly once, and waits for its end in the worker or deferred.
 
@@ -295,7 +304,7 @@ class ExecutionOperator(BaseOperator):
             execution.id,
             self._kind.label,
             f"{sync_name!r} ({sync_id})" if sync_name else sync_id,
-            f" with {order.arguments}" if any(order.arguments.values()) and not mine.adopted else "",
+            "" if mine.adopted else _told(order.arguments),
         )
         self._push(context, summary(sync_id, execution, adopted=mine.adopted))
         _execution_task.push_link(context, self._hook, self._kind, sync_id, execution.id, wanted=self.do_xcom_push)

@@ -341,6 +341,44 @@ def test_a_cursor_without_an_end_is_none() -> None:
             decode(KINDS["bulk"].console_log("s", "e"), Response(200, {}, json.dumps({"data": page}).encode()))
 
 
+SLOW = "^(a+)+$"
+LONG = {"value": "a" * 40 + "!", "a" * 40 + "!": 1}
+# Each of 60 definitions is the next one, twice.
+TWICE = {f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(60)}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"properties": {"value": {"pattern": SLOW}}},
+        {"patternProperties": {SLOW: {}}},
+        {"patternProperties": {SLOW: {}}, "additionalProperties": False},
+        {"patternProperties": {SLOW: {}}, "unevaluatedProperties": False},
+        {"propertyNames": {"pattern": SLOW}},
+        {"$ref": "#/$defs/d0", "$defs": TWICE},
+        {"$defs": TWICE, "allOf": [{"$ref": "#/$defs/d0"}], "unevaluatedProperties": False},
+        {"$schema": "http://json-schema.org/draft-07/schema#", "properties": {"value": {"pattern": SLOW}}},
+    ],
+)
+def test_no_schema_takes_for_ever(schema: dict[str, Any]) -> None:
+    """What a destination publishes cannot hold who creates a sync; what it says besides is heeded."""
+    schema = schema | {"required": ["missing"]}
+    page = Response(200, {}, json.dumps({"data": {"configuration": schema}}).encode())
+    with pytest.raises(ValueError, match="missing: is required"):
+        Hand([page]).drive(check_configuration("d", LONG))
+
+
+@pytest.mark.parametrize("keyword", ["$ref", "$dynamicRef", "unevaluated"])
+def test_no_schema_has_others_asked(keyword: str) -> None:
+    """Nothing is fetched from where a schema points to."""
+    with Server() as server:
+        there = f"{server.url}/schema"
+        schema = {keyword: there} if keyword != "unevaluated" else {"$ref": there, "unevaluatedProperties": False}
+        page = Response(200, {}, json.dumps({"data": {"configuration": schema}}).encode())
+        Hand([page]).drive(check_configuration("d", LONG))
+        assert server.requests == []
+
+
 # what it can make us show
 
 
