@@ -81,7 +81,8 @@ _NO_DOT = r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\s.]"
 Id = Annotated[str, Field(max_length=1000, pattern=f"^{_NO_CONTROL}*{_NO_DOT}{_NO_CONTROL}*$")]
 
 # So are the statuses of executions. One that is too long to be one is unknown as it is, and stays so.
-Status = Annotated[str, AfterValidator(lambda status: readable(status, 100))]
+_KNOWN = RUNNING_STATUSES | TERMINAL_STATUSES
+Status = Annotated[str, AfterValidator(lambda status: status if status in _KNOWN else readable(status, 100))]
 
 
 class Model(BaseModel):
