@@ -24,7 +24,8 @@ from typing import Any, TypeAlias, TypeVar, cast
 from urllib.parse import quote
 
 T = TypeVar("T")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+CONTROL = r"\x00-\x1f\x7f-\x9f\u2028\u2029"  # within [] of a pattern: what writes lines of its own, or moves a cursor
+_CONTROL = re.compile(f"[{CONTROL}]")
 _KEY = re.compile(r"[A-Za-z0-9_-]{8,255}")
 
 

@@ -25,6 +25,7 @@ from pydantic import (
 
 from .call import Page
 from .errors import readable
+from .http import CONTROL
 
 RUNNING_STATUSES = frozenset(
     {
@@ -76,9 +77,7 @@ else:  # there, `fromisoformat` reads next to nothing of what the API writes
     Time = _AnyTime
 
 # Ids are written into logs, URLs and databases. In a path, dots alone would lead elsewhere.
-_NO_CONTROL = r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]"
-_NO_DOT = r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\s.]"
-Id = Annotated[str, Field(max_length=1000, pattern=f"^{_NO_CONTROL}*{_NO_DOT}{_NO_CONTROL}*$")]
+Id = Annotated[str, Field(max_length=1000, pattern=rf"^[^{CONTROL}]*[^{CONTROL}\s.][^{CONTROL}]*$")]
 
 # So are the statuses of executions. One that is too long to be one is unknown as it is, and stays so.
 _KNOWN = RUNNING_STATUSES | TERMINAL_STATUSES
