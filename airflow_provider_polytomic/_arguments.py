@@ -120,6 +120,18 @@ def ids(name: str, value: Any) -> list[str] | None:
     return values
 
 
+def must(check: Check) -> Check:
+    """What has to be given."""
+    return partial(_must, check)
+
+
+def _must(check: Check, name: str, value: Any) -> Any:
+    meant = check(name, value)
+    if meant is None:
+        raise ValueError(f"{name} must be given")
+    return meant
+
+
 def some(check: Check) -> Check:
     """What narrows a task to some of all there is: an empty list of them must not become all."""
     return partial(_some, check)

@@ -239,12 +239,11 @@ class PolytomicCreateBulkSyncOperator(BaseOperator):
         ("default_schedule", "destination_configuration", "source_configuration", "additional_schedules", "schemas"),
         "json",
     )
-    _REQUIRED = ("name", "mode", "default_schedule", "destination_configuration")
     _FIELDS: ClassVar[dict[str, _arguments.Check]] = {
-        "name": _arguments.text,
-        "mode": _arguments.one_of(MODES),
-        "default_schedule": _schedule,
-        "destination_configuration": _arguments.mapping,
+        "name": _arguments.must(_arguments.text),
+        "mode": _arguments.must(_arguments.one_of(MODES)),
+        "default_schedule": _arguments.must(_schedule),
+        "destination_configuration": _arguments.must(_arguments.mapping),
         "source_connection_id": _arguments.text,
         "destination_connection_id": _arguments.text,
         "source_configuration": _arguments.mapping,
@@ -326,17 +325,8 @@ class PolytomicCreateBulkSyncOperator(BaseOperator):
             _arguments.one_of_two(by_id, getattr(self, by_id), either, getattr(self, either))
         if not _arguments.templated(self.if_exists):
             _arguments.choice("if_exists", self.if_exists, IF_EXISTS)
-        body = {}
-        for name, check in self._FIELDS.items():
-            given = getattr(self, name)
-            if _arguments.templated(given):
-                continue
-            value = check(name, given)
-            if value is not None:
-                body[name] = value
-            elif name in self._REQUIRED:
-                raise ValueError(f"{name} must be given")
-        return body
+        known = _arguments.known(self, self._FIELDS)
+        return {name: value for name, value in known.items() if value is not None}
 
     def execute(self, context: Any) -> str:
         """Create it, unless it is there.
