@@ -129,14 +129,7 @@ class ExecutionOperator(BaseOperator):
         :returns: the execution's id.
         """
         with self._accounting(context):
-            _arguments.refuse_unrendered(self)
-            self._check()
-            deadline = _execution_task.deadline(self.timeout, self.execution_timeout)
-            sync_id, sync_name = _execution_task.resolve(
-                self._carry_out, self._kind, self.sync_id, self.sync_name, deadline
-            )
-            sync_name = self._label(context, sync_id, sync_name)
-            return self._run(context, sync_id, sync_name, deadline)
+            return self._begin(context)
 
     def execute_complete(self, context: Any, event: Any = None) -> str:
         """Go on when the trigger has fired."""
@@ -144,6 +137,8 @@ class ExecutionOperator(BaseOperator):
 
         with self._accounting(context):
             event = _execution_task.read_event(event)
+            if self._of_another_try(context, event):
+                return self._begin(context)
             notes, sync_id, outcome = event["notes"], event["sync_id"], event["outcome"]
             sync_name, deadline = self._label(context, sync_id, notes.get("sync_name")), notes.get("deadline")
             if notes.get("blocking"):
@@ -207,6 +202,16 @@ class ExecutionOperator(BaseOperator):
 
     # --- starting
 
+    def _begin(self, context: Any) -> str:
+        _arguments.refuse_unrendered(self)
+        self._check()
+        deadline = _execution_task.deadline(self.timeout, self.execution_timeout)
+        sync_id, sync_name = _execution_task.resolve(
+            self._carry_out, self._kind, self.sync_id, self.sync_name, deadline
+        )
+        sync_name = self._label(context, sync_id, sync_name)
+        return self._run(context, sync_id, sync_name, deadline)
+
     def _run(self, context: Any, sync_id: str, sync_name: str | None, deadline: float | None) -> str:
         from airflow_provider_polytomic.api.call import before
         from airflow_provider_polytomic.api.destinations import explaining
@@ -234,7 +239,7 @@ class ExecutionOperator(BaseOperator):
             self.log.info("%s %s: waiting, because %s", self._kind.label.capitalize(), sync_id, decision.why)
             notes = {"blocking": True, "sync_name": sync_name, "deadline": deadline}
             if self.deferrable:
-                self._defer(sync_id, decision.execution.id, deadline, notes, seen=decision.execution)
+                self._defer(context, sync_id, decision.execution.id, deadline, notes, seen=decision.execution)
             self._wait_out(
                 wait(
                     self._kind,
@@ -321,7 +326,7 @@ class ExecutionOperator(BaseOperator):
         if self.deferrable:
             seen = self._carry_out(look(self._kind, sync_id, execution.id)).value
             if seen is None or not seen.is_terminal:
-                self._defer(sync_id, execution.id, deadline, notes, seen=seen)
+                self._defer(context, sync_id, execution.id, deadline, notes, seen=seen)
             return self._finish(context, sync_id, sync_name, deadline, seen, notes)
         try:
             ended = self._carry_out(
@@ -341,7 +346,14 @@ class ExecutionOperator(BaseOperator):
         return self._finish(context, sync_id, sync_name, deadline, ended, notes)
 
     def _defer(
-        self, sync_id: str, execution_id: str, deadline: float | None, notes: dict[str, Any], *, seen: Execution | None
+        self,
+        context: Any,
+        sync_id: str,
+        execution_id: str,
+        deadline: float | None,
+        notes: dict[str, Any],
+        *,
+        seen: Execution | None,
     ) -> None:
         ours = not (notes.get("blocking") or notes.get("adopted")) and self.cancel_on_kill
         self.log.info("Deferred: the triggerer waits for the end of execution %s", execution_id)
@@ -358,11 +370,23 @@ class ExecutionOperator(BaseOperator):
                 cancel_at_deadline=ours,
                 cancel_on_kill=ours,
                 log_console=self.log_console and not notes.get("blocking"),
-                notes=notes,
+                notes=notes | {"try_number": _execution_task.try_number(context)},
             ),
             method_name="execute_complete",
             timeout=None,
         )
+
+    def _of_another_try(self, context: Any, event: dict[str, Any]) -> bool:
+        """Whether another try's trigger has fired: it may have waited for what this one must not take for its own.
+
+        To Airflow a trigger is the number of its row, and SQLite gives numbers away again: where a task is cleared and
+        defers again within a second, the triggerer may never see that it is another trigger.
+        """
+        number, fired = _execution_task.try_number(context), event["notes"].get("try_number")
+        if fired is None or fired == number:  # None: another release has deferred it
+            return False
+        self.log.info("The trigger of try %s has fired: beginning again, in try %s", fired, number)
+        return True
 
     # --- ending
 

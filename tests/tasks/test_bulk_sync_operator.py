@@ -26,7 +26,7 @@ from airflow_provider_polytomic.api.errors import (
 from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator
 from airflow_provider_polytomic.sandbox.seed import SALESFORCE_TO_WAREHOUSE as SYNC
 
-from .conftest import DagRun, Store, Task, fire, make_context
+from .conftest import DagRun, Store, Task, TaskDeferred, fire, make_context
 
 EXECUTIONS = f"/api/bulk/syncs/{SYNC}/executions"
 SHORT: dict[str, Any] = {"poke_interval": 0.05}
@@ -746,6 +746,42 @@ def test_a_clear_while_it_runs_cancels_and_starts_anew(
     old, new = polytomic_sandbox.starts(SYNC)
     assert returned == new.id
     assert polytomic_sandbox.status(old.id) == "canceled"
+
+
+@pytest.mark.parametrize("status", ["completed", "failed"])
+def test_a_cleared_try_does_not_take_the_event_of_the_one_before_for_its_own(
+    polytomic_sandbox: Any, status: str, store: Store | None
+) -> None:
+    """Where a database gives a trigger the number of the one before, that one fires for it: the try begins again."""
+    work = task(retries=2, deferrable=True, cancel_on_kill=False)
+    with pytest.raises(TaskDeferred) as before:
+        work.make().execute(tries(1, store))
+    (old,) = polytomic_sandbox.starts(SYNC)
+    cleared = tries(2, store, max_tries=3)
+    with pytest.raises(TaskDeferred):
+        work.make().execute(cleared)
+    polytomic_sandbox.finish(SYNC, old.id, status)
+    event = fire(before.value.trigger)
+
+    with pytest.raises(TaskDeferred) as after:
+        work.make().execute_complete(cleared, event)
+
+    _, new = polytomic_sandbox.starts(SYNC)
+    assert after.value.trigger.execution_id == new.id
+    assert work.make().execute_complete(cleared, fire(after.value.trigger)) == new.id
+
+
+def test_an_event_that_names_no_try_is_of_this_one(polytomic_sandbox: Any) -> None:
+    """Another release of this provider may have deferred it."""
+    work = task(deferrable=True)
+    with pytest.raises(TaskDeferred) as deferral:
+        work.make().execute(tries(1, None))
+    (execution,) = polytomic_sandbox.starts(SYNC)
+    event = fire(deferral.value.trigger)
+    del event["notes"]["try_number"]
+
+    assert work.make().execute_complete(tries(2, None), event) == execution.id
+    assert len(polytomic_sandbox.starts(SYNC)) == 1
 
 
 def test_a_clear_cancels_nothing_that_is_to_be_left_alone(
