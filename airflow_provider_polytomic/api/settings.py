@@ -33,6 +33,8 @@ _CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 
 def too_large(body: bytes, most: int) -> bool:
     """Whether an answer is longer than ``most`` bytes, or would be when it is read: ``{}`` takes 800 of them then."""
+    if LEAST_OF_A_VALUE * len(body) <= most:  # nor if it were nothing but brackets
+        return False
     return max(len(body), LEAST_OF_A_VALUE * (body.count(b"{") + body.count(b"["))) > most
 
 
