@@ -16,11 +16,15 @@ DAY_lowest := 2025-06-01
 PACKAGES_lowest := --resolution lowest-direct 'pydantic-core>=2.18.2'
 PACKAGES = $(or $(PACKAGES_$(AIRFLOW)),apache-airflow==$(AIRFLOW))
 
+# A Polytomic whose status of many syncs is not what it should be: make test-deaths SUMMARY=stale (tests/summaries.py)
+SUMMARY ?=
+export SUMMARY
+
 # Those of the matrix to run; all without it
 CELLS ?=
 
 VENV := .venv$(AIRFLOW:%=-%)
-REPORTS := .reports$(AIRFLOW:%=/%)
+REPORTS := .reports$(AIRFLOW:%=/%)$(SUMMARY:%=/%-summary)
 DEMO_VENV := .venv-demo
 BENCH_VENV := .venv-bench
 BIN := $(VENV)/bin

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import summaries
 from tests.system.machinery import AIRFLOW, OLDER
 
 # Not the one in the home of who tests: that may be of another Airflow, whose configuration this one cannot read. An
@@ -20,6 +21,7 @@ pytest_plugins = ["airflow_provider_polytomic.sandbox.pytest_plugin"]
 
 def pytest_configure(config: pytest.Config) -> None:
     """Older Airflows and what they are made of warn of one another: there only a warning about our code is an error."""
+    summaries.from_environment()
     if AIRFLOW in OLDER:
         config.addinivalue_line("filterwarnings", "ignore:::(?!airflow_provider_polytomic|example_dags|tests|tools)")
         config.addinivalue_line("filterwarnings", "error::pytest.PytestWarning")
