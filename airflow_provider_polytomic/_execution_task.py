@@ -59,6 +59,13 @@ def task_of(context: Any) -> tuple[str, ...]:
     return (str(ti.dag_id), str(ti.run_id), start, str(ti.task_id), str(getattr(ti, "map_index", -1)))
 
 
+def _name_of(context: Any) -> str | None:
+    """How a trigger's event names the task that it is for; None when it is called by hand."""
+    ti = context.get("ti")
+    names = [getattr(ti, name, None) for name in ("dag_id", "task_id", "run_id", "map_index")]
+    return " ".join(map(str, names)) if all(isinstance(name, str | int) for name in names) else None
+
+
 def deadline(timeout: float | None, execution_timeout: timedelta | None) -> float | None:
     """When to give up, in seconds since the epoch: early enough that Airflow's own timeout never strikes first."""
     limits = [] if timeout is None else [timeout]
@@ -127,6 +134,23 @@ def read_event(event: Any, *, may_know_none: bool = False) -> dict[str, Any]:
     return event | {"notes": event.get("notes") or {}}
 
 
+def is_anothers(context: Any, event: dict[str, Any], *, of_any_try: bool = False) -> bool:
+    """Whether the trigger of another task, or of another try of it, has fired for this one.
+
+    To Airflow a trigger is the number of its row, and SQLite gives numbers away again: where a task is cleared or
+    marked, and it or another one defers within a second, the triggerer may not see that it is another trigger.
+    """
+    fired, ours = event["notes"].get("task"), _name_of(context)
+    number, our_number = event["notes"].get("try_number"), try_number(context)
+    other_task = None not in (fired, ours) and fired != ours  # an event of another release names none
+    other_try = not of_any_try and number not in (None, our_number)
+    if other_task or other_try:
+        log.info(
+            "The trigger of %s, try %s, has fired for %s, try %s: beginning again", fired, number, ours, our_number
+        )
+    return other_task or other_try
+
+
 def error_of(event: dict[str, Any]) -> PolytomicError:
     """The error that a trigger met."""
     from airflow_provider_polytomic.api import errors
@@ -177,6 +201,7 @@ def push_link(context: Any, hook: PolytomicHook, kind: Kind, sync_id: str, execu
 
 
 def trigger(
+    context: Any,
     kind: Kind,
     sync_id: str,
     execution_id: str | None,
@@ -184,11 +209,13 @@ def trigger(
     poke_interval: float,
     *,
     seen: Execution | None,
+    notes: dict[str, Any],
     **options: Any,
 ) -> PolytomicExecutionTrigger:
     """The trigger that waits for an execution.
 
     :param seen: what the last look has shown.
+    :param notes: what is to be found in its event again.
     """
     from airflow_provider_polytomic.triggers.execution import PolytomicExecutionTrigger
 
@@ -201,6 +228,7 @@ def trigger(
         since=time.time(),
         known=seen is not None,
         schemas=len(getattr(seen, "schemas", None) or ()) or None,
+        notes=notes | {"task": _name_of(context), "try_number": try_number(context)},
         **options,
     )
 

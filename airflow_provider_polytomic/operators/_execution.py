@@ -137,7 +137,7 @@ class ExecutionOperator(BaseOperator):
 
         with self._accounting(context):
             event = _execution_task.read_event(event)
-            if self._of_another_try(context, event):
+            if _execution_task.is_anothers(context, event):
                 return self._begin(context)
             notes, sync_id, outcome = event["notes"], event["sync_id"], event["outcome"]
             sync_name, deadline = self._label(context, sync_id, notes.get("sync_name")), notes.get("deadline")
@@ -360,6 +360,7 @@ class ExecutionOperator(BaseOperator):
         self._ours = None  # from here on the trigger answers for it
         self.defer(
             trigger=_execution_task.trigger(
+                context,
                 self._kind,
                 sync_id,
                 execution_id,
@@ -370,23 +371,11 @@ class ExecutionOperator(BaseOperator):
                 cancel_at_deadline=ours,
                 cancel_on_kill=ours,
                 log_console=self.log_console and not notes.get("blocking"),
-                notes=notes | {"try_number": _execution_task.try_number(context)},
+                notes=notes,
             ),
             method_name="execute_complete",
             timeout=None,
         )
-
-    def _of_another_try(self, context: Any, event: dict[str, Any]) -> bool:
-        """Whether another try's trigger has fired: it may have waited for what this one must not take for its own.
-
-        To Airflow a trigger is the number of its row, and SQLite gives numbers away again: where a task is cleared and
-        defers again within a second, the triggerer may never see that it is another trigger.
-        """
-        number, fired = _execution_task.try_number(context), event["notes"].get("try_number")
-        if fired is None or fired == number:  # None: another release has deferred it
-            return False
-        self.log.info("The trigger of try %s has fired: beginning again, in try %s", fired, number)
-        return True
 
     # --- ending
 

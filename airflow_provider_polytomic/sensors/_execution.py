@@ -89,26 +89,7 @@ class ExecutionSensor(BaseSensorOperator):
         if not self.deferrable:
             return super().execute(context)
         with self._skips(), _execution_task.translated(lambda: self._answered):
-            sync_id, sync_name = self._resolved(context)
-            after = self._after(context)
-            execution = self._look(context, sync_id, after)
-            if execution is not None and execution.is_terminal:
-                return self._finish(context, sync_id, sync_name, execution)
-            return self.defer(
-                trigger=_execution_task.trigger(
-                    self._kind,
-                    sync_id,
-                    execution.id if execution else _arguments.text("execution_id", self.execution_id),
-                    self._hook.polytomic_conn_id,
-                    self._seconds(self.poke_interval),
-                    deadline=_execution_task.deadline(self._seconds(self.timeout), self.execution_timeout),
-                    after=after.isoformat(),
-                    seen=execution,
-                    notes={"sync_name": sync_name},
-                ),
-                method_name="execute_complete",
-                timeout=None,
-            )
+            return self._begin_deferrable(context)
 
     def poke(self, context: Any) -> PokeReturnValue:
         """Look once."""
@@ -119,10 +100,12 @@ class ExecutionSensor(BaseSensorOperator):
                 return PokeReturnValue(is_done=False)
             return PokeReturnValue(is_done=True, xcom_value=self._finish(context, sync_id, sync_name, execution))
 
-    def execute_complete(self, context: Any, event: Any = None) -> str:
+    def execute_complete(self, context: Any, event: Any = None) -> Any:
         """Go on when the trigger has fired."""
         with self._skips(), _execution_task.translated(lambda: True):
             event = _execution_task.read_event(event, may_know_none=True)
+            if _execution_task.is_anothers(context, event, of_any_try=True):
+                return self._begin_deferrable(context)
             if event["outcome"] == "timeout":
                 raise AirflowSensorTimeout(str(event.get("message")))
             if event["outcome"] == "error":
@@ -133,6 +116,29 @@ class ExecutionSensor(BaseSensorOperator):
             return self._finish(context, event["sync_id"], sync_name, execution)
 
     # --- looking
+
+    def _begin_deferrable(self, context: Any) -> Any:
+        sync_id, sync_name = self._resolved(context)
+        after = self._after(context)
+        execution = self._look(context, sync_id, after)
+        if execution is not None and execution.is_terminal:
+            return self._finish(context, sync_id, sync_name, execution)
+        return self.defer(
+            trigger=_execution_task.trigger(
+                context,
+                self._kind,
+                sync_id,
+                execution.id if execution else _arguments.text("execution_id", self.execution_id),
+                self._hook.polytomic_conn_id,
+                self._seconds(self.poke_interval),
+                deadline=_execution_task.deadline(self._seconds(self.timeout), self.execution_timeout),
+                after=after.isoformat(),
+                seen=execution,
+                notes={"sync_name": sync_name},
+            ),
+            method_name="execute_complete",
+            timeout=None,
+        )
 
     def _resolved(self, context: Any) -> tuple[str, str | None]:
         _arguments.refuse_unrendered(self)

@@ -24,6 +24,7 @@ from airflow_provider_polytomic.api.errors import (
     PolytomicUnreachableError,
 )
 from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator
+from airflow_provider_polytomic.sandbox.seed import POSTGRES_TO_WAREHOUSE as OTHER
 from airflow_provider_polytomic.sandbox.seed import SALESFORCE_TO_WAREHOUSE as SYNC
 
 from .conftest import DagRun, Store, Task, TaskDeferred, fire, make_context
@@ -771,6 +772,23 @@ def test_a_cleared_try_does_not_take_the_event_of_the_one_before_for_its_own(
     assert work.make().execute_complete(cleared, fire(after.value.trigger)) == new.id
 
 
+def test_a_task_does_not_take_the_event_of_another_for_its_own(polytomic_sandbox: Any) -> None:
+    """Where the trigger of a task that is no more fires for another one, this one begins again: it resumes its own."""
+    other, work = task(task_id="other", sync_id=OTHER, deferrable=True), task(deferrable=True)
+    with pytest.raises(TaskDeferred) as others:
+        other.make().execute(make_context(task_id="other"))
+    event = fire(others.value.trigger)
+    with pytest.raises(TaskDeferred):
+        work.make().execute(make_context(task_id="sync"))
+    (execution,) = polytomic_sandbox.starts(SYNC)
+
+    with pytest.raises(TaskDeferred) as again:
+        work.make().execute_complete(make_context(task_id="sync"), event)
+
+    assert again.value.trigger.execution_id == execution.id
+    assert len(polytomic_sandbox.starts(SYNC)) == 1
+
+
 def test_an_event_that_names_no_try_is_of_this_one(polytomic_sandbox: Any) -> None:
     """Another release of this provider may have deferred it."""
     work = task(deferrable=True)
@@ -778,7 +796,7 @@ def test_an_event_that_names_no_try_is_of_this_one(polytomic_sandbox: Any) -> No
         work.make().execute(tries(1, None))
     (execution,) = polytomic_sandbox.starts(SYNC)
     event = fire(deferral.value.trigger)
-    del event["notes"]["try_number"]
+    del event["notes"]["try_number"], event["notes"]["task"]
 
     assert work.make().execute_complete(tries(2, None), event) == execution.id
     assert len(polytomic_sandbox.starts(SYNC)) == 1

@@ -13,11 +13,12 @@ import pytest
 from airflow_provider_polytomic._compat import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
 from airflow_provider_polytomic.api import executions
 from airflow_provider_polytomic.api.errors import PolytomicAuthError
+from airflow_provider_polytomic.sandbox.seed import POSTGRES_TO_WAREHOUSE as OTHER
 from airflow_provider_polytomic.sandbox.seed import SALESFORCE_TO_WAREHOUSE as SYNC
 from airflow_provider_polytomic.sensors.bulk_sync import PolytomicBulkSyncSensor
 from tools.local_airflow import AIRFLOW_2
 
-from .conftest import Task, ends_once_looked_at, make_context
+from .conftest import Task, TaskDeferred, ends_once_looked_at, fire, make_context
 
 try:
     from airflow.sdk.exceptions import AirflowRescheduleException
@@ -112,6 +113,41 @@ def test_never_fail_skips_what_a_trigger_tells(polytomic_sandbox: Any, outcome: 
 
     with pytest.raises(AirflowSkipException, match="503"):
         waiting.execute_complete(make_context(), event)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_sensor_does_not_take_the_event_of_another_task_for_its_own(polytomic_sandbox: Any, known: bool) -> None:
+    """Where the trigger of a task that is no more fires for the sensor, the sensor begins again."""
+    others = polytomic_sandbox.start_foreign(OTHER)
+    with pytest.raises(TaskDeferred) as another:
+        PolytomicBulkSyncSensor(
+            task_id="another", sync_id=OTHER, execution_id=others.id, deferrable=True, poke_interval=0.02
+        ).execute(make_context(task_id="another"))
+    polytomic_sandbox.finish(OTHER, others.id)
+    event = fire(another.value.trigger)
+    execution = polytomic_sandbox.start_foreign(SYNC)
+    sensor = PolytomicBulkSyncSensor(
+        task_id="wait", sync_id=SYNC, execution_id=execution.id if known else None, deferrable=True, poke_interval=0.02
+    )
+    context = make_context(task_id="wait")
+
+    with pytest.raises(TaskDeferred) as again:
+        sensor.execute_complete(context, event)
+
+    polytomic_sandbox.finish(SYNC, execution.id)
+    assert sensor.execute_complete(context, fire(again.value.trigger)) == execution.id
+
+
+def test_a_cleared_sensor_takes_the_event_of_the_try_before(polytomic_sandbox: Any) -> None:
+    """Both tries wait for the same."""
+    execution = polytomic_sandbox.start_foreign(SYNC)
+    sensor = PolytomicBulkSyncSensor(task_id="wait", sync_id=SYNC, deferrable=True, poke_interval=0.02)
+    with pytest.raises(TaskDeferred) as before:
+        sensor.execute(make_context(task_id="wait"))
+    polytomic_sandbox.finish(SYNC, execution.id)
+
+    event = fire(before.value.trigger)
+    assert sensor.execute_complete(make_context(task_id="wait", try_number=2, max_tries=1), event) == execution.id
 
 
 class TestEndless:
