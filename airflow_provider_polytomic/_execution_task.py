@@ -120,16 +120,17 @@ def read_event(event: Any, *, may_know_none: bool = False) -> dict[str, Any]:
     :raises PolytomicError: it is not. Nothing is assumed then, least of all success.
     """
     from airflow_provider_polytomic.api.errors import PolytomicError
+    from airflow_provider_polytomic.api.http import is_id
 
     if (
         not isinstance(event, dict)
         or event.get("outcome") not in OUTCOMES
-        or not isinstance(event.get("sync_id"), str)
+        or not is_id(event.get("sync_id"))
         or not isinstance(event.get("notes"), dict | NoneType)
-        or not isinstance(event.get("execution_id"), str | NoneType)
+        or not (event.get("execution_id") is None or is_id(event["execution_id"]))
     ):
         raise PolytomicError(f"the trigger sent no event of ours, so nothing is known about the end: {event!r:.500}")
-    if not (may_know_none and event["outcome"] != "ended") and not event.get("execution_id"):
+    if not (may_know_none and event["outcome"] != "ended") and event.get("execution_id") is None:
         raise PolytomicError(f"the trigger told of an execution, but not of which: {event!r:.500}")
     return event | {"notes": event.get("notes") or {}}
 

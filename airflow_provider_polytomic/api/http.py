@@ -134,6 +134,14 @@ def path(template: str, **ids: str) -> str:
     return template.format(**{name: _segment(name, value) for name, value in ids.items()})
 
 
+def is_id(value: object) -> bool:
+    """Whether :func:`path` takes it."""
+    try:
+        return bool(path("{value}", value=value))  # type: ignore[arg-type]
+    except ValueError:
+        return False
+
+
 def _segment(name: str, value: str) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{name} must be text, not {type(value).__name__}: {value!r}")

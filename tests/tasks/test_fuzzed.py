@@ -247,6 +247,8 @@ events = st.one_of(
 @fuzz
 @given(events, st.booleans())
 @example({"outcome": "ended", "sync_id": SYNC, "execution_id": "e1", "status": "completed", "notes": 7}, True)
+@example({"outcome": "ended", "sync_id": "..", "execution_id": "e1"}, False)
+@example({"outcome": "ended", "sync_id": SYNC, "execution_id": "a\nb", "status": "failed"}, True)
 def test_no_event_is_green_by_accident(sandbox: Any, event: Any, is_sensor: bool) -> None:
     """Resuming with any event returns an id only if the event says that this execution completed."""
     arguments: dict[str, Any] = {"task_id": "t", "sync_id": SYNC, "poke_interval": 0.01}
