@@ -81,7 +81,7 @@ def arguments(line: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--looks", type=int, help="intervals of the steady state that is measured")
     parser.add_argument("--schemas", type=int, help="of each execution")
     parser.add_argument("--lives", type=int, help="lives of triggers")
-    parser.add_argument("--full", action="store_true", help="everything, often enough to be quoted: an hour")
+    parser.add_argument("--full", action="store_true", help="everything, often enough to be quoted: 40 minutes")
     parser.add_argument("--check", action="store_true", help="fail when a goal is missed")
     parser.add_argument("--json", type=Path, default=ROOT / ".reports" / "benchmark.json", help="file for the result")
     parser.add_argument("--plot", type=Path, help="file for a picture: cost by number of waiters")
