@@ -66,6 +66,16 @@ LIMITS = (
         frozenset({"cleared_while_it_runs", "cleared_while_it_runs_of_a_model_sync"}),
     ),
     Limit(
+        ("2.11",),
+        "a task that a worker runs when the scheduler is killed runs on beside its retry",
+        frozenset(
+            {
+                "test_a_restarted_scheduler_changes_nothing_for_a_deferred_task",  # goes through the same restart
+                "test_a_restarted_scheduler_ends_what_ran_in_a_worker",
+            }
+        ),
+    ),
+    Limit(
         ("3.0",),
         "a task whose process is killed, but not its worker, fails without a retry",
         frozenset(
