@@ -40,7 +40,7 @@ def killed_before_the_answer(run: Run) -> None:
     run.until(lambda: _ids(run.stage, run.sync_id), "a sync at the server")
     _kill_at(run, held, "the creation")
     run.release(held, IN_FLIGHT)
-    assert _ids(run.stage, run.sync_id)[0] not in run.log()
+    assert _ids(run.stage, run.sync_id)[0] not in run.log(1)
 
 
 def killed_again_when_it_looks(run: Run) -> None:
