@@ -20,8 +20,8 @@ pytest_plugins = ["airflow_provider_polytomic.sandbox.pytest_plugin"]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Older Airflows and what they are made of warn of one another: there only a warning about our code is an error."""
+    """Give all sandboxes the summary that is asked for, and keep to our own warnings with older Airflows."""
     summaries.from_environment()
-    if AIRFLOW in OLDER:
+    if AIRFLOW in OLDER:  # they and what they are made of warn of one another
         config.addinivalue_line("filterwarnings", "ignore:::(?!airflow_provider_polytomic|example_dags|tests|tools)")
         config.addinivalue_line("filterwarnings", "error::pytest.PytestWarning")

@@ -34,15 +34,13 @@ def slow(handle: Handle, *request: Any) -> Answer:
     return handle(*request)
 
 
-def stale(handle: Handle, sandbox: Sandbox, *request: Any) -> Answer:
+def stale(handle: Handle, sandbox: Sandbox, method: str, target: str, *more: Any) -> Answer:
     """What was so some seconds ago."""
-    answers = vars(sandbox).setdefault("stale_answers", {})
-    now, answer = clock(), handle(sandbox, *request)
-    since, old = answers.get(request[1], (now - 2 * BEHIND, answer))
-    if now - since > BEHIND:
-        answers[request[1]] = now, answer
-        return answer
-    return old
+    answers: dict[str, tuple[float, Answer]] = vars(sandbox).setdefault("stale_answers", {})
+    now, answer = clock(), handle(sandbox, method, target, *more)
+    if target not in answers or now - answers[target][0] > BEHIND:
+        answers[target] = now, answer
+    return answers[target][1]
 
 
 def foreign(handle: Handle, *request: Any) -> Answer:

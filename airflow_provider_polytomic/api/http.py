@@ -137,12 +137,13 @@ def path(template: str, **ids: str) -> str:
 def is_id(value: object) -> bool:
     """Whether :func:`path` takes it."""
     try:
-        return bool(path("{value}", value=value))  # type: ignore[arg-type]
+        _segment("id", value)
     except ValueError:
         return False
+    return True
 
 
-def _segment(name: str, value: str) -> str:
+def _segment(name: str, value: object) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{name} must be text, not {type(value).__name__}: {value!r}")
     if value.strip() in ("", ".", ".."):

@@ -134,7 +134,7 @@ class Execution(Model):
 
     @property
     def known_status(self) -> bool:
-        return self.status in RUNNING_STATUSES or self.status in TERMINAL_STATUSES
+        return self.status in _KNOWN
 
     @property
     def records(self) -> int | None:

@@ -239,7 +239,7 @@ class ExecutionOperator(BaseOperator):
             self.log.info("%s %s: waiting, because %s", self._kind.label.capitalize(), sync_id, decision.why)
             notes = {"blocking": True, "sync_name": sync_name, "deadline": deadline}
             if self.deferrable:
-                self._defer(context, sync_id, decision.execution.id, deadline, notes, seen=decision.execution)
+                self._defer(context, sync_id, decision.execution.id, notes, seen=decision.execution)
             self._wait_out(
                 wait(
                     self._kind,
@@ -326,7 +326,7 @@ class ExecutionOperator(BaseOperator):
         if self.deferrable:
             seen = self._carry_out(look(self._kind, sync_id, execution.id)).value
             if seen is None or not seen.is_terminal:
-                self._defer(context, sync_id, execution.id, deadline, notes, seen=seen)
+                self._defer(context, sync_id, execution.id, notes, seen=seen)
             return self._finish(context, sync_id, sync_name, deadline, seen, notes)
         try:
             ended = self._carry_out(
@@ -350,7 +350,6 @@ class ExecutionOperator(BaseOperator):
         context: Any,
         sync_id: str,
         execution_id: str,
-        deadline: float | None,
         notes: dict[str, Any],
         *,
         seen: Execution | None,
@@ -367,7 +366,7 @@ class ExecutionOperator(BaseOperator):
                 self._hook.polytomic_conn_id,
                 self.poke_interval,
                 seen=seen,
-                deadline=deadline,
+                deadline=notes["deadline"],
                 cancel_at_deadline=ours,
                 cancel_on_kill=ours,
                 log_console=self.log_console and not notes.get("blocking"),

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_polytomic.sandbox.app import Sandbox
+from airflow_provider_polytomic.sandbox.seed import SALESFORCE_TO_WAREHOUSE as SYNC
 from tests import summaries
 
 HEADERS = {"authorization": "Bearer sandbox"}
@@ -26,12 +27,11 @@ def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 class Asked:
     def __init__(self) -> None:
         self.sandbox = Sandbox(speed=1e-6)
-        self.sync_id = next(line.split()[2] for line in self.sandbox.describe() if line.startswith("bulk"))
-        self.execution = self.sandbox.start_foreign(self.sync_id)
+        self.execution = self.sandbox.start_foreign(SYNC)
 
     def __call__(self) -> tuple[int, Any]:
         """What the summary says: its status, and executions with theirs."""
-        answer: Any = self.sandbox.handle("GET", f"{summaries.PATH}?sync_id={self.sync_id}", HEADERS)
+        answer: Any = self.sandbox.handle("GET", f"{summaries.PATH}?sync_id={SYNC}", HEADERS)
         if answer.status != 200:
             return answer.status, None
         rows = json.loads(answer.body)["data"][0]["schemas"]
@@ -67,7 +67,7 @@ def test_stale(monkeypatch: pytest.MonkeyPatch, now: list[float]) -> None:
     asked = Asked()
     summaries.spoil(monkeypatch, "stale")
     running = asked()
-    asked.sandbox.finish(asked.sync_id, asked.execution.id)
+    asked.sandbox.finish(SYNC, asked.execution.id)
     assert asked() == running
     now[0] += summaries.BEHIND + 1
     assert {status for _, status in asked()[1]} == {"completed"}
