@@ -73,6 +73,7 @@ __all__ = [
     "aset_xcom",
     "asset_state_stores",
     "default_deferrable",
+    "is_known_uncleared",
     "make_alias",
     "mask",
     "read_xcom",
@@ -151,6 +152,14 @@ async def aget_connection(conn_id: str) -> Any:
 def task_state_store(context: Mapping[str, Any]) -> Any:
     """Where a task can keep values over its tries (Airflow ≥ 3.3), or None."""
     return context.get("task_state_store")
+
+
+def is_known_uncleared(context: Mapping[str, Any]) -> bool:
+    """Whether no task of the DAG run was ever cleared. Before 3.2 a clear in a running DAG run is not counted."""
+    from airflow import __version__
+
+    counts_every_clear = tuple(map(int, __version__.split(".")[:2])) >= (3, 2)
+    return counts_every_clear and getattr(context.get("dag_run"), "clear_number", None) == 0
 
 
 def asset_state_stores(trigger: Any) -> list[Any]:

@@ -12,13 +12,14 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_polytomic import _arguments
-from airflow_provider_polytomic._compat import AirflowFailException
+from airflow_provider_polytomic._compat import AirflowFailException, is_known_uncleared, task_state_store
 from airflow_provider_polytomic.links import XCOM_KEY as LINK_KEY
 
 if TYPE_CHECKING:
     from airflow_provider_polytomic.api.errors import PolytomicError
     from airflow_provider_polytomic.api.executions import Kind
     from airflow_provider_polytomic.api.models import Execution
+    from airflow_provider_polytomic.api.start_request import StoredStart
     from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
     from airflow_provider_polytomic.triggers.execution import PolytomicExecutionTrigger
 
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 XCOM_KEY = "execution"
+STORE_KEY = "polytomic_start"
 OUTCOMES = ("ended", "timeout", "error")
 
 
@@ -37,11 +39,46 @@ def max_tries(context: Any, otherwise: int = 0) -> int:
     return _number(getattr(context.get("ti"), "max_tries", None), otherwise)
 
 
-def first_try(context: Any, retries: int | None) -> int:
-    """The first try since a person last cleared the task."""
-    number, most = try_number(context), max_tries(context, retries or 0)
-    # A clear raises max_tries, a retry does not: tries before `first` belong to what a person has discarded.
-    return number if number > most + 1 else max(1, most - (retries or 0) + 1)
+def first_try(context: Any, retries: int | None, stored: StoredStart | None = None) -> int:
+    """The first try since the task was last cleared.
+
+    :param stored: what an earlier try has stored of its start.
+    """
+    from airflow_provider_polytomic.api.start_request import first_try_since_clear
+
+    return first_try_since_clear(
+        try_number(context),
+        max_tries(context, retries or 0),
+        retries or 0,
+        stored=stored,
+        uncleared=is_known_uncleared(context),
+    )
+
+
+def read_stored_start(context: Any) -> StoredStart | None:
+    """What an earlier try has stored of its start. Without it, the server's memory of keys lasts for a day."""
+    from airflow_provider_polytomic.api.start_request import StoredStart
+
+    store = task_state_store(context)
+    if store is None:
+        return None
+    try:
+        value = store.get(STORE_KEY)
+        return None if value is None else StoredStart.from_store(value)
+    except Exception as error:  # noqa: BLE001  any error of Airflow's API
+        log.warning("The stored start of an earlier try could not be read: %s", error)
+        return None
+
+
+def store_start(context: Any, start: StoredStart) -> None:
+    """Keep a start for later tries, where Airflow has a store for it."""
+    store = task_state_store(context)
+    if store is None:
+        return
+    try:
+        store.set(STORE_KEY, start.to_store())
+    except Exception as error:  # noqa: BLE001  any error of Airflow's API
+        log.warning("The start of execution %s could not be stored in Airflow: %s", start.execution_id, error)
 
 
 def _number(value: Any, otherwise: int) -> int:
@@ -79,7 +116,7 @@ def resolve(
     run: Callable[[Any], Any], kind: Kind, sync_id: Any, sync_name: Any, deadline: float | None = None
 ) -> tuple[str, str | None]:
     """The sync's id, and its name where that is known; a name is looked up."""
-    from airflow_provider_polytomic.api.call import before
+    from airflow_provider_polytomic.api.call import with_deadline
     from airflow_provider_polytomic.api.executions import find
 
     _arguments.one_of_two("sync_id", sync_id, "sync_name", sync_name)
@@ -87,7 +124,7 @@ def resolve(
     if sync_id is not None:
         return sync_id, None
     what = f"the {kind.label} named {sync_name!r} was found"
-    return run(before(deadline, find(kind, sync_name), what)).id, sync_name
+    return run(with_deadline(deadline, find(kind, sync_name), what, only_reads=True)).id, sync_name
 
 
 def name_of(run: Callable[[Any], Any], kind: Kind, sync_id: str) -> str | None:

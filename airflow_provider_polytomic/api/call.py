@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from .errors import PolytomicResponseError, PolytomicTimeoutError, error_from, excerpt
 from .http import Answer, Plan, Request, Response, Sleep, Unreachable, ask, clock, pause
-from .retry import retry_delay, surely_not_processed
+from .retry import retry_delay, surely_not_processed, transient
 
 T = TypeVar("T")
 DEFAULT_MAX_RETRIES = 5
@@ -124,40 +124,60 @@ def turn(call: ListCall[T], page: Page[T], seen: set[str]) -> None:
         seen.add(page.next_page_token)
 
 
-def before(deadline: float | None, plan: Plan[T], what: str) -> Plan[T]:
-    """The same plan, which gives up at a deadline when it is in trouble.
+def fetch_first_page(pages: Callable[[int], ListCall[T]], limit: int) -> Plan[Page[T]]:
+    """Fetch the first page of a list, with half as many items as long as the answer is too large.
 
-    What came of a start that may have arrived is asked on: who does not know it, cannot cancel it.
+    :param pages: the list, given how many items a page may have.
+    """
+    while True:
+        try:
+            return (yield from fetch(pages(limit).page()))
+        except PolytomicResponseError as error:
+            if not error.too_large or limit == 1:
+                raise
+        limit = max(limit // 2, 1)
+
+
+def with_deadline(deadline: float | None, plan: Plan[T], before: str, *, only_reads: bool = False) -> Plan[T]:
+    """The same plan, ended by a deadline unless it has to find out whether something was started.
+
+    After the deadline no key is sent that was not sent before it, and no failed request is repeated. The outcome of a
+    request with a key that may have arrived is still resolved: an execution that is unknown cannot be cancelled.
 
     :param deadline: seconds since the epoch; None is no deadline.
-    :param what: what has to happen before it, for the message.
-    :raises PolytomicTimeoutError: the deadline has passed; says what the trouble was.
+    :param before: what had to happen before it, for the message.
+    :param only_reads: whether the plan just looks something up: then no request at all is sent after the deadline.
+    :raises PolytomicTimeoutError: the deadline has passed; the message holds the last failure.
     """
     if deadline is None:
         return (yield from plan)
-    told: Answer | float | None = None
-    key: str | None = None  # of the last request
-    arrived: set[str | None] = set()  # the keys that may have
-    trouble = ""
+    result: Answer | float | None = None
+    sent_keys: set[str] = set()  # those that may have reached the server
+    unresolved = False  # whether it is unknown what the last of them has started
+    failure = ""
     try:
         while True:
-            step = plan.send(told)
+            step = plan.send(result)
             left = deadline - (yield from clock())
             if isinstance(step, Request):
                 key = step.idempotency_key
-                if left <= 0 and trouble and key not in arrived:
-                    raise PolytomicTimeoutError(f"the deadline passed before {what}: {trouble}")
+                refused = key not in sent_keys if key is not None else only_reads or (failure and not unresolved)
+                if left <= 0 and refused:
+                    raise PolytomicTimeoutError(f"The deadline passed before {before}{failure and ': ' + failure}")
                 if key is None:
                     step = replace(step, timeout=min(max(left, 1.0), step.timeout or math.inf))
-                told = answer = yield from ask(step)
+                result = answer = yield from ask(step)
                 good = isinstance(answer, Response) and answer.status < 300
-                trouble = "" if good else str(error_from(step, answer))
+                failure = "" if good else str(error_from(step, answer))
                 if key is not None and not surely_not_processed(answer):
-                    arrived.add(key)
-            elif isinstance(step, Sleep) and key not in arrived:
-                told = yield Sleep(min(step.seconds, max(left, 0.0)))
+                    sent_keys.add(key)
+                    # A 409 after a lost answer may be about that first request, still being processed.
+                    conflict = isinstance(answer, Response) and answer.status == 409
+                    unresolved = not good and (transient(answer) or (unresolved and conflict))
+            elif isinstance(step, Sleep) and not unresolved:
+                result = yield Sleep(min(step.seconds, max(left, 0.0)))
             else:
-                told = yield step
+                result = yield step
     except StopIteration as end:
         return end.value  # type: ignore[no-any-return]
 

@@ -26,7 +26,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from .http import Answer, Request, Response, Unreachable
+from .http import TOO_LARGE, Answer, Request, Response, Unreachable
 
 if TYPE_CHECKING:
     from .models import Execution
@@ -130,10 +130,14 @@ class PolytomicResponseError(PolytomicError):
     """An answer that is not the API's: HTML from a proxy, a redirect, truncated or empty where data was due.
 
     :ivar status_code: the HTTP status
+    :ivar too_large: whether it had more bytes than are read
     """
+
+    too_large = False
 
     def __init__(self, request: Request, response: Response, reason: str) -> None:
         self.status_code = response.status
+        self.too_large = reason == TOO_LARGE
         self.method = request.method
         self.path = request.path
         super().__init__(f"{request.method} {request.path}: HTTP {response.status}: {reason}")

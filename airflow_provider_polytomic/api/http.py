@@ -27,6 +27,7 @@ T = TypeVar("T")
 CONTROL = r"\x00-\x1f\x7f-\x9f\u2028\u2029"  # within [] of a pattern: what writes lines of its own, or moves a cursor
 _CONTROL = re.compile(f"[{CONTROL}]")
 _KEY = re.compile(r"[A-Za-z0-9_-]{8,255}")
+TOO_LARGE = "the answer is too large to be read"  # the reason of an Unreachable
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from .call import Call, decode, fetch
@@ -55,21 +56,30 @@ def once(call: Call[T], what: str, *, patience: float | None = None) -> Plan[T]:
 
 
 def outcome(
-    call: Call[T], what: str, *, sent_before: float | None = None, patience: float | None = None
+    call: Call[T],
+    what: str,
+    *,
+    sent_before: float | None = None,
+    patience: float | None = None,
+    find_effect: Callable[[float, float], Plan[T | None]] | None = None,
 ) -> Plan[T | PolytomicConflictError | PolytomicServerError]:
-    """Ask with one key until its outcome is known.
+    """Send one key until its outcome is known.
 
-    :param sent_before: when the key may have been sent before: since when a 409 may mean that our own
-        first request is still being decided.
-    :returns: what came of it, or the error that is recorded for the key: a conflict, or the API's own 5xx.
-    :raises PolytomicError: refused, or "outcome unknown".
+    :param sent_before: when the key may have been sent before: since when a 409 may mean that this task's own
+        first request is still being processed.
+    :param find_effect: looks for what a request that the API answered with 5xx has started all the same; given the
+        local times between which that request was sent and answered.
+    :returns: the result, or the error that is recorded for the key: a conflict, or the API's own 5xx.
+    :raises PolytomicError: refused, or the outcome is unknown.
     """
     patience = PATIENCE if patience is None else patience
     unanswered = sent_before
     lost = False
-    trouble_since: float | None = None
+    failing_since: float | None = None
+    first_failed: tuple[float, float] | None = None  # when the first request that was answered with 5xx was under way
     attempt = 0
     while True:
+        sent = yield from clock()
         answer = yield from ask(call.request)
         now = yield from clock()
         attempt += 1
@@ -78,25 +88,31 @@ def outcome(
         except PolytomicConflictError as error:
             if unanswered is None or now - unanswered >= patience:
                 return error
-            problem: PolytomicError = error
+            failure: PolytomicError = error
         except (PolytomicUnreachableError, PolytomicResponseError, PolytomicServerError) as error:
             if isinstance(answer, Response) and 300 <= answer.status < 400:
                 raise
-            problem = error
+            failure = error
             if _may_have_arrived(answer):
                 unanswered, lost = now, True
         except PolytomicRateLimitError as error:
-            problem = error
-        trouble_since = now if trouble_since is None else trouble_since
-        if now - trouble_since >= patience and not isinstance(problem, PolytomicConflictError):
-            if isinstance(problem, PolytomicServerError) and not lost and _by_the_api(answer):
-                return problem
+            failure = error
+        recorded = isinstance(failure, PolytomicServerError) and _by_the_api(answer)
+        if recorded and find_effect is not None:
+            first_failed = first_failed or (sent, now)
+            found = yield from find_effect(*first_failed)
+            if found is not None:
+                return found
+        failing_since = now if failing_since is None else failing_since
+        if now - failing_since >= patience and not isinstance(failure, PolytomicConflictError):
+            if recorded and isinstance(failure, PolytomicServerError) and not lost:
+                return failure
             if not lost:
-                raise problem
+                raise failure
             raise more(
-                problem,
-                f"the outcome of {what} is unknown: it may have been done. Asking again with the same key, "
-                f"{call.request.idempotency_key}, tells, and does nothing twice; a retry of an operator's task asks so",
+                failure,
+                f"Could not confirm whether {what} succeeded. Repeating it with idempotency key "
+                f"{call.request.idempotency_key} is safe; a task retry does so automatically",
             )
         wish = wished_delay(answer, now)
         yield from pause(backoff(attempt, random.random()) if wish is None else wish)

@@ -13,8 +13,8 @@ import aiohttp
 import certifi
 from yarl import URL
 
-from .http import Answer, Request, Response, Unreachable
-from .settings import MAX_BODY_IN_LOOP, TOO_LARGE, Settings, number_from_environment, too_large, warn_if_unprotected
+from .http import TOO_LARGE, Answer, Request, Response, Unreachable
+from .settings import MAX_BODY_IN_LOOP, Settings, number_from_environment, too_large, warn_if_unprotected
 from .together import Waiters
 from .unreachable import unreachable
 

@@ -16,8 +16,8 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError, InsecureRequestWarning
 
-from .http import Answer, Request, Response, Unreachable
-from .settings import MAX_BODY, TOO_LARGE, USER_AGENT, Settings, too_large, warn_if_unprotected
+from .http import TOO_LARGE, Answer, Request, Response, Unreachable
+from .settings import MAX_BODY, USER_AGENT, Settings, too_large, warn_if_unprotected
 from .unreachable import unreachable
 
 CHUNK = 1024 * 1024  # bytes

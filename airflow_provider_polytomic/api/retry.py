@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timezone
 from email.utils import parsedate_to_datetime
 
-from .http import Answer, Response, Unreachable
+from .http import TOO_LARGE, Answer, Response, Unreachable
 
 # An answer of these came from a server or gateway that may do better in a moment.
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -14,8 +14,10 @@ _GATEWAY_SAID_NO = frozenset({429, 503})
 
 
 def transient(answer: Answer) -> bool:
-    """Whether asking again may help: no answer, 408, 429, or any 5xx."""
-    return isinstance(answer, Unreachable) or answer.status in TRANSIENT or answer.status >= 500
+    """Whether the same request may succeed later: after no answer, 408, 429, or any 5xx."""
+    if isinstance(answer, Unreachable):
+        return answer.reason != TOO_LARGE
+    return answer.status in TRANSIENT or answer.status >= 500
 
 
 def retry_delay(

@@ -25,7 +25,6 @@ PATIENCE = 10  # times the timeout: how long all of an answer may take
 MAX_BODY = 64 * 1024 * 1024  # bytes; what an answer may hold, unpacked
 MAX_BODY_IN_LOOP = 8 * 1024 * 1024  # the same in the triggerer, where all wait while one is read
 LEAST_OF_A_VALUE = 128  # bytes that an object or a list of an answer has, on average
-TOO_LARGE = "the answer is too large to be read"
 LINK_NAMES = ("kind", "sync_id", "execution_id")
 USER_AGENT = "airflow-provider-polytomic"
 _CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")

@@ -1,100 +1,47 @@
-"""How an execution is started exactly once, whatever dies on the way.
+"""Starts an execution exactly once, whatever dies on the way.
 
-Every start carries an ``Idempotency-Key`` that is computed from who asks: the task, its run, the try
-and an attempt within the try. Such a (try, attempt) is a *slot*. The server remembers what each key
-started and answers the same again, so its memory is our log: asking a slot again gives back what it
-started, and asking a slot that was never used starts there. Nothing has to be stored on our side.
+Every start carries an ``Idempotency-Key`` computed from who asks: the task, its DAG run, the try, and an attempt within
+the try. The server remembers what each key started and returns it again, so its memory is the log: replaying a key
+that was used returns the execution it started; sending one that was never used starts there.
 
-:func:`one_try` is one pass: look at what runs, resume what an earlier try started, or start in a slot
-of our own. When something else is in the way it returns :class:`Blocked`; whoever drives it waits for
-that end and begins again, with nothing kept in memory. ``docs/promises.md`` says what this guarantees
-and what it cannot.
+:func:`start_or_resume` is one pass: list what runs, resume what an earlier try started, or start with a key of this
+try. When another execution has to end first it returns :class:`Blocked`; the driver waits for that end and calls it
+again, with nothing kept in memory. ``docs/promises.md`` says what this guarantees and what it cannot.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import random
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from .call import Call, fetch
-from .errors import (
-    PolytomicApiError,
-    PolytomicConflictError,
-    PolytomicServerError,
-    more,
-)
-from .executions import CANCEL_PATIENCE, Kind, cancel, kind_of
-from .http import Plan, Response, clock
-from .models import BulkSyncExecution, Execution
-from .once import START, as_it_is_now, held_by, key_of, outcome
+from .call import fetch_first_page
+from .errors import PolytomicConflictError, PolytomicNotFoundError, PolytomicServerError, more
+from .executions import CANCEL_PATIENCE, cancel
+from .http import Plan, Response, clock, pause
+from .matching import does_enough, does_the_same
+from .models import Execution
+from .once import LAG, START, as_it_is_now, held_by, outcome
+from .retry import backoff
+from .server_clock import ServerClock
+from .start_request import ATTEMPTS, StartRequest
 
 log = logging.getLogger(__name__)
 
-SLOTS = 5  # attempts of a try; a lost race or a recorded error burns one
-POLICIES = ("wait", "attach", "fail", "skip", "cancel")
-_RECENT = 25  # executions that a look asks for: the newest is what matters, at most one runs
+NEWEST = 3  # executions that a list asks for: one runs at most, and each may hold thousands of schemas
+SEARCHED = 25  # executions that are searched for the effect of a failed start
+UNDATED_LAG = 5.0  # seconds in which such an effect has to show in the list of a server that sends no Date
+CLOCK_SAMPLES = 20  # requests, at most, that determine the server's clock: on a quiet machine six do
+SYNC_LAG = (1.0, 2.0, 4.0)  # seconds between requests for a list that answers 404: the sync may be new
 
 
 @dataclass(frozen=True)
-class Memo:
-    """What a slot answered, kept by Airflow where it can: for executions older than the server's memory of keys."""
+class Acquired:
+    """The execution to wait for. Its status may be that of its start: get it again before judging it.
 
-    try_number: int
-    execution_id: str
-
-
-@dataclass(frozen=True)
-class Order:
-    """What is to be started, and for whom.
-
-    :param task: what tells this task of this run from all others: DAG, run, task, map index, the run's start.
-    :param try_number: the try that asks.
-    :param first: the first try since a person last cleared the task; a retry resumes, a clear restarts.
-    :param arguments: the start's arguments, as the endpoint function takes them.
-    :param if_running: what to do about somebody else's execution: one of :data:`POLICIES`.
-    :param good: whether an execution that has ended is a success by the task's criteria.
-    :param waits: whether the task waits for the end. If not, whatever was started counts.
-    :param cancels: whether what an earlier try started before a clear is cancelled, or waited for.
-    """
-
-    kind: str
-    sync_id: str
-    task: tuple[str, ...]
-    try_number: int = 1
-    first: int = 1
-    arguments: dict[str, Any] = field(default_factory=dict)
-    if_running: str = "wait"
-    good: Callable[[Execution], bool] = lambda execution: execution.succeeded
-    waits: bool = True
-    cancels: bool = True
-    memo: Memo | None = None
-
-    @property
-    def what(self) -> Kind:
-        return kind_of(self.kind)
-
-    @property
-    def digest(self) -> str:
-        body = self.what.start(self.sync_id, **self.arguments).request.json
-        return key_of([self.kind, self.sync_id, body])
-
-    def key(self, try_number: int, attempt: int) -> str:
-        """The idempotency key of a slot."""
-        return key_of([*self.task, self.digest, try_number, attempt])
-
-    def call(self, try_number: int, attempt: int) -> Call[Execution]:
-        key = self.key(try_number, attempt)
-        return self.what.start(self.sync_id, **self.arguments, idempotency_key=key)
-
-
-@dataclass(frozen=True)
-class Mine:
-    """The execution to wait for. Its status may be that of its start; ask again before judging it.
-
-    :param try_number: the try in whose slot it is.
+    :param try_number: the try whose key started it.
     :param adopted: whether somebody else started it.
     :param resumed: whether it was there before this try began.
     """
@@ -107,7 +54,7 @@ class Mine:
 
 @dataclass(frozen=True)
 class Blocked:
-    """Something is in the way: wait until it has ended, and begin again."""
+    """Another execution has to end first: wait for it, then call :func:`start_or_resume` again."""
 
     execution: Execution
     why: str
@@ -115,17 +62,17 @@ class Blocked:
 
 @dataclass(frozen=True)
 class Skip:
-    """Somebody else's execution runs, and ``if_running`` says to do nothing then."""
+    """Somebody else's execution runs, and ``if_running`` is ``skip``; None where the list does not show which."""
 
-    execution: Execution
+    execution: Execution | None
 
 
-Decision = Mine | Blocked | Skip
+Decision = Acquired | Blocked | Skip
 
 
 @dataclass(frozen=True)
-class _Seen:
-    """The newest executions, as a look found them."""
+class _Listed:
+    """The newest executions, as a list returned them."""
 
     executions: list[Execution]
 
@@ -133,179 +80,273 @@ class _Seen:
     def active(self) -> Execution | None:
         return next((execution for execution in self.executions if not execution.is_terminal), None)
 
-    def knows(self, execution: Execution) -> bool:
-        return any(execution.id == known.id for known in self.executions)
+    def has(self, execution: Execution) -> bool:
+        return any(execution.id == listed.id for listed in self.executions)
 
-    def older_than(self, execution: Execution) -> bool:
-        """Whether ``execution`` began after this look: it was not there, and is no older than the newest."""
-        if self.knows(execution):
+    def is_older_than(self, execution: Execution) -> bool:
+        """Whether ``execution`` began after this list was made: it is not in it, and no older than the newest."""
+        if self.has(execution):
             return False
-        times = [known.created_at for known in self.executions if known.created_at]
+        times = [listed.created_at for listed in self.executions if listed.created_at]
         newest: datetime | None = max(times, default=None)
         return newest is None or execution.created_at is None or execution.created_at >= newest
 
 
-def one_try(order: Order) -> Plan[Decision]:
-    """One pass of the protocol.
+def start_or_resume(request: StartRequest) -> Plan[Decision]:
+    """One pass of the protocol. It may start an execution, and cancel one of this task from before a clear.
 
-    :raises PolytomicConflictError: somebody else's execution runs and ``if_running`` is ``fail``, or it was
-        faster five times in a row.
+    :raises PolytomicConflictError: somebody else's execution runs and ``if_running`` is ``fail``, or five attempts
+        met one.
     :raises PolytomicError: the server refused the start, or its outcome is unknown.
     """
-    began = yield from clock()
-    mark = yield from _list(order)
+    server_clock = ServerClock()
+    return (yield from server_clock.observe(_start_or_resume(request, server_clock)))
 
-    # What this logical run has started already: in order, every slot of every try of it.
-    for earlier in range(order.first, order.try_number):
-        if order.memo is not None and earlier < order.memo.try_number:
-            continue  # spent: a later try has started something since
-        found = yield from _started_by(order, earlier, began)
+
+def _start_or_resume(request: StartRequest, server_clock: ServerClock) -> Plan[Decision]:
+    began = yield from clock()
+    baseline = yield from _list_when_known(request)
+    resumed = yield from _resume_earlier_tries(request, baseline, began)
+    if resumed is not None:
+        return resumed
+    # Where no earlier try had to be replayed, nothing has happened since the first list.
+    listed = baseline if request.first_try == request.try_number else (yield from _list(request))
+    for attempt in range(ATTEMPTS):
+        if listed.active is not None:
+            return (yield from _handle_running(request, listed.active, baseline, began))
+        result = yield from _start_attempt(request, attempt, listed, server_clock)
+        if isinstance(result, Execution):
+            return Acquired(result, request.try_number)
+        error = result
+        if isinstance(error, PolytomicConflictError):
+            found = yield from _list_until_conflict_shows(request, listed, error)
+            if isinstance(found, Skip):
+                return found
+            listed = found
+        else:
+            listed = yield from _list(request)
+    if listed.active is not None:
+        return (yield from _handle_running(request, listed.active, baseline, began))
+    raise more(error, f"Gave up after {ATTEMPTS} attempts: each met a concurrent execution or a server error")
+
+
+# --- earlier tries
+
+
+def _resume_earlier_tries(request: StartRequest, baseline: _Listed, began: float) -> Plan[Decision | None]:
+    """What the tries since the last clear have started already: every attempt of every try, in order."""
+    for earlier in range(request.first_try, request.try_number):
+        if request.stored is not None and earlier < request.stored.try_number:
+            continue  # a later try has started something since
+        found = yield from _replay_try(request, earlier, began)
         if found is None:
             continue
-        new = mark.older_than(found)  # it began because we asked
-        if not order.waits:
-            return Mine(found, earlier, resumed=not new)
+        is_new = baseline.is_older_than(found)  # this replay has started it
+        if not request.wait_for_completion:
+            return Acquired(found, earlier, resumed=not is_new)
         if not found.is_terminal and found.status == "canceling":
-            return Blocked(found, "an earlier try's execution is being cancelled")
-        if not found.is_terminal or order.good(found):
-            return Mine(found, earlier, resumed=not new)
-        if new:
-            return Mine(found, earlier)  # it failed at once: this try's failure
-        log.info("Try %d's execution %s ended with status %r: starting anew", earlier, found.id, found.status)
-
-    # A slot of our own.
-    before: _Seen | None = None  # what was there before a start that ended in a recorded server error
-    error: PolytomicApiError | None = None
-    for attempt in range(SLOTS + 1):
-        seen = yield from _list(order)
-        ours = _began_since(order, before, seen) if before is not None else None
-        running = seen.active
-        if running is not None:
-            if ours is not None and ours.id == running.id and running.status != "canceling":
-                return Mine(running, order.try_number)
-            mine, execution = yield from _from_before(order, running, mark, began)
-            if execution.id != running.id:
-                return Mine(execution, order.try_number)
-            if not mine and ours is None:
-                decision = _policy(order, running)
-                if decision is not None:
-                    return decision
-            return (yield from _make_way(order, running, mine))
-        if ours is not None:
-            return Mine(ours, order.try_number)
-        if attempt == SLOTS:
-            break
-        started = yield from outcome(order.call(order.try_number, attempt), START)
-        if isinstance(started, Execution):
-            return Mine(started, order.try_number)
-        error = started
-        if isinstance(started, PolytomicServerError):
-            before = seen
-    assert error is not None  # noqa: S101  five slots were asked, and none held an execution
-    raise more(error, f"tried {SLOTS} times; another execution of {order.sync_id} was faster, or the server failed")
-
-
-def _policy(order: Order, running: Execution) -> Decision | None:
-    """What ``if_running`` says about somebody else's execution; None: it has to end first."""
-    if order.if_running == "fail":
-        what = (
-            f"execution {running.id} of {order.what.label} {order.sync_id} is {running.status}, "
-            "and if_running='fail': nothing was started"
+            return Blocked(found, f"execution {found.id}, which try {earlier} of this task started, is being canceled")
+        if not found.is_terminal or request.succeeded(found):
+            return Acquired(found, earlier, resumed=not is_new)
+        if is_new:
+            return Acquired(found, earlier)  # it failed at once: this is the current try's failure
+        log.info(
+            "Execution %s, which try %d started, ended with status %r: starting a new one",
+            found.id,
+            earlier,
+            found.status,
         )
-        request = order.call(order.try_number, 0).request
-        error = PolytomicConflictError(request, Response(409), message=what, key=None)
-        error.args = (what,)  # no request was refused: we did not send one
-        raise error
-    if order.if_running == "skip":
-        return Skip(running)
-    if order.if_running == "attach" and running.status != "canceling" and _does_enough(order, running):
-        log.info("ADOPTED execution %s, which somebody else started (if_running='attach')", running.id)
-        return Mine(running, order.try_number, adopted=True)
     return None
 
 
-def _make_way(order: Order, running: Execution, mine: bool) -> Plan[Blocked]:
-    whose = "which this task started before it was cleared" if mine else "which somebody else started"
-    ends_it = (mine and order.cancels) or order.if_running == "cancel"
-    if ends_it and running.status != "canceling":
-        log.info("Cancelling execution %s, %s", running.id, whose)
-        refused = yield from cancel(order.what, order.sync_id, running.id, CANCEL_PATIENCE)
-        if refused:
-            log.warning("Execution %s could not be cancelled: %s", running.id, refused)
-    return Blocked(running, f"execution {running.id}, {whose}, has to end first")
+def _replay_try(request: StartRequest, try_number: int, began: float) -> Plan[Execution | None]:
+    """The execution that a try started, with its current status; None when it started nothing, or that is gone.
 
-
-def _started_by(order: Order, try_number: int, began: float) -> Plan[Execution | None]:
-    """What a try has started, as it is now; None when it started nothing, or that is gone."""
-    if order.memo is not None and order.memo.try_number == try_number:
-        execution_id = order.memo.execution_id
+    Replaying a key that was never used starts an execution.
+    """
+    if request.stored is not None and request.stored.try_number == try_number:
+        execution_id = request.stored.execution_id
     else:
-        claimed = yield from _claim(order, try_number, began)
-        if claimed is None:
+        replayed = yield from _replay_try_attempts(request, try_number, began)
+        if replayed is None:
             return None
-        execution_id = claimed.id
-    execution: Execution | None = yield from as_it_is_now(order.what.execution(order.sync_id, execution_id))
+        execution_id = replayed.id
+    execution: Execution | None = yield from as_it_is_now(request.sync_kind.execution(request.sync_id, execution_id))
     if execution is None:
-        log.warning("Try %d started execution %s, which is gone", try_number, execution_id)
+        log.warning("Execution %s, which try %d started, no longer exists", execution_id, try_number)
     return execution
 
 
-def _claim(order: Order, try_number: int, began: float) -> Plan[Execution | None]:
-    """Ask every slot of a try; a slot that was never used starts there."""
-    for attempt in range(SLOTS):
-        started = yield from held_by(order.call(try_number, attempt), START, began)
-        if isinstance(started, Execution):
-            return started
-        # Nothing was started in this slot, nor ever will be.
-        log.info("Slot %d of try %d was refused: %s", attempt, try_number, started)
+def _replay_try_attempts(request: StartRequest, try_number: int, began: float) -> Plan[Execution | None]:
+    """Replay every key of a try until one returns an execution. A key that was never used starts one."""
+    for attempt in range(ATTEMPTS):
+        result = yield from held_by(request.call(try_number, attempt), START, began)
+        if isinstance(result, Execution):
+            return result
+        # This key started nothing, and never will.
+        log.info("Attempt %d of try %d started nothing: %s", attempt, try_number, result)
     return None
 
 
-def _from_before(order: Order, running: Execution, mark: _Seen, began: float) -> Plan[tuple[bool, Execution]]:
-    """Whether the running execution is one that this task started before a person cleared it."""
-    if order.memo is not None and order.memo.execution_id == running.id:
+# --- this try
+
+
+def _start_attempt(
+    request: StartRequest, attempt: int, listed: _Listed, server_clock: ServerClock
+) -> Plan[Execution | PolytomicConflictError | PolytomicServerError]:
+    """Start with one key of this try.
+
+    :returns: the execution, or the error that the server keeps for this key.
+    """
+
+    def find_effect(sent: float, failed: float) -> Plan[Execution | None]:
+        return (yield from _find_effect(request, listed, server_clock, sent, failed))
+
+    return (yield from outcome(request.call(request.try_number, attempt), START, find_effect=find_effect))
+
+
+def _find_effect(
+    request: StartRequest, before: _Listed, server_clock: ServerClock, sent: float, failed: float
+) -> Plan[Execution | None]:
+    """The execution that a start has begun although the server answered it with an error.
+
+    It is the oldest that does what was asked for and was created, by the server's clock, while the request was under
+    way. What was created later is somebody else's. Without a ``Date`` it has to show in the list within seconds.
+
+    :param before: the list before the start.
+    :param sent: when the request was sent, by this machine's clock.
+    :param failed: when its answer was received.
+    """
+    for _ in range(CLOCK_SAMPLES):
+        listed = yield from _list(request, SEARCHED)
+        now = yield from clock()
+        within = server_clock.interval(sent, failed)
+        candidates = [
+            execution
+            for execution in reversed(listed.executions)
+            if not before.has(execution)
+            and does_the_same(execution, request.arguments)
+            and (
+                (now - failed <= UNDATED_LAG and before.is_older_than(execution))
+                if within is None
+                else (execution.created_at and within[0] <= execution.created_at.timestamp() <= within[1])
+            )
+        ]
+        if not candidates:
+            return None
+        if within is None or server_clock.is_precise:
+            log.warning("The server answered the start with an error, but began execution %s", candidates[0].id)
+            return candidates[0]
+        # Within a second of the failure it may be somebody else's: the server's clock has to be known better.
+        yield from pause(server_clock.seconds_to_tick(now))
+    return None  # in doubt it is not taken: two tasks must not report one execution
+
+
+def _list_until_conflict_shows(
+    request: StartRequest, before: _Listed, conflict: PolytomicConflictError
+) -> Plan[_Listed | Skip]:
+    """List executions until the one behind a 409 is listed, for as long as the list may lag behind.
+
+    :param before: the list before the conflict. What is not in it, but has ended now, explains the 409 as well.
+    :raises PolytomicConflictError: it is not listed, and ``if_running`` is ``fail``.
+    """
+    began = yield from clock()
+    attempt = 0
+    while True:
+        listed = yield from _list(request)
+        if listed.active is not None or any(not before.has(execution) for execution in listed.executions):
+            return listed
+        if not request.was_cleared:  # after a clear it may be this task's own, which has to be canceled
+            if request.if_running == "fail":
+                raise more(conflict, "if_running='fail': nothing was started")
+            if request.if_running == "skip":
+                return Skip(None)
+        if attempt == 0:
+            log.info(
+                "%s %s: the server reports a running execution that its list does not show yet: listing again",
+                request.sync_kind.label.capitalize(),
+                request.sync_id,
+            )
+        attempt += 1
+        if (yield from clock()) - began >= LAG:
+            return listed
+        yield from pause(backoff(attempt, random.random()))
+
+
+def _list(request: StartRequest, limit: int = NEWEST) -> Plan[_Listed]:
+    def pages(limit: int) -> Any:
+        return request.sync_kind.executions(request.sync_id, limit=limit)
+
+    return _Listed((yield from fetch_first_page(pages, limit)).items)
+
+
+def _list_when_known(request: StartRequest) -> Plan[_Listed]:
+    """The first list. A sync that was just created may be unknown to a replica of the server for some seconds."""
+    for delay in SYNC_LAG:
+        try:
+            return (yield from _list(request))
+        except PolytomicNotFoundError as error:
+            log.info("%s. The sync may be new: listing again in %g s", error, delay)
+        yield from pause(delay)
+    return (yield from _list(request))
+
+
+# --- an execution that runs
+
+
+def _handle_running(request: StartRequest, running: Execution, baseline: _Listed, began: float) -> Plan[Decision]:
+    """Decide about an execution that no try since the last clear has started."""
+    is_own, execution = yield from _find_start_before_clear(request, running, baseline, began)
+    if execution.id != running.id:
+        return Acquired(execution, request.try_number)
+    if not is_own:
+        decision = _apply_policy(request, running)
+        if decision is not None:
+            return decision
+    return (yield from _cancel_or_wait_for(request, running, is_own))
+
+
+def _find_start_before_clear(
+    request: StartRequest, running: Execution, baseline: _Listed, began: float
+) -> Plan[tuple[bool, Execution]]:
+    """Whether this task started the running execution before it was cleared.
+
+    :returns: that, and the running execution; or True and another one, which a replayed key has just started.
+    """
+    if request.stored is not None and request.stored.execution_id == running.id:
         return True, running
-    for earlier in range(order.first - 1, 0, -1):
-        execution = yield from _claim(order, earlier, began)
-        if execution is not None and (execution.id == running.id or mark.older_than(execution)):
+    for earlier in range(request.first_try - 1, 0, -1):
+        execution = yield from _replay_try_attempts(request, earlier, began)
+        if execution is not None and (execution.id == running.id or baseline.is_older_than(execution)):
             return True, execution
     return False, running
 
 
-def _list(order: Order) -> Plan[_Seen]:
-    page = yield from fetch(order.what.executions(order.sync_id, limit=_RECENT).page())
-    return _Seen(page.items)
-
-
-def _began_since(order: Order, before: _Seen, now: _Seen) -> Execution | None:
-    """What began since a start that ended in a server error, and does what we asked for."""
-    for execution in now.executions:
-        if before.older_than(execution) and _does_the_same(order, execution):
-            return execution
+def _apply_policy(request: StartRequest, running: Execution) -> Decision | None:
+    """What ``if_running`` says about somebody else's execution; None: it has to end first."""
+    if request.if_running == "fail":
+        message = (
+            f"Execution {running.id} of {request.sync_kind.label} {request.sync_id} is {running.status}, "
+            "and if_running='fail': nothing was started"
+        )
+        call = request.call(request.try_number, 0)
+        error = PolytomicConflictError(call.request, Response(409), message=message, key=None)
+        error.args = (message,)  # without method and path: no request was sent, so none was refused
+        raise error
+    if request.if_running == "skip":
+        return Skip(running)
+    if request.if_running == "attach" and running.status != "canceling" and does_enough(running, request.arguments):
+        log.info("Attaching to execution %s, which this task did not start (if_running='attach')", running.id)
+        return Acquired(running, request.try_number, adopted=True)
     return None
 
 
-def _does_the_same(order: Order, execution: Execution) -> bool:
-    if not isinstance(execution, BulkSyncExecution):
-        return True  # executions of model syncs do not tell what they were asked for
-    partial = bool(order.arguments.get("schemas"))
-    return _same_mode(order, execution) and execution.is_partial in (None, partial)
-
-
-def _does_enough(order: Order, execution: Execution) -> bool:
-    """Whether somebody else's execution does at least what this task wants."""
-    if not isinstance(execution, BulkSyncExecution):
-        return not any(order.arguments.values())
-    wanted = set(order.arguments.get("schemas") or ())
-    named = {schema.schema_id for schema in execution.schemas or []}
-    covered = not execution.is_partial or (bool(wanted) and wanted <= named)
-    return _same_mode(order, execution) and covered
-
-
-def _same_mode(order: Order, execution: BulkSyncExecution) -> bool:
-    asked = order.arguments
-    return (
-        bool(execution.is_test) == bool(asked.get("test"))
-        and bool(execution.is_resync) == bool(asked.get("resync_mode"))
-        and (execution.fetch_mode or "none") == (asked.get("fetch_mode") or "none")
-    )
+def _cancel_or_wait_for(request: StartRequest, running: Execution, is_own: bool) -> Plan[Blocked]:
+    origin = "which this task started before it was cleared" if is_own else "which this task did not start"
+    cancels = (is_own and request.cancel_on_kill) or request.if_running == "cancel"
+    if cancels and running.status != "canceling":
+        log.info("Canceling execution %s, %s", running.id, origin)
+        refused = yield from cancel(request.sync_kind, request.sync_id, running.id, CANCEL_PATIENCE)
+        if refused:
+            log.warning("Execution %s could not be canceled: %s", running.id, refused)
+    return Blocked(running, f"execution {running.id}, {origin}, has to end first")

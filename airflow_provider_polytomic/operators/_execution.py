@@ -16,7 +16,6 @@ from airflow_provider_polytomic._compat import (
     AirflowFailException,
     AirflowSkipException,
     BaseOperator,
-    task_state_store,
 )
 from airflow_provider_polytomic.links import PolytomicExecutionLink
 
@@ -27,7 +26,8 @@ if TYPE_CHECKING:
     from airflow_provider_polytomic.api.http import Answer, Request
     from airflow_provider_polytomic.api.models import Execution
     from airflow_provider_polytomic.api.settings import Settings
-    from airflow_provider_polytomic.api.starting import Memo, Mine, Order
+    from airflow_provider_polytomic.api.start_request import StartRequest, StoredStart
+    from airflow_provider_polytomic.api.starting import Acquired
     from airflow_provider_polytomic.api.tables import Written
     from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
     from airflow_provider_polytomic.lineage import Story
@@ -39,7 +39,6 @@ _CHECKS: dict[str, _arguments.Check] = {
     "min_records": _arguments.count,
 }
 KILL_PATIENCE = 3.0  # seconds for the cancel of a kill; Airflow 3 ends the process 5 seconds after its signal
-_STORE_KEY = "polytomic_execution"
 _WAITED = "it was waited for, because this task's own could not start before its end"
 
 
@@ -80,6 +79,8 @@ class ExecutionOperator(BaseOperator):
     _ours: tuple[Settings, str, str] | None = None
     _starting = ""
     _may_run = False
+    _stored: StoredStart | None = None
+    _stored_read = False
     _console: Console | None = None
     _story: Story | None = None
 
@@ -189,9 +190,9 @@ class ExecutionOperator(BaseOperator):
     @contextmanager
     def _accounting(self, context: Any) -> Iterator[None]:
         """Translate errors for Airflow, and leave nothing running behind any of them that nobody knows of."""
-        self._may_run = _execution_task.try_number(context) > _execution_task.first_try(context, self.retries)
+        self._may_run = False
         try:
-            with _execution_task.translated(lambda: self._may_run):
+            with _execution_task.translated(lambda: self._may_run or self._is_retry(context)):
                 yield
         except Exception as error:
             if self._ours is not None:
@@ -206,36 +207,42 @@ class ExecutionOperator(BaseOperator):
         _arguments.refuse_unrendered(self)
         self._check()
         deadline = _execution_task.deadline(self.timeout, self.execution_timeout)
-        sync_id, sync_name = _execution_task.resolve(
-            self._carry_out, self._kind, self.sync_id, self.sync_name, deadline
-        )
+        sync_id, sync_name = self._resolve_sync(context, deadline)
         sync_name = self._label(context, sync_id, sync_name)
         return self._run(context, sync_id, sync_name, deadline)
 
+    def _resolve_sync(self, context: Any, deadline: float | None) -> tuple[str, str | None]:
+        """The sync's id, and its name where that is known. A retry takes the sync in which an earlier try started."""
+        sync_name, stored = _arguments.given(self.sync_name), self._stored_start(context)
+        if sync_name is not None and stored is not None and stored.sync_name == sync_name and self._is_retry(context):
+            return stored.sync_id, sync_name
+        return _execution_task.resolve(self._carry_out, self._kind, self.sync_id, self.sync_name, deadline)
+
     def _run(self, context: Any, sync_id: str, sync_name: str | None, deadline: float | None) -> str:
-        from airflow_provider_polytomic.api.call import before
+        from airflow_provider_polytomic.api.call import with_deadline
         from airflow_provider_polytomic.api.destinations import explaining
         from airflow_provider_polytomic.api.errors import PolytomicConflictError
         from airflow_provider_polytomic.api.executions import wait
-        from airflow_provider_polytomic.api.starting import Mine, Skip, one_try
+        from airflow_provider_polytomic.api.starting import Acquired, Skip, start_or_resume
 
         self._starting = sync_id
-        order = self._order(context, sync_id)
+        request = self._start_request(context, sync_id)
         while True:
-            start = explaining(one_try(order), sync_id, order.arguments.get("resync_mode"))
+            start = explaining(start_or_resume(request), sync_id, request.arguments.get("resync_mode"))
             try:
-                decision = self._carry_out(before(deadline, start, "an execution could be started"))
+                decision = self._carry_out(with_deadline(deadline, start, "an execution could be started"))
             except PolytomicConflictError:
                 self._ours = None  # whatever an earlier try has started has ended
                 raise
-            if not isinstance(decision, Mine) or decision.adopted:
-                self._ours = None  # what a slot held is not what is waited for
+            if not isinstance(decision, Acquired) or decision.adopted:
+                self._ours = None  # what a replayed key returned is not what is waited for
             if isinstance(decision, Skip):
+                running = f"execution {decision.execution.id}" if decision.execution else "another execution"
                 raise AirflowSkipException(
-                    f"{self._kind.label} {sync_id}: execution {decision.execution.id} is running, and if_running='skip'"
+                    f"{self._kind.label} {sync_id}: {running} is running, and if_running='skip': nothing was started"
                 )
-            if isinstance(decision, Mine):
-                return self._follow(context, order, decision, sync_name, deadline)
+            if isinstance(decision, Acquired):
+                return self._follow(context, request, decision, sync_name, deadline)
             self.log.info("%s %s: waiting, because %s", self._kind.label.capitalize(), sync_id, decision.why)
             notes = {"blocking": True, "sync_name": sync_name, "deadline": deadline}
             if self.deferrable:
@@ -272,46 +279,76 @@ class ExecutionOperator(BaseOperator):
         except PolytomicTimeoutError as error:
             raise more(error, _WAITED) from None
 
-    def _order(self, context: Any, sync_id: str) -> Order:
+    def _start_request(self, context: Any, sync_id: str) -> StartRequest:
         from airflow_provider_polytomic.api.executions import problem
-        from airflow_provider_polytomic.api.starting import Order
+        from airflow_provider_polytomic.api.start_request import StartRequest
 
         criteria: dict[str, Any] = {
             "allow_errors": _arguments.boolean("allow_errors", self.allow_errors),
             "min_records": _arguments.count("min_records", self.min_records),
         }
-        order = Order(
+        request = StartRequest(
             kind=self.kind,
             sync_id=sync_id,
             task=_execution_task.task_of(context),
             try_number=_execution_task.try_number(context),
-            first=_execution_task.first_try(context, self.retries),
+            first_try=self._first_try(context),
             arguments=self._start_arguments(),
             if_running=_arguments.choice("if_running", self.if_running, IF_RUNNING) or "wait",
-            good=lambda execution: problem(execution, **criteria) is None,
-            waits=self.wait_for_completion,
-            cancels=self.cancel_on_kill,
+            succeeded=lambda execution: problem(execution, **criteria) is None,
+            wait_for_completion=self.wait_for_completion,
+            cancel_on_kill=self.cancel_on_kill,
         )
-        return replace(order, memo=self._recall(context, order))
+        stored = self._stored_start(context)
+        # The key identifies the same work: not that of a mapped task that was expanded in another order.
+        return replace(request, stored=stored) if stored and stored.key == request.key(0, 0) else request
 
-    def _follow(self, context: Any, order: Order, mine: Mine, sync_name: str | None, deadline: float | None) -> str:
+    def _first_try(self, context: Any) -> int:
+        return _execution_task.first_try(context, self.retries, self._stored_start(context))
+
+    def _is_retry(self, context: Any) -> bool:
+        """Whether a try since the last clear may have started an execution."""
+        return _execution_task.try_number(context) > self._first_try(context)
+
+    def _stored_start(self, context: Any) -> StoredStart | None:
+        if not self._stored_read and _execution_task.try_number(context) > 1:  # a first try finds nothing
+            self._stored, self._stored_read = _execution_task.read_stored_start(context), True
+        return self._stored
+
+    def _store_start(self, context: Any, request: StartRequest, acquired: Acquired) -> None:
+        from airflow_provider_polytomic.api.start_request import StoredStart
+
+        self._stored = StoredStart(
+            try_number=acquired.try_number,
+            execution_id=acquired.execution.id,
+            sync_id=request.sync_id,
+            key=request.key(0, 0),
+            sync_name=_arguments.given(self.sync_name),
+            first_try=request.first_try,
+            max_tries=_execution_task.max_tries(context),
+        )
+        _execution_task.store_start(context, self._stored)
+
+    def _follow(
+        self, context: Any, request: StartRequest, acquired: Acquired, sync_name: str | None, deadline: float | None
+    ) -> str:
         from airflow_provider_polytomic.api.errors import PolytomicNotFoundError, PolytomicTimeoutError
         from airflow_provider_polytomic.api.executions import look, summary, wait
 
-        execution, sync_id = mine.execution, order.sync_id
+        execution, sync_id = acquired.execution, request.sync_id
         self._may_run = True
-        if not mine.adopted:
+        if not acquired.adopted:
             self._take_charge(sync_id, execution.id)
-            self._remember(context, order, mine)
+            self._store_start(context, request, acquired)
         self.log.info(
             "%s execution %s of %s %s%s",
-            "Adopted" if mine.adopted else "Resumed" if mine.resumed else "Started",
+            "Adopted" if acquired.adopted else "Resumed" if acquired.resumed else "Started",
             execution.id,
             self._kind.label,
             f"{sync_name!r} ({sync_id})" if sync_name else sync_id,
-            "" if mine.adopted else _told(order.arguments),
+            "" if acquired.adopted else _told(request.arguments),
         )
-        self._push(context, summary(sync_id, execution, adopted=mine.adopted))
+        self._push(context, summary(sync_id, execution, adopted=acquired.adopted))
         _execution_task.push_link(context, self._hook, self._kind, sync_id, execution.id, wanted=self.do_xcom_push)
         self._follow_console(sync_id, execution.id)
         if not self.wait_for_completion:
@@ -320,8 +357,8 @@ class ExecutionOperator(BaseOperator):
         notes = {
             "sync_name": sync_name,
             "deadline": deadline,
-            "adopted": mine.adopted,
-            "resumed": mine.resumed,
+            "adopted": acquired.adopted,
+            "resumed": acquired.resumed,
         }
         if self.deferrable:
             seen = self._carry_out(look(self._kind, sync_id, execution.id)).value
@@ -336,7 +373,7 @@ class ExecutionOperator(BaseOperator):
                     execution.id,
                     poke_interval=self.poke_interval,
                     deadline=deadline,
-                    cancel_at_deadline=self.cancel_on_kill and not mine.adopted,
+                    cancel_at_deadline=self.cancel_on_kill and not acquired.adopted,
                     console=self._console,
                 )
             )
@@ -527,37 +564,3 @@ class ExecutionOperator(BaseOperator):
 
     def _take_charge(self, sync_id: str, execution_id: str) -> None:
         self._ours = (self._hook.client.settings, sync_id, execution_id)
-
-    # --- remembering
-
-    def _recall(self, context: Any, order: Order) -> Memo | None:
-        from airflow_provider_polytomic.api.starting import Memo
-
-        store = task_state_store(context)
-        if store is None:
-            return None
-        try:
-            kept = store.get(_STORE_KEY)
-            # The digest tells the same work of the same run: not that of a mapped task expanded in another order.
-            if isinstance(kept, dict) and kept.get("of") == order.key(0, 0):
-                return Memo(int(kept["try"]), str(kept["execution"]))
-        except Exception as error:  # noqa: BLE001  a memo: the server remembers for a day without it
-            self.log.warning("Airflow's note of an earlier start could not be read: %s", error)
-        return None
-
-    def _remember(self, context: Any, order: Order, mine: Mine) -> None:
-        store = task_state_store(context)
-        if store is None:
-            return
-        try:
-            store.set(
-                _STORE_KEY,
-                {
-                    "of": order.key(0, 0),
-                    "sync": order.sync_id,
-                    "try": mine.try_number,
-                    "execution": mine.execution.id,
-                },
-            )
-        except Exception as error:  # noqa: BLE001  a memo: the server remembers for a day without it
-            self.log.warning("Execution %s could not be noted in Airflow: %s", mine.execution.id, error)

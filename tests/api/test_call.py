@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_polytomic.api.call import Call, ListCall, Page, before, decode, fetch, fetch_page
+from airflow_provider_polytomic.api.call import Call, ListCall, Page, decode, fetch, fetch_page, with_deadline
 from airflow_provider_polytomic.api.client import Client
 from airflow_provider_polytomic.api.endpoints import bulk_syncs
 from airflow_provider_polytomic.api.errors import (
@@ -256,47 +256,69 @@ BUSY = error(429)
 NEVER_SENT = Unreachable("refused", sent=False)
 
 
-def test_a_plan_without_trouble_is_let_through() -> None:
-    """A plan that needs no second question ends as ever, even if the deadline has passed."""
+def test_with_deadline_lets_a_plan_end_when_every_answer_is_good() -> None:
+    """A plan that only reads, and whose answers are good, ends even after the deadline."""
     hand = Hand([OK])
-    assert hand.drive(before(hand.now - 1, fetch(CALL), "it was read")) == {"a": 1}
+    assert hand.drive(with_deadline(hand.now - 1, fetch(CALL), "it was read")) == {"a": 1}
     assert [request.timeout for request in hand.requests] == [1.0]
 
 
-def test_without_a_deadline_nothing_changes() -> None:
+def test_with_deadline_sends_nothing_after_it_when_the_plan_only_looks_something_up() -> None:
+    """A look-up is of no use after the deadline."""
+    hand = Hand([])
+    with pytest.raises(PolytomicTimeoutError, match="before it was found"):
+        hand.drive(with_deadline(hand.now - 1, fetch(CALL), "it was found", only_reads=True))
+
+
+def test_with_deadline_sends_no_start_after_it_when_every_answer_was_good() -> None:
+    """A key that was not sent before the deadline is not sent after it, however good the answers were."""
+    hand = Hand([])
+    with pytest.raises(PolytomicTimeoutError, match="before it was started"):
+        hand.drive(with_deadline(hand.now - 1, once(KEYED, START), "it was started"))
+
+
+def test_with_deadline_changes_nothing_without_a_deadline() -> None:
     """No deadline is no bound."""
     hand = Hand([LOST, OK])
-    assert hand.drive(before(None, fetch(CALL), "it was read")) == {"a": 1}
+    assert hand.drive(with_deadline(None, fetch(CALL), "it was read")) == {"a": 1}
     assert hand.requests == [CALL.request] * 2
 
 
 @pytest.mark.parametrize(
     "answer", [LOST, error(503), Response(502, {}, b"<html>"), error(429, **{"retry-after": "90"})]
 )
-def test_trouble_ends_at_the_deadline(answer: Answer) -> None:
-    """Nothing is asked or slept over after the deadline, no answer is awaited longer, and the trouble is told."""
+def test_with_deadline_ends_an_outage_at_the_deadline(answer: Answer) -> None:
+    """No request, sleep or wait for an answer goes beyond the deadline, and the message holds the last failure."""
     hand = Hand([answer] * 100)
     deadline = hand.now + 10
     with pytest.raises(PolytomicTimeoutError, match=r"before it was read: GET /api/thing"):
-        hand.drive(before(deadline, fetch(CALL, 99), "it was read"))
+        hand.drive(with_deadline(deadline, fetch(CALL, 99), "it was read"))
     assert hand.now == pytest.approx(deadline)
     assert all(request.timeout == min(10.0, request.timeout or 99) for request in hand.requests)
 
 
 @pytest.mark.parametrize("answer", [BUSY, NEVER_SENT])
-def test_so_does_a_start_that_cannot_have_arrived(answer: Answer) -> None:
+def test_with_deadline_does_not_repeat_a_start_that_cannot_have_arrived(answer: Answer) -> None:
     """A start that the API was too busy for, or never got, is not sent again after the deadline."""
     hand = Hand([answer] * 100)
     with pytest.raises(PolytomicTimeoutError):
-        hand.drive(before(hand.now + 10, once(KEYED, START), "it was started"))
+        hand.drive(with_deadline(hand.now + 10, once(KEYED, START), "it was started"))
     assert sum(hand.sleeps) == pytest.approx(10)
 
 
-def test_the_outcome_of_a_start_is_asked_beyond_it() -> None:
-    """A start that may have arrived is asked about for its whole minute, and its outcome is the result."""
+def test_with_deadline_resolves_the_outcome_of_a_start_after_it() -> None:
+    """A start that may have arrived is repeated for its whole minute, and its outcome is the result."""
     hand = Hand([LOST, *[BUSY] * 3, OK])
-    assert hand.drive(before(hand.now + 0.1, once(KEYED, START), "it was started")) == {"a": 1}
+    assert hand.drive(with_deadline(hand.now + 0.1, once(KEYED, START), "it was started")) == {"a": 1}
     hand = Hand([LOST] * 100)
-    with pytest.raises(PolytomicUnreachableError, match="the outcome of the creation is unknown"):
-        hand.drive(before(hand.now + 0.1, once(KEYED, CREATION), "it was created"))
+    with pytest.raises(PolytomicUnreachableError, match="Could not confirm whether the creation succeeded"):
+        hand.drive(with_deadline(hand.now + 0.1, once(KEYED, CREATION), "it was created"))
     assert 60 <= sum(hand.sleeps) < 70
+
+
+def test_with_deadline_waits_between_conflicts_about_a_start_that_may_have_arrived() -> None:
+    """A 409 after a lost answer may be about that very request: it is repeated with pauses, beyond the deadline, too."""
+    hand = Hand([LOST, *[error(409)] * 3, OK])
+    assert hand.drive(with_deadline(hand.now + 0.1, once(KEYED, START), "it was started")) == {"a": 1}
+    assert len(hand.sleeps) == 4
+    assert min(hand.sleeps) > 0

@@ -23,7 +23,8 @@ from airflow_provider_polytomic.api.errors import (
 from airflow_provider_polytomic.api.executions import KINDS, find, problem, retold, summary, told, wait
 from airflow_provider_polytomic.api.http import Answer, Request, Response, Unreachable
 from airflow_provider_polytomic.api.models import BulkSyncExecution, ModelSyncExecution
-from airflow_provider_polytomic.api.starting import Order, one_try
+from airflow_provider_polytomic.api.start_request import StartRequest
+from airflow_provider_polytomic.api.starting import start_or_resume
 
 BULK, MODEL = KINDS["bulk"], KINDS["model"]
 
@@ -179,7 +180,7 @@ def test_less_is_endured_before_a_start(trouble: Answer, error: type[Exception],
     script = Script(trouble)
 
     with pytest.raises(error):
-        script.run(one_try(Order("bulk", "s1", ("task",))))
+        script.run(start_or_resume(StartRequest("bulk", "s1", ("task",))))
     assert len(script.requests) == requests
     assert sum(script.slept) <= 15.5
     assert script.reconnected == 0

@@ -47,7 +47,8 @@ from airflow_provider_polytomic.api.http import Now, Request, Response, Rest, Sl
 from airflow_provider_polytomic.api.models import BulkSync, BulkSyncExecution, Execution
 from airflow_provider_polytomic.api.once import START, once
 from airflow_provider_polytomic.api.settings import LEAST_OF_A_VALUE, MAX_BODY, MAX_BODY_IN_LOOP, Settings, too_large
-from airflow_provider_polytomic.api.starting import Order, one_try
+from airflow_provider_polytomic.api.start_request import StartRequest
+from airflow_provider_polytomic.api.starting import start_or_resume
 from airflow_provider_polytomic.api.watching import ended_since, look
 
 from .conftest import Send, by_requests
@@ -388,9 +389,9 @@ def test_what_is_in_the_way_writes_no_lines_of_its_own(policy: str, caplog: pyte
     caplog.set_level(logging.INFO)
     running = {"id": "e", "status": "odd\n[CRITICAL] \x9b31mforged" + "x" * 9999}
     page = Response(200, {}, json.dumps({"data": [running]}).encode())
-    order = Order("bulk", "s", ("task",), if_running=policy)
+    order = StartRequest("bulk", "s", ("task",), if_running=policy)
     try:
-        said = str(Hand([page, page, page]).drive(one_try(order)))
+        said = str(Hand([page, page, page]).drive(start_or_resume(order)))
     except PolytomicConflictError as error:
         said = str(error)
 

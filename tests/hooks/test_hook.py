@@ -572,7 +572,7 @@ def test_a_start_without_retries_gives_up_at_once(polytomic_sandbox: Sandbox) ->
     """Its outcome is unknown, and the error says so."""
     polytomic_sandbox.faults.drop_after(START)
     hook = PolytomicHook(max_retries=0)
-    with pytest.raises(PolytomicUnreachableError, match="the outcome of the start is unknown"):
+    with pytest.raises(PolytomicUnreachableError, match="Could not confirm whether the start succeeded"):
         hook.start_bulk_sync(SALESFORCE_TO_WAREHOUSE)
 
 
@@ -610,7 +610,7 @@ def test_a_creation_that_is_still_on_its_way_is_no_conflict(polytomic_sandbox: S
 def test_a_creation_without_retries_gives_up_at_once(polytomic_sandbox: Sandbox) -> None:
     """Its outcome is unknown, and the error says so."""
     polytomic_sandbox.faults.drop_after("POST .*/syncs")
-    with pytest.raises(PolytomicUnreachableError, match="the outcome of the creation is unknown"):
+    with pytest.raises(PolytomicUnreachableError, match="Could not confirm whether the creation succeeded"):
         PolytomicHook(max_retries=0).create_bulk_sync(**NEW_BULK)
 
 

@@ -207,7 +207,7 @@ def test_a_lost_answer_creates_no_second_one(polytomic_sandbox: Sandbox) -> None
 def test_a_retry_finds_what_a_dead_try_created(polytomic_sandbox: Sandbox, if_exists: str, lagging: bool) -> None:
     """The sync of a try that never heard of it is the retry's, whether the list of syncs shows it already or not."""
     lost = polytomic_sandbox.faults.drop_after(CREATE, times=None)
-    with pytest.raises(PolytomicUnreachableError, match="outcome of the creation is unknown"):
+    with pytest.raises(PolytomicUnreachableError, match="Could not confirm whether the creation succeeded"):
         task(if_exists=if_exists).run(try_(1))
     lost.left = 0
     (sync_id,) = created(polytomic_sandbox)

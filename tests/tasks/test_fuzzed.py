@@ -19,7 +19,8 @@ from airflow_provider_polytomic.api.console import Console, tail
 from airflow_provider_polytomic.api.errors import PolytomicError
 from airflow_provider_polytomic.api.executions import KINDS, find, problem, summary, wait
 from airflow_provider_polytomic.api.http import Answer, Request, Response, Unreachable
-from airflow_provider_polytomic.api.starting import Order, one_try
+from airflow_provider_polytomic.api.start_request import StartRequest
+from airflow_provider_polytomic.api.starting import start_or_resume
 from airflow_provider_polytomic.api.watching import ENDS, Position, Wanted, advance, look
 from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
 from airflow_provider_polytomic.operators.bulk_sync import (
@@ -180,7 +181,7 @@ def test_starting_bears_any_answer(kind: str, try_number: int, script: list[Answ
     """A start ends with a decision, with a documented error, or asks on."""
     server = Server_(list(script))
     try:
-        decision = server.run(one_try(Order(kind, "s1", ("t",), try_number)))
+        decision = server.run(start_or_resume(StartRequest(kind, "s1", ("t",), try_number)))
     except (Enough, PolytomicError, ValueError) as error:
         # An id that would change which resource is meant is refused by name.
         assert not isinstance(error, ValueError) or "execution_id must" in str(error)

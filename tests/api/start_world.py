@@ -1,0 +1,221 @@
+"""A model of the server for explorations of the start protocol: what may go wrong is asked of a chooser."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from email.utils import formatdate
+from typing import Any
+
+from airflow_provider_polytomic.api.http import Answer, Request, Response, Unreachable
+
+from .explorer import IN_FLIGHT_AT_MOST, Chooser, Died
+
+LISTED_WITHIN = 50.0  # seconds; less than the minute for which the protocol expects a list to lag behind
+RECORDED_ERROR = Response(500, {}, b'{"status": 500, "message": "oops", "key": "internal"}')
+SYNC = "s"
+
+
+@dataclass
+class Execution:
+    id: str
+    key: str | None  # None: somebody else's
+    at: float
+    does: dict[str, Any]  # what it says it does; that of a model sync says nothing
+    status: str = "running"
+    unlisted_until: float = 0.0  # a list that lags behind does not show it before
+
+    @property
+    def json(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "status": self.status,
+            "created_at": datetime.fromtimestamp(self.at, timezone.utc).isoformat(),
+            **self.does,
+        }
+
+
+@dataclass
+class Budget:
+    faults: int = 0
+    kills: int = 0
+    failures: int = 0
+    foreign: int = 0
+    clears: int = 0
+    effects: int = 0  # recorded errors of starts that began an execution all the same
+    lags: int = 0  # executions that lists do not show at first
+    edits: int = 0  # of `retries`, between two tries
+    retries: int = 2
+
+
+@dataclass(frozen=True)
+class Start:
+    """What the task starts. Somebody else starts what a task without arguments starts."""
+
+    kind: str = "bulk"
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+    def does(self, key: str | None) -> dict[str, Any]:
+        if self.kind != "bulk":
+            return {}
+        resyncs = key is not None and bool(self.arguments)
+        return {"is_test": False, "is_resync": resyncs, "output_disposition": "rebuild" if resyncs else "retain"}
+
+
+@dataclass
+class World:
+    """The server, the clock, and what may still go wrong."""
+
+    choose: Chooser
+    budget: Budget
+    start: Start
+    now: float = 1_790_000_000.0
+    executions: list[Execution] = field(default_factory=list)
+    keys: dict[str, Response] = field(default_factory=dict)
+    in_flight: dict[str, float] = field(default_factory=dict)  # key -> since when
+    started_in_this_try: int = 0
+    keys_of_try: set[str] = field(default_factory=set)  # those of the current try
+    behind_errors: set[str] = field(default_factory=set)  # executions that a recorded error has started
+    beside_errors: set[str] = field(default_factory=set)  # executions that began while a request was under way that
+    # ended in a recorded error without having started one
+    begun_meanwhile: set[str] = field(default_factory=set)  # while the request was under way
+    skew: float = -7200.25  # of the server's clock; what an execution says of its times is by that
+
+    @property
+    def running(self) -> Execution | None:
+        return next((item for item in self.executions if item.status in ("running", "canceling")), None)
+
+    @property
+    def ours(self) -> list[Execution]:
+        return [item for item in self.executions if item.key is not None]
+
+    def begin(self, key: str | None) -> Execution:
+        assert self.running is None
+        self.now += 0.3  # less than the resolution of a Date header
+        execution = Execution(f"e{len(self.executions)}", key, self.now + self.skew, self.start.does(key))
+        if self.budget.lags and self.choose("listed", "not listed yet") != "listed":
+            self.budget.lags -= 1
+            execution.unlisted_until = self.now + LISTED_WITHIN
+        self.executions.append(execution)
+        return execution
+
+    def find(self, execution_id: str) -> Execution:
+        return next(item for item in self.executions if item.id == execution_id)
+
+    def end(self, execution: Execution, status: str) -> None:
+        execution.status = "canceled" if execution.status == "canceling" else status
+
+    # --- what happens by itself
+
+    def meanwhile(self) -> None:
+        """Between any two steps of ours: an execution ends, somebody else starts one, a late request arrives."""
+        for key, since in list(self.in_flight.items()):
+            if self.now - since >= IN_FLIGHT_AT_MOST or self.choose("wait on", "arrive") == "arrive":
+                del self.in_flight[key]
+                self.process(key)
+        options = ["nothing"]
+        if self.running is not None:
+            options.append("end well")
+            if self.budget.failures and self.running.key is not None:
+                options.append("end badly")
+        elif self.budget.foreign:
+            options.append("foreign")
+        match self.choose(*options):
+            case "end well":
+                self.end(self.running, "completed")  # type: ignore[arg-type]
+            case "end badly":
+                self.budget.failures -= 1
+                self.end(self.running, "failed")  # type: ignore[arg-type]
+            case "foreign":
+                self.budget.foreign -= 1
+                self.begin(None)
+
+    # --- the API
+
+    def process(self, key: str) -> Response:
+        """Decide a start; the first decision stays."""
+        if key not in self.keys:
+            if self.running is not None:
+                self.keys[key] = Response(409, {}, b'{"status": 409, "message": "another one runs", "key": "conflict"}')
+            else:
+                self.keys[key] = Response(200, {}, json.dumps({"data": self.begin(key).json}).encode())
+        return self.keys[key]
+
+    def send(self, request: Request) -> Answer:
+        self.now += 0.01
+        before = len(self.executions)
+        self.meanwhile()
+        self.begun_meanwhile = {item.id for item in self.executions[before:]}
+        self.maybe_die()
+        answer = self.answer(request)
+        if not isinstance(answer, Response):
+            return answer
+        return replace(answer, headers={**answer.headers, "date": formatdate(self.now + self.skew, usegmt=True)})
+
+    def answer(self, request: Request) -> Answer:
+        if request.method == "GET":
+            return self.get(request)
+        if request.path.endswith("/cancel"):
+            execution = self.find(request.path.split("/")[-2])
+            if execution.status == "running":
+                execution.status = "canceling"
+            return Response(200)
+        assert request.idempotency_key is not None
+        return self.post(request.idempotency_key)
+
+    def get(self, request: Request) -> Response:
+        if request.path.endswith("/executions"):
+            data: Any = [item.json for item in reversed(self.executions) if item.unlisted_until <= self.now]
+        else:
+            data = self.find(request.path.rpartition("/")[2]).json
+        return Response(200, {}, json.dumps({"data": data}).encode())
+
+    def post(self, key: str) -> Answer:
+        if key in self.in_flight:
+            return Response(409, {}, b'{"status": 409, "message": "in flight", "key": "in_flight"}')
+        options = ["answered"]
+        if self.budget.faults:
+            options += ["lost before", "lost after", "late"]
+            if key not in self.keys:
+                options += ["gateway", "recorded error"]
+        if self.budget.effects and key in self.keys_of_try - set(self.keys) and self.running is None:
+            options += ["recorded error, started"]
+        if self.budget.kills:
+            options += ["die after"]
+        what = self.choose(*options)
+        if what == "recorded error, started":
+            self.budget.effects -= 1
+        elif what not in ("answered", "die after"):
+            self.budget.faults -= 1
+        match what:
+            case "lost before":
+                return Unreachable("lost")
+            case "gateway":
+                return Response(502, {"content-type": "text/html"}, b"<html>bad gateway</html>")
+            case "late":
+                self.in_flight[key] = self.now
+                return Unreachable("lost")
+            case "recorded error":
+                self.keys[key] = RECORDED_ERROR
+                self.beside_errors |= self.begun_meanwhile
+            case "recorded error, started":
+                self.keys[key] = RECORDED_ERROR
+                self.behind_errors.add(self.begin(key).id)
+                self.started_in_this_try += 1
+        before = len(self.executions)
+        answer = self.process(key)
+        self.started_in_this_try += len(self.executions) - before
+        # Not even in a try that fails is a second one started.
+        assert self.started_in_this_try <= 1, self.executions
+        if what == "lost after":
+            return Unreachable("lost")
+        if what == "die after":
+            self.budget.kills -= 1
+            raise Died
+        return answer
+
+    def maybe_die(self) -> None:
+        if self.budget.kills and self.choose("live", "die") == "die":
+            self.budget.kills -= 1
+            raise Died
