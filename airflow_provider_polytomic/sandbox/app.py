@@ -13,6 +13,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -76,9 +77,9 @@ class Sandbox:
     ) -> None:
         loaded = load_seed(seed)
         self.key = loaded.key
-        self.faults = Faults(self._vanish)
         self._sleep = sleep
         self._world = World(loaded, now, speed, str(deliver_to) if deliver_to else None)
+        self.faults = Faults(self._world.conditions, self._vanish)
         self._keys: dict[str, _Outcome] = {}
         self._log: deque[LoggedRequest] = deque(maxlen=REQUESTS_KEPT)
         self._lock = threading.RLock()
@@ -104,7 +105,7 @@ class Sandbox:
         call = Call(method, parts.path, parse_qs(parts.query, keep_blank_values=True), body)
         with self._lock:
             fault = self.faults.take(method, parts.path)
-        answer = self._meet(call, headers, fault)
+        answer = self._dated(self._meet(call, headers, fault))
         with self._lock:
             self._log.append(_logged(call, headers, answer))
         return answer
@@ -201,6 +202,16 @@ class Sandbox:
         raise ValueError(f"there is no execution {execution_id}")
 
     # how a request is dealt with
+
+    @property
+    def date(self) -> str:
+        """The time by the sandbox's clock, as the ``Date`` header gives it."""
+        return formatdate(self._world.now, usegmt=True)
+
+    def _dated(self, answer: Answer) -> Answer:
+        if isinstance(answer, Unreachable) or not self._world.conditions.sends_date:
+            return answer
+        return replace(answer, headers={"date": self.date, **answer.headers})
 
     def _wait(self, fault: Fault, seconds: float) -> None:
         if self._sleep is None:

@@ -8,6 +8,9 @@ A test says what is to go wrong with the next requests that match::
     held = sandbox.faults.delay(60, "POST .*/executions")    # until held.release(), but for a minute at most
     sandbox.faults.garbage("html", times=3)
     sandbox.faults.vanish(execution_id)                      # 404 from now on
+    sandbox.faults.lag(5)                                    # lists omit executions younger than 5 seconds
+    sandbox.faults.skew(-90)                                 # the server's clock is 90 seconds slow
+    sandbox.faults.omit_date()                               # answers have no Date header
 
 A pattern is a regular expression for the whole of ``METHOD /path``, without the query. Faults are used
 up in the order in which they were made: a request meets the first that matches and has times left.
@@ -61,8 +64,19 @@ class Fault:
         self._over.set()
 
 
+@dataclass
+class Conditions:
+    """Permanent conditions, as opposed to faults of single requests."""
+
+    skew: float = 0.0  # seconds by which the server's clock is ahead of the client's
+    lag: float = 0.0  # seconds until a list shows a new execution
+    lag_of_get: float = 0.0  # seconds until a GET finds a new execution
+    sends_date: bool = True
+
+
 class Faults:
-    def __init__(self, vanish: Callable[[str], None]) -> None:
+    def __init__(self, conditions: Conditions, vanish: Callable[[str], None]) -> None:
+        self._conditions = conditions
         self._faults: list[Fault] = []
         self.vanish = vanish
 
@@ -118,8 +132,35 @@ class Faults:
         """
         return self._add(on, times, instead=GARBAGE[kind], processed=processed)
 
+    def lag(self, seconds: float, *, get: bool = False) -> None:
+        """Read from a replica that lags: lists and statuses of syncs omit executions that are younger than ``seconds``.
+
+        A start is not affected: it is refused with 409 while an execution runs. ``lag(0)`` ends the lag.
+
+        :param get: a GET of such an execution answers 404; otherwise it finds the execution.
+        """
+        self._conditions.lag = seconds
+        self._conditions.lag_of_get = seconds if get else 0.0
+
+    def skew(self, seconds: float) -> None:
+        """Set the server's clock ahead of the client's; behind it, if negative.
+
+        The clock decides timestamps, the ``Date`` header and how far executions have come, so call this
+        before anything is started.
+        """
+        self._conditions.skew = seconds
+
+    def omit_date(self) -> None:
+        """Send no ``Date`` header, as some proxies and servers do."""
+        self._conditions.sends_date = False
+
     def clear(self) -> None:
-        """Forget all faults, and hold up nobody any more. What has vanished stays so."""
+        """Forget all faults and the lag, send ``Date`` again, and release held requests.
+
+        Vanished executions stay vanished, and the clock keeps its skew.
+        """
+        self.lag(0)
+        self._conditions.sends_date = True
         while self._faults:
             self._faults.pop().release()
 

@@ -116,5 +116,9 @@ class _Handler(BaseHTTPRequestHandler):
             lines.append("connection: close")
         return "\r\n".join([*lines, "", ""]).encode("latin-1", "replace")
 
+    def date_time_string(self, timestamp: float | None = None) -> str:  # noqa: ARG002 - named by the base class
+        """The sandbox's time, in the errors that the base class sends too."""
+        return self.server.sandbox.date
+
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - named by the base class
         """Says nothing: what was asked is in ``sandbox.requests``."""

@@ -10,6 +10,7 @@ from typing import Any
 from .clock import stamp
 from .delivery import Delivery
 from .execution import Execution, Part
+from .faults import Conditions
 from .schedule import Schedule, due, rule
 from .seed import ORGANIZATION_ID, BulkSyncSpec, ConnectionSpec, ModelSyncSpec, SchemaSpec, Seed, made_id
 from .wire import ApiProblem
@@ -117,6 +118,7 @@ class Sync:
 class World:
     def __init__(self, seed: Seed, clock: Callable[[], float], speed: float, deliver_to: str | None) -> None:
         self.clock = clock
+        self.conditions = Conditions()
         self.speed = speed
         self.url = "http://sandbox.invalid"
         self.connections: dict[str, ConnectionSpec] = {item.id: item for item in seed.connections}
@@ -137,7 +139,7 @@ class World:
 
     @property
     def now(self) -> float:
-        return self.clock()
+        return self.clock() + self.conditions.skew
 
     def _offer(self, connection_id: str, schemas: list[SchemaSpec]) -> None:
         """What a sync of the seed takes from a source, that source has."""
@@ -179,8 +181,12 @@ class World:
     # executions
 
     def history(self, sync: Sync) -> list[Execution]:
-        """The executions of a sync that can be seen, oldest first."""
-        return [item for item in sync.executions if not item.gone]
+        """The executions of a sync that lists show, oldest first."""
+        return self._visible(sync, self.conditions.lag)
+
+    def _visible(self, sync: Sync, lag: float) -> list[Execution]:
+        now = self.now
+        return [item for item in sync.executions if not item.gone and not (lag and now - item.created_at < lag)]
 
     def running(self, sync: Sync) -> Execution | None:
         # There is one at a time, so it is the newest.
@@ -188,7 +194,7 @@ class World:
         return newest if newest is not None and not newest.ended(self.now) else None
 
     def find_execution(self, sync: Sync, execution_id: str) -> Execution:
-        for execution in self.history(sync):
+        for execution in self._visible(sync, self.conditions.lag_of_get):
             if execution.id == execution_id:
                 return execution
         raise ApiProblem(404, "not_found", f"{sync.kind} sync {sync.id} has no execution {execution_id}")
