@@ -9,9 +9,9 @@ from typing import Any
 from airflow_provider_polytomic.api.http import Response
 
 from .clock import moment, stamp
-from .seed import ORGANIZATION_ID, ConnectionSpec
-from .wire import ApiProblem, Call, Router, listing, page
-from .world import ACTOR, World
+from .seed import ACTOR, ORGANIZATION_ID, ConnectionSpec
+from .wire import Call, Invalid, Router, listing, page
+from .world import World
 
 route = Router()
 
@@ -100,12 +100,12 @@ def event_types(world: World, call: Call) -> Any:
     return {"data": list(EVENT_TYPES)}
 
 
-@route("GET", "/api/events")
+@route("GET", "/api/events", unprocessable=True)
 def events(world: World, call: Call) -> Any:
     now = world.now
     wanted = call.text("type")
     if wanted is not None and wanted not in EVENT_TYPES:
-        raise ApiProblem(400, "bad_request", f"type: there are no events of type {wanted!r}")
+        raise Invalid(f"type: there are no events of type {wanted!r}")
     after, before = call.moment("starting_after"), call.moment("ending_before")
     rows = []
     for execution in world.executions:

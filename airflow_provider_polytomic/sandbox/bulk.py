@@ -13,7 +13,7 @@ from .execution import Execution
 from .history import cancel_answer, execution_page, sync_status
 from .schedule import rule
 from .seed import RESYNC_MODES, BulkSyncSpec
-from .wire import ApiProblem, Call, Router, list_of, listing, one_of, page, typed
+from .wire import ApiProblem, Call, Invalid, Router, list_of, listing, one_of, page, timestamp, typed
 from .world import BULK_DEFAULTS, Schema, Sync, World
 
 route = Router()
@@ -58,7 +58,7 @@ def list_syncs(world: World, call: Call) -> Any:
     return listing([sync.row() for sync in shown], token)
 
 
-@route("POST", "/api/bulk/syncs")
+@route("POST", "/api/bulk/syncs", unprocessable=True)
 def create(world: World, call: Call) -> Any:
     body = call.json()
     doc = _document(world, body)
@@ -77,7 +77,7 @@ def status_of_many(world: World, call: Call) -> Any:
         wanted = dict.fromkeys(call.query["sync_id"])
         syncs = [world.syncs[sync_id] for sync_id in wanted if sync_id in world.syncs]
     else:
-        raise ApiProblem(400, "bad_request", "sync_id, all or active is needed")
+        raise Invalid("sync_id, all or active is needed")
     return {"data": [_summary(world, sync) for sync in syncs if sync.kind == "bulk"] or None}
 
 
@@ -132,7 +132,7 @@ def activate(world: World, call: Call, sync_id: str) -> Any:
     sync = world.find_sync("bulk", sync_id)
     active = typed(call.json(), "active", bool)
     if active is None:
-        raise ApiProblem(422, "validation", "active: is required")
+        raise Invalid("active: is required")
     sync.doc["active"] = active
     sync.updated_at = world.now
     if not active:
@@ -161,18 +161,18 @@ def start(world: World, call: Call, sync_id: str) -> Any:
     resync_mode = one_of(body, "resync_mode", RESYNC_MODES)
     if "resync" in body:
         if call.version >= LEGACY_RESYNC_UNTIL:
-            raise ApiProblem(422, "validation", "resync is no longer accepted: use resync_mode")
+            raise Invalid("resync is no longer accepted: use resync_mode")
         resync_mode = resync_mode or ("rebuild" if typed(body, "resync", bool) else None)
     if test and resync_mode:
-        raise ApiProblem(422, "validation", "test and resync_mode are mutually exclusive")
+        raise Invalid("test and resync_mode are mutually exclusive")
     destination = world.connections[sync.doc["destination_connection_id"]]
     if resync_mode and resync_mode not in destination.resync_modes:
-        raise ApiProblem(422, "validation", f"resync_mode: the destination does not support {resync_mode!r}")
+        raise Invalid(f"resync_mode: the destination does not support {resync_mode!r}")
     enabled = [schema for schema in sync.schemas.values() if schema.enabled]
     wanted = list_of(body, "schemas", str)
     unknown = [schema_id for schema_id in wanted if schema_id not in sync.schemas]
     if unknown:
-        raise ApiProblem(422, "validation", f"schemas: the sync has no {', '.join(unknown)}", schemas=unknown)
+        raise Invalid(f"schemas: the sync has no {', '.join(unknown)}", schemas=unknown)
     schemas = [sync.schemas[schema_id] for schema_id in dict.fromkeys(wanted)] or enabled
     execution = world.begin(
         sync,
@@ -339,19 +339,31 @@ def _document(world: World, body: dict[str, Any]) -> dict[str, Any]:
     """The sync that a body describes: nothing of an older one is kept."""
     for name in REQUIRED:
         if body.get(name) in (None, ""):
-            raise ApiProblem(422, "validation", f"{name}: is required")
+            raise Invalid(f"{name}: is required")
     for name, known in ENUMS.items():
         one_of(body, name, known)
-    typed(body, "active", bool)
-    typed(body, "name", str)
+    _check_types(body)
     for schedule in (typed(body, "default_schedule", dict), *list_of(body, "additional_schedules", dict)):
         rule(schedule)
     for name in ("source_connection_id", "destination_connection_id"):
-        if str(body[name]) not in world.connections:
-            raise ApiProblem(422, "validation", f"{name}: there is no connection {body[name]}")
+        if body[name] not in world.connections:
+            raise Invalid(f"{name}: there is no connection {body[name]}")
     _fitting(world.connections[body["destination_connection_id"]].target, body["destination_configuration"])
     given = {name: body[name] for name in (*REQUIRED, *BULK_DEFAULTS) if body.get(name) is not None}
     return {**BULK_DEFAULTS, **given}
+
+
+def _check_types(body: dict[str, Any]) -> None:
+    for name in ("active", "disable_record_timestamps"):
+        typed(body, name, bool)
+    for name in ("name", "source_connection_id", "destination_connection_id", "organization_id"):
+        typed(body, name, str)
+    for name in ("concurrency_limit", "resync_concurrency_limit"):
+        typed(body, name, int)
+    for name in ("source_configuration", "destination_configuration"):
+        typed(body, name, dict)
+    timestamp(body, "data_cutoff_timestamp")
+    list_of(body, "policies", str)
 
 
 def _fitting(schema: dict[str, Any], configuration: Any) -> None:
@@ -359,7 +371,7 @@ def _fitting(schema: dict[str, Any], configuration: Any) -> None:
 
     for error in Draft202012Validator(schema).iter_errors(configuration):
         where = "".join(f".{step}" for step in error.absolute_path)
-        raise ApiProblem(422, "validation", f"destination_configuration{where}: {error.message}")
+        raise Invalid(f"destination_configuration{where}: {error.message}")
 
 
 def _chosen(world: World, source_id: str, wanted: Any) -> dict[str, Schema]:
@@ -374,7 +386,7 @@ def _chosen(world: World, source_id: str, wanted: Any) -> dict[str, Schema]:
         config = item if isinstance(item, dict) else {"id": item}
         schema_id = str(config.get("id"))
         if schema_id not in offered:
-            raise ApiProblem(422, "validation", f"schemas: the source has no {schema_id}")
+            raise Invalid(f"schemas: the source has no {schema_id}")
         chosen[schema_id] = Schema(offered[schema_id], _config(config))
     return chosen
 
@@ -395,8 +407,9 @@ def _config(given: dict[str, Any]) -> dict[str, Any]:
     """The configuration of a schema that a body describes."""
     for name in ("enabled", "disable_data_cutoff", "history_enabled"):
         typed(given, name, bool)
-    for name in ("data_cutoff_timestamp", "partition_key", "tracking_field", "user_output_name"):
+    for name in ("partition_key", "tracking_field", "user_output_name"):
         typed(given, name, str)
+    timestamp(given, "data_cutoff_timestamp")
     list_of(given, "filters", dict)
     typed(given, "fields", list)
     return {name: value for name, value in given.items() if name in SCHEMA_DEFAULTS and value is not None}

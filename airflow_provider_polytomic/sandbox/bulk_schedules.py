@@ -9,8 +9,9 @@ from typing import Any
 
 from .clock import stamp
 from .schedule import Schedule, rule
+from .seed import ACTOR
 from .wire import ApiProblem, Call, Router, typed
-from .world import ACTOR, Sync, World
+from .world import Sync, World
 
 route = Router()
 
@@ -53,7 +54,7 @@ def delete(world: World, call: Call, sync_id: str, schedule_id: str) -> Any:
     sync = world.find_sync("bulk", sync_id)
     schedule = _find(sync, schedule_id)
     if schedule.is_default:
-        raise ApiProblem(422, "validation", "the default schedule can be replaced, not deleted")
+        raise ApiProblem(403, "forbidden", "the default schedule can be replaced, not deleted")
     sync.schedules.remove(schedule)
     sync.updated_at = world.now
 

@@ -13,7 +13,7 @@ from .execution import Execution, Part
 from .history import cancel_answer, execution_page, sync_status
 from .schedule import FREQUENCIES
 from .seed import ModelSyncSpec
-from .wire import ApiProblem, Call, Router, list_of, listing, one_of, page, typed
+from .wire import ApiProblem, Call, Invalid, Router, list_of, listing, one_of, page, typed
 from .world import MODEL_DEFAULTS, Sync, World
 
 route = Router()
@@ -58,7 +58,7 @@ def _listed(sync: Sync) -> dict[str, Any]:
     }
 
 
-@route("POST", "/api/syncs")
+@route("POST", "/api/syncs", unprocessable=True)
 def create(world: World, call: Call) -> Any:
     doc = _document(world, call.json())
     return {"data": world.add_sync("model", doc, ModelSyncSpec(name=doc["name"], id=str(uuid.uuid4()))).row()}
@@ -75,7 +75,7 @@ def get(world: World, call: Call, sync_id: str) -> Any:
     return {"data": world.find_sync("model", sync_id).row()}
 
 
-@route("PUT", "/api/syncs/{sync_id}")
+@route("PUT", "/api/syncs/{sync_id}", unprocessable=True)
 def replace_sync(world: World, call: Call, sync_id: str) -> Any:
     sync = world.find_sync("model", sync_id)
     sync.set_doc(_document(world, call.json()), world.now)
@@ -88,13 +88,13 @@ def delete(world: World, call: Call, sync_id: str) -> Any:
     world.remove_sync(world.find_sync("model", sync_id))
 
 
-@route("POST", "/api/syncs/{sync_id}/activate")
+@route("POST", "/api/syncs/{sync_id}/activate", unprocessable=True)
 def activate(world: World, call: Call, sync_id: str) -> Any:
     # Unlike with bulk syncs, what runs goes on.
     sync = world.find_sync("model", sync_id)
     active = typed(call.json(), "active", bool)
     if active is None:
-        raise ApiProblem(422, "validation", "active: is required")
+        raise Invalid("active: is required")
     sync.doc["active"] = active
     sync.updated_at = world.now
     return {"data": {"id": sync.id, "active": active}}
@@ -123,10 +123,10 @@ def start(world: World, call: Call, sync_id: str) -> Any:
     identities = list_of(body, "identities", str)
     source_identities = list_of(body, "source_identities", list)
     if identities and source_identities:
-        raise ApiProblem(422, "validation", "identities and source_identities are mutually exclusive")
+        raise Invalid("identities and source_identities are mutually exclusive")
     wanted = len(identities or source_identities)
     if wanted > MOST_IDENTITIES:
-        raise ApiProblem(422, "validation", f"at most {MOST_IDENTITIES} identities, not {wanted}")
+        raise Invalid(f"at most {MOST_IDENTITIES} identities, not {wanted}")
     execution = world.begin(
         sync,
         [Part("", "", min(spec.rows, wanted or spec.rows), errors=len(spec.errors), warnings=spec.warnings)],
@@ -245,16 +245,16 @@ def _document(world: World, body: dict[str, Any]) -> dict[str, Any]:
     """The sync that a body describes: nothing of an older one is kept."""
     for name in REQUIRED:
         if body.get(name) in (None, ""):
-            raise ApiProblem(422, "validation", f"{name}: is required")
-    one_of(body, "mode", MODES)
-    typed(body, "active", bool)
-    typed(body, "name", str)
+            raise Invalid(f"{name}: is required")
+    _check_types(body)
     target = typed(body, "target", dict)
     if str(target.get("connection_id")) not in world.connections:
-        raise ApiProblem(
-            422, "validation", f"target.connection_id: there is no connection {target.get('connection_id')}"
-        )
-    one_of(typed(body, "schedule", dict), "frequency", FREQUENCIES)
+        raise Invalid(f"target.connection_id: there is no connection {target.get('connection_id')}")
+    schedule = typed(body, "schedule", dict)
+    one_of(schedule, "frequency", FREQUENCIES)
+    typed(schedule, "job_id", int)
+    typed(schedule, "run_after", dict)
+    typed(schedule, "run_after_success_only", bool)
     sources = [typed(item, "source", dict) or {} for item in list_of(body, "fields", dict)]
     model_ids = [typed(source, "model_id", str) for source in sources]
     given = {name: body[name] for name in (*REQUIRED, *MODEL_DEFAULTS) if body.get(name) is not None}
@@ -263,3 +263,16 @@ def _document(world: World, body: dict[str, Any]) -> dict[str, Any]:
         **given,
         "model_ids": list(dict.fromkeys(model_id for model_id in model_ids if model_id)) or None,
     }
+
+
+def _check_types(body: dict[str, Any]) -> None:
+    for name in ("active", "only_enrich_updates", "skip_initial_backfill", "sync_all_records"):
+        typed(body, name, bool)
+    # Any mode is accepted: the list of modes is open, and the reference names one that the SDK does not have.
+    for name in ("name", "mode", "encryption_passphrase", "filter_logic", "organization_id"):
+        typed(body, name, str)
+    for name in ("identity", "identities", "model_filters", "target_filters"):
+        typed(body, name, dict)
+    for name in ("filters", "overrides", "override_fields"):
+        list_of(body, name, dict)
+    list_of(body, "policies", str)

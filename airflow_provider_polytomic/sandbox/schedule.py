@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from .clock import moment
-from .wire import ApiProblem, list_of, one_of, typed
+from .clock import moment, stamp
+from .seed import ACTOR
+from .wire import Invalid, list_of, one_of, typed
 
 FREQUENCIES = (
     "manual",
@@ -34,10 +35,20 @@ _FIELDS = ("frequency", *_RANGES, "day_of_week", *MODES, "schemas")
 @dataclass
 class Schedule:
     id: str
-    rule: dict[str, Any]  # as a sync shows it
+    rule: dict[str, Any]
     is_default: bool
     created_at: float
     updated_at: float
+
+    def row(self) -> dict[str, Any]:
+        """The schedule as a sync shows it."""
+        return {
+            **self.rule,
+            "created_at": stamp(self.created_at),
+            "created_by": ACTOR,
+            "updated_at": stamp(self.updated_at),
+            "updated_by": ACTOR,
+        }
 
 
 def rule(given: dict[str, Any]) -> dict[str, Any]:
@@ -46,11 +57,11 @@ def rule(given: dict[str, Any]) -> dict[str, Any]:
     :raises ApiProblem: it describes none.
     """
     if one_of(given, "frequency", FREQUENCIES) is None:
-        raise ApiProblem(422, "validation", "frequency: is required")
+        raise Invalid("frequency: is required")
     for name, numbers in _RANGES.items():
         text = typed(given, name, str)
         if text and not (re.fullmatch("[0-9]{1,2}", text) and int(text) in numbers):
-            raise ApiProblem(422, "validation", f"{name}: {numbers[0]} to {numbers[-1]} is needed, not {text!r}")
+            raise Invalid(f"{name}: {numbers[0]} to {numbers[-1]} is needed, not {text!r}")
     for name, known in {"day_of_week": DAYS, **MODES}.items():
         one_of(given, name, known)
     list_of(given, "schemas", str)

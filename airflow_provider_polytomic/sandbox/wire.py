@@ -29,6 +29,14 @@ class ApiProblem(Exception):  # noqa: N818 - it is an answer, not a defect
         self.response = problem(status, key, message, **metadata)
 
 
+class Invalid(ApiProblem):
+    """Ends a call because of a value in it: with the status that the reference lists for its route."""
+
+    def __init__(self, message: str, **metadata: Any) -> None:
+        super().__init__(400, "bad_request", message, **metadata)
+        self.unprocessable = problem(422, "validation", message, **metadata)
+
+
 def problem(status: int, key: str, message: str, **metadata: Any) -> Response:
     return answer({"status": status, "message": message, "key": key, "metadata": metadata}, status)
 
@@ -71,7 +79,7 @@ class Call:
             return True
         if text.lower() in ("false", "f", "0"):
             return False
-        raise ApiProblem(400, "bad_request", f"{name}: true or false is needed, not {text!r}")
+        raise Invalid(f"{name}: true or false is needed, not {text!r}")
 
     def limit(self, most: int, default: int | None = None) -> int:
         """The page size: too much is reduced to the most, and nothing or less falls back to the default."""
@@ -79,28 +87,39 @@ class Call:
         try:
             number = int(text or 0)
         except ValueError:
-            raise ApiProblem(400, "bad_request", f"limit: a number is needed, not {text!r}") from None
+            raise Invalid(f"limit: a number is needed, not {text!r}") from None
         return min(number, most) if number > 0 else default or most
 
     def moment(self, name: str) -> datetime | None:
         text = self.text(name)
-        if text is None:
-            return None
-        try:
-            parsed = datetime.fromisoformat(text.replace("Z", "+00:00"))
-        except ValueError:
-            parsed = None
-        if parsed is None or parsed.tzinfo is None:
-            raise ApiProblem(400, "bad_request", f"{name}: an RFC 3339 timestamp is needed, not {text!r}")
-        return parsed
+        moment = None if text is None else read_moment(text)
+        if text is not None and moment is None:
+            raise Invalid(f"{name}: an RFC 3339 timestamp is needed, not {text!r}")
+        return moment
+
+
+def read_moment(text: str) -> datetime | None:
+    """The moment that an RFC 3339 timestamp names; None if it is no such timestamp."""
+    try:
+        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        return None
+    return None if moment.tzinfo is None else moment
 
 
 def typed(body: dict[str, Any], name: str, kind: type) -> Any:
     """A field of a body: of that type, or None."""
     value = body.get(name)
-    if value is not None and not isinstance(value, kind):
+    if value is not None and (not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool)):
         raise ApiProblem(400, "bad_request", f"{name}: not a {kind.__name__}")
     return value
+
+
+def timestamp(body: dict[str, Any], name: str) -> None:
+    """Check that a field of a body is an RFC 3339 timestamp, or None."""
+    text = typed(body, name, str)
+    if text is not None and read_moment(text) is None:
+        raise ApiProblem(400, "bad_request", f"{name}: not an RFC 3339 timestamp")
 
 
 def list_of(body: dict[str, Any], name: str, kind: type[T]) -> list[T]:
@@ -115,7 +134,7 @@ def one_of(body: dict[str, Any], name: str, known: Sequence[str]) -> str | None:
     """A field of a body that must have one of these values, or none."""
     value = typed(body, name, str)
     if value is not None and value not in known:
-        raise ApiProblem(422, "validation", f"{name}: {value!r} is none of {', '.join(known)}")
+        raise Invalid(f"{name}: {value!r} is none of {', '.join(known)}")
     return None if value is None else str(value)
 
 
@@ -171,11 +190,15 @@ class Router:
     def __init__(self, *parts: Router) -> None:
         self.routes: list[tuple[str, re.Pattern[str], Handler]] = [route for part in parts for route in part.routes]
 
-    def __call__(self, method: str, template: str) -> Callable[[Handler], Handler]:
+    def __call__(self, method: str, template: str, *, unprocessable: bool = False) -> Callable[[Handler], Handler]:
+        """Register a route.
+
+        :param unprocessable: the reference lists 422 for it, so an :class:`Invalid` value is answered so, not with 400.
+        """
         pattern = re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", template))
 
         def register(handler: Handler) -> Handler:
-            self.routes.append((method, pattern, handler))
+            self.routes.append((method, pattern, _with_422(handler) if unprocessable else handler))
             return handler
 
         return register
@@ -193,3 +216,13 @@ class Router:
         if known_path:
             raise ApiProblem(405, "method_not_allowed", f"{call.method} is not allowed here")
         raise ApiProblem(404, "not_found", f"there is nothing at {call.path}")
+
+
+def _with_422(handler: Handler) -> Handler:
+    def answering(*arguments: Any, **ids: str) -> Any:
+        try:
+            return handler(*arguments, **ids)
+        except Invalid as error:
+            return error.unprocessable
+
+    return answering

@@ -12,10 +12,8 @@ from .delivery import Delivery
 from .execution import Execution, Part
 from .faults import Conditions
 from .schedule import Schedule, due, rule
-from .seed import ORGANIZATION_ID, BulkSyncSpec, ConnectionSpec, ModelSyncSpec, SchemaSpec, Seed, made_id
+from .seed import ACTOR, ORGANIZATION_ID, BulkSyncSpec, ConnectionSpec, ModelSyncSpec, SchemaSpec, Seed, made_id
 from .wire import ApiProblem
-
-ACTOR = {"id": "0e000000-0000-4000-8000-000000000001", "name": "Sandbox", "type": "user"}
 
 # What a sync is where nothing else was said: on create, and by a PUT that leaves a field out.
 BULK_DEFAULTS: dict[str, Any] = {
@@ -97,17 +95,24 @@ class Sync:
             return {}
         default, *more = self.schedules
         return {
-            "default_schedule": {"id": default.id, **default.rule},
-            "additional_schedules": [schedule.rule for schedule in more] or None,
+            "default_schedule": {"id": default.id, **default.row()},
+            "additional_schedules": [schedule.row() for schedule in more] or None,
         }
 
     def set_doc(self, doc: dict[str, Any], now: float) -> None:
-        """Make it what a body describes. The default schedule keeps its id, others are new."""
+        """Make it what a body describes. Unchanged schedules stay, and the default one keeps its id in any case."""
         self.doc = dict(doc)
         default, more = self.doc.pop("default_schedule", None), self.doc.pop("additional_schedules", None)
         if default is not None:
-            self.schedules = [Schedule(made_id("schedule", self.id), rule(default), True, now, now)]
-            self.schedules += [Schedule(str(uuid.uuid4()), rule(item), False, now, now) for item in more or []]
+            former, self.schedules = self.schedules, []
+            for index, given in enumerate([default, *(more or [])]):
+                is_default, wanted = index == 0, rule(given)
+                same = [item for item in former if (item.is_default, item.rule) == (is_default, wanted)]
+                if same:
+                    former.remove(same[0])
+                made = made_id("schedule", self.id) if is_default else str(uuid.uuid4())
+                since = self.created_at if is_default else now
+                self.schedules.append(same[0] if same else Schedule(made, wanted, is_default, since, now))
 
     def due(self, now: float) -> float | None:
         """When a schedule is due next."""

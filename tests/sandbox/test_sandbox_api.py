@@ -248,6 +248,38 @@ def test_a_created_bulk_sync_takes_all_that_its_source_has(ask: Asker) -> None:
     assert ask.start(f"/api/bulk/syncs/{sync['id']}")
 
 
+def test_every_optional_field_of_a_bulk_sync_is_kept(ask: Asker) -> None:
+    """What the reference lists is accepted with its type and shown as it was sent."""
+    optional = {
+        "concurrency_limit": 5,
+        "resync_concurrency_limit": 1,
+        "data_cutoff_timestamp": "2026-01-01T00:00:00Z",
+        "policies": [WAREHOUSE],
+        "disable_record_timestamps": True,
+        "source_configuration": {"replication_slot": "slot"},
+        "automatically_add_new_fields": "none",
+        "automatically_add_new_objects": "onlyIncremental",
+        "normalize_names": "legacy",
+    }
+    assert ask.data("POST", "/api/bulk/syncs", {**SYNC, **optional}).items() >= optional.items()
+    nothing = dict.fromkeys(optional)
+    assert ask.data("POST", "/api/bulk/syncs", {**SYNC, **nothing})["policies"] is None
+
+
+def test_model_syncs_of_any_mode_are_created_and_listed(ask: Asker) -> None:
+    """The list of modes is open: the reference filters by ``enrich``, which is not in the SDK."""
+    created = ask.data("POST", "/api/syncs", {**MODEL_SYNC, "mode": "enrich"})
+    assert [row["id"] for row in ask.data("GET", "/api/syncs?mode=enrich")] == [created["id"]]
+    assert ask.data("GET", "/api/syncs?mode=anything") is None
+
+
+def test_a_put_of_a_bulk_sync_refuses_with_400(ask: Asker) -> None:
+    """The reference lists 422 for the creation and not for the update."""
+    assert problem_of(ask("POST", "/api/bulk/syncs", {**SYNC, "mode": "sideways"})) == (422, "validation")
+    assert problem_of(ask("PUT", BULK, {**SYNC, "mode": "sideways"})) == (400, "bad_request")
+    assert problem_of(ask("PUT", MODEL, {**MODEL_SYNC, "schedule": {"frequency": "x"}})) == (422, "validation")
+
+
 def test_a_put_resets_what_it_leaves_out(ask: Asker) -> None:
     """Only what is sent is kept; schemas that are not sent stay."""
     body = {**SYNC, "policies": ["p"], "concurrency_limit": 5, "normalize_names": "disabled", "schemas": ["account"]}
@@ -280,6 +312,25 @@ def test_a_put_with_schemas_switches_the_others_off(ask: Asker) -> None:
         ("PUT", BULK, {**SYNC, "schemas": "account"}),
         ("PUT", BULK, {**SYNC, "schemas": [{"id": "account", "enabled": "x"}]}),
         ("PUT", BULK, {**SYNC, "active": 1}),
+        *(
+            ("POST", "/api/bulk/syncs", {**SYNC, name: value})
+            for name, value in (
+                ("concurrency_limit", "5"),
+                ("concurrency_limit", True),
+                ("resync_concurrency_limit", 1.5),
+                ("data_cutoff_timestamp", 1_700_000_000),
+                ("data_cutoff_timestamp", "yesterday"),
+                ("data_cutoff_timestamp", "2026-01-01T00:00:00"),
+                ("policies", "p"),
+                ("policies", [None]),
+                ("disable_record_timestamps", "no"),
+                ("source_configuration", []),
+                ("destination_configuration", "schema"),
+                ("organization_id", 1),
+                ("source_connection_id", 1),
+            )
+        ),
+        ("PUT", f"{BULK}/schemas/account", {"data_cutoff_timestamp": "yesterday"}),
         ("PATCH", f"{BULK}/schemas", {"schemas": ["account"]}),
         ("PATCH", f"{BULK}/schemas", {"schemas": [{"id": "account", "fields": 5}]}),
         ("PUT", f"{BULK}/schemas/account", {"user_output_name": 5}),
@@ -287,6 +338,12 @@ def test_a_put_with_schemas_switches_the_others_off(ask: Asker) -> None:
         ("POST", "/api/syncs", {**MODEL_SYNC, "fields": [{"source": {"model_id": []}}]}),
         ("POST", "/api/syncs", {**MODEL_SYNC, "name": 5}),
         ("POST", "/api/syncs", {**MODEL_SYNC, "target": []}),
+        ("POST", "/api/syncs", {**MODEL_SYNC, "mode": 1}),
+        ("POST", "/api/syncs", {**MODEL_SYNC, "sync_all_records": 1}),
+        ("POST", "/api/syncs", {**MODEL_SYNC, "policies": [1]}),
+        ("POST", "/api/syncs", {**MODEL_SYNC, "identity": []}),
+        ("POST", "/api/syncs", {**MODEL_SYNC, "overrides": [1]}),
+        ("POST", "/api/syncs", {**MODEL_SYNC, "schedule": {"frequency": "dbtcloud", "job_id": "1"}}),
         ("POST", f"{MODEL}/executions", {"identities": [1]}),
     ],
 )
@@ -330,7 +387,8 @@ def test_deactivating_cancels_what_runs_in_a_bulk_sync_only(ask: Asker) -> None:
         assert ask.data("GET", path)["active"] is False
     assert ask.execution(bulk)["status"] == "canceling"
     assert ask.execution(model, MODEL)["status"] == "created"
-    assert problem_of(ask("POST", f"{BULK}/activate", {})) == (422, "validation")
+    assert problem_of(ask("POST", f"{BULK}/activate", {})) == (400, "bad_request")
+    assert problem_of(ask("POST", f"{MODEL}/activate", {})) == (422, "validation")
 
 
 def test_a_source_and_a_destination_say_what_they_offer(ask: Asker) -> None:
@@ -358,7 +416,7 @@ def test_a_destination_is_as_its_seed_says(make: Any) -> None:
         assert json.loads(refused.body)["message"].startswith(f"destination_configuration{where}")
     assert ask.data("GET", "/api/bulk/syncs") is None
     sync = f"/api/bulk/syncs/{ask.data('POST', '/api/bulk/syncs', SYNC)['id']}"
-    assert problem_of(ask("POST", f"{sync}/executions", {"resync_mode": "rebuild"})) == (422, "validation")
+    assert problem_of(ask("POST", f"{sync}/executions", {"resync_mode": "rebuild"})) == (400, "bad_request")
     assert ask.start(sync, resync_mode="refetch")
 
 

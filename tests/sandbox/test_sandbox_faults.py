@@ -46,8 +46,8 @@ def test_a_recorded_conflict_stays(ask: Asker) -> None:
 
 def test_a_recorded_refusal_stays(ask: Asker) -> None:
     """A key that was used for a wrong request cannot be used for a right one."""
-    assert ask("POST", START, {"resync_mode": "x"}, key="burnt-key").status == 422
-    assert ask("POST", START, {}, key="burnt-key").status == 422
+    assert ask("POST", START, {"resync_mode": "x"}, key="burnt-key").status == 400
+    assert ask("POST", START, {}, key="burnt-key").status == 400
 
 
 def test_a_key_is_forgotten_after_a_day(ask: Asker) -> None:
