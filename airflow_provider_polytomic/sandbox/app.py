@@ -20,15 +20,17 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 from airflow_provider_polytomic.api.http import Answer, Request, Response, Unreachable
 
-from . import around, bulk, bulk_schedules, logs, model
+from . import around, bulk, bulk_schedules, bulk_schemas, logs, model, organizations
 from .execution import Execution
-from .faults import Fault, Faults
-from .seed import Seed, load_seed
+from .faults import Conditions, Fault, Faults
+from .seed import BulkSyncSpec, OrganizationSpec, SchemaSpec, Seed, SeedError, load_seed
 from .wire import ApiProblem, Call, Router, problem
 from .world import World
 
 VERSIONS = ("2021-05-23", "2022-12-12", "2023-04-25", "2024-02-08", "2025-09-18")
-ROUTES = Router(around.route, bulk.route, bulk_schedules.route, logs.route, model.route)
+ROUTES = Router(
+    organizations.route, around.route, bulk.route, bulk_schemas.route, bulk_schedules.route, logs.route, model.route
+)
 KEY_FORMAT = re.compile(r"[A-Za-z0-9_-]{8,255}")
 KEYS_KEPT = 24 * 3600  # seconds
 REQUESTS_KEPT = 100_000
@@ -76,15 +78,27 @@ class Sandbox:
         deliver_to: str | Path | None = None,
     ) -> None:
         loaded = load_seed(seed)
-        self.key = loaded.key
         self._sleep = sleep
-        self._world = World(loaded, now, speed, str(deliver_to) if deliver_to else None)
-        self.faults = Faults(self._world.conditions, self._vanish)
-        self._keys: dict[str, _Outcome] = {}
+        conditions = Conditions()
+        path = str(deliver_to) if deliver_to else None
+        self._worlds = [
+            World(organization, now, speed, path, conditions) for organization in (loaded, *loaded.organizations)
+        ]
+        for world in self._worlds:
+            world.organizations = self._worlds
+        self._world = self._worlds[0]
+        self._partner_key = loaded.partner_key
+        self.faults = Faults(conditions, self._vanish)
+        self._keys: dict[tuple[str, str], _Outcome] = {}  # by organization and Idempotency-Key
         self._log: deque[LoggedRequest] = deque(maxlen=REQUESTS_KEPT)
         self._lock = threading.RLock()
 
     # what the outside sees
+
+    @property
+    def key(self) -> str:
+        """The API key of the first organization."""
+        return self._world.key
 
     @property
     def url(self) -> str:
@@ -93,7 +107,8 @@ class Sandbox:
 
     @url.setter
     def url(self, url: str) -> None:
-        self._world.url = url
+        for world in self._worlds:
+            world.url = url
 
     def handle(self, method: str, target: str, headers: Mapping[str, str], body: bytes = b"") -> Answer:
         """Answer one request. :class:`Unreachable` means: close the connection without a word.
@@ -132,11 +147,12 @@ class Sandbox:
     def starts(self, sync_id: str) -> list[Execution]:
         """The executions of a sync that really began, oldest first; those that nobody can see any more too."""
         with self._lock:
-            return [item for item in self._world.executions if item.sync_id == sync_id]
+            return [item for world in self._worlds for item in world.executions if item.sync_id == sync_id]
 
     def running(self, sync_id: str) -> Execution | None:
         with self._lock:
-            return self._world.running(self._world.syncs[sync_id])
+            world = self._world_of(sync_id)
+            return world.running(world.syncs[sync_id])
 
     def status(self, execution_id: str) -> str:
         """The status of an execution at this moment."""
@@ -146,12 +162,13 @@ class Sandbox:
     def start_foreign(self, sync_id: str, **body: Any) -> Execution:
         """Somebody else starts an execution. Not in the log of requests, and no fault meets it."""
         with self._lock:
-            kind = self._world.syncs[sync_id].kind
+            world = self._world_of(sync_id)
+            kind = world.syncs[sync_id].kind
             path = f"/api/{'bulk/' if kind == 'bulk' else ''}syncs/{sync_id}/executions"
-            answer = self._route(Call("POST", path, {}, json.dumps(body).encode(), VERSIONS[-1]))
+            answer = self._route(world, Call("POST", path, {}, json.dumps(body).encode(), VERSIONS[-1]))
             if answer.status != 200:
                 raise ValueError(f"it cannot be started: {answer.body.decode()}")
-            return self._world.executions[-1]
+            return world.executions[-1]
 
     def run_on_schedule(self, sync_id: str) -> Execution:
         """Polytomic itself starts an execution, because it is time."""
@@ -159,6 +176,35 @@ class Sandbox:
             execution = self.start_foreign(sync_id)
             execution.source = "schedule"
             return execution
+
+    def add_bulk_sync(self, name: str, schemas: int | list[SchemaSpec] = 1, **fields: Any) -> str:
+        """Add a bulk sync to the first organization, however wide: ``add_bulk_sync("Wide", schemas=10_000)``.
+
+        :param schemas: how many, named ``table_00000`` and so on; or the schemas themselves.
+        :param fields: what else a :class:`BulkSyncSpec` has.
+        :return: its id.
+        :raises SeedError: the fields describe no sync.
+        """
+        if isinstance(schemas, int):
+            schemas = [SchemaSpec(f"table_{number:05}") for number in range(schemas)]
+        spec = BulkSyncSpec(name, schemas=schemas, **fields)
+        with self._lock:
+            world = self._world
+            OrganizationSpec(world.name, connections=[*world.connections.values()], bulk_syncs=[spec])  # checks it
+            if spec.id in world.syncs:
+                raise SeedError(f"{name!r}: id: {spec.id} is used more than once")
+            return world.add_bulk_sync(spec).id
+
+    def add_history(self, sync_id: str, executions: int = 30) -> list[Execution]:
+        """Add completed executions of all of a sync that has none yet: one an hour, the newest has just ended.
+
+        :return: oldest first. The ``outcome`` of a seed begins with the execution after them.
+        :raises ValueError: the sync has executions.
+        """
+        with self._lock:
+            world = self._world_of(sync_id)
+            world.add_history(world.syncs[sync_id], executions)
+            return list(world.syncs[sync_id].executions)
 
     def delay_events(self, execution_id: str, seconds: float) -> None:
         """The events of an execution turn up so much later than what they tell of, and keep its time."""
@@ -180,25 +226,34 @@ class Sandbox:
     def describe(self) -> list[str]:
         """What there is to play with, a line each."""
         with self._lock:
-            return [f"{sync.kind} sync {sync.id}  {sync.doc['name']}" for sync in self._world.syncs.values()]
+            several = len(self._worlds) > 1
+            return [
+                f"{sync.kind} sync {sync.id}  {sync.doc['name']}" + (f" ({world.name}, {world.id})" if several else "")
+                for world in self._worlds
+                for sync in world.syncs.values()
+            ]
 
     def close(self) -> None:
         """Wait out no delay any more."""
         self.faults.clear()
 
     def rotate_key(self, key: str) -> None:
-        """From now on only this key is good."""
+        """From now on only this key is good for the first organization."""
         with self._lock:
-            self.key = key
+            self._world.key = key
 
     def _vanish(self, execution_id: str) -> None:
         with self._lock:
             self._find(execution_id).gone = True
 
+    def _world_of(self, sync_id: str) -> World:
+        return next((world for world in self._worlds if sync_id in world.syncs), self._world)
+
     def _find(self, execution_id: str) -> Execution:
-        for execution in self._world.executions:
-            if execution.id == execution_id:
-                return execution
+        for world in self._worlds:
+            for execution in world.executions:
+                if execution.id == execution_id:
+                    return execution
         raise ValueError(f"there is no execution {execution_id}")
 
     # how a request is dealt with
@@ -233,75 +288,95 @@ class Sandbox:
     def _serve(self, call: Call, headers: Mapping[str, str], fault: Fault | None) -> Response:
         """What the API itself does: whose request, which version, was it asked before, and the work."""
         if call.path.startswith("/logs/"):  # a signed URL needs no key
-            return self._route(call)
+            return self._route(self._world, call)
         version = headers.get("x-polytomic-version") or VERSIONS[0]
         known = version in VERSIONS
         try:
             if not known:
                 raise ApiProblem(400, "bad_request", f"X-Polytomic-Version: there is no version {version!r}")
-            by_organization = self._authenticate(headers.get("authorization", ""))
-            call = replace(call, version=version, by_organization=by_organization)
+            world, caller = self._authenticate(headers.get("authorization", ""))
+            call = replace(call, version=version, caller=caller)
+            if caller == "partner" and not organizations.OPEN_TO_PARTNERS.fullmatch(call.path):
+                raise ApiProblem(403, "forbidden", "a partner key without an organization's id has no access to this")
             key = headers.get("idempotency-key") if call.method == "POST" else None
-            response = self._work(call, fault) if key is None else self._once(call, key, fault)
+            response = self._work(world, call, fault) if key is None else self._once(world, call, key, fault)
         except ApiProblem as error:
             response = error.response
         own = {"x-polytomic-version": version if known else VERSIONS[-1], "x-request-id": uuid.uuid4().hex}
         return replace(response, headers={**response.headers, **own})
 
-    def _authenticate(self, authorization: str) -> bool:
-        """Whether it is an organization's key (HTTP Basic) rather than a user's."""
+    def _authenticate(self, authorization: str) -> tuple[World, str]:
+        """The organization that a request acts for, and who sends it; a partner without one is given the first.
+
+        HTTP Basic is ``<organization's id>:<key>``. A sandbox with one organization accepts any login, as it
+        stands for a deployment with a key of its own, too.
+        """
         scheme, _, secret = authorization.partition(" ")
-        basic = scheme.lower() == "basic"
-        if basic:
+        login = None
+        if scheme.lower() == "basic":
             try:
-                secret = base64.b64decode(secret, validate=True).decode().partition(":")[2]
+                login, _, secret = base64.b64decode(secret, validate=True).decode().partition(":")
             except (binascii.Error, ValueError):
                 secret = ""
-        if scheme.lower() not in ("basic", "bearer") or not hmac.compare_digest(secret.encode(), self.key.encode()):
-            raise ApiProblem(401, "unauthorized", "the API key is missing or not valid")
-        return basic
+        if scheme.lower() in ("basic", "bearer") and secret:
+            for world in self._worlds:
+                fits = login in (None, world.id) or len(self._worlds) == 1
+                if fits and _same(secret, world.key):
+                    return world, "user" if login is None else "organization"
+            if _same(secret, self._partner_key):
+                for world in self._worlds:
+                    if login in (None, world.id):
+                        return world, "partner" if login is None else "organization"
+        raise ApiProblem(
+            401, "unauthorized", "the API key, or the organization's id before it, is missing or not valid"
+        )
 
-    def _once(self, call: Call, key: str, fault: Fault | None) -> Response:
+    def _once(self, world: World, call: Call, key: str, fault: Fault | None) -> Response:
         """The first request with a key fixes the outcome; the later ones are told it."""
         if not KEY_FORMAT.fullmatch(key):
             raise ApiProblem(400, "bad_request", "Idempotency-Key: 8 to 255 characters of A-Z, a-z, 0-9, _ and -")
         with self._lock:
-            now = self._world.now
-            outcome = self._keys.get(key)
+            now = world.now
+            outcome = self._keys.get((world.id, key))
             if outcome is not None and outcome.response is not None and now - outcome.since >= KEYS_KEPT:
                 outcome = None
             if outcome is not None:
                 return outcome.response or problem(409, "conflict", "a request with this Idempotency-Key is in flight")
-            outcome = self._keys[key] = _Outcome(now)
+            outcome = self._keys[world.id, key] = _Outcome(now)
         try:
-            response = self._work(call, fault)
+            response = self._work(world, call, fault)
         except BaseException:
             with self._lock:
-                del self._keys[key]
+                del self._keys[world.id, key]
             raise
         with self._lock:
             outcome.response = response
         return response
 
-    def _work(self, call: Call, fault: Fault | None) -> Response:
+    def _work(self, world: World, call: Call, fault: Fault | None) -> Response:
         if fault is None:
-            return self._route(call)
+            return self._route(world, call)
         # Delays are waited out without the lock: others are served meanwhile.
         self._wait(fault, fault.before)
-        response = self._route(call) if fault.processed else None
+        response = self._route(world, call) if fault.processed else None
         self._wait(fault, fault.after)
         if response is None or fault.recorded:
             assert fault.instead is not None  # noqa: S101 - only an answer can be recorded
             return fault.instead
         return response
 
-    def _route(self, call: Call) -> Response:
+    def _route(self, world: World, call: Call) -> Response:
         with self._lock:
-            self._world.settle()
+            for each in self._worlds:
+                each.settle()
             try:
-                return ROUTES.dispatch(self._world, call)
+                return ROUTES.dispatch(world, call)
             except ApiProblem as error:
                 return error.response
+
+
+def _same(given: str, key: str) -> bool:
+    return bool(key) and hmac.compare_digest(given.encode(), key.encode())
 
 
 def _logged(call: Call, headers: Mapping[str, str], answer: Answer) -> LoggedRequest:

@@ -1,5 +1,5 @@
 # ruff: noqa: ARG001 - every route is given the world and the call, whether it needs them or not
-"""Routes around the syncs: whose key it is, connections and what is known of their schemas, events."""
+"""Routes around the syncs: connections and what is known of their schemas, events."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from airflow_provider_polytomic.api.http import Response
 
 from .clock import moment, stamp
-from .seed import ACTOR, ORGANIZATION_ID, ConnectionSpec
+from .seed import ACTOR, ConnectionSpec
 from .wire import Call, Invalid, Router, listing, page
 from .world import World
 
@@ -21,22 +21,6 @@ EVENT_TYPES = (
     *(f"sync.{name}" for name in ("running", "completed", "canceled", "failed", "completed_with_errors")),
     *(f"bulk_sync.{name}" for name in ("running", "completed", "canceled", "failed", "completed_with_error")),
 )
-
-
-@route("GET", "/api/me")
-def me(world: World, call: Call) -> Any:
-    identity: dict[str, Any] = {
-        "id": ORGANIZATION_ID if call.by_organization else ACTOR["id"],
-        "organization_id": ORGANIZATION_ID,
-        "organization_name": "Sandbox",
-        "is_user": not call.by_organization,
-        "is_organization": call.by_organization,
-        "is_partner": False,
-        "is_system": False,
-    }
-    if not call.by_organization:
-        identity |= {"email": "sandbox@example.com", "role": "admin"}
-    return {"data": identity}
 
 
 @route("GET", "/api/connections")
@@ -83,7 +67,7 @@ def _row(world: World, connection: ConnectionSpec) -> dict[str, Any]:
         "name": connection.name,
         "type": {"id": connection.type, "name": connection.type.capitalize(), "operations": ["bulk", "model"]},
         "configuration": connection.configuration,
-        "organization_id": ORGANIZATION_ID,
+        "organization_id": world.id,
         "policies": None,
         "saved": True,
         "status": "healthy",
@@ -126,7 +110,7 @@ def events(world: World, call: Call) -> Any:
                 "id": str(uuid.uuid5(uuid.UUID(execution_id), kind)),
                 "type": kind,
                 "created_at": stamp(at),
-                "organization_id": ORGANIZATION_ID,
+                "organization_id": world.id,
                 "event": body,
             }
             for at, _, kind, execution_id, body in shown

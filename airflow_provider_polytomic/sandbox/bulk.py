@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import replace
 from typing import Any
 
 from . import logs
+from .bulk_schemas import FIELDS, read_config
 from .clock import stamp
 from .execution import Execution
 from .history import cancel_answer, execution_page, sync_status
@@ -33,21 +33,7 @@ ENUMS = {
     "normalize_names": ("enabled", "disabled", "legacy"),
 }
 FETCH_MODES = ("none", "incremental", "full")
-FIELDS = ("id", "name", "amount", "updated_at")  # of every schema here
 LEGACY_RESYNC_UNTIL = "2025-09-18"
-
-# What a schema's configuration is where nothing else was said.
-SCHEMA_DEFAULTS: dict[str, Any] = {
-    "enabled": True,
-    "data_cutoff_timestamp": None,
-    "disable_data_cutoff": False,
-    "fields": None,
-    "filters": None,
-    "history_enabled": False,
-    "partition_key": None,
-    "tracking_field": None,
-    "user_output_name": None,
-}
 
 
 @route("GET", "/api/bulk/syncs")
@@ -87,8 +73,8 @@ def _summary(world: World, sync: Sync) -> dict[str, Any]:
     history = world.history(sync)
     rows: dict[str, dict[str, Any]] = {}
     for execution in reversed(history):
-        for part in execution.parts:
-            rows.setdefault(part.schema, execution.part_summary(part, now))
+        for row in execution.part_summaries(now):
+            rows.setdefault(row["schema"], row)
         if rows.keys() >= sync.schemas.keys():
             break
     return {
@@ -173,15 +159,15 @@ def start(world: World, call: Call, sync_id: str) -> Any:
     unknown = [schema_id for schema_id in wanted if schema_id not in sync.schemas]
     if unknown:
         raise Invalid(f"schemas: the sync has no {', '.join(unknown)}", schemas=unknown)
-    schemas = [sync.schemas[schema_id] for schema_id in dict.fromkeys(wanted)] or enabled
+    schemas = {schema_id: sync.schemas[schema_id] for schema_id in wanted} or {item.spec.id: item for item in enabled}
     execution = world.begin(
         sync,
-        [world.part_of(sync, schema) for schema in schemas],
+        [world.part_of(sync, schema) for schema in schemas.values()],
         status_message=_behaviour(sync).status_message,
         test=test,
         resync_mode=resync_mode,
         fetch_mode=one_of(body, "fetch_mode", FETCH_MODES),
-        partial=any(schema not in schemas for schema in enabled),
+        partial=any(schema.spec.id not in schemas for schema in enabled),
         asked=body,
     )
     return {"data": execution.row(world.now)}
@@ -230,63 +216,6 @@ def export_logs(world: World, call: Call, sync_id: str, execution_id: str) -> An
     job_id = str(uuid.uuid4())
     world.exports[job_id] = (world.now, _execution(world, sync_id, execution_id))
     return {"job": logs.export_row(world, job_id)}
-
-
-# schemas
-
-
-@route("GET", "/api/bulk/syncs/{sync_id}/schemas")
-def list_schemas(world: World, call: Call, sync_id: str) -> Any:
-    sync = world.find_sync("bulk", sync_id)
-    enabled = replace(call, query={"enabled": call.query.get("filters[enabled]", [])}).flag("enabled")
-    rows = [_schema_row(schema) for schema in sync.schemas.values() if enabled is None or schema.enabled is enabled]
-    for row in rows:
-        del row["fields"], row["filters"]
-    return {"data": rows or None}
-
-
-@route("PATCH", "/api/bulk/syncs/{sync_id}/schemas")
-def patch_schemas(world: World, call: Call, sync_id: str) -> Any:
-    sync = world.find_sync("bulk", sync_id)
-    changes = list_of(call.json(), "schemas", dict)
-    found = [_schema(sync, str(change.get("id"))) for change in changes]
-    for schema, change in zip(found, changes, strict=True):
-        _configure(sync, schema, {**schema.config, "fields": None, **change}, world.now)
-    return {"data": [_schema_row(schema) for schema in found] or None}
-
-
-@route("GET", "/api/bulk/syncs/{sync_id}/schemas/{schema_id}")
-def get_schema(world: World, call: Call, sync_id: str, schema_id: str) -> Any:
-    return {"data": _schema_row(_schema(world.find_sync("bulk", sync_id), schema_id))}
-
-
-@route("PUT", "/api/bulk/syncs/{sync_id}/schemas/{schema_id}")
-def replace_schema(world: World, call: Call, sync_id: str, schema_id: str) -> Any:
-    sync = world.find_sync("bulk", sync_id)
-    schema = _schema(sync, schema_id)
-    body = call.json()
-    kept = {"history_enabled": schema.config.get("history_enabled", False)}  # "omit to keep the current value"
-    _configure(sync, schema, {**kept, **body}, world.now)
-    return {"data": _schema_row(schema)}
-
-
-@route("PATCH", "/api/bulk/syncs/{sync_id}/schemas/{schema_id}")
-def patch_schema(world: World, call: Call, sync_id: str, schema_id: str) -> Any:
-    sync = world.find_sync("bulk", sync_id)
-    schema = _schema(sync, schema_id)
-    _configure(sync, schema, {**schema.config, "fields": None, **call.json()}, world.now)
-    return {"data": _schema_row(schema)}
-
-
-@route("POST", "/api/bulk/syncs/{sync_id}/schemas/{schema_id}/cancel")
-def cancel_schema(world: World, call: Call, sync_id: str, schema_id: str) -> Any:
-    sync = world.find_sync("bulk", sync_id)
-    _schema(sync, schema_id)
-    running = world.running(sync)
-    parts = [part for part in running.parts if part.schema == schema_id] if running else []
-    for part in parts:
-        part.canceled_at = part.canceled_at or world.now
-    return cancel_answer(bool(parts))
 
 
 # what a connection offers
@@ -387,49 +316,5 @@ def _chosen(world: World, source_id: str, wanted: Any) -> dict[str, Schema]:
         schema_id = str(config.get("id"))
         if schema_id not in offered:
             raise Invalid(f"schemas: the source has no {schema_id}")
-        chosen[schema_id] = Schema(offered[schema_id], _config(config))
+        chosen[schema_id] = Schema(offered[schema_id], read_config(config))
     return chosen
-
-
-def _schema(sync: Sync, schema_id: str) -> Schema:
-    schema = sync.schemas.get(schema_id)
-    if schema is None:
-        raise ApiProblem(404, "not_found", f"bulk sync {sync.id} has no schema {schema_id}")
-    return schema
-
-
-def _configure(sync: Sync, schema: Schema, config: dict[str, Any], now: float) -> None:
-    schema.config = _config(config)
-    sync.updated_at = now
-
-
-def _config(given: dict[str, Any]) -> dict[str, Any]:
-    """The configuration of a schema that a body describes."""
-    for name in ("enabled", "disable_data_cutoff", "history_enabled"):
-        typed(given, name, bool)
-    for name in ("partition_key", "tracking_field", "user_output_name"):
-        typed(given, name, str)
-    timestamp(given, "data_cutoff_timestamp")
-    list_of(given, "filters", dict)
-    typed(given, "fields", list)
-    return {name: value for name, value in given.items() if name in SCHEMA_DEFAULTS and value is not None}
-
-
-def _schema_row(schema: Schema) -> dict[str, Any]:
-    config = {**SCHEMA_DEFAULTS, **schema.config}
-    switched = {
-        item["id"]: item
-        for item in config["fields"] or []
-        if isinstance(item, dict) and isinstance(item.get("id"), str)
-    }
-    fields = [
-        {
-            "id": name,
-            "enabled": switched.get(name, {}).get("enabled", True),
-            "obfuscated": False,
-            "output_name": name,
-            "user_output_name": None,
-        }
-        for name in FIELDS
-    ]
-    return {**config, "id": schema.spec.id, "output_name": schema.output_name, "fields": fields}

@@ -27,7 +27,7 @@ class Delivery:
         paths = [self.path] if self.path else []
         if destination is not None and destination.type == "sqlite" and destination.configuration.get("path"):
             paths.append(str(destination.configuration["path"]))
-        if execution.final not in ("completed", "errors"):
+        if not paths or execution.final not in ("completed", "errors"):
             return None
         parts = [part for part in execution.parts if execution.part_status(part, execution.end) == "completed"]
         anew = execution.resync_mode in ("resync", "rebuild")

@@ -67,6 +67,7 @@ class Execution:
     source: str = "api"  # what has started it
     events_late: float = 0.0  # seconds between what happens and the event that tells of it
     gone: bool = False  # no longer to be found: its sync was deleted, or a test made it vanish
+    _starts: tuple[float, list[tuple[float, str]]] | None = field(default=None, repr=False)
 
     # what happens to it
 
@@ -96,6 +97,11 @@ class Execution:
 
     def stage_starts(self) -> list[tuple[float, str]]:
         """When each stage begins, unless the execution is over by then."""
+        if self._starts is None or self._starts[0] != self.end:  # kept, because every schema asks for it
+            self._starts = (self.end, self._stage_starts())
+        return self._starts[1]
+
+    def _stage_starts(self) -> list[tuple[float, str]]:
         work = len(self.stages) - RUNNING_FROM
         starts = []
         for index, name in enumerate(self.stages):
@@ -185,7 +191,7 @@ class Execution:
         return self._bulk_row(now) if self.kind == "bulk" else self._model_row(now)
 
     def _bulk_row(self, now: float) -> dict[str, Any]:
-        counts = [self.part_counts(part, now) for part in self.parts]
+        schemas = self._part_rows(now)
         return {
             "id": self.id,
             "status": self.status(now),
@@ -196,32 +202,37 @@ class Execution:
             "is_partial": self.partial,
             "fetch_mode": self.fetch_mode or "none",
             "output_disposition": {"resync": "truncate", "rebuild": "rebuild"}.get(self.resync_mode or "", "retain"),
-            "record_count": sum(count[0] for count in counts),
-            "error_count": sum(count[1] for count in counts),
-            "warning_count": sum(count[2] for count in counts),
+            "record_count": sum(row["record_count"] for row in schemas),
+            "error_count": sum(row["error_count"] for row in schemas),
+            "warning_count": sum(row["warning_count"] for row in schemas),
             "created_at": stamp(self.created_at),
             "started_at": stamp(self.started_at(now)),
             "completed_at": stamp(self.completed_at(now)),
             "updated_at": stamp(self.updated_at(now)),
-            "schemas": [self._part_row(part, now) for part in self.parts] or None,
+            "schemas": schemas or None,
         }
 
-    def _part_row(self, part: Part, now: float) -> dict[str, Any]:
-        summary = self.part_summary(part, now)
-        del summary["execution_id"]
-        return {
-            **summary,
-            "output_name": part.output_name,
-            "created_at": stamp(self.created_at),
-            "updated_at": stamp(self.updated_at(now)),
-        }
+    def _part_rows(self, now: float) -> list[dict[str, Any]]:
+        created, updated = stamp(self.created_at), stamp(self.updated_at(now))
+        rows = []
+        for part, summary in zip(self.parts, self.part_summaries(now), strict=True):
+            del summary["execution_id"]
+            rows.append({**summary, "output_name": part.output_name, "created_at": created, "updated_at": updated})
+        return rows
 
-    def part_summary(self, part: Part, now: float) -> dict[str, Any]:
-        """A schema's row in the status of many syncs."""
+    def part_summaries(self, now: float) -> Iterator[dict[str, Any]]:
+        """Each schema's row in the status of many syncs."""
+        shared: dict[tuple[Any, ...], dict[str, Any]] = {}  # by all that a row depends on: a wide sync has few kinds
+        for part in self.parts:
+            name = part.output_name if part.outcome or self.final in BADLY_ENDED else ""  # it is in the message then
+            kind = (name, part.rows, part.errors, part.warnings, part.outcome, part.status_message, part.canceled_at)
+            if kind not in shared:
+                shared[kind] = self._part_state(part, now)
+            yield {"schema": part.schema, "execution_id": self.id, **shared[kind]}
+
+    def _part_state(self, part: Part, now: float) -> dict[str, Any]:
         records, errors, warnings = self.part_counts(part, now)
         return {
-            "schema": part.schema,
-            "execution_id": self.id,
             "status": self.part_status(part, now),
             "status_message": self.part_message(part, now),
             "record_count": records,

@@ -58,7 +58,7 @@ def signed(world: World, execution: Execution, name: str) -> tuple[str, str]:
 def read(world: World, call: Call, execution_id: str, name: str) -> Response:
     """What is behind a signed URL: the log, a JSON object on each line."""
     expires, signature = call.text("expires") or "", call.text("signature")
-    found = [execution for execution in world.executions if execution.id == execution_id]
+    found = [item for each in world.organizations for item in each.executions if item.id == execution_id]
     if (
         not expires.isdigit()
         or int(expires) < world.now

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 from typing import Any
 
 from airflow_provider_polytomic.api.http import Response
 
 from . import logs
-from .execution import Execution, Part
+from .execution import Execution
 from .history import cancel_answer, execution_page, sync_status
 from .schedule import FREQUENCIES
 from .seed import ModelSyncSpec
@@ -116,8 +117,6 @@ def get_status(world: World, call: Call, sync_id: str) -> Any:
 @route("POST", "/api/syncs/{sync_id}/executions")
 def start(world: World, call: Call, sync_id: str) -> Any:
     sync = world.find_sync("model", sync_id)
-    spec = sync.behaviour
-    assert isinstance(spec, ModelSyncSpec)  # noqa: S101 - told to the type checker
     body = call.json()
     test, resync = typed(body, "test", bool), typed(body, "resync", bool)
     identities = list_of(body, "identities", str)
@@ -127,13 +126,14 @@ def start(world: World, call: Call, sync_id: str) -> Any:
     wanted = len(identities or source_identities)
     if wanted > MOST_IDENTITIES:
         raise Invalid(f"at most {MOST_IDENTITIES} identities, not {wanted}")
+    parts, how = world.full_run(sync)
     execution = world.begin(
         sync,
-        [Part("", "", min(spec.rows, wanted or spec.rows), errors=len(spec.errors), warnings=spec.warnings)],
-        error_messages=spec.errors,
+        [replace(part, rows=min(part.rows, wanted or part.rows)) for part in parts],
         test=bool(test),
         resync_mode="resync" if resync else None,
         asked=body,
+        **how,
     )
     row = execution.row(world.now)
     return {"data": {name: row[name] for name in ("id", "status", "created_at")}}

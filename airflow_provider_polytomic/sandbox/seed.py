@@ -24,6 +24,13 @@ A seed is a YAML or JSON file (or, in a test, the same as a ``dict``)::
     model_syncs:
       - {name: Users to CRM, target: CRM, target_object: Contact, rows: 200, errors: [user 7 has no email]}
 
+That is one organization. There can be more, each with a key, connections and syncs of its own::
+
+    name: Acme                        # the first one; left out: Sandbox
+    partner_key: partner              # as the password, with an organization's id as the login, it acts for each
+    organizations:
+      - {name: Globex, id: 0b00…, key: globex, connections: […], bulk_syncs: […], model_syncs: […]}
+
 An ``outcome`` is one of the API's terminal statuses, or any other text, to see how a client bears it.
 Without one, an execution completes, as ``errors`` if one of its schemas fails or has errors. ``stages`` are the
 statuses on the way to the end. A connection of type ``sqlite`` as a destination really gets rows.
@@ -34,6 +41,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import uuid
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -139,15 +148,18 @@ class ModelSyncSpec:
 
 
 @dataclass
-class Seed:
-    key: str = "sandbox"
+class OrganizationSpec:
+    """An organization, with connections and syncs that no other one sees."""
+
+    name: str
+    id: str = ""
+    key: str = ""  # of its users; left out: only the partner key reaches it
     connections: list[ConnectionSpec] = field(default_factory=list)
     bulk_syncs: list[BulkSyncSpec] = field(default_factory=list)
     model_syncs: list[ModelSyncSpec] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        if not self.key:
-            raise SeedError("key: must not be empty")
+        self.id = self.id or made_id("organization", self.name)
         self.connections = self.connections or _default_connections()
         for sync in self.bulk_syncs:
             sync.source = self._connection(sync.source or self.connections[0].id, f"{sync.name!r}: source")
@@ -161,21 +173,50 @@ class Seed:
             sync.schemas = sync.schemas or list(source.schemas)
             if not sync.schemas:
                 raise SeedError(f"{sync.name!r}: schemas: is required, because its source offers none")
-            schema_ids = [spec.id for spec in sync.schemas]
-            for schema_id in schema_ids:
-                if schema_ids.count(schema_id) > 1:
-                    raise SeedError(f"{sync.name!r}: schemas: {schema_id} is there more than once")
-        for group in (self.connections, self.bulk_syncs, self.model_syncs):
-            ids = [item.id for item in group]
-            for item in group:
-                if ids.count(item.id) > 1:
-                    raise SeedError(f"{item.name!r}: id: {item.id} is used more than once")
+            twice = _repeated(spec.id for spec in sync.schemas)
+            if twice:
+                raise SeedError(f"{sync.name!r}: schemas: {twice} is there more than once")
+        _refuse_shared_ids(self.connections)
 
     def _connection(self, name_or_id: str, where: str) -> str:
         for connection in self.connections:
             if name_or_id in (connection.id, connection.name):
                 return connection.id
         raise SeedError(f"{where}: there is no connection {name_or_id!r}")
+
+
+@dataclass
+class Seed(OrganizationSpec):
+    """All that a sandbox begins with: an organization, and perhaps more of them."""
+
+    name: str = "Sandbox"
+    id: str = ORGANIZATION_ID
+    key: str = "sandbox"
+    partner_key: str = ""
+    organizations: list[OrganizationSpec] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.key:
+            raise SeedError("key: must not be empty")
+        everybody = [self, *self.organizations]
+        _refuse_shared_ids(everybody)
+        _refuse_shared_ids(
+            [*(s for each in everybody for s in each.bulk_syncs), *(s for each in everybody for s in each.model_syncs)]
+        )
+        if _repeated(key for key in (self.partner_key, *(each.key for each in everybody)) if key):
+            raise SeedError("key: two organizations, or one and the partner, have the same key")
+
+
+def _repeated(ids: Iterable[str]) -> str | None:
+    return next((each for each, count in Counter(ids).items() if count > 1), None)
+
+
+def _refuse_shared_ids(items: Sequence[ConnectionSpec | BulkSyncSpec | ModelSyncSpec | OrganizationSpec]) -> None:
+    twice = _repeated(item.id for item in items)
+    if twice:
+        name = next(item.name for item in items if item.id == twice)
+        raise SeedError(f"{name!r}: id: {twice} is used more than once")
 
 
 def load_seed(source: Seed | dict[str, Any] | str | Path | None) -> Seed:
@@ -314,6 +355,7 @@ _NESTED: dict[str, type] = {
     "list[ConnectionSpec]": ConnectionSpec,
     "list[BulkSyncSpec]": BulkSyncSpec,
     "list[ModelSyncSpec]": ModelSyncSpec,
+    "list[OrganizationSpec]": OrganizationSpec,
 }
 _PLAIN: dict[str, tuple[type | tuple[type, ...], str]] = {
     "str": (str, "text"),

@@ -54,7 +54,7 @@ class Call:
     query: dict[str, list[str]]
     body: bytes
     version: str = ""
-    by_organization: bool = False  # HTTP Basic: an organization's key, not a user's
+    caller: str = "user"  # or "organization" (HTTP Basic), or "partner" (a partner key as Bearer)
 
     def json(self) -> dict[str, Any]:
         """The body, which must be an object; no body is an empty one."""

@@ -1,4 +1,4 @@
-"""Everything a sandbox knows: connections, syncs, executions. Routes read and change it."""
+"""What a sandbox knows of one organization: connections, syncs, executions. Routes read and change it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .delivery import Delivery
 from .execution import Execution, Part
 from .faults import Conditions
 from .schedule import Schedule, due, rule
-from .seed import ACTOR, ORGANIZATION_ID, BulkSyncSpec, ConnectionSpec, ModelSyncSpec, SchemaSpec, Seed, made_id
+from .seed import ACTOR, BulkSyncSpec, ConnectionSpec, ModelSyncSpec, OrganizationSpec, SchemaSpec, made_id
 from .wire import ApiProblem
 
 # What a sync is where nothing else was said: on create, and by a PUT that leaves a field out.
@@ -72,18 +72,24 @@ class Sync:
     kind: str
     doc: dict[str, Any]
     behaviour: BulkSyncSpec | ModelSyncSpec
+    organization_id: str
     created_at: float
     updated_at: float
     schemas: dict[str, Schema] = field(default_factory=dict)
     schedules: list[Schedule] = field(default_factory=list)  # of a bulk sync, the default one first
     executions: list[Execution] = field(default_factory=list)  # oldest first
+    past: int = 0  # how many of them were added as history, and do not count as runs of the seed's outcomes
+
+    @property
+    def runs(self) -> int:
+        return len(self.executions) - self.past
 
     def row(self) -> dict[str, Any]:
         return {
             **self.doc,
             **self._schedules(),
             "id": self.id,
-            "organization_id": ORGANIZATION_ID,
+            "organization_id": self.organization_id,
             "created_at": stamp(self.created_at),
             "created_by": ACTOR,
             "updated_at": stamp(self.updated_at),
@@ -121,9 +127,22 @@ class Sync:
 
 
 class World:
-    def __init__(self, seed: Seed, clock: Callable[[], float], speed: float, deliver_to: str | None) -> None:
+    """One organization: its key, connections, syncs and executions."""
+
+    def __init__(
+        self,
+        seed: OrganizationSpec,
+        clock: Callable[[], float],
+        speed: float,
+        deliver_to: str | None,
+        conditions: Conditions,
+    ) -> None:
+        self.organizations: list[World] = [self]  # all of the sandbox
+        self.id = seed.id
+        self.name = seed.name
+        self.key = seed.key
         self.clock = clock
-        self.conditions = Conditions()
+        self.conditions = conditions
         self.speed = speed
         self.url = "http://sandbox.invalid"
         self.connections: dict[str, ConnectionSpec] = {item.id: item for item in seed.connections}
@@ -135,10 +154,7 @@ class World:
         self.refreshes: dict[str, list[float]] = {}  # when those of a connection's schemas began
         self._undelivered: list[Execution] = []
         for bulk in seed.bulk_syncs:
-            self._offer(bulk.source, bulk.schemas)
-        for bulk in seed.bulk_syncs:
-            sync = self.add_sync("bulk", _bulk_doc(bulk), bulk)
-            sync.schemas = {spec.id: Schema(spec, _config(spec)) for spec in bulk.schemas}
+            self.add_bulk_sync(bulk)
         for model in seed.model_syncs:
             self.add_sync("model", _model_doc(model), model)
 
@@ -154,9 +170,15 @@ class World:
 
     # syncs
 
+    def add_bulk_sync(self, spec: BulkSyncSpec) -> Sync:
+        self._offer(spec.source, spec.schemas)
+        sync = self.add_sync("bulk", _bulk_doc(spec), spec)
+        sync.schemas = {schema.id: Schema(schema, _config(schema)) for schema in spec.schemas}
+        return sync
+
     def add_sync(self, kind: str, doc: dict[str, Any], behaviour: BulkSyncSpec | ModelSyncSpec) -> Sync:
         now = self.now
-        sync = Sync(behaviour.id, kind, {}, behaviour, now, now)
+        sync = Sync(behaviour.id, kind, {}, behaviour, self.id, now, now)
         sync.set_doc(doc, now)
         self.syncs[sync.id] = sync
         return sync
@@ -206,26 +228,56 @@ class World:
 
     def begin(self, sync: Sync, parts: list[Part], **how: Any) -> Execution:
         """Start an execution, unless one runs."""
-        running = self.running(sync)
-        if running is not None:
+        if self.running(sync) is not None:
             raise ApiProblem(409, "conflict", f"sync {sync.id} is already running")
+        execution = self._execution(sync, parts, self.now, _nth(sync.behaviour.outcome, sync.runs), **how)
+        self._add(sync, execution)
+        if sync.kind == "bulk" and not execution.test:
+            self._undelivered.append(execution)
+        return execution
+
+    def add_history(self, sync: Sync, executions: int) -> None:
+        """Give a sync that has none executions that have ended: one an hour, the newest ended just now."""
+        if sync.executions:
+            raise ValueError(f"sync {sync.id} has executions")
+        takes = sync.behaviour.duration / self.speed
+        parts, how = self.full_run(sync)  # shared by all of them: nothing changes a part of an ended execution
+        for number in reversed(range(executions)):
+            created_at = self.now - takes - number * max(takes, 3600.0)
+            self._add(sync, self._execution(sync, parts, created_at, None, **how))
+        sync.past = executions
+
+    def full_run(self, sync: Sync) -> tuple[list[Part], dict[str, Any]]:
+        """What an execution of all of a sync has as parts, and else."""
+        spec = sync.behaviour
+        if isinstance(spec, ModelSyncSpec):
+            part = Part("", "", spec.rows, errors=len(spec.errors), warnings=spec.warnings)
+            return [part], {"error_messages": spec.errors}
+        return [self.part_of(sync, schema) for schema in sync.schemas.values() if schema.enabled], {}
+
+    def _add(self, sync: Sync, execution: Execution) -> None:
+        self.executions.append(execution)
+        sync.executions.append(execution)
+
+    def _execution(
+        self, sync: Sync, parts: list[Part], created_at: float, outcome: str | None, **how: Any
+    ) -> Execution:
         behaviour = sync.behaviour
-        outcome = _nth(behaviour.outcome, len(sync.executions))
         if outcome is None:
             spoilt = any(part.errors or part.outcome not in (None, "completed") for part in parts)
             outcome = "errors" if sync.kind == "bulk" and spoilt else "completed"
-        facts = {"sync_name": sync.doc["name"], "organization_id": ORGANIZATION_ID}
+        facts = {"sync_name": sync.doc["name"], "organization_id": self.id}
         if sync.kind == "bulk":
             facts["source_connection_id"] = sync.doc["source_connection_id"]
             facts["destination_connection_id"] = sync.doc["destination_connection_id"]
         else:
             facts["target_connection_id"] = sync.doc["target"]["connection_id"]
-        execution = Execution(
+        return Execution(
             id=str(uuid.uuid4()),
             seq=len(self.executions),
             sync_id=sync.id,
             kind=sync.kind,
-            created_at=self.now,
+            created_at=created_at,
             takes=behaviour.duration / self.speed,
             cancel_takes=behaviour.cancel_duration / self.speed,
             stages=list(behaviour.stages),
@@ -234,11 +286,6 @@ class World:
             facts=facts,
             **how,
         )
-        self.executions.append(execution)
-        sync.executions.append(execution)
-        if sync.kind == "bulk" and not execution.test:
-            self._undelivered.append(execution)
-        return execution
 
     def part_of(self, sync: Sync, schema: Schema) -> Part:
         spec = schema.spec
@@ -248,7 +295,7 @@ class World:
             rows=spec.rows,
             errors=spec.errors,
             warnings=spec.warnings,
-            outcome=_nth(spec.outcome, len(sync.executions)),
+            outcome=_nth(spec.outcome, sync.runs),
             status_message=spec.status_message,
         )
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 
 from airflow_provider_polytomic.api.http import Response
 from airflow_provider_polytomic.sandbox.app import ROUTES, Sandbox
-from airflow_provider_polytomic.sandbox.bulk import SCHEMA_DEFAULTS
+from airflow_provider_polytomic.sandbox.bulk_schemas import SCHEMA_DEFAULTS
 from airflow_provider_polytomic.sandbox.seed import (
     SALESFORCE,
     SALESFORCE_TO_WAREHOUSE,

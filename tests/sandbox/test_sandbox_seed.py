@@ -36,6 +36,12 @@ SYNC = {"name": "s", "schemas": ["a"]}
         ({"connections": [{"name": "c"}]}, "connections[0].type: is required"),
         ({"connections": [{"name": "c", "type": "t", "configuration": {"a": {1}}}]}, "connections[0].configuration: "),
         ({"key": ""}, "key: must not be empty"),
+        ({"organizations": [{"id": "o"}]}, "organizations[0].name: is required"),
+        ({"organizations": [{"name": "o", "partner_key": "p"}]}, "organizations[0].partner_key: unknown field"),
+        ({"id": "o", "organizations": [{"name": "O", "id": "o"}]}, "id: o is used more than once"),
+        ({"bulk_syncs": [SYNC], "organizations": [{"name": "o", "bulk_syncs": [SYNC]}]}, "'s': id: "),
+        ({"organizations": [{"name": "o", "key": "sandbox"}]}, "key: two organizations, or one and the partner"),
+        ({"partner_key": "sandbox"}, "key: two organizations, or one and the partner"),
     ],
 )
 def test_a_wrong_seed_is_refused(seed: dict[str, Any], message: str) -> None:
