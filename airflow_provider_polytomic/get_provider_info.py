@@ -76,13 +76,13 @@ UI_FIELDS: dict[str, Any] = {
     "relabeling": {
         "password": "API key",
         "host": "Base URL",
-        "login": "Login",
+        "login": "Organization id",
         "port": "Port",
     },
     "placeholders": {
-        "password": "the key, from Polytomic's settings",
+        "password": "a user's key; with an organization id, a partner or deployment key",
         "host": "https://app.polytomic.com",
-        "login": "only with an organization's or a deployment's key",
+        "login": "only for a partner or deployment key: the organization it acts for",
         "port": "443, or as in the base URL",
     },
 }

@@ -252,8 +252,8 @@ CA_FILE = "/etc/ssl/certs/company.pem"  # which has to exist
 CONNECTIONS = {
     "polytomic://:YOUR_API_KEY@": Settings(**KEY),
     "polytomic://:YOUR_API_KEY@/?timeout=30&max_retries=3": Settings(**KEY, timeout=30, max_retries=3),
-    "polytomic://LOGIN:YOUR_API_KEY@polytomic.example.com": Settings(
-        "https://polytomic.example.com", login="LOGIN", **KEY
+    "polytomic://ORGANIZATION_ID:YOUR_API_KEY@polytomic.example.com": Settings(
+        "https://polytomic.example.com", login="ORGANIZATION_ID", **KEY
     ),
     "polytomic://http://:sandbox@localhost:8765": Settings("http://localhost:8765", key="sandbox"),
     '{"conn_type": "polytomic", "password": "YOUR_API_KEY"}': Settings(**KEY),

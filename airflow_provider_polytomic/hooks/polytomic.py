@@ -767,12 +767,20 @@ def _whose(who: Identity, settings: Settings) -> tuple[bool, str]:
     elif who.is_organization:
         kind = "an organization key"
     elif who.is_partner:
-        kind = "a partner key, which reaches organizations and users only, no syncs"
+        kind = "a partner key"
     elif who.is_system:
         kind = "a deployment key"
     else:
         kind = "a key"
     of = f" in organization {who.organization_name or who.organization_id}" if who.organization_id else ""
+    if settings.login:
+        known = f"{who.organization_name} ({who.organization_id})" if who.organization_name else who.organization_id
+        of = f", acting for {f'organization {known}' if known else 'the organization whose id is the login'}"
+    elif who.is_partner:
+        of = (
+            ", which without a login reaches only organizations and users, no syncs. "
+            "To act for an organization, set the login to that organization's id"
+        )
     return True, f"Connected to {settings.host}. It is {kind}{of}."
 
 
@@ -785,10 +793,16 @@ def _what_is_wrong(error: Exception, settings: Settings) -> str:
     )
 
     if isinstance(error, PolytomicAuthError):
-        how = (
-            "with a login, as an organization or deployment key" if settings.login else "without a login, as a user key"
+        refusal = f"{settings.host} refuses the key (HTTP {error.status_code}): {error.message}."
+        if settings.login:
+            return (
+                f"{refusal} It was sent with a login: the login must be an organization's id, and the password a "
+                "partner or deployment key that may act for this organization"
+            )
+        return (
+            f"{refusal} It was sent without a login, as a user's key: a partner or deployment key needs the "
+            "organization's id as the login"
         )
-        return f"{settings.host} refuses the key, sent {how} (HTTP {error.status_code}): {error.message}"
     if isinstance(error, PolytomicUnreachableError):
         return f"{settings.host} cannot be reached: {error.reason}"
     if isinstance(error, PolytomicResponseError | PolytomicNotFoundError):

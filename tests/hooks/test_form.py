@@ -25,9 +25,9 @@ version = Version(importlib.metadata.version("apache-airflow"))
 IS_AIRFLOW_3, READS_METADATA = version.major >= 3, version.release >= (3, 2)
 FIELDS = ["api_version", "timeout", "verify", "proxy", "max_retries", "ui_url"]
 STANDARD = {
-    "password": ("API key", "the key, from Polytomic's settings"),
+    "password": ("API key", "a user's key; with an organization id, a partner or deployment key"),
     "host": ("Base URL", "https://app.polytomic.com"),
-    "login": ("Login", "only with an organization's or a deployment's key"),
+    "login": ("Organization id", "only for a partner or deployment key: the organization it acts for"),
     "port": ("Port", "443, or as in the base URL"),
 }
 (TYPE,) = get_provider_info()["connection-types"]

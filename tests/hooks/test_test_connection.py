@@ -6,13 +6,17 @@ import json
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from airflow_provider_polytomic.api.errors import PolytomicAuthError
 from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
 from airflow_provider_polytomic.sandbox.app import Sandbox
+from airflow_provider_polytomic.sandbox.seed import ORGANIZATION_ID
+from airflow_provider_polytomic.sandbox.server import Server as SandboxServer
 from tests.api.servers import Received, Reply, Server, authority, http, nobody
 
 from .conftest import KEY, Define
@@ -39,7 +43,11 @@ ME = {"id": "u-1", "organization_id": "o-1", "organization_name": "Acme"}
         ({**ME, "is_user": True}, "a user key, of u-1 in organization Acme"),
         ({**ME, "is_organization": True}, "an organization key in organization Acme"),
         ({**ME, "is_organization": True, "organization_name": None}, "an organization key in organization o-1"),
-        ({"id": "p", "is_partner": True}, "a partner key, which reaches organizations and users only, no syncs"),
+        (
+            {"id": "p", "is_partner": True},
+            "a partner key, which without a login reaches only organizations and users, no syncs. "
+            "To act for an organization, set the login to that organization's id",
+        ),
         ({"id": "s", "is_system": True}, "a deployment key"),
         ({"email": "a@b.c"}, "a key"),
     ],
@@ -52,6 +60,23 @@ def test_whose_key_it_is(define: Define, who: dict[str, Any], kind: str) -> None
         assert [(received.method, received.target) for received in server.requests] == [("GET", "/api/me")]
 
 
+@pytest.mark.parametrize(
+    ("who", "acting"),
+    [
+        ({**ME, "is_organization": True}, "an organization key, acting for organization Acme (o-1)"),
+        ({"organization_id": "o-1", "is_partner": True}, "a partner key, acting for organization o-1"),
+        ({"id": "s", "is_system": True}, "a deployment key, acting for the organization whose id is the login"),
+    ],
+)
+def test_message_names_the_organization_that_a_key_with_a_login_acts_for(
+    define: Define, who: dict[str, Any], acting: str
+) -> None:
+    """By name and id, as far as the server names it."""
+    with Server([http(200, json.dumps({"data": who}).encode())]) as server:
+        define(host=server.url, login="o-1")
+        assert outcome() == (True, f"Connected to {server.host}. It is {acting}.")
+
+
 @pytest.mark.parametrize("login", ["", "organization"])
 def test_with_the_sandbox(polytomic_sandbox: Sandbox, define: Define, login: str) -> None:
     """A user's key and an organization's both connect."""
@@ -61,21 +86,84 @@ def test_with_the_sandbox(polytomic_sandbox: Sandbox, define: Define, login: str
     assert ("an organization key" if login else "a user key, of sandbox@example.com") in message
 
 
+GLOBEX = "0b000000-0000-4000-8000-000000000002"
+TWO_ORGANIZATIONS = {
+    "name": "Acme",
+    "key": "acme",
+    "bulk_syncs": [{"name": "Acme to warehouse", "schemas": ["account"]}],
+    "model_syncs": [{"name": "Acme to CRM"}],
+    "partner_key": "partner",
+    "organizations": [
+        {
+            "name": "Globex",
+            "id": GLOBEX,
+            "key": "globex",
+            "bulk_syncs": [{"name": "Globex to warehouse", "schemas": ["account"]}],
+            "model_syncs": [{"name": "Globex to CRM"}],
+        }
+    ],
+}
+
+
+@pytest.fixture
+def two_organizations() -> Iterator[Sandbox]:
+    sandbox = Sandbox(TWO_ORGANIZATIONS)
+    server = SandboxServer(sandbox)
+    yield sandbox
+    server.close()
+
+
+@pytest.mark.parametrize(("login", "name"), [(ORGANIZATION_ID, "Acme"), (GLOBEX, "Globex")])
+def test_login_selects_the_organization_of_a_partner_key(
+    two_organizations: Sandbox, define: Define, login: str, name: str
+) -> None:
+    """The connection test names it, and the hook sees only its syncs."""
+    define(host=two_organizations.url, login=login, password="partner")
+    good, message = PolytomicHook().test_connection()
+    assert good
+    assert message.endswith(f"It is an organization key, acting for organization {name} ({login}).")
+    assert [sync.name for sync in PolytomicHook().list_bulk_syncs()] == [f"{name} to warehouse"]
+    assert [sync.name for sync in PolytomicHook().list_model_syncs()] == [f"{name} to CRM"]
+
+
+def test_partner_key_without_a_login_connects_and_sees_no_syncs(two_organizations: Sandbox, define: Define) -> None:
+    """The connection test says what to set; a call of a sync is refused with 403."""
+    define(host=two_organizations.url, password="partner")
+    good, message = PolytomicHook().test_connection()
+    assert good
+    assert "set the login to that organization's id" in message
+    with pytest.raises(PolytomicAuthError, match="HTTP 403"):
+        list(PolytomicHook().list_bulk_syncs())
+
+
+def test_unknown_login_is_refused(two_organizations: Sandbox, define: Define) -> None:
+    """The connection test says what a login has to be."""
+    define(host=two_organizations.url, login="acme", password="partner")
+    good, message = PolytomicHook().test_connection()
+    assert not good
+    assert "(HTTP 401)" in message
+    assert "the login must be an organization's id" in message
+
+
 @pytest.mark.parametrize("status", [401, 403])
 @pytest.mark.parametrize(
     ("login", "how"),
     [
-        ("", "without a login, as a user key"),
-        ("org", "with a login, as an organization or deployment key"),
+        ("", "without a login, as a user's key: a partner or deployment key needs the organization's id as the login"),
+        (
+            "org",
+            "with a login: the login must be an organization's id, and the password a partner or deployment key that "
+            "may act for this organization",
+        ),
     ],
 )
 def test_a_key_that_is_refused(define: Define, status: int, login: str, how: str) -> None:
-    """The message says in which form the key was sent: a login too many or too few is the usual mistake."""
+    """The message says how the key was sent and what the login has to be."""
     with Server([http(status, json.dumps({"message": f"{KEY} is not valid"}).encode())]) as server:
         define(host=server.url, login=login)
         assert outcome() == (
             False,
-            f"{server.host} refuses the key, sent {how} (HTTP {status}): *** is not valid",
+            f"{server.host} refuses the key (HTTP {status}): *** is not valid. It was sent {how}",
         )
         assert len(server.requests) == 1
 

@@ -129,7 +129,7 @@ def test_the_form_has_our_fields(page: Page, picture: Picture) -> None:
     row(page, "polytomic_default").get_by_role("button", name="Edit Connection").click()
 
     standard = page.get_by_role("region", name="Standard Fields")
-    expect(standard.locator("label")).to_have_text(["Description", "Base URL", "Login", "API key", "Port"])
+    expect(standard.locator("label")).to_have_text(["Description", "Base URL", "Organization id", "API key", "Port"])
     expect(standard.get_by_label("Base URL")).to_have_attribute("placeholder", "https://app.polytomic.com")
     key = standard.get_by_label("API key")
     expect(key).to_have_attribute("type", "password")
