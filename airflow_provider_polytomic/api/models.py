@@ -1,7 +1,7 @@
 """What Polytomic answers, as typed values with the API's own field names.
 
-The models are open: unknown fields are kept, enumerations are plain text (new values may appear at
-any time), and everything but an id may be missing or null.
+The models are open: unknown fields are kept, enumerations are plain text (new values may appear at any time),
+everything but an id may be missing or null, and what has an unexpected type is None (see :mod:`.base_model`).
 """
 
 from __future__ import annotations
@@ -9,20 +9,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from datetime import datetime, timezone
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    TypeAdapter,
-    ValidationError,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
-)
+from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter
 
+from .base_model import Integer, Model, TolerantModel
 from .call import Page
 from .errors import readable
 from .http import CONTROL
@@ -84,30 +75,36 @@ _KNOWN = RUNNING_STATUSES | TERMINAL_STATUSES
 Status = Annotated[str, AfterValidator(lambda status: status if status in _KNOWN else readable(status, 100))]
 
 
-class Model(BaseModel):
-    """Base of all models: open to unknown fields, readable by field name or by the API's spelling."""
-
-    model_config = ConfigDict(extra="allow", populate_by_name=True, protected_namespaces=())
-
-
 class SchemaExecution(Model):
-    """What an execution did with one schema (table, object) of a bulk sync."""
+    """What an execution did with one schema (table, object) of a bulk sync.
+
+    A row without a readable status counts as one whose status is not given: the execution's own status decides.
+    """
+
+    unreadable_element: ClassVar[Literal["drop", "keep", "raise"]] = "keep"  # nobody may take the list for complete
 
     schema_id: str | None = Field(None, alias="schema")
     output_name: str | None = None
     status: str | None = None
     status_message: str | None = None
-    record_count: int | None = None
-    error_count: int | None = None
-    warning_count: int | None = None
+    record_count: Integer | None = None
+    error_count: Integer | None = None
+    warning_count: Integer | None = None
     created_at: Time = None
     started_at: Time = None
     completed_at: Time = None
     updated_at: Time = None
+    version: str | None = None
 
 
 class Execution(Model):
-    """What executions of bulk and of model syncs have in common."""
+    """What executions of bulk and of model syncs have in common.
+
+    One whose id, status or time of completion is unreadable is unreadable, and so is a list with it: it might run.
+    """
+
+    strict_fields: ClassVar[frozenset[str]] = frozenset({"status", "completed_at"})
+    unreadable_element: ClassVar[Literal["drop", "keep", "raise"]] = "raise"
 
     id: Id
     status: Status | None = None
@@ -116,6 +113,7 @@ class Execution(Model):
     started_at: Time = None
     completed_at: Time = None
     updated_at: Time = None
+    version: str | None = None
 
     @property
     def is_terminal(self) -> bool:
@@ -151,9 +149,9 @@ class BulkSyncExecution(Execution):
     is_partial: bool | None = None
     is_resync: bool | None = None
     is_test: bool | None = None
-    record_count: int | None = None
-    error_count: int | None = None
-    warning_count: int | None = None
+    record_count: Integer | None = None
+    error_count: Integer | None = None
+    warning_count: Integer | None = None
     schemas: list[SchemaExecution] | None = None
 
     @property
@@ -178,13 +176,13 @@ class BulkSyncExecution(Execution):
 class ModelSyncCounts(Model):
     """How many records a model sync's execution touched, by what it did with them."""
 
-    delete: int | None = None
-    error: int | None = None
-    insert: int | None = None
-    total: int | None = None
-    update: int | None = None
-    upserts: int | None = None
-    warnings: int | None = None
+    delete: Integer | None = None
+    error: Integer | None = None
+    insert: Integer | None = None
+    total: Integer | None = None
+    update: Integer | None = None
+    upserts: Integer | None = None
+    warnings: Integer | None = None
 
 
 class ModelSyncExecution(Execution):
@@ -218,8 +216,8 @@ class BulkSync(Model):
     additional_schedules: list[dict[str, Any]] | None = None
     automatically_add_new_fields: str | None = None
     automatically_add_new_objects: str | None = None
-    concurrency_limit: int | None = None
-    resync_concurrency_limit: int | None = None
+    concurrency_limit: Integer | None = None
+    resync_concurrency_limit: Integer | None = None
     data_cutoff_timestamp: Time = None
     disable_record_timestamps: bool | None = None
     normalize_names: str | None = None
@@ -237,6 +235,11 @@ class BulkSyncSchema(Model):
     id: Id
     enabled: bool | None = None
     output_name: str | None = None
+    user_output_name: str | None = None
+    history_enabled: bool | None = None
+    destination_history_output_name: str | None = None
+    data_cutoff_timestamp: Time = None
+    disable_data_cutoff: bool | None = None
     partition_key: str | None = None
     tracking_field: str | None = None
     fields: list[dict[str, Any]] | None = None
@@ -246,7 +249,8 @@ class BulkSyncSchema(Model):
 class BulkSyncSchedule(Model):
     """When a bulk sync runs by itself; times are in UTC.
 
-    The vendor's own type has no ``id``, although each schedule is asked for by one: it may be missing.
+    It is spelled in two ways: in camel case where schedules are listed, and in snake case within a sync, where
+    ``created_by`` and ``updated_by`` are objects. The ``id`` may be missing.
     """
 
     id: str | None = None
@@ -261,12 +265,13 @@ class BulkSyncSchedule(Model):
     selective_mode: str | None = Field(None, alias="selectiveMode")
     sync_id: str | None = Field(None, alias="syncId")
     sync_mode: str | None = Field(None, alias="syncMode")
+    resync_mode: str | None = None
     created_at: Time = Field(None, alias="createdAt")
-    created_by: str | None = Field(None, alias="createdBy")
+    created_by: str | dict[str, Any] | None = Field(None, alias="createdBy")
     updated_at: Time = Field(None, alias="updatedAt")
-    updated_by: str | None = Field(None, alias="updatedBy")
+    updated_by: str | dict[str, Any] | None = Field(None, alias="updatedBy")
     deleted_at: Time = Field(None, alias="deletedAt")
-    deleted_by: str | None = Field(None, alias="deletedBy")
+    deleted_by: str | dict[str, Any] | None = Field(None, alias="deletedBy")
 
 
 class BulkSyncStatus(Model):
@@ -274,6 +279,7 @@ class BulkSyncStatus(Model):
 
     current_execution: BulkSyncExecution | None = None
     last_execution: BulkSyncExecution | None = None
+    ingestion_status: dict[str, Any] | None = None
     next_execution_time: Time = None
 
 
@@ -296,6 +302,7 @@ class BulkSyncSource(Model):
     """What a connection offers to bulk syncs as their source."""
 
     configuration: Any = None
+    capabilities: dict[str, Any] | None = None
     schemas: list[dict[str, Any]] | None = None
 
 
@@ -303,8 +310,9 @@ class BulkSyncDestination(Model):
     """What a connection expects of bulk syncs as their destination."""
 
     configuration: dict[str, Any] | None = None
-    modes: list[Any] | None = None
+    modes: list[dict[str, Any]] | None = None
     supported_resync_modes: list[str] | None = None
+    supports_history_mode: bool | None = None
 
 
 class ModelSync(Model):
@@ -316,6 +324,21 @@ class ModelSync(Model):
     mode: str | None = None
     model_ids: list[str] | None = None
     schedule: dict[str, Any] | None = None
+    fields: list[dict[str, Any]] | None = None
+    override_fields: list[dict[str, Any]] | None = None
+    overrides: list[dict[str, Any]] | None = None
+    filters: list[dict[str, Any]] | None = None
+    filter_logic: str | None = None
+    model_filters: dict[str, Any] | None = None
+    target_filters: dict[str, Any] | None = None
+    identity: dict[str, Any] | None = None
+    identities: dict[str, Any] | None = None
+    only_enrich_updates: bool | None = None
+    skip_initial_backfill: bool | None = None
+    sync_all_records: bool | None = None
+    encryption_passphrase: str | None = Field(None, repr=False)
+    policies: list[str] | None = None
+    problems: list[dict[str, Any]] | None = None
     target: dict[str, Any] | None = None
     target_connection_id: str | None = None
     target_object: str | None = None
@@ -387,9 +410,16 @@ class Connection(Model):
     configuration: dict[str, Any] | None = None
     status: str | None = None
     status_error: str | None = None
+    saved: bool | None = None
+    parent_connection_id: str | None = None
+    policies: list[str] | None = None
+    api_calls_last_24_hours: Integer | None = None
+    rate_limit: dict[str, Any] | None = None
     organization_id: str | None = None
     created_at: Time = None
+    created_by: dict[str, Any] | None = None
     updated_at: Time = None
+    updated_by: dict[str, Any] | None = None
 
 
 class SchemaCache(Model):
@@ -412,6 +442,7 @@ class Identity(Model):
     is_organization: bool | None = None
     is_partner: bool | None = None
     is_system: bool | None = None
+    credential: dict[str, Any] | None = None
 
 
 class EventDetails(Model):
@@ -423,26 +454,37 @@ class EventDetails(Model):
     source_connection_id: str | None = None
     destination_connection_id: str | None = None
     target_connection_id: str | None = None
+    organization_id: str | None = None
     trigger_source: str | None = None
+    trigger: str | None = None
+    schedule: dict[str, Any] | None = None
+    status: str | None = None
     error: str | None = None
-
-
-def _or_none(value: object, read: ValidatorFunctionWrapHandler) -> Any:
-    try:
-        return read(value)
-    except ValidationError:
-        return None
+    record_count: Integer | None = None
+    inserted_count: Integer | None = None
+    updated_count: Integer | None = None
+    upserted_count: Integer | None = None
+    error_count: Integer | None = None
+    warning_count: Integer | None = None
+    number_of_errors: Integer | None = None
+    number_of_warnings: Integer | None = None
+    total_records: list[str] | None = None
+    inserted_records: list[str] | None = None
+    updated_records: list[str] | None = None
+    deleted_records: list[str] | None = None
+    errored_records: list[str] | None = None
+    warnings: list[str] | None = None
+    logs_url: str | None = Field(None, repr=False)
 
 
 class Event(Model):
-    """Something that happened in the organization; ``event`` is None where it is not about a sync."""
+    """Something that happened in the organization."""
 
     id: Id
     type: str | None = None
     created_at: Time = None
     organization_id: str | None = None
-    # There are, or will be, events about other things: they must not make those about syncs unreadable.
-    event: Annotated[EventDetails | None, WrapValidator(_or_none)] = None
+    event: EventDetails | None = None
 
 
 class ConsoleLogEntry(Model):
@@ -472,7 +514,7 @@ class LogFiles(Model):
 class ModelLogIndexEntry(Model):
     """The log files of one type: how many records they tell of, and the endpoint that gives their URLs."""
 
-    count: int | None = None
+    count: Integer | None = None
     url: str | None = None
 
 
@@ -510,15 +552,20 @@ class Job(Model):
 M = TypeVar("M")
 
 
-class _Envelope(BaseModel, Generic[M]):
+class _Envelope(TolerantModel, Generic[M]):
     data: M
 
 
-class _Pagination(BaseModel):
+class _Pagination(TolerantModel):
+    strict_fields: ClassVar[frozenset[str]] = frozenset({"next_page_token"})
+
     next_page_token: str | None = Field(None, max_length=4000)
 
 
-class _ListEnvelope(BaseModel, Generic[M]):
+class _ListEnvelope(TolerantModel, Generic[M]):
+    # A list that could not be continued would look complete.
+    strict_fields: ClassVar[frozenset[str]] = frozenset({"data", "pagination"})
+
     data: list[M] | None = None
     pagination: _Pagination | None = None
 
@@ -545,7 +592,7 @@ def many(model: type[M]) -> Callable[[bytes], Page[M]]:
     return parse
 
 
-class _ExportEnvelope(BaseModel):
+class _ExportEnvelope(TolerantModel):
     data: dict[str, Any] | None = None
     job: Job | None = None
 

@@ -313,11 +313,17 @@ def _told_by_itself(kind: Kind, sync: Any, execution: Execution, at: datetime) -
         "execution_id": execution.id,
         "source_connection_id": getattr(sync, "source_connection_id", None),
         "destination_connection_id": getattr(sync, "destination_connection_id", None),
-        "target_connection_id": (getattr(sync, "target", None) or {}).get("connection_id"),
+        "target_connection_id": _target_connection_id(sync),
         "trigger_source": None,
         "error": None,
     }
     return _ended(execution.id, at.timestamp(), data)
+
+
+def _target_connection_id(sync: Any) -> Any:
+    """Of a model sync: a list returns it in a field of its own, a single sync within its target."""
+    target = getattr(sync, "target", None) or {}
+    return getattr(sync, "target_connection_id", None) or target.get("connection_id")
 
 
 def _ended(key: str, at: float, data: dict[str, Any]) -> Ended:

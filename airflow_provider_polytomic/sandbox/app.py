@@ -283,7 +283,7 @@ class Sandbox:
         answer = self._serve(call, headers, fault)
         if fault.dropped:
             return Unreachable("the sandbox dropped the answer")
-        return answer if fault.instead is None or fault.recorded else fault.instead
+        return fault.edited(answer) if fault.instead is None or fault.recorded else fault.instead
 
     def _serve(self, call: Call, headers: Mapping[str, str], fault: Fault | None) -> Response:
         """What the API itself does: whose request, which version, was it asked before, and the work."""

@@ -7,6 +7,7 @@ A test says what is to go wrong with the next requests that match::
     sandbox.faults.delay(2, "GET .*", times=None)            # from now on
     held = sandbox.faults.delay(60, "POST .*/executions")    # until held.release(), but for a minute at most
     sandbox.faults.garbage("html", times=3)
+    sandbox.faults.edit(lambda answer: answer["data"].update(warning_count="x"), "GET .*/executions/.*")
     sandbox.faults.vanish(execution_id)                      # 404 from now on
     sandbox.faults.lag(5)                                    # lists omit executions younger than 5 seconds
     sandbox.faults.skew(-90)                                 # the server's clock is 90 seconds slow
@@ -22,10 +23,10 @@ import json
 import re
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from airflow_provider_polytomic.api.http import Response
+from airflow_provider_polytomic.api.http import Answer, Response, Unreachable
 
 from .wire import problem
 
@@ -50,6 +51,7 @@ class Fault:
     recorded: bool = False  # whether `instead` becomes the outcome of the Idempotency-Key
     dropped: bool = False
     instead: Response | None = None
+    change: Callable[[Any], object] | None = None  # edits the JSON of a successful answer
     before: float = 0.0  # seconds
     after: float = 0.0
     hits: int = field(default=0)  # how often it has struck
@@ -62,6 +64,14 @@ class Fault:
     def release(self) -> None:
         """Hold up nobody any more, now and later."""
         self._over.set()
+
+    def edited(self, answer: Answer) -> Answer:
+        """The answer with its JSON edited, where this fault edits answers and it is a successful one."""
+        if self.change is None or isinstance(answer, Unreachable) or answer.status >= 300 or not answer.body:
+            return answer
+        body = json.loads(answer.body)
+        self.change(body)
+        return replace(answer, body=json.dumps(body).encode())
 
 
 @dataclass
@@ -153,6 +163,13 @@ class Faults:
     def omit_date(self) -> None:
         """Send no ``Date`` header, as some proxies and servers do."""
         self._conditions.sends_date = False
+
+    def edit(self, change: Callable[[Any], object], on: str = ".*", *, times: int | None = None) -> Fault:
+        """Edit successful answers, for instance to return a field with another type than the API documents.
+
+        :param change: gets the answer's JSON and edits it in place.
+        """
+        return self._add(on, times, change=change)
 
     def clear(self) -> None:
         """Forget all faults and the lag, send ``Date`` again, and release held requests.

@@ -168,6 +168,15 @@ ODD = {
         [server.row("a"), {"sync_id": "b", "schemas": [{"execution_id": "of b", "status": "warming_up"}]}]
     ),
     "no status": lambda server: answer([server.row("a"), {"sync_id": "b", "schemas": [{"execution_id": "of b"}]}]),
+    "a status of another type": lambda server: answer(
+        [server.row("a"), {"sync_id": "b", "schemas": [{"execution_id": "of b", "status": 7}]}]
+    ),
+    "a schema that is no object": lambda server: answer(
+        [server.row("a"), {"sync_id": "b", "schemas": [*server.row("b")["schemas"], "x"]}]
+    ),
+    "schemas that are no list": lambda server: answer([{"sync_id": "b", "schemas": 7}, server.row("a")]),
+    "a sync id of another type": lambda server: answer([server.row("b") | {"sync_id": 7}, server.row("a")]),
+    "a row that is no object": lambda server: answer([None, server.row("a")]),
 }
 
 
@@ -192,6 +201,7 @@ BAD: dict[str, Callable[[], Answer]] = {
     "elsewhere": lambda: answer(None, 302),
     "cut": lambda: Response(200, {}, b'{"data": [{"sync_id"'),
     "not a summary": lambda: answer({"a": "running"}),
+    "not an object": lambda: Response(200, {}, b"[]"),
     "slow": lambda: Unreachable("no answer within 10 s"),
     "a mistake of ours": lambda: 1 / 0,  # type: ignore[dict-item,return-value]
 }

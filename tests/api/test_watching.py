@@ -245,6 +245,26 @@ def test_a_completed_execution_with_failed_parts_has_ended_with_errors() -> None
     assert ended.data["type"] == "sync.completed_with_errors"
 
 
+@pytest.mark.parametrize("target", [{"target_connection_id": "c1"}, {"target": {"connection_id": "c1"}}])
+def test_an_execution_of_a_model_sync_names_the_target_connection(target: dict[str, Any]) -> None:
+    """It is a field of its own where syncs are listed, and within the target of a single sync."""
+    kind, sync = Hand([rows(), rows({"id": "m1", "name": "Health"} | target)], now=NOON).drive(syncs_of(Wanted()))[0]
+
+    (ended,) = Hand([rows(execution(1, 0))], now=NOON).drive(ended_since(kind, sync, NOON - 1))
+
+    assert ended.data["target_connection_id"] == "c1"
+
+
+def test_an_odd_field_of_an_event_hides_no_end() -> None:
+    """An event whose error is no text, and an event beside one without an id, are still ends of executions."""
+    odd = event(8, 0, "sync.failed", error={"code": 7})
+    hand = Hand([rows({"id": 5}), rows({"id": None}, "text", odd)], now=NOON)
+
+    new, _ = advance(Position(-1e12, 0), hand.drive(look(None)), Wanted(events=("failed",)))
+
+    assert [(ended.data["event_id"], ended.data["error"]) for ended in new] == [("v8", None)]
+
+
 def test_an_execution_and_its_event_are_one() -> None:
     """Where both tell of an end, it is new once, and the event is what is told."""
     kind, sync = Hand([rows({"id": "s1", "name": "Orders"})], now=NOON).drive(syncs_of(Wanted("bulk")))[0]

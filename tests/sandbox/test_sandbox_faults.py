@@ -183,6 +183,13 @@ def test_a_truncated_answer_announces_more_than_comes(ask: Asker) -> None:
     assert isinstance(ask.sandbox.send(Request("GET", "/api/me")), Unreachable)
 
 
+def test_edit_changes_successful_answers_and_no_others(ask: Asker) -> None:
+    """The JSON of an answer is edited in place; an error, and an answer without a body, stay as they are."""
+    ask.sandbox.faults.edit(lambda answer: answer["data"].update(email=5), "GET .*")
+    assert json.loads(ask("GET", "/api/me").body)["data"]["email"] == 5
+    assert ask("GET", "/api/bulk/syncs/none").status == 404
+
+
 def test_faults_strike_in_the_order_in_which_they_were_made(ask: Asker) -> None:
     """Each is used up before the next; None lasts until cleared."""
     first = ask.sandbox.faults.status(500, times=2)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..base_model import Model
 from ..call import Call, ListCall
 from ..http import Request, listed, path, query
 from ..models import (
     ConsoleLog,
-    Model,
     ModelField,
     ModelLogFiles,
     ModelLogIndex,

@@ -1,0 +1,204 @@
+"""The base of all models: it reads an answer in which a field has an unexpected type.
+
+A well-formed answer is validated once. Only when that fails, the values at fault are replaced and the rest is
+validated again.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+from dataclasses import dataclass, replace
+from types import NoneType, UnionType
+from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails, from_json
+from typing_extensions import Self
+
+log = logging.getLogger(__name__)
+
+# The range of the API's own integers. What is outside could not be divided, nor stored in a database.
+_LEAST, _MOST = -(2**63), 2**63 - 1
+Integer = Annotated[int, Field(strict=True, ge=_LEAST, le=_MOST)]
+_spelled_integer: TypeAdapter[int] = TypeAdapter(Annotated[int, Field(ge=_LEAST, le=_MOST)])
+
+_JSON_TYPES = {
+    bool: "boolean",
+    int: "number",
+    float: "number",
+    str: "string",
+    list: "array",
+    dict: "object",
+    NoneType: "null",
+}
+_DROPPED = object()  # stands for an element that is removed when all errors have been repaired
+_reported: set[str] = set()  # what the log of this process has been told of
+
+
+class TolerantModel(BaseModel):
+    """Reads a field of an unexpected type as None, with one warning per field and process.
+
+    A required field is never replaced: without it the whole object is unreadable. So is an object without a
+    readable field of ``strict_fields``. An unreadable object is None where it is the value of a field.
+    """
+
+    strict_fields: ClassVar[frozenset[str]] = frozenset()
+    # What becomes of an unreadable element of a list: it is left out, kept without any value, or makes the list
+    # unreadable.
+    unreadable_element: ClassVar[Literal["drop", "keep", "raise"]] = "drop"
+
+    @classmethod
+    def model_validate(cls, obj: Any, **options: Any) -> Self:
+        """
+        :raises ValidationError: a field is unreadable that must be readable.
+        """
+        try:
+            return super().model_validate(obj, **options)
+        except ValidationError as error:
+            repaired = copy.deepcopy(obj)
+            if not _repair(cls, repaired, error):
+                raise
+        return super().model_validate(repaired, **options)
+
+    @classmethod
+    def model_validate_json(cls, json_data: str | bytes | bytearray, **options: Any) -> Self:
+        """
+        :raises ValidationError: it is not JSON, or a field is unreadable that must be readable.
+        """
+        try:
+            return super().model_validate_json(json_data, **options)
+        except ValidationError as error:
+            invalid = error.errors(include_url=False, include_input=False)[0]["type"] == "json_invalid"
+            if not invalid:
+                data = from_json(json_data)
+                if not _repair(cls, data, error):
+                    raise
+                return super().model_validate(data, **options)
+            whole = _without_half_characters(json_data)
+            if whole is None or whole == json_data:
+                raise
+        return cls.model_validate_json(whole, **options)
+
+
+class Model(TolerantModel):
+    """Base of all models: open to unknown fields, readable by field name or by the API's spelling."""
+
+    model_config = ConfigDict(extra="allow", populate_by_name=True, protected_namespaces=())
+
+
+@dataclass(frozen=True)
+class _Fault:
+    """Where an answer is unreadable, and what may be replaced so that the rest can be read."""
+
+    container: Any
+    key: Any
+    replacement: Any
+    replaced: str  # the name of the field that is replaced, or of the element
+    name: str = ""  # of the field at fault
+
+
+def _repair(root: type[BaseModel], data: Any, error: ValidationError) -> bool:
+    """Replace in ``data`` the values that are at fault; False when one of them must be readable."""
+    shortened: list[list[Any]] = []
+    for problem in error.errors(include_url=False, include_context=False):
+        fault = _locate(root, data, problem["loc"])
+        if fault is None:
+            return False
+        if fault.container[fault.key] is fault.replacement:
+            continue  # replaced because of an earlier error
+        spelled = _spelled_number(problem)
+        if spelled is not None:
+            fault.container[fault.key] = spelled
+            continue
+        fault.container[fault.key] = fault.replacement
+        if fault.replacement is _DROPPED:
+            shortened.append(fault.container)
+        _report(fault, problem)
+    for items in shortened:
+        items[:] = [item for item in items if item is not _DROPPED]
+    return True
+
+
+def _locate(root: type[BaseModel], data: Any, loc: tuple[int | str, ...]) -> _Fault | None:
+    """The innermost value around an error that may be replaced."""
+    fault: _Fault | None = None
+    kind: Any = root
+    name = ""
+    for part in loc:
+        model = _model(kind)
+        if isinstance(part, int) and isinstance(data, list):
+            kind = next(iter(get_args(_plain(kind))), Any)
+            element = _model(kind)
+            name = element.__name__ if element else f"{name}[]"
+            how = element.unreadable_element if element else "drop"
+            fault = None if how == "raise" else _Fault(data, part, {} if how == "keep" else _DROPPED, name)
+            data = data[part]
+        elif model is not None and isinstance(data, dict):
+            fields = model.model_fields
+            field_name = next((it for it, field in fields.items() if part in (it, field.alias)), None)
+            if field_name is None:
+                break
+            name = f"{model.__name__}.{field_name}"
+            if not fields[field_name].is_required() and field_name not in model.strict_fields:
+                fault = _Fault(data, part, None, name)
+            kind, data = fields[field_name].annotation, data.get(part)
+        else:
+            break
+    return fault and replace(fault, name=name)
+
+
+def _plain(kind: Any) -> Any:
+    """A type without ``Annotated`` and ``None``."""
+    while True:
+        origin, arguments = get_origin(kind), get_args(kind)
+        if origin is Annotated:
+            kind = arguments[0]
+        elif origin in (Union, UnionType) and len(arguments) == 2 and NoneType in arguments:
+            kind = next(item for item in arguments if item is not NoneType)
+        else:
+            return kind
+
+
+def _model(kind: Any) -> type[TolerantModel] | None:
+    kind = _plain(kind)
+    return kind if isinstance(kind, type) and issubclass(kind, TolerantModel) else None
+
+
+def _spelled_number(problem: ErrorDetails) -> int | None:
+    """The integer that a string or a number such as ``3.0`` spells."""
+    if problem["type"] != "int_type" or isinstance(problem["input"], bool):
+        return None
+    try:
+        return _spelled_integer.validate_python(problem["input"])
+    except ValidationError:
+        return None
+
+
+def _report(fault: _Fault, problem: ErrorDetails) -> None:
+    """Warn once per field of an unreadable value. The value itself may be a secret."""
+    if fault.name in _reported:
+        return
+    _reported.add(fault.name)
+    kind = type(problem["input"])
+    found = "missing" if problem["type"] == "missing" else _JSON_TYPES.get(kind, kind.__name__)
+    if fault.replacement is None:
+        consequence = f"{fault.replaced} is read as None"
+    else:
+        consequence = f"the list element is {'left out' if fault.replacement is _DROPPED else 'read as empty'}"
+    log.warning(
+        "Polytomic returned an unexpected value of %s (%s, %s): %s. This is logged once.",
+        fault.name,
+        found,
+        problem["type"],
+        consequence,
+    )
+
+
+def _without_half_characters(body: str | bytes | bytearray) -> bytes | None:
+    """JSON with "?" for each half of a surrogate pair, which a text has that was cut inside of an emoji."""
+    try:
+        return json.dumps(json.loads(body), ensure_ascii=False).encode("utf-8", "replace")
+    except (ValueError, RecursionError):
+        return None
