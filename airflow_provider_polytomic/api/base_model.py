@@ -9,7 +9,8 @@ from __future__ import annotations
 import copy
 import json
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import lru_cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
 
@@ -96,10 +97,10 @@ class _Fault:
     key: Any
     replacement: Any
     replaced: str  # the name of the field that is replaced, or of the element
-    name: str = ""  # of the field at fault
+    name: str  # of the field at fault
 
 
-def _repair(root: type[BaseModel], data: Any, error: ValidationError) -> bool:
+def _repair(root: type[TolerantModel], data: Any, error: ValidationError) -> bool:
     """Replace in ``data`` the values that are at fault; False when one of them must be readable."""
     shortened: list[list[Any]] = []
     for problem in error.errors(include_url=False, include_context=False):
@@ -121,32 +122,46 @@ def _repair(root: type[BaseModel], data: Any, error: ValidationError) -> bool:
     return True
 
 
-def _locate(root: type[BaseModel], data: Any, loc: tuple[int | str, ...]) -> _Fault | None:
+def _locate(root: type[TolerantModel], data: Any, loc: tuple[int | str, ...]) -> _Fault | None:
     """The innermost value around an error that may be replaced."""
-    fault: _Fault | None = None
-    kind: Any = root
+    place: tuple[Any, Any, Any, str] | None = None
+    model: type[TolerantModel] | None = root  # of the value, or of each element of a list
     name = ""
     for part in loc:
-        model = _model(kind)
         if isinstance(part, int) and isinstance(data, list):
-            kind = next(iter(get_args(_plain(kind))), Any)
-            element = _model(kind)
-            name = element.__name__ if element else f"{name}[]"
-            how = element.unreadable_element if element else "drop"
-            fault = None if how == "raise" else _Fault(data, part, {} if how == "keep" else _DROPPED, name)
+            name = model.__name__ if model else f"{name}[]"
+            how = model.unreadable_element if model else "drop"
+            place = None if how == "raise" else (data, part, {} if how == "keep" else _DROPPED, name)
             data = data[part]
-        elif model is not None and isinstance(data, dict):
-            fields = model.model_fields
-            field_name = next((it for it, field in fields.items() if part in (it, field.alias)), None)
-            if field_name is None:
-                break
-            name = f"{model.__name__}.{field_name}"
-            if not fields[field_name].is_required() and field_name not in model.strict_fields:
-                fault = _Fault(data, part, None, name)
-            kind, data = fields[field_name].annotation, data.get(part)
+        elif isinstance(part, str) and isinstance(data, dict) and model and (field := _field(model, part)):
+            name = field.name
+            if field.optional:
+                place = (data, part, None, name)
+            model, data = field.model, data.get(part)
         else:
             break
-    return fault and replace(fault, name=name)
+    return _Fault(*place, name) if place else None
+
+
+@dataclass(frozen=True)
+class _Field:
+    name: str  # with that of its model
+    optional: bool
+    model: type[TolerantModel] | None  # of its value, or of each element of its list
+
+
+@lru_cache(1000)  # of a long list, the same few fields may be at fault in each element
+def _field(model: type[TolerantModel], key: str) -> _Field | None:
+    """The field of a model that has this name in an answer."""
+    for name, field in model.model_fields.items():
+        if key in (name, field.alias):
+            kind = _plain(field.annotation)
+            if get_origin(kind) is list:
+                kind = _plain(get_args(kind)[0])
+            of = kind if isinstance(kind, type) and issubclass(kind, TolerantModel) else None
+            optional = not field.is_required() and name not in model.strict_fields
+            return _Field(f"{model.__name__}.{name}", optional, of)
+    return None
 
 
 def _plain(kind: Any) -> Any:
@@ -159,11 +174,6 @@ def _plain(kind: Any) -> Any:
             kind = next(item for item in arguments if item is not NoneType)
         else:
             return kind
-
-
-def _model(kind: Any) -> type[TolerantModel] | None:
-    kind = _plain(kind)
-    return kind if isinstance(kind, type) and issubclass(kind, TolerantModel) else None
 
 
 def _spelled_number(problem: ErrorDetails) -> int | None:
