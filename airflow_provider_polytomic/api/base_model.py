@@ -12,7 +12,7 @@ import logging
 from dataclasses import dataclass
 from functools import lru_cache
 from types import NoneType, UnionType
-from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails, from_json
@@ -42,13 +42,14 @@ class TolerantModel(BaseModel):
     """Reads a field of an unexpected type as None, with one warning per field and process.
 
     A required field is never replaced: without it the whole object is unreadable. So is an object without a
-    readable field of ``strict_fields``. An unreadable object is None where it is the value of a field.
+    readable field of ``__strict_fields__``. An unreadable object is None where it is the value of a field.
     """
 
-    strict_fields: ClassVar[frozenset[str]] = frozenset()
-    # What becomes of an unreadable element of a list: it is left out, kept without any value, or makes the list
-    # unreadable.
-    unreadable_element: ClassVar[Literal["drop", "keep", "raise"]] = "drop"
+    # Not annotated: pydantic would evaluate the annotations again for each model.
+    __strict_fields__ = frozenset[str]()
+    # What becomes of an unreadable element of a list: "drop" leaves it out, "keep" reads it as an object without
+    # fields, "raise" makes the list unreadable.
+    __unreadable_element__ = "drop"
 
     @classmethod
     def model_validate(cls, obj: Any, **options: Any) -> Self:
@@ -130,7 +131,7 @@ def _locate(root: type[TolerantModel], data: Any, loc: tuple[int | str, ...]) ->
     for part in loc:
         if isinstance(part, int) and isinstance(data, list):
             name = model.__name__ if model else f"{name}[]"
-            how = model.unreadable_element if model else "drop"
+            how = model.__unreadable_element__ if model else "drop"
             place = None if how == "raise" else (data, part, {} if how == "keep" else _DROPPED, name)
             data = data[part]
         elif isinstance(part, str) and isinstance(data, dict) and model and (field := _field(model, part)):
@@ -159,7 +160,7 @@ def _field(model: type[TolerantModel], key: str) -> _Field | None:
             if get_origin(kind) is list:
                 kind = _plain(get_args(kind)[0])
             of = kind if isinstance(kind, type) and issubclass(kind, TolerantModel) else None
-            optional = not field.is_required() and name not in model.strict_fields
+            optional = not field.is_required() and name not in model.__strict_fields__
             return _Field(f"{model.__name__}.{name}", optional, of)
     return None
 

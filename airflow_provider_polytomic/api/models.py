@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from datetime import datetime, timezone
-from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter
 
@@ -81,7 +81,7 @@ class SchemaExecution(Model):
     A row without a readable status counts as one whose status is not given: the execution's own status decides.
     """
 
-    unreadable_element: ClassVar[Literal["drop", "keep", "raise"]] = "keep"  # nobody may take the list for complete
+    __unreadable_element__ = "keep"  # nobody may take the list for complete
 
     schema_id: str | None = Field(None, alias="schema")
     output_name: str | None = None
@@ -103,8 +103,8 @@ class Execution(Model):
     One whose id, status or time of completion is unreadable is unreadable, and so is a list with it: it might run.
     """
 
-    strict_fields: ClassVar[frozenset[str]] = frozenset({"status", "completed_at"})
-    unreadable_element: ClassVar[Literal["drop", "keep", "raise"]] = "raise"
+    __strict_fields__ = frozenset({"status", "completed_at"})
+    __unreadable_element__ = "raise"
 
     id: Id
     status: Status | None = None
@@ -557,14 +557,14 @@ class _Envelope(TolerantModel, Generic[M]):
 
 
 class _Pagination(TolerantModel):
-    strict_fields: ClassVar[frozenset[str]] = frozenset({"next_page_token"})
+    __strict_fields__ = frozenset({"next_page_token"})
 
     next_page_token: str | None = Field(None, max_length=4000)
 
 
 class _ListEnvelope(TolerantModel, Generic[M]):
     # A list that could not be continued would look complete.
-    strict_fields: ClassVar[frozenset[str]] = frozenset({"data", "pagination"})
+    __strict_fields__ = frozenset({"data", "pagination"})
 
     data: list[M] | None = None
     pagination: _Pagination | None = None
