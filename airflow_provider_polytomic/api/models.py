@@ -580,6 +580,15 @@ def one(model: type[M]) -> Callable[[bytes], M]:
     return parse
 
 
+class _Document(TolerantModel):
+    data: dict[str, Any]
+
+
+def document(body: bytes) -> dict[str, Any]:
+    """A parser of ``{"data": {...}}`` that replaces nothing: for what is written back."""
+    return _Document.model_validate_json(body).data
+
+
 def many(model: type[M]) -> Callable[[bytes], Page[M]]:
     """A parser of ``{"data": [...] | null, "pagination": {...}}``."""
     envelope = _ListEnvelope[model]  # type: ignore[valid-type]

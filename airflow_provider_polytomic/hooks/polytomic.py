@@ -258,7 +258,7 @@ class PolytomicHook(BaseHook):
         """Change some fields of a bulk sync: it is read, merged and written back (``GET``, then ``PUT``)."""
         from airflow_provider_polytomic.api.endpoints import bulk_syncs
 
-        return self.call(bulk_syncs.replace(sync_id, _changed(self.call(bulk_syncs.get(sync_id)), changes)))
+        return self.call(bulk_syncs.replace(sync_id, _changed(self._document(bulk_syncs.get(sync_id)), changes)))
 
     def activate_bulk_sync(self, sync_id: str, active: bool = True) -> None:
         """Activate a bulk sync, or pause it, which also cancels what runs (``POST …/activate``)."""
@@ -422,7 +422,7 @@ class PolytomicHook(BaseHook):
         """Change some fields of a model sync: it is read, merged and written back (``GET``, then ``PUT``)."""
         from airflow_provider_polytomic.api.endpoints import model_syncs
 
-        return self.call(model_syncs.replace(sync_id, _changed(self.call(model_syncs.get(sync_id)), changes)))
+        return self.call(model_syncs.replace(sync_id, _changed(self._document(model_syncs.get(sync_id)), changes)))
 
     def activate_model_sync(self, sync_id: str, active: bool = True) -> None:
         """Activate a model sync, or pause it (``POST …/activate``)."""
@@ -500,6 +500,12 @@ class PolytomicHook(BaseHook):
 
     # --- what both kinds share
 
+    def _document(self, call: Call[Any]) -> dict[str, Any]:
+        """What a call returns, exactly as it came: a model has None for a value that it cannot read."""
+        from airflow_provider_polytomic.api.models import document
+
+        return self.call(replace(call, parse=document))
+
     def _log_files(self, call: Call[Any], max_bytes: int) -> Iterator[LogFile]:
         from airflow_provider_polytomic.api.log_files import read
 
@@ -541,10 +547,9 @@ class PolytomicHook(BaseHook):
         return execution
 
 
-def _changed(sync: Any, changes: dict[str, Any]) -> dict[str, Any]:
+def _changed(sync: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """A changed sync, as the API accepts it: all it told, unknown fields included, but what it decides itself."""
-    told = sync.model_dump(mode="json", by_alias=True, exclude_unset=True)
-    body = {name: value for name, value in told.items() if name not in _READ_ONLY}
+    body = {name: value for name, value in sync.items() if name not in _READ_ONLY}
     for one, other in (pair for old, new in _SHAPES for pair in ((old, new), (new, old))):
         if one & changes.keys():
             body = {name: value for name, value in body.items() if name not in other}

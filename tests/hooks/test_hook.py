@@ -482,6 +482,13 @@ def test_an_update_keeps_what_nobody_knows(define: Define) -> None:
     }
 
 
+@pytest.mark.parametrize("kind", ["bulk", "model"])
+def test_an_update_writes_back_values_of_unexpected_types(define: Define, kind: str) -> None:
+    """A model has None for such a value; written back, that would reset the field."""
+    odd = {"mode": 5, "policies": ["p", None, {"id": "q"}], "active": 2, "name": {"en": "n"}, "schedule": [1]}
+    assert update(define, {"id": "s", **odd}, kind, name="n") == {**odd, "name": "n"}
+
+
 def test_schedules_that_were_read_can_be_written_back(define: Define) -> None:
     """Who and when, which only the API decides, is left out of them."""
     stamps = {"created_at": "2026-01-01T00:00:00Z", "created_by": {"id": "u"}, "updated_at": None}
