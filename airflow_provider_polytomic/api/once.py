@@ -61,14 +61,13 @@ def outcome(
     *,
     sent_before: float | None = None,
     patience: float | None = None,
-    find_effect: Callable[[float, float], Plan[T | None]] | None = None,
+    find_effect: Callable[[], Plan[T | None]] | None = None,
 ) -> Plan[T | PolytomicConflictError | PolytomicServerError]:
     """Send one key until its outcome is known.
 
     :param sent_before: when the key may have been sent before: since when a 409 may mean that this task's own
         first request is still being processed.
-    :param find_effect: looks for what a request that the API answered with 5xx has started all the same; given the
-        local times between which that request was sent and answered.
+    :param find_effect: looks for what a request that the API has just answered with 5xx has started all the same.
     :returns: the result, or the error that is recorded for the key: a conflict, or the API's own 5xx.
     :raises PolytomicError: refused, or the outcome is unknown.
     """
@@ -76,10 +75,8 @@ def outcome(
     unanswered = sent_before
     lost = False
     failing_since: float | None = None
-    first_failed: tuple[float, float] | None = None  # when the first request that was answered with 5xx was under way
     attempt = 0
     while True:
-        sent = yield from clock()
         answer = yield from ask(call.request)
         now = yield from clock()
         attempt += 1
@@ -99,8 +96,7 @@ def outcome(
             failure = error
         recorded = isinstance(failure, PolytomicServerError) and _by_the_api(answer)
         if recorded and find_effect is not None:
-            first_failed = first_failed or (sent, now)
-            found = yield from find_effect(*first_failed)
+            found = yield from find_effect()
             if found is not None:
                 return found
         failing_since = now if failing_since is None else failing_since

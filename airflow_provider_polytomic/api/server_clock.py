@@ -25,6 +25,7 @@ class ServerClock:
     def __init__(self) -> None:
         self._lowest = -math.inf  # server time minus local time
         self._highest = math.inf
+        self.last_exchange = (0.0, 0.0)  # when the last request was sent and answered, by this machine's clock
 
     def observe(self, plan: Plan[T]) -> Plan[T]:
         """The same plan; the ``Date`` of every answer is noted."""
@@ -34,7 +35,7 @@ class ServerClock:
                 if isinstance(step, Request):
                     sent = yield from clock()
                     answer = yield from ask(step)
-                    self._note(sent, (yield from clock()), answer)
+                    self.note(sent, (yield from clock()), answer)
                     step = plan.send(answer)
                 else:
                     step = plan.send((yield step))
@@ -61,7 +62,9 @@ class ServerClock:
         middle = (self._lowest + self._highest) / 2
         return math.ceil(now + middle) - middle - now
 
-    def _note(self, sent: float, received: float, answer: Answer) -> None:
+    def note(self, sent: float, received: float, answer: Answer) -> None:
+        """Learn from one exchange."""
+        self.last_exchange = sent, received
         date = _date(answer)
         if date is None:
             return

@@ -199,8 +199,11 @@ def _start_attempt(
     :returns: the execution, or the error that the server keeps for this key.
     """
 
-    def find_effect(sent: float, failed: float) -> Plan[Execution | None]:
-        return (yield from _find_effect(request, listed, server_clock, sent, failed))
+    failed_exchange: list[tuple[float, float]] = []  # the first: a repetition is answered from the server's memory
+
+    def find_effect() -> Plan[Execution | None]:
+        failed_exchange.append(server_clock.last_exchange)
+        return (yield from _find_effect(request, listed, server_clock, *failed_exchange[0]))
 
     return (yield from outcome(request.call(request.try_number, attempt), START, find_effect=find_effect))
 

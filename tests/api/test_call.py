@@ -317,7 +317,7 @@ def test_with_deadline_resolves_the_outcome_of_a_start_after_it() -> None:
 
 
 def test_with_deadline_waits_between_conflicts_about_a_start_that_may_have_arrived() -> None:
-    """A 409 after a lost answer may be about that very request: it is repeated with pauses, beyond the deadline, too."""
+    """A 409 after a lost answer may be about that very request: it is repeated with pauses, even after the deadline."""
     hand = Hand([LOST, *[error(409)] * 3, OK])
     assert hand.drive(with_deadline(hand.now + 0.1, once(KEYED, START), "it was started")) == {"a": 1}
     assert len(hand.sleeps) == 4

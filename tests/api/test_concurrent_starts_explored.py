@@ -2,20 +2,22 @@
 
 Each task drives the real plan in its first try. A chooser decides which of them takes its next step, when the running
 execution ends, and whether a start is answered with an error that is recorded for its key, whether or not it has
-started an execution. The server sends its ``Date``, to the second, and its clock is not that of the tasks.
+started an execution. The server sends its ``Date``, to the second, and its clock is not that of the tasks. A
+request and its answer are one step: what another task starts meanwhile cannot be told from the request's own effect.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from airflow_provider_polytomic.api.errors import PolytomicError
 from airflow_provider_polytomic.api.http import Answer, Now, Request, Sleep
+from airflow_provider_polytomic.api.server_clock import ServerClock
 from airflow_provider_polytomic.api.start_request import ATTEMPTS, StartRequest
-from airflow_provider_polytomic.api.starting import Acquired, Blocked, start_or_resume
+from airflow_provider_polytomic.api.starting import Acquired, Blocked, _start_or_resume
 
 from .explorer import EXTRA, Chooser, explore
 from .start_world import RECORDED_ERROR, SYNC, Budget, Start, World
@@ -27,15 +29,18 @@ class Task:
 
     request: StartRequest
     plan: Any = None
-    answer: Any = None
+    next: Request | None = None
     wakes_at: float = 0.0
     waits_for: str | None = None
     execution_id: str | None = None
     failure: PolytomicError | None = None
-    requests: list[Request] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.plan = start_or_resume(self.request)
+        self.begin()
+
+    def begin(self) -> None:
+        self.server_clock = ServerClock()
+        self.plan = _start_or_resume(self.request, self.server_clock)
 
     @property
     def is_done(self) -> bool:
@@ -46,19 +51,22 @@ class Task:
         return not self.is_done and not waits and self.wakes_at <= world.now
 
     def step(self, world: World) -> None:
-        """Go on until a request was answered, the plan sleeps, or it has decided."""
+        """Send the next request, and go on to the one after it, to a sleep or to the decision."""
         if self.waits_for is not None:
-            self.waits_for, self.plan, self.answer = None, start_or_resume(self.request), None
+            self.waits_for, self.next = None, None
+            self.begin()
+        answer: Any = None
+        if self.next is not None:
+            sent, answer = world.now, world.send(self.next)
+            self.server_clock.note(sent, world.now, answer)
         try:
             while True:
-                step = self.plan.send(self.answer)
-                self.answer = world.now if isinstance(step, Now) else None
+                step = self.plan.send(answer)
+                answer = world.now if isinstance(step, Now) else None
+                self.next = step if isinstance(step, Request) else None
                 if isinstance(step, Sleep):
                     self.wakes_at = world.now + step.seconds
-                    return
-                if isinstance(step, Request):
-                    self.requests.append(step)
-                    self.answer = world.send(step)
+                if isinstance(step, Sleep | Request):
                     return
         except StopIteration as end:
             match end.value:
