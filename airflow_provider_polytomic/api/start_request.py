@@ -70,7 +70,8 @@ class StartRequest:
     :param if_running: what to do about somebody else's execution: one of :data:`POLICIES`.
     :param succeeded: whether an execution that has ended is a success by the task's criteria.
     :param wait_for_completion: whether the task waits for the end. If not, any execution that was started counts.
-    :param cancel_on_kill: whether what was started before a clear is cancelled; if not, it is waited for.
+    :param cancel_on_kill: whether what was started before a clear is canceled; if not, it is waited for.
+    :param attempts: how many keys of this try are known to be used up by conflicts.
     """
 
     kind: str
@@ -83,6 +84,7 @@ class StartRequest:
     succeeded: Callable[[Execution], bool] = lambda execution: execution.succeeded
     wait_for_completion: bool = True
     cancel_on_kill: bool = True
+    attempts: int = 0
     stored: StoredStart | None = None
 
     @property

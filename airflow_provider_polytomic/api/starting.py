@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import logging
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from .call import fetch_first_page
-from .errors import PolytomicConflictError, PolytomicNotFoundError, PolytomicServerError, more
+from .errors import PolytomicApiError, PolytomicConflictError, PolytomicNotFoundError, PolytomicServerError, more
 from .executions import CANCEL_PATIENCE, cancel
 from .http import Plan, Response, clock, pause
 from .matching import does_enough, does_the_same
@@ -54,10 +54,14 @@ class Acquired:
 
 @dataclass(frozen=True)
 class Blocked:
-    """Another execution has to end first: wait for it, then call :func:`start_or_resume` again."""
+    """Another execution has to end first: wait for it, then call :func:`start_or_resume` again.
+
+    :param attempts: how many keys of this try are used up: the next call goes on after them.
+    """
 
     execution: Execution
     why: str
+    attempts: int = 0
 
 
 @dataclass(frozen=True)
@@ -111,9 +115,13 @@ def _start_or_resume(request: StartRequest, server_clock: ServerClock) -> Plan[D
         return resumed
     # Where no earlier try had to be replayed, nothing has happened since the first list.
     listed = baseline if request.first_try == request.try_number else (yield from _list(request))
-    for attempt in range(ATTEMPTS):
+    error: PolytomicApiError = _conflict(request, f"{request.sync_kind.label.capitalize()} {request.sync_id}: no start")
+    for attempt in range(request.attempts, ATTEMPTS + 1):
         if listed.active is not None:
-            return (yield from _handle_running(request, listed.active, baseline, began))
+            decision = yield from _handle_running(request, listed.active, baseline, began)
+            return replace(decision, attempts=attempt) if isinstance(decision, Blocked) else decision
+        if attempt == ATTEMPTS:
+            break
         result = yield from _start_attempt(request, attempt, listed, server_clock)
         if isinstance(result, Execution):
             return Acquired(result, request.try_number)
@@ -125,8 +133,6 @@ def _start_or_resume(request: StartRequest, server_clock: ServerClock) -> Plan[D
             listed = found
         else:
             listed = yield from _list(request)
-    if listed.active is not None:
-        return (yield from _handle_running(request, listed.active, baseline, began))
     raise more(error, f"Gave up after {ATTEMPTS} attempts: each met a concurrent execution or a server error")
 
 
@@ -332,16 +338,20 @@ def _apply_policy(request: StartRequest, running: Execution) -> Decision | None:
             f"Execution {running.id} of {request.sync_kind.label} {request.sync_id} is {running.status}, "
             "and if_running='fail': nothing was started"
         )
-        call = request.call(request.try_number, 0)
-        error = PolytomicConflictError(call.request, Response(409), message=message, key=None)
-        error.args = (message,)  # without method and path: no request was sent, so none was refused
-        raise error
+        raise _conflict(request, message)
     if request.if_running == "skip":
         return Skip(running)
     if request.if_running == "attach" and running.status != "canceling" and does_enough(running, request.arguments):
         log.info("Attaching to execution %s, which this task did not start (if_running='attach')", running.id)
         return Acquired(running, request.try_number, adopted=True)
     return None
+
+
+def _conflict(request: StartRequest, message: str) -> PolytomicConflictError:
+    call = request.call(request.try_number, 0)
+    error = PolytomicConflictError(call.request, Response(409), message=message, key=None)
+    error.args = (message,)  # without method and path: no request was sent, so none was refused
+    return error
 
 
 def _cancel_or_wait_for(request: StartRequest, running: Execution, is_own: bool) -> Plan[Blocked]:

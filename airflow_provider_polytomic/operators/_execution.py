@@ -51,6 +51,12 @@ def _told(arguments: dict[str, Any]) -> str:
     return f" with {readable(told, 500)}" if told else ""
 
 
+def _attempts(notes: Mapping[str, Any]) -> int:
+    """How many keys of this try conflicts have used up; less is safe, as a key that was used starts nothing more."""
+    attempts = notes.get("attempts")
+    return attempts if type(attempts) is int and 0 <= attempts <= 5 else 0
+
+
 class ExecutionOperator(BaseOperator):
     """Starts an execution of a sync exactly once, and waits for its end in the worker or deferred.
 
@@ -150,7 +156,7 @@ class ExecutionOperator(BaseOperator):
                     raise _execution_task.error_of(event)
                 self.log.info("Execution %s is out of the way", event.get("execution_id"))
                 self._begin_in_time(deadline, event["execution_id"])
-                return self._run(context, sync_id, sync_name, deadline)
+                return self._run(context, sync_id, sync_name, deadline, _attempts(notes))
             self._may_run = True
             ours = event.get("still_running") and not notes.get("adopted")
             if outcome == "timeout":
@@ -218,7 +224,7 @@ class ExecutionOperator(BaseOperator):
             return stored.sync_id, sync_name
         return _execution_task.resolve(self._carry_out, self._kind, self.sync_id, self.sync_name, deadline)
 
-    def _run(self, context: Any, sync_id: str, sync_name: str | None, deadline: float | None) -> str:
+    def _run(self, context: Any, sync_id: str, sync_name: str | None, deadline: float | None, attempts: int = 0) -> str:
         from airflow_provider_polytomic.api.call import with_deadline
         from airflow_provider_polytomic.api.destinations import explaining
         from airflow_provider_polytomic.api.errors import PolytomicConflictError
@@ -226,7 +232,7 @@ class ExecutionOperator(BaseOperator):
         from airflow_provider_polytomic.api.starting import Acquired, Skip, start_or_resume
 
         self._starting = sync_id
-        request = self._start_request(context, sync_id)
+        request = replace(self._start_request(context, sync_id), attempts=attempts)
         while True:
             start = explaining(start_or_resume(request), sync_id, request.arguments.get("resync_mode"))
             try:
@@ -244,7 +250,8 @@ class ExecutionOperator(BaseOperator):
             if isinstance(decision, Acquired):
                 return self._follow(context, request, decision, sync_name, deadline)
             self.log.info("%s %s: waiting, because %s", self._kind.label.capitalize(), sync_id, decision.why)
-            notes = {"blocking": True, "sync_name": sync_name, "deadline": deadline}
+            request = replace(request, attempts=decision.attempts)
+            notes = {"blocking": True, "sync_name": sync_name, "deadline": deadline, "attempts": decision.attempts}
             if self.deferrable:
                 self._defer(context, sync_id, decision.execution.id, notes, seen=decision.execution)
             self._wait_out(

@@ -8,7 +8,7 @@ request and its answer are one step: what another task starts meanwhile cannot b
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -72,8 +72,8 @@ class Task:
             match end.value:
                 case Acquired(execution=execution):
                     self.execution_id = execution.id
-                case Blocked(execution=execution):
-                    self.waits_for = execution.id
+                case Blocked(execution=execution, attempts=attempts):
+                    self.waits_for, self.request = execution.id, replace(self.request, attempts=attempts)
         except PolytomicError as error:
             self.failure = error
 

@@ -86,6 +86,7 @@ def run_task(world: World, policy: str, store: bool) -> str:
                     return finish(world, "skipped", None, cleared_at)
                 if isinstance(decision, Blocked):
                     wait_for_end(world, decision.execution.id)
+                    request = replace(request, attempts=decision.attempts)
                     continue
                 assert isinstance(decision, Acquired)
                 if store and not decision.adopted:
