@@ -133,6 +133,26 @@ def test_a_task_can_be_cleared_twice(run: Run) -> None:
     assert (run.state, run.ends) == ("success", ["canceled", "canceled", "completed"])
 
 
+# --- edited between two tries
+
+
+def edited_between_two_tries(run: Run) -> None:
+    run.begin("edited")
+    run.until_looked_at(run.until_started(), times=2)
+    (run.stage.airflow.home / "retries").write_text("1")
+    run.kill()
+    run.until(lambda: run.task["try_number"] == 2 and run.state == "running", "the second try")
+    run.until_looked_at(run.started[0], times=4)
+    run.finish()
+    run.until_state("success")
+
+
+@played(edited_between_two_tries)
+def test_retry_resumes_its_execution_when_retries_were_lowered_between_two_tries(run: Run) -> None:
+    """A DAG that is deployed with fewer retries while a task runs cancels nothing and starts nothing twice."""
+    assert (run.state, run.ends, run.cancelled) == ("success", ["completed"], [])
+
+
 # --- marked, failed, deleted
 
 

@@ -1,6 +1,8 @@
 """One task that syncs what the run's configuration names, of each kind, and in each way in which it can wait."""
 
+import os
 from datetime import timedelta
+from pathlib import Path
 
 try:
     from airflow.sdk import DAG
@@ -25,12 +27,16 @@ WAYS = {
 }
 
 
-def sync_task(task_id, conf, way, kind="bulk"):
+# A test edits the number of retries of one DAG by writing this file.
+EDITED = Path(os.environ["AIRFLOW_HOME"]) / "retries"
+
+
+def sync_task(task_id, conf, way, kind="bulk", retries=3):
     return KINDS[kind](
         task_id=task_id,
         sync_id=f"{{{{ dag_run.conf['{conf}'] }}}}",
         poke_interval=1,
-        retries=3,
+        retries=retries,
         retry_delay=timedelta(seconds=1),
         **WAYS[way],
     )
@@ -45,3 +51,6 @@ for kind in KINDS:
 with DAG("pair_bulk", schedule=None) as pair:
     sync_task("sync", "sync", "deferred")
     sync_task("other", "other", "deferred")
+
+with DAG("edited_bulk", schedule=None) as edited:
+    sync_task("sync", "sync", "worker", retries=int(EDITED.read_text()) if EDITED.exists() else 3)
