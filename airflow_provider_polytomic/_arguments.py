@@ -80,6 +80,33 @@ def boolean(name: str, value: Any) -> bool:
     return meant
 
 
+def error_limit(name: str, value: Any) -> bool | int | float:
+    """How many records may have errors: True (any number), False (none), a number, or a share below 1."""
+    value = given(value)
+    if value is None:
+        return False
+    limit = _number(value) if isinstance(value, str) else value
+    if isinstance(limit, bool):
+        return limit
+    if (isinstance(limit, int) and limit >= 0) or (isinstance(limit, float) and 0 <= limit < 1):
+        return limit
+    raise ValueError(
+        f"{name} must be true, false, a number of records (0 or more) or a share of them (0.0 or more, and less "
+        f"than 1.0), not {value!r}"
+    )
+
+
+def _number(text: str) -> bool | int | float | None:
+    """What a template has made text of: a boolean, a whole number or a fraction; None for anything else."""
+    text = text.strip()
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(text)
+    return None
+
+
 def choice(name: str, value: Any, choices: Iterable[str]) -> str | None:
     value = text(name, value)
     if value is not None and value not in choices:

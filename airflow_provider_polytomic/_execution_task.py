@@ -7,17 +7,24 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from types import NoneType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_polytomic import _arguments
-from airflow_provider_polytomic._compat import AirflowFailException, is_known_uncleared, task_state_store
+from airflow_provider_polytomic._compat import (
+    AirflowFailException,
+    AirflowTaskTimeout,
+    is_known_uncleared,
+    task_state_store,
+)
 from airflow_provider_polytomic.links import XCOM_KEY as LINK_KEY
 
 if TYPE_CHECKING:
     from airflow_provider_polytomic.api.errors import PolytomicError
     from airflow_provider_polytomic.api.executions import Kind
+    from airflow_provider_polytomic.api.http import Answer, Plan, Request
     from airflow_provider_polytomic.api.models import Execution
     from airflow_provider_polytomic.api.start_request import StoredStart
     from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
@@ -29,6 +36,10 @@ T = TypeVar("T")
 XCOM_KEY = "execution"
 STORE_KEY = "polytomic_start"
 OUTCOMES = ("ended", "timeout", "error")
+SHORTEST_RESERVE, LONGEST_RESERVE = 30.0, 300.0  # seconds before execution_timeout
+REPORTING_TIMEOUT = 30.0  # seconds for all reporting on an execution whose end is known
+REPORTING_REQUEST_TIMEOUT = 10.0  # seconds for each of its requests
+SHORTEST_REQUEST_TIMEOUT = 0.05  # seconds; with less left nothing is sent
 
 
 def try_number(context: Any) -> int:
@@ -107,9 +118,71 @@ def deadline(timeout: float | None, execution_timeout: timedelta | None) -> floa
     """When to give up, in seconds since the epoch: early enough that Airflow's own timeout never strikes first."""
     limits = [] if timeout is None else [timeout]
     if execution_timeout is not None:
-        limit = execution_timeout.total_seconds()
-        limits.append(max(limit - max(30.0, limit / 10), limit / 2))
+        limits.append(execution_timeout.total_seconds() - _reserve(execution_timeout))
     return time.time() + min(limits) if limits else None
+
+
+def _reserve(execution_timeout: timedelta) -> float:
+    """Seconds before Airflow's own timeout that are kept for the cancellation, and for reporting on the end."""
+    limit = execution_timeout.total_seconds()
+    return min(max(SHORTEST_RESERVE, limit / 10), LONGEST_RESERVE, limit / 2)
+
+
+def attempt(what: str, step: Callable[[], T]) -> T | None:
+    """Take a step that only reports on an execution: whatever it raises is logged, and changes nothing else."""
+    try:
+        return step()
+    except Exception as error:  # noqa: BLE001  the execution runs, or its end is known: that is what counts
+        from airflow_provider_polytomic.api.errors import readable
+
+        log.warning("No %s: %s", what, readable(error, 500) or type(error).__name__)
+        return None
+
+
+class Reporting:
+    """The steps that only report on an execution whose end is known. No error and no delay changes the task's result.
+
+    All of them together have :data:`REPORTING_TIMEOUT`, and no more than half of the time before Airflow's own timeout
+    that :func:`deadline` keeps.
+
+    :param send: sends one request.
+    """
+
+    def __init__(self, send: Callable[[Request], Answer], execution_timeout: timedelta | None = None) -> None:
+        seconds = REPORTING_TIMEOUT
+        if execution_timeout is not None:
+            seconds = min(seconds, _reserve(execution_timeout) / 2)
+        self._send = send
+        self._until = time.monotonic() + seconds
+
+    @property
+    def left(self) -> float:
+        """Seconds that are left."""
+        return max(self._until - time.monotonic(), 0.0)
+
+    def attempt(self, what: str, step: Callable[[], T]) -> T | None:
+        """Take a step as :func:`attempt` does. Airflow's own timeout, too, ends only the reporting."""
+        try:
+            return attempt(what, step)
+        except AirflowTaskTimeout:
+            self._until = time.monotonic()
+            log.warning("No %s, nor anything else that Polytomic would be asked for: execution_timeout is over", what)
+            return None
+
+    def run(self, plan: Plan[T]) -> T:
+        """Carry out a plan within the time that is left."""
+        from airflow_provider_polytomic.api.client import drive
+
+        return drive(plan, self._send_in_time, sleep=lambda seconds: time.sleep(min(seconds, self.left)))
+
+    def _send_in_time(self, request: Request) -> Answer:
+        from airflow_provider_polytomic.api.http import Unreachable
+
+        # One that hangs leaves half of the time to those after it.
+        timeout = min(request.timeout or REPORTING_REQUEST_TIMEOUT, REPORTING_REQUEST_TIMEOUT, self.left / 2)
+        if timeout < SHORTEST_REQUEST_TIMEOUT:
+            return Unreachable("the time for reporting is used up", sent=False)
+        return self._send(replace(request, timeout=timeout))
 
 
 def resolve(
@@ -128,24 +201,26 @@ def resolve(
 
 
 def name_of(run: Callable[[Any], Any], kind: Kind, sync_id: str) -> str | None:
-    """A sync's name, where it can be read: nothing fails for want of it."""
+    """A sync's name, in one short line.
+
+    :raises Exception: it cannot be read.
+    """
     from airflow_provider_polytomic.api.call import fetch
-    from airflow_provider_polytomic.api.errors import PolytomicError, readable
+    from airflow_provider_polytomic.api.errors import readable
 
-    try:
-        return readable(run(fetch(kind.sync(sync_id), 0)).name, 300) or None
-    except PolytomicError as error:
-        log.info("The sync's name could not be read: %s", error)
-        return None
+    return readable(run(fetch(kind.sync(sync_id), 0)).name, 300) or None
 
 
-def label(run: Callable[[Any], Any], kind: Kind, task: Any, context: Any, sync_id: str, name: str | None) -> str | None:
+def label(
+    send: Callable[[Request], Answer], kind: Kind, task: Any, context: Any, sync_id: str, name: str | None
+) -> str | None:
     """Let ``map_index_template`` use ``{{ sync_name }}``. Only a task that does pays for a look-up by id.
 
     :returns: the sync's name, where it is known now.
     """
     if name is None and "sync_name" in (getattr(task, "map_index_template", None) or ""):
-        name = name_of(run, kind, sync_id)
+        reporting = Reporting(send, task.execution_timeout)
+        name = attempt("name of the sync", lambda: name_of(reporting.run, kind, sync_id))
     context["sync_name"] = name or sync_id  # a template that finds nothing could fail the task
     return name
 
@@ -196,46 +271,66 @@ def error_of(event: dict[str, Any]) -> PolytomicError:
     return errors.revived(str(event.get("error")), str(event.get("message")))
 
 
-def execution_of(run: Callable[[Any], Any], kind: Kind, event: dict[str, Any]) -> Execution:
-    """The execution whose end a trigger told of; asked for again when the event had no room for all its schemas."""
-    from airflow_provider_polytomic.api.call import fetch
+def execution_of(kind: Kind, event: dict[str, Any]) -> Execution:
+    """The execution that a trigger's event reports as ended. It is judged by the event alone, which asks nobody.
+
+    :raises PolytomicError: the event holds no execution.
+    """
     from airflow_provider_polytomic.api.errors import PolytomicError
     from airflow_provider_polytomic.api.executions import retold
 
-    if event.get("schemas_omitted"):
-        execution: Execution = run(fetch(kind.execution(event["sync_id"], event["execution_id"])))
-        return execution
     try:
         return retold(kind, event)
     except ValueError as error:
         raise PolytomicError(f"the trigger told of an end that makes no sense: {event!r:.500}") from error
 
 
+def with_all_schemas(reporting: Reporting, kind: Kind, sync_id: str, execution: Execution) -> Execution:
+    """The execution with the schemas that a trigger's event had no room for, where they can be read."""
+    from airflow_provider_polytomic.api.call import fetch
+
+    if not getattr(execution, "schemas_omitted", 0):
+        return execution
+    call = kind.execution(sync_id, execution.id)
+    whole: Execution | None = reporting.attempt("list of all schemas", lambda: reporting.run(fetch(call, 1)))
+    return whole if whole is not None and (whole.id, whole.status) == (execution.id, execution.status) else execution
+
+
 def explain(
-    run: Callable[[Any], Any], kind: Kind, sync_id: str, sync_name: str | None, execution: Execution, why: str
+    reporting: Reporting, kind: Kind, sync_id: str, sync_name: str | None, execution: Execution, why: str
 ) -> str:
     """A failure in words: what failed, what the server said, the last lines of its log."""
     from airflow_provider_polytomic.api.console import tail
     from airflow_provider_polytomic.api.executions import failure
 
-    last_lines = run(tail(kind, sync_id, execution.id))
+    def end_of_log() -> list[str]:
+        return reporting.run(tail(kind, sync_id, execution.id))
+
+    last_lines = reporting.attempt("end of the console log", end_of_log) or []
     if sync_name is None:
-        sync_name = name_of(run, kind, sync_id)
-    return failure(kind, sync_id, sync_name, execution, why, last_lines)
+        sync_name = reporting.attempt("name of the sync", lambda: name_of(reporting.run, kind, sync_id))
+    message = reporting.attempt(
+        "details of the failure", lambda: failure(kind, sync_id, sync_name, execution, why, last_lines)
+    )
+    return message or f"Execution {execution.id} of {kind.label} {sync_id} {why}."
 
 
 def push_summary(context: Any, summary: dict[str, Any], *, wanted: bool) -> None:
     """XCom ``execution``, unless the task was told to push nothing."""
     ti = context.get("ti")
     if ti is not None and wanted:
-        ti.xcom_push(key=XCOM_KEY, value=summary)
+        attempt(f"XCom {XCOM_KEY!r}", lambda: ti.xcom_push(key=XCOM_KEY, value=summary))
 
 
 def push_link(context: Any, hook: PolytomicHook, kind: Kind, sync_id: str, execution_id: str, *, wanted: bool) -> None:
     """What :class:`~airflow_provider_polytomic.links.PolytomicExecutionLink` shows, from now on."""
     ti = context.get("ti")
-    if ti is not None and wanted:
+
+    def push() -> None:
         ti.xcom_push(key=LINK_KEY, value=hook.client.settings.execution_url(kind.name, sync_id, execution_id))
+
+    if ti is not None and wanted:
+        attempt("link to the execution", push)
 
 
 def trigger(

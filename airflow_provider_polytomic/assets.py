@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_polytomic._compat import Asset, AssetAlias, add_asset_event, make_alias
 
 if TYPE_CHECKING:
+    from airflow_provider_polytomic._execution_task import Reporting
     from airflow_provider_polytomic.api.models import Execution
     from airflow_provider_polytomic.api.tables import Written
 
 log = logging.getLogger(__name__)
+
+MAX_EVENTS = 100  # of a task: each is a row in Airflow's database, and may start DAG runs
 
 
 def alias_of(dag_id: str | None, task_id: str) -> AssetAlias:
@@ -43,26 +47,49 @@ def check(assets: Any) -> None:
 
 
 def emit(
-    context: Any, alias: AssetAlias, assets: bool | Mapping[str, Any], written: list[Written], execution: Execution
+    context: Any,
+    alias: AssetAlias,
+    assets: bool | Mapping[str, Any],
+    written: list[Written],
+    execution: Execution,
+    reporting: Reporting,
 ) -> None:
-    """Tell Airflow of each table that was written, with what is known of it. Nothing fails for it.
+    """Add an asset event for each table that was written, with what is known of it: :data:`MAX_EVENTS` at most.
 
     :param assets: which asset a table is, by output name or schema id, where it is another than the table's own
         address says; None leaves it out.
+    :param reporting: bounds the time; for each table Airflow may be asked for its asset.
     """
-    names = assets if isinstance(assets, Mapping) else {}
-    events = None
-    for one in written:
-        asset = names.get(one.output_name, names.get(one.schema, one.table.uri))
-        if asset is None:
-            continue
-        try:
-            if events is None:
-                make_alias(alias)
-                events = context["outlet_events"][alias]
-            add_asset_event(events, asset, extra_of(one, execution))
-        except Exception as error:  # noqa: BLE001  the sync has done its work
-            log.warning("No asset event for %s: %s", asset, error)
+    tables = _largest(written, assets if isinstance(assets, Mapping) else {})
+    if not tables:
+        return
+    make_alias(alias)
+    events = context["outlet_events"][alias]
+    for done, (table, asset) in enumerate(tables):
+        if not reporting.left:
+            log.warning("No asset events of %d of %d tables: the time for reporting is used up", len(tables) - done, len(tables))
+            return
+        add = partial(add_asset_event, events, asset, extra_of(table, execution))
+        reporting.attempt(f"asset event of {asset}", add)
+
+
+def _largest(written: list[Written], names: Mapping[str, Any]) -> list[tuple[Written, Any]]:
+    """The tables that get events, each with its asset: those that ``names`` has first, then by number of records."""
+    found = []
+    for table in written:
+        key = table.output_name if table.output_name in names else table.schema
+        asset = names.get(key, table.table.uri)
+        if asset is not None:
+            found.append((key not in names, -(table.records or 0), table, asset))
+    if len(found) > MAX_EVENTS:
+        found.sort(key=lambda it: it[:2])
+        log.info(
+            "Asset events: the %d tables with the most records of %d; %d are left out",
+            MAX_EVENTS,
+            len(found),
+            len(found) - MAX_EVENTS,
+        )
+    return [(table, asset) for *_, table, asset in found[:MAX_EVENTS]]
 
 
 def extra_of(one: Written, execution: Execution) -> dict[str, Any]:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
 
-from .errors import PolytomicResponseError, PolytomicTimeoutError, error_from, excerpt
+from .errors import PolytomicResponseError, PolytomicTimeoutError, conceal, error_from, excerpt, spellings
 from .http import Answer, Plan, Request, Response, Sleep, Unreachable, ask, clock, pause
 from .retry import retry_delay, surely_not_processed, transient
+from .settings import Credential
 
 T = TypeVar("T")
 DEFAULT_MAX_RETRIES = 5
 MOST_PAGES = 10_000  # of one list
+SHORTEST_CREDENTIAL = 8  # characters that are concealed in answers
 
 
 @dataclass(frozen=True)
@@ -69,11 +72,31 @@ def decode(call: Call[T], answer: Answer) -> T:
     if isinstance(answer, Unreachable) or not 200 <= answer.status < 300:
         raise error_from(call.request, answer)
     try:
-        return call.parse(answer.body)
+        return call.parse(_concealed(answer))
     except (ValidationError, ValueError, RecursionError) as error:
         why = _unreadable(error, answer)
     # Not in there: the library's error, which quotes the answer, would go along as the context of ours.
     raise PolytomicResponseError(call.request, answer, why)
+
+
+def _concealed(answer: Response) -> bytes:
+    """The body, with stars where it quotes what was sent to the API as credentials.
+
+    Whatever is taken from an answer may end in logs, messages and Airflow's database. Very short credentials are no
+    secrets, and would occur in names and ids by chance.
+    """
+    secrets = [it for it in answer.secrets if isinstance(it, Credential) and len(it) >= SHORTEST_CREDENTIAL]
+    if not any(form.encode("utf-8", "replace") in answer.body for form in spellings(secrets)):
+        return answer.body
+
+    def conceal_in(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {conceal(name, secrets): conceal_in(item) for name, item in value.items()}
+        if isinstance(value, list):
+            return [conceal_in(item) for item in value]
+        return conceal(value, secrets) if isinstance(value, str) else value
+
+    return json.dumps(conceal_in(json.loads(answer.body))).encode()
 
 
 def fetch(call: Call[T], max_retries: int = DEFAULT_MAX_RETRIES) -> Plan[T]:

@@ -260,20 +260,22 @@ def _is_html(response: Response) -> bool:
 
 def conceal(text: str, secrets: Iterable[str]) -> str:
     """``text`` with stars for the secrets in it: as they are, or as JSON, HTML or a URL would spell them."""
-    spelled = {
-        form
-        for it in secrets
-        for form in (
-            it,
-            json.dumps(it)[1:-1],
-            html.escape(it),
-            quote(it, safe=""),
-        )
-    }
-    for form in sorted(spelled, key=len, reverse=True):
-        if form:
-            text = text.replace(form, "***")
+    for form in sorted(spellings(secrets), key=len, reverse=True):
+        text = text.replace(form, "***")
     return text
+
+
+def spellings(secrets: Iterable[str]) -> set[str]:
+    """All ways in which an answer may spell secrets."""
+    spelled: set[str] = set()
+    for secret in secrets:
+        in_json = json.dumps(secret)[1:-1]
+        in_html_safe_json = in_json.replace("&", r"\u0026").replace("<", r"\u003c").replace(">", r"\u003e")
+        slashes_escaped = in_json.replace("/", r"\/")
+        unescaped = json.dumps(secret, ensure_ascii=False)[1:-1]
+        spelled |= {secret, in_json, in_html_safe_json, slashes_escaped, unescaped}
+        spelled |= {html.escape(secret), quote(secret, safe="")}
+    return spelled - {""}
 
 
 def _quoted(response: Response, text: object, longest: int) -> str:

@@ -9,6 +9,7 @@ import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from decimal import Decimal
 from typing import Any, Generic, TypeVar
 
 from .call import Call, ListCall, Page, decode, turn
@@ -40,6 +41,7 @@ MOST_LISTED = 10  # executions of a page: each may tell of thousands of schemas
 MOST_ERRORS_TOLD = 10  # of a model sync's execution, in a failure's message
 MOST_SCHEMAS = 100
 LONGEST_MESSAGE = 300
+LONGEST_STATUS_MESSAGE = 1000
 LARGEST_SUMMARY = 64 * 1024
 
 
@@ -100,22 +102,74 @@ def kind_of(name: str) -> Kind:
 # --- judging
 
 
-def problem(execution: Execution, *, allow_errors: bool = False, min_records: int | None = None) -> str | None:
-    """Why an execution that has ended is no success, or None when it is one.
+class _FromEvent(BulkSyncExecution):
+    """An execution as a trigger's event holds it: some schemas may be left out, but they are counted."""
 
-    :param allow_errors: whether an execution that finished with errors in some rows or schemas is a success.
+    schemas_omitted: int = 0
+    schemas_failed: int = 0
+
+
+def problem(
+    execution: Execution, *, allow_errors: bool | int | float = False, min_records: int | None = None
+) -> str | None:
+    """Why an execution that has ended is no success, or None when it is one. Reads on from "Execution 123 …".
+
+    :param allow_errors: what an execution that finished with errors may have of them and be a success: True allows
+        any, an int so many records, a float such a share of the records. Schemas that failed as a whole, and a status
+        that no count explains, are allowed by True alone.
     :param min_records: how many records make a success. Not judged for test runs, nor when the API gave no count.
     """
     if execution.status not in ("completed", "errors"):
-        return f"it ended with status {execution.status!r}"
-    if execution.partly_failed and not allow_errors:
-        return f"it finished with status {execution.status!r}: not all of it went well"
+        return f"ended with status {execution.status!r}"
+    if execution.partly_failed and allow_errors is not True:
+        failed, _ = _schema_counts(execution)
+        if failed or not _is_within(execution, allow_errors):
+            return f"finished with status {execution.status!r}: {_errors_of(execution, allow_errors)}"
     if min_records is not None and not (isinstance(execution, BulkSyncExecution) and execution.is_test):
         if execution.records is None:
             log.warning("Execution %s: the API gave no record count, so min_records is not judged", execution.id)
         elif execution.records < min_records:
-            return f"it moved {execution.records} records, but min_records is {min_records}"
+            return f"moved {execution.records} records, but min_records is {min_records}"
     return None
+
+
+def _schema_counts(execution: Execution) -> tuple[int, int]:
+    """How many schemas failed, and how many there are."""
+    if not isinstance(execution, BulkSyncExecution):
+        return 0, 0
+    failed, listed = len(execution.failed_schemas), len(execution.schemas or [])
+    if isinstance(execution, _FromEvent):
+        return max(failed, execution.schemas_failed), listed + execution.schemas_omitted
+    return failed, listed
+
+
+def _is_within(execution: Execution, limit: int | float) -> bool:
+    """Whether the records in error are known, and no more than allowed. A share of an unknown total is not known."""
+    errors, records = execution.error_records, execution.records
+    if not errors or limit is False:
+        return False
+    if isinstance(limit, float):
+        return records is not None and errors <= Decimal(str(limit)) * records
+    return errors <= limit
+
+
+def _errors_of(execution: Execution, limit: int | float) -> str:
+    """What had errors, measured as the limit is, and the limit."""
+    (failed, schemas), errors, records = _schema_counts(execution), execution.error_records, execution.records
+    parts = [f"{failed:,} of {schemas:,} schemas failed"] if failed else []
+    if errors:
+        of_all = f" of {records:,}" if records is not None and records >= errors else ""
+        share = f" ({_percent(errors / records)})" if of_all and records and isinstance(limit, float) else ""
+        parts.append(f"{errors:,}{of_all} records had errors{share}")
+    text = ", ".join(parts) or "the API does not say what had errors"
+    if limit is False:
+        return text
+    allowed = _percent(limit) if isinstance(limit, float) else f"{limit:,}"
+    return f"{text}; allowed: {allowed}" + (" of the records, and no schema" if failed else "")
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g} %"
 
 
 # --- looking and waiting
@@ -381,17 +435,27 @@ def summary(sync_id: str, execution: Execution, *, adopted: bool = False) -> dic
     def time(value: Any) -> str | None:
         return value.isoformat() if value is not None else None
 
+    def text(name: str, longest: int = LONGEST_MESSAGE) -> str | None:
+        return readable(getattr(execution, name, None), longest) or None
+
     told: dict[str, Any] = {
         "sync_id": sync_id,
         "execution_id": execution.id,
         "status": execution.status,
+        "status_message": text("status_message", LONGEST_STATUS_MESSAGE),
+        "type": text("type"),
         "is_test": getattr(execution, "is_test", None),
         "is_resync": getattr(execution, "is_resync", None),
+        "is_partial": getattr(execution, "is_partial", None),
+        "fetch_mode": text("fetch_mode"),
+        "output_disposition": text("output_disposition"),
         "record_count": execution.records,
-        "error_count": getattr(execution, "error_count", None),
+        "error_count": execution.error_records,
         "warning_count": getattr(execution, "warning_count", None),
+        "created_at": time(execution.created_at),
         "started_at": time(execution.started_at),
         "completed_at": time(execution.completed_at),
+        "updated_at": time(execution.updated_at),
         "adopted": adopted,
     }
     if isinstance(execution, BulkSyncExecution):
@@ -415,10 +479,9 @@ def summary(sync_id: str, execution: Execution, *, adopted: bool = False) -> dic
                 for row in rows[:MOST_SCHEMAS]
             ),
         )
-        told["schemas_omitted"] = len(rows) - len(told["schemas"])
+        told["schemas_omitted"] = _schema_counts(execution)[1] - len(told["schemas"])
     elif isinstance(execution, ModelSyncExecution):
         counts = execution.counts
-        told["error_count"] = counts.error if counts else None
         told["warning_count"] = counts.warnings if counts else None
         told["counts"] = counts.model_dump(mode="json", exclude=set(counts.model_extra or ())) if counts else None
         errors = (readable(text, LONGEST_MESSAGE) for text in (execution.errors or [])[:MOST_SCHEMAS])
@@ -439,33 +502,32 @@ def _fitting(told: dict[str, Any], rows: Iterable[T]) -> list[T]:
 
 
 def told(sync_id: str, execution: Execution) -> dict[str, Any]:
-    """An execution as a trigger's event holds it: the summary, and what a failure's message needs besides."""
-    said = readable(getattr(execution, "status_message", None), 1000)
-    return summary(sync_id, execution) | {"status_message": said or None}
+    """An execution as a trigger's event holds it: the summary, and what it takes to judge without the rest."""
+    return summary(sync_id, execution) | {"schemas_failed": _schema_counts(execution)[0]}
 
 
 def retold(kind: Kind, event: dict[str, Any]) -> Execution:
-    """The execution that :func:`told` has told, but for the schemas that it left out."""
-    return kind.model.model_validate(event | {"id": event["execution_id"]})
+    """The execution that :func:`told` has told, but for the schemas that it left out. It is judged alike."""
+    model = _FromEvent if kind.model is BulkSyncExecution else kind.model
+    return model.model_validate(event | {"id": event["execution_id"]})
 
 
 def failure(kind: Kind, sync_id: str, sync_name: str | None, execution: Execution, why: str, tail: list[str]) -> str:
     """What a person needs to know about an execution that did not succeed."""
     called = f"{sync_name!r} ({sync_id})" if sync_name else sync_id
-    lines = [f"Execution {execution.id} of {kind.label} {called}: {why}."]
+    lines = [f"Execution {execution.id} of {kind.label} {called} {why}."]
     if isinstance(execution, BulkSyncExecution):
         if execution.status_message:
-            lines.append(f"Polytomic says: {readable(execution.status_message, 1000)}")
+            lines.append(f"Polytomic says: {readable(execution.status_message, LONGEST_STATUS_MESSAGE)}")
         failed = execution.failed_schemas
         for row in failed[:MOST_SCHEMAS]:
             said = readable(row.status_message, LONGEST_MESSAGE) or "no message"
             which = readable(f"{row.output_name or row.schema_id}: {row.status}", LONGEST_MESSAGE)
             lines.append(f"  schema {which}: {said}")
-        if len(failed) > MOST_SCHEMAS:
-            lines.append(f"  and {len(failed) - MOST_SCHEMAS} schemas more")
+        unlisted = _schema_counts(execution)[0] - len(failed[:MOST_SCHEMAS])
+        if unlisted > 0:
+            lines.append(f"  and {unlisted} schemas more")
     elif isinstance(execution, ModelSyncExecution):
-        if execution.counts and execution.counts.error:
-            lines.append(f"{execution.counts.error} of {execution.counts.total} records failed")
         lines += [f"  {readable(text, LONGEST_MESSAGE)}" for text in (execution.errors or [])[:MOST_ERRORS_TOLD]]
     if tail:
         lines += ["The last lines of Polytomic's console log:", *(f"  {line}" for line in tail)]

@@ -139,6 +139,11 @@ class Execution(Model):
         """How many records it moved, or None when the API did not say."""
         raise NotImplementedError
 
+    @property
+    def error_records(self) -> int | None:
+        """How many records had errors, or None when the API did not say."""
+        raise NotImplementedError
+
 
 class BulkSyncExecution(Execution):
     """One run of a bulk sync."""
@@ -156,7 +161,8 @@ class BulkSyncExecution(Execution):
 
     @property
     def partly_failed(self) -> bool:
-        return self.status == "errors" or (self.status == "completed" and bool(self.failed_schemas))
+        incomplete = bool(self.failed_schemas or self.error_records)
+        return self.status == "errors" or (self.status == "completed" and incomplete)
 
     @property
     def failed_schemas(self) -> list[SchemaExecution]:
@@ -171,6 +177,12 @@ class BulkSyncExecution(Execution):
         counts = [schema.record_count for schema in self.schemas or []]
         known = [count for count in counts if count is not None]
         return sum(known) if known and len(known) == len(counts) else None
+
+    @property
+    def error_records(self) -> int | None:
+        by_schema = [schema.error_count for schema in self.schemas or [] if schema.error_count is not None]
+        counts = [count for count in (self.error_count, sum(by_schema) if by_schema else None) if count is not None]
+        return max(counts) if counts else None  # either may say more than the other
 
 
 class ModelSyncCounts(Model):
@@ -193,12 +205,15 @@ class ModelSyncExecution(Execution):
 
     @property
     def partly_failed(self) -> bool:
-        failed_records = bool(self.counts and self.counts.error)
-        return self.status == "errors" or (self.status == "completed" and failed_records)
+        return self.status == "errors" or (self.status == "completed" and bool(self.error_records))
 
     @property
     def records(self) -> int | None:
         return self.counts.total if self.counts else None
+
+    @property
+    def error_records(self) -> int | None:
+        return self.counts.error if self.counts else None
 
 
 class BulkSync(Model):

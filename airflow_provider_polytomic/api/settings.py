@@ -46,6 +46,12 @@ class Secret(str):
         return "'***'" if self else "''"
 
 
+class Credential(Secret):
+    """A secret that is sent to the API, whose answers could therefore quote it."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True)
 class Settings:
     """Everything a client needs to know. Equal settings may share connections.
@@ -150,8 +156,9 @@ class Settings:
     def secrets(self) -> tuple[str, ...]:
         """What must not be seen by anybody: the key, as it is and as it is sent, and a proxy's password."""
         password = urlsplit(self.proxy).password if self.proxy else None
-        candidates = [self.key, self._basic() if self.key else None, password and unquote(password), password]
-        return tuple(dict.fromkeys(Secret(secret) for secret in candidates if secret))
+        credentials = [Credential(secret) for secret in (self.key, self._basic() if self.key else "") if secret]
+        passwords = [Secret(secret) for secret in (password and unquote(password), password) if secret]
+        return tuple(dict.fromkeys([*credentials, *passwords]))
 
     def censor(self, what: object) -> str:
         """``what`` as text, without secrets."""

@@ -15,10 +15,10 @@ from urllib.parse import quote, urlsplit
 from .call import fetch
 from .endpoints import bulk_syncs, connections, model_syncs
 from .errors import PolytomicAuthError, PolytomicNotFoundError
-from .http import Plan
+from .http import Plan, is_id
 from .models import BulkSync, BulkSyncExecution, Connection, Execution, ModelSync, SchemaExecution
 
-RETRIES = 2  # of each call: the task has its result already, and only names are wanted
+RETRIES = 1  # of each call: the task has its result already, and only names are wanted
 
 
 @dataclass(frozen=True)
@@ -173,10 +173,10 @@ def unasked(sync_id: str, execution: Execution, base_url: str) -> list[Written]:
 
 
 def _connection(connection_id: str | None) -> Plan[Connection | None]:
-    if not connection_id:
+    if not is_id(connection_id):
         return None
     try:
-        return (yield from fetch(connections.get(connection_id), RETRIES))
+        return (yield from fetch(connections.get(str(connection_id)), RETRIES))
     except (PolytomicAuthError, PolytomicNotFoundError):
         return None  # for good: this key may not see it
 

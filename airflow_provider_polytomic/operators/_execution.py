@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 IF_RUNNING = ("wait", "attach", "fail", "skip", "cancel")
 _CHECKS: dict[str, _arguments.Check] = {
     "if_running": _arguments.one_of(IF_RUNNING),
-    "allow_errors": _arguments.boolean,
+    "allow_errors": _arguments.error_limit,
     "min_records": _arguments.count,
 }
 KILL_PATIENCE = 3.0  # seconds for the cancel of a kill; Airflow 3 ends the process 5 seconds after its signal
@@ -75,7 +75,7 @@ class ExecutionOperator(BaseOperator):
     poke_interval: float
     timeout: float | None
     if_running: str
-    allow_errors: bool
+    allow_errors: bool | int | float
     min_records: int | None
     cancel_on_kill: bool
     log_console: bool
@@ -167,7 +167,7 @@ class ExecutionOperator(BaseOperator):
                 if ours:
                     self._leave(context, sync_id, event["execution_id"])
                 raise _execution_task.error_of(event)
-            execution = _execution_task.execution_of(self._carry_out, self._kind, event)
+            execution = _execution_task.execution_of(self._kind, event)
             self._follow_console(sync_id, event["execution_id"], event.get("console_after"))
             return self._finish(context, sync_id, sync_name, deadline, execution, notes)
 
@@ -290,10 +290,7 @@ class ExecutionOperator(BaseOperator):
         from airflow_provider_polytomic.api.executions import problem
         from airflow_provider_polytomic.api.start_request import StartRequest
 
-        criteria: dict[str, Any] = {
-            "allow_errors": _arguments.boolean("allow_errors", self.allow_errors),
-            "min_records": _arguments.count("min_records", self.min_records),
-        }
+        criteria = self._criteria()
         request = StartRequest(
             kind=self.kind,
             sync_id=sync_id,
@@ -435,25 +432,39 @@ class ExecutionOperator(BaseOperator):
         from airflow_provider_polytomic.api.executions import problem, progress, summary
 
         self._ours = None
-        if self._console is not None:
-            self._carry_out(self._console.rest())
+        reporting = _execution_task.Reporting(self._send, self.execution_timeout)
+        self._log_rest_of_console(reporting)
         if notes.get("resumed") and execution.status == "canceled":
             self._begin_in_time(deadline, execution.id)
             self.log.info("Execution %s, which an earlier try started, was cancelled: starting anew", execution.id)
             return self._run(context, sync_id, sync_name, deadline)
-        self._push(context, summary(sync_id, execution, adopted=bool(notes.get("adopted"))))
-        why = problem(
-            execution,
-            allow_errors=_arguments.boolean("allow_errors", self.allow_errors),
-            min_records=_arguments.count("min_records", self.min_records),
-        )
+        why = problem(execution, **self._criteria())
+        adopted = bool(notes.get("adopted"))
+        reporting.attempt("summary", lambda: self._push(context, summary(sync_id, execution, adopted=adopted)))
+        whole = _execution_task.with_all_schemas(reporting, self._kind, sync_id, execution)
         if why is None:
             self.log.info("Execution %s: %s", execution.id, progress(execution))
-            self._emit(context, sync_id, execution)
+            reporting.attempt("lineage", lambda: self._tell(sync_id, whole))
+            reporting.attempt("asset events", lambda: self._emit(reporting, context, sync_id, whole))
             return execution.id
-        message = _execution_task.explain(self._carry_out, self._kind, sync_id, sync_name, execution, why)
-        self._tell(sync_id, execution, failure=message)
-        raise PolytomicSyncError(message, execution)
+        message = _execution_task.explain(reporting, self._kind, sync_id, sync_name, execution, why)
+        reporting.attempt("lineage", lambda: self._tell(sync_id, whole, failure=message))
+        raise PolytomicSyncError(message, whole)
+
+    def _criteria(self) -> dict[str, Any]:
+        """What makes an execution a success.
+
+        :raises ValueError: naming the argument.
+        """
+        return {
+            "allow_errors": _arguments.error_limit("allow_errors", self.allow_errors),
+            "min_records": _arguments.count("min_records", self.min_records),
+        }
+
+    def _log_rest_of_console(self, reporting: _execution_task.Reporting) -> None:
+        console = self._console
+        if console is not None:
+            reporting.attempt("rest of the console log", lambda: reporting.run(console.rest()))
 
     def _follow_console(self, sync_id: str, execution_id: str, after: str | None = None) -> None:
         from airflow_provider_polytomic.api.console import Console
@@ -464,25 +475,19 @@ class ExecutionOperator(BaseOperator):
     def _alias(self) -> AssetAlias:
         return _assets.alias_of(self.dag_id if self.has_dag() else None, self.task_id)
 
-    def _emit(self, context: Any, sync_id: str, execution: Execution) -> None:
-        """Tell Airflow of the tables that were written. It is Airflow that keeps them until the task has ended."""
-        from airflow_provider_polytomic.api.errors import PolytomicError
+    def _emit(self, reporting: _execution_task.Reporting, context: Any, sync_id: str, execution: Execution) -> None:
+        """Add an asset event for each table that was written. Airflow keeps them until the task has ended."""
         from airflow_provider_polytomic.api.tables import written
 
-        self._tell(sync_id, execution)
         if self.assets is False or context.get("outlet_events") is None or self._start_arguments().get("test"):
             return
-        try:
-            tables = self._carry_out(written(sync_id, execution, self._hook.client.settings.base_url))
-        except PolytomicError as error:
-            self.log.warning("No asset events: what the tables are called could not be read: %s", error)
-            return
+        tables = reporting.run(written(sync_id, execution, self._hook.client.settings.base_url))
         self._tell(sync_id, execution, tables)
         alias = self._alias
         if alias not in self.outlets:
             # The task got its DAG or its final id after it was made, and Airflow takes events through outlets alone.
             self.outlets.append(alias)
-        _assets.emit(context, alias, self.assets, tables, execution)
+        _assets.emit(context, alias, self.assets, tables, execution, reporting)
 
     # --- lineage
 
@@ -532,7 +537,7 @@ class ExecutionOperator(BaseOperator):
         _execution_task.push_summary(context, summary, wanted=self.do_xcom_push)
 
     def _label(self, context: Any, sync_id: str, sync_name: str | None) -> str | None:
-        return _execution_task.label(self._carry_out, self._kind, self, context, sync_id, sync_name)
+        return _execution_task.label(self._send, self._kind, self, context, sync_id, sync_name)
 
     # --- sending
 

@@ -83,7 +83,7 @@ class PolytomicModelSyncOperator(ExecutionOperator):
         poke_interval: float | timedelta = 30,
         timeout: float | timedelta | None = None,
         if_running: str = "wait",
-        allow_errors: bool = False,
+        allow_errors: bool | int | float = False,
         min_records: int | None = None,
         cancel_on_kill: bool = True,
         log_console: bool = False,

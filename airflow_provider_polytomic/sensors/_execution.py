@@ -22,6 +22,7 @@ from airflow_provider_polytomic.links import PolytomicExecutionLink
 
 if TYPE_CHECKING:
     from airflow_provider_polytomic.api.executions import Kind, Trouble
+    from airflow_provider_polytomic.api.http import Answer, Request
     from airflow_provider_polytomic.api.models import Execution
     from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
 
@@ -43,7 +44,7 @@ class ExecutionSensor(BaseSensorOperator):
         sync_name: str | None = None,
         execution_id: str | None = None,
         completed_after: datetime | str | None = None,
-        allow_errors: bool = False,
+        allow_errors: bool | int | float = False,
         polytomic_conn_id: str = _arguments.DEFAULT_CONN_ID,
         deferrable: bool = default_deferrable(),
         **kwargs: Any,
@@ -77,7 +78,7 @@ class ExecutionSensor(BaseSensorOperator):
         if known.get("execution_id") is not None and known.get("completed_after") is not None:
             raise ValueError("give either execution_id or completed_after: both given")
         if not _arguments.templated(self.allow_errors):
-            _arguments.boolean("allow_errors", self.allow_errors)
+            _arguments.error_limit("allow_errors", self.allow_errors)
 
     # --- what Airflow calls
 
@@ -111,7 +112,7 @@ class ExecutionSensor(BaseSensorOperator):
             if event["outcome"] == "error":
                 raise _execution_task.error_of(event)
             sync_name = self._label(context, event["sync_id"], event["notes"].get("sync_name"))
-            execution = _execution_task.execution_of(self._carry_out, self._kind, event)
+            execution = _execution_task.execution_of(self._kind, event)
             self._link(context, event["sync_id"], execution.id)
             return self._finish(context, event["sync_id"], sync_name, execution)
 
@@ -149,7 +150,7 @@ class ExecutionSensor(BaseSensorOperator):
         return self._sync
 
     def _label(self, context: Any, sync_id: str, sync_name: str | None) -> str | None:
-        return _execution_task.label(self._carry_out, self._kind, self, context, sync_id, sync_name)
+        return _execution_task.label(self._send, self._kind, self, context, sync_id, sync_name)
 
     def _after(self, context: Any) -> datetime:
         """From when on an execution counts; by default from the first poke on."""
@@ -197,14 +198,16 @@ class ExecutionSensor(BaseSensorOperator):
     def _finish(self, context: Any, sync_id: str, sync_name: str | None, execution: Execution) -> str:
         from airflow_provider_polytomic.api.executions import problem, summary
 
-        _execution_task.push_summary(context, summary(sync_id, execution), wanted=self.do_xcom_push)
-        why = problem(execution, allow_errors=_arguments.boolean("allow_errors", self.allow_errors))
+        reporting, wanted = _execution_task.Reporting(self._send, self.execution_timeout), self.do_xcom_push
+        why = problem(execution, allow_errors=_arguments.error_limit("allow_errors", self.allow_errors))
+        reporting.attempt(
+            "summary",
+            lambda: _execution_task.push_summary(context, summary(sync_id, execution), wanted=wanted),
+        )
         if why is None:
             return execution.id
         # A retry of the sensor would find the same end again: only who started the execution can do better.
-        raise AirflowFailException(
-            _execution_task.explain(self._carry_out, self._kind, sync_id, sync_name, execution, why)
-        )
+        raise AirflowFailException(_execution_task.explain(reporting, self._kind, sync_id, sync_name, execution, why))
 
     @contextmanager
     def _skips(self) -> Iterator[None]:
@@ -233,6 +236,9 @@ class ExecutionSensor(BaseSensorOperator):
 
     def _carry_out(self, plan: Any) -> Any:
         return self._hook.client.run(plan)
+
+    def _send(self, request: Request) -> Answer:
+        return self._hook.client.send(request)
 
 
 def _after(name: str, value: Any) -> datetime | None:

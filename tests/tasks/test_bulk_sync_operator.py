@@ -67,7 +67,7 @@ def test_the_summary_is_the_same_in_every_mode(polytomic_sandbox: Any) -> None:
 
     worker, deferred = summaries
     different = {name for name in worker | deferred if worker.get(name) != deferred.get(name)}
-    assert different <= {"execution_id", "started_at", "completed_at"}
+    assert different <= {"execution_id", "created_at", "started_at", "completed_at", "updated_at"}
     assert worker["status"] == "completed"
     assert worker["record_count"] == sum(schema["record_count"] for schema in worker["schemas"])
     assert worker["adopted"] is False

@@ -1,0 +1,392 @@
+"""Reporting on an execution whose end is known: whatever goes wrong with it, the task's result stands."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from airflow_provider_polytomic import _execution_task, assets
+from airflow_provider_polytomic._compat import AirflowFailException, AirflowTaskTimeout
+from airflow_provider_polytomic._execution_task import Reporting, deadline
+from airflow_provider_polytomic.api import console, executions, tables
+from airflow_provider_polytomic.api.call import fetch
+from airflow_provider_polytomic.api.endpoints import bulk_syncs
+from airflow_provider_polytomic.api.errors import PolytomicSyncError
+from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
+from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator
+from airflow_provider_polytomic.operators.model_sync import PolytomicModelSyncOperator
+from airflow_provider_polytomic.sensors.bulk_sync import PolytomicBulkSyncSensor
+from airflow_provider_polytomic.sensors.model_sync import PolytomicModelSyncSensor
+
+from .conftest import Task, make_context
+from .test_assets import OutletEventAccessors, emitted
+
+BULK, MODEL = "b0000000-0000-4000-8000-0000000000f1", "b0000000-0000-4000-8000-0000000000f2"
+SYNC_OF = {
+    PolytomicBulkSyncOperator: BULK,
+    PolytomicBulkSyncSensor: BULK,
+    PolytomicModelSyncOperator: MODEL,
+    PolytomicModelSyncSensor: MODEL,
+}
+TASKS = pytest.mark.parametrize("make", SYNC_OF, ids=lambda made: made.__name__)
+OPERATORS = pytest.mark.parametrize("make", list(SYNC_OF)[::2], ids=lambda made: made.__name__)
+
+
+@pytest.fixture
+def outcome() -> str:
+    return "completed"
+
+
+@pytest.fixture
+def polytomic_sandbox_seed(outcome: str) -> dict[str, Any]:
+    bulk = {"name": "Bulk", "id": BULK, "schemas": ["account", "contact"], "status_message": "disk full"}
+    model = {"name": "Model", "id": MODEL, "target_object": "t", "errors": ["disk full"] if outcome == "failed" else []}
+    return {"bulk_syncs": [{**bulk, "outcome": outcome}], "model_syncs": [{**model, "outcome": outcome}]}
+
+
+def run(sandbox: Any, make: Any, deferrable: bool, context: dict[str, Any] | None = None, **more: Any) -> Any:
+    """Run a task of this class to its end; a sensor waits for an execution that somebody else has started."""
+    arguments = {"task_id": "sync", "sync_id": SYNC_OF[make], "poke_interval": 0.02, "deferrable": deferrable, **more}
+    if "Sensor" in make.__name__:
+        arguments["execution_id"] = sandbox.start_foreign(SYNC_OF[make]).id
+    else:
+        arguments |= {"log_console": True}
+    context = make_context() if context is None else context
+    return Task(lambda: make(**arguments)).run(context | {"outlet_events": OutletEventAccessors()})
+
+
+def raise_instead(error: BaseException) -> Callable[..., Any]:
+    def step(*_: Any, **__: Any) -> Any:
+        raise error
+
+    return step
+
+
+class Steps:
+    """Makes one step of the reporting raise, and remembers that it was taken."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._monkeypatch = monkeypatch
+        self.taken = 0
+
+    def fail(self, name: str, error: BaseException) -> None:
+        owner, attribute = {
+            "summary": (executions, "summary"),
+            "pushing the summary": (_execution_task, "push_summary"),
+            "console log": (console.Console, "rest"),
+            "sync name": (_execution_task, "name_of"),
+            "end of the console log": (console, "tail"),
+            "message": (executions, "failure"),
+            "tables": (tables, "written"),
+            "lineage": (tables, "unasked"),
+            "alias": (assets, "make_alias"),
+            "asset event": (assets, "add_asset_event"),
+            "extra of an asset event": (assets, "extra_of"),
+        }[name]
+
+        def step(*_: Any, **__: Any) -> Any:
+            self.taken += 1
+            raise error
+
+        self._monkeypatch.setattr(owner, attribute, step)
+
+
+ON_SUCCESS = ["console log", "tables", "lineage", "alias", "asset event", "extra of an asset event"]
+ON_FAILURE = ["console log", "sync name", "end of the console log", "message", "lineage"]
+ERRORS = [RuntimeError("boom"), ValueError("boom"), KeyError("boom"), AirflowTaskTimeout("boom")]
+ANY_ERROR = pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+
+
+@OPERATORS
+@ANY_ERROR
+@pytest.mark.parametrize("step", ON_SUCCESS)
+def test_operator_succeeds_when_a_report_fails(
+    polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch, make: Any, deferrable: bool, step: str, error: Exception
+) -> None:
+    """Each step after a successful end may raise anything, and the task returns the execution's id."""
+    steps = Steps(monkeypatch)
+    steps.fail(step, error)
+
+    returned = run(polytomic_sandbox, make, deferrable)
+
+    assert returned == polytomic_sandbox.starts(SYNC_OF[make])[0].id
+    assert steps.taken
+
+
+@TASKS
+@ANY_ERROR
+@pytest.mark.parametrize("step", ON_FAILURE)
+@pytest.mark.parametrize("outcome", ["failed"])
+def test_failure_keeps_its_reason_when_a_report_fails(
+    polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch, make: Any, deferrable: bool, step: str, error: Exception
+) -> None:
+    """Each step after a failed end may raise anything: the task fails with the execution, its status and the cause."""
+    steps = Steps(monkeypatch)
+    steps.fail(step, error)
+    expected = AirflowFailException if "Sensor" in make.__name__ else PolytomicSyncError
+
+    with pytest.raises(expected) as caught:
+        run(polytomic_sandbox, make, deferrable)
+
+    execution = polytomic_sandbox.starts(SYNC_OF[make])[0]
+    assert execution.id in str(caught.value)
+    assert "ended with status 'failed'" in str(caught.value)
+    if step != "message":
+        assert "disk full" in str(caught.value)
+    assert steps.taken or "Sensor" in make.__name__
+
+
+@TASKS
+@pytest.mark.parametrize("outcome", ["completed", "failed"])
+@pytest.mark.parametrize("key", ["execution", "_link_PolytomicExecutionLink"])
+def test_xcom_that_cannot_be_pushed_changes_nothing(
+    polytomic_sandbox: Any, make: Any, deferrable: bool, outcome: str, key: str
+) -> None:
+    """XComs are pushed at the start and at the end: an Airflow that refuses one neither loses nor fails the task."""
+    context = make_context()
+    push = context["ti"].xcom_push
+
+    def refuse_one(key_: str, value: Any) -> None:
+        if key_ == key:
+            raise RuntimeError("no XCom today")
+        push(key_, value)
+
+    context["ti"].xcom_push = lambda key, value: refuse_one(key, value)
+
+    if outcome == "completed":
+        assert run(polytomic_sandbox, make, deferrable, context) == polytomic_sandbox.starts(SYNC_OF[make])[0].id
+    else:
+        with pytest.raises((PolytomicSyncError, AirflowFailException), match="disk full"):
+            run(polytomic_sandbox, make, deferrable, context)
+    assert len(polytomic_sandbox.starts(SYNC_OF[make])) == 1
+
+
+class DownOnResume(Task):
+    """A task whose second leg runs while the secrets backend is down."""
+
+    def __init__(self, make: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__(make)
+        self._monkeypatch = monkeypatch
+
+    def _resume(self, deferral: Any, context: dict[str, Any], event: Any) -> Callable[[], Any]:
+        down = raise_instead(RuntimeError("the secrets backend is down"))
+        self._monkeypatch.setattr(PolytomicHook, "get_connection", down)
+        return super()._resume(deferral, context, event)
+
+
+@TASKS
+@pytest.mark.parametrize("outcome", ["completed", "failed"])
+def test_result_stands_when_the_connection_cannot_be_read_on_resume(
+    polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch, make: Any, outcome: str
+) -> None:
+    """The event holds the end: a secrets backend that is down when the worker resumes changes no result."""
+    arguments = {"task_id": "sync", "sync_id": SYNC_OF[make], "poke_interval": 0.02, "deferrable": True}
+    arguments["map_index_template"] = "{{ sync_name }}"
+    if "Sensor" in make.__name__:
+        arguments["execution_id"] = polytomic_sandbox.start_foreign(SYNC_OF[make]).id
+    context = make_context() | {"outlet_events": OutletEventAccessors()}
+    task = DownOnResume(lambda: make(**arguments), monkeypatch)
+
+    if outcome == "completed":
+        assert task.run(context) == polytomic_sandbox.starts(SYNC_OF[make])[0].id
+    else:
+        with pytest.raises((PolytomicSyncError, AirflowFailException), match="disk full"):
+            task.run(context)
+    assert context["ti"].summary["status"] == outcome
+
+
+class TestManySchemas:
+    @pytest.fixture
+    def polytomic_sandbox_seed(self, outcome: str) -> dict[str, Any]:
+        good = [{"id": f"good_{number:03}"} for number in range(150)]
+        bad = [{"id": f"bad_{number:03}", "outcome": "failed"} for number in range(120)]
+        schemas = good if outcome == "completed" else [*good, *bad]
+        return {"bulk_syncs": [{"name": "Wide", "id": BULK, "schemas": schemas, "outcome": outcome}]}
+
+    @pytest.mark.parametrize("make", [PolytomicBulkSyncOperator, PolytomicBulkSyncSensor], ids=["operator", "sensor"])
+    @pytest.mark.parametrize("outcome", ["completed", "errors"])
+    def test_result_stands_when_the_event_left_out_schemas_and_the_api_is_down(
+        self, polytomic_sandbox: Any, make: Any, outcome: str
+    ) -> None:
+        """An event with 100 of 150 or 270 schemas is judged by itself, with the counts of all of them."""
+        arguments = {"task_id": "sync", "sync_id": BULK, "poke_interval": 0.02, "deferrable": True}
+        if make is PolytomicBulkSyncSensor:
+            arguments["execution_id"] = polytomic_sandbox.start_foreign(BULK).id
+
+        class ApiDownOnResume(Task):
+            def _resume(self, *args: Any) -> Callable[[], Any]:
+                polytomic_sandbox.faults.drop_before(times=None)
+                return super()._resume(*args)
+
+        context = make_context() | {"outlet_events": OutletEventAccessors()}
+        task = ApiDownOnResume(lambda: make(**arguments))
+
+        if outcome == "completed":
+            assert task.run(context) == polytomic_sandbox.starts(BULK)[0].id
+            assert context["ti"].summary["schemas_omitted"] == 50
+        else:
+            with pytest.raises((PolytomicSyncError, AirflowFailException)) as caught:
+                task.run(context)
+            assert "120 of 270 schemas failed" in str(caught.value)
+            assert "and 20 schemas more" in str(caught.value)
+            assert context["ti"].summary["schemas_omitted"] == 170
+
+
+@OPERATORS
+@pytest.mark.parametrize("connection_id", ["..", " ", "a\nb", "x" * 5000], ids=["dots", "blank", "line break", "long"])
+def test_odd_id_of_a_destination_changes_nothing(
+    polytomic_sandbox: Any, make: Any, deferrable: bool, connection_id: str
+) -> None:
+    """A sync whose destination has an id that no path can hold succeeds, with the tables' addresses at Polytomic."""
+    row = polytomic_sandbox._world.syncs[SYNC_OF[make]].row()
+    row |= {"destination_connection_id": connection_id, "target_connection_id": connection_id}
+    path = f"/api/{'bulk/' if make is PolytomicBulkSyncOperator else ''}syncs/{SYNC_OF[make]}"
+    polytomic_sandbox.faults.status(200, f"GET {path}", times=None, body={"data": row})
+
+    assert run(polytomic_sandbox, make, deferrable) == polytomic_sandbox.starts(SYNC_OF[make])[0].id
+
+
+@OPERATORS
+@pytest.mark.parametrize("outcome", ["completed", "failed"])
+def test_result_stands_when_reports_hang(
+    polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch, make: Any, deferrable: bool, outcome: str
+) -> None:
+    """Requests that hang after the end are given up: all of them together get a part of the time that is kept."""
+    monkeypatch.setattr(_execution_task, "REPORTING_TIMEOUT", 0.6)
+    kind = "bulk/" if make is PolytomicBulkSyncOperator else ""
+    sync = f"GET /api/{kind}syncs/{SYNC_OF[make]}"
+    held = [
+        polytomic_sandbox.faults.delay(60, sync, times=None),
+        polytomic_sandbox.faults.delay(60, ".*/consolelog", times=None),
+    ]
+    try:
+        if outcome == "completed":
+            assert run(polytomic_sandbox, make, deferrable, log_console=False)
+        else:
+            with pytest.raises(PolytomicSyncError, match="disk full"):
+                run(polytomic_sandbox, make, deferrable, log_console=False)
+    finally:
+        for fault in held:
+            fault.release()
+    assert sum(fault.hits for fault in held)
+
+
+class Clock:
+    """A monotonic clock that requests move."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        self.timeouts: list[float] = []
+        monkeypatch.setattr(_execution_task.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(_execution_task.time, "sleep", self._sleep)
+
+    def _sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def hang(self, request: Any) -> Any:
+        from airflow_provider_polytomic.api.http import Unreachable
+
+        self.timeouts.append(request.timeout)
+        self.now += request.timeout
+        return Unreachable("timed out")
+
+
+@pytest.mark.parametrize(
+    ("execution_timeout", "budget"),
+    [(None, 30), (20, 5), (60, 15), (300, 15), (3600, 30), (86400, 30)],
+)
+def test_reporting_has_a_budget(monkeypatch: pytest.MonkeyPatch, execution_timeout: Any, budget: float) -> None:
+    """However many requests hang, they end within 30 s, and within half of what is kept of `execution_timeout`."""
+    clock = Clock(monkeypatch)
+    reporting = Reporting(clock.hang, execution_timeout and timedelta(seconds=execution_timeout))
+
+    for number in range(20):
+        assert reporting.attempt(f"report {number}", lambda: reporting.run(fetch(bulk_syncs.get(BULK), 3))) is None
+
+    assert clock.now - 1000 <= budget
+    assert len(clock.timeouts) >= 3
+    assert max(clock.timeouts) <= 10
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [
+        (timedelta(seconds=20), 10),
+        (timedelta(minutes=1), 30),
+        (timedelta(minutes=2), 90),
+        (timedelta(minutes=10), 540),
+        (timedelta(minutes=50), 45 * 60),
+        (timedelta(hours=24), 24 * 3600 - 300),
+        (timedelta(days=3), 3 * 86400 - 300),
+    ],
+    ids=str,
+)
+def test_execution_timeout_keeps_a_bounded_reserve(
+    monkeypatch: pytest.MonkeyPatch, limit: timedelta, expected: float
+) -> None:
+    """The deadline comes a tenth before `execution_timeout`: 30 s at least, 5 minutes or half of it at most."""
+    monkeypatch.setattr(_execution_task.time, "time", lambda: 1000.0)
+
+    assert deadline(None, limit) == 1000 + expected
+    assert deadline(5, limit) == 1005
+    assert deadline(10 * 86400, limit) == 1000 + expected
+
+
+def test_airflows_timeout_ends_only_the_reporting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When Airflow's own timeout strikes in a report, no request follows, and what asks nobody still runs."""
+    clock = Clock(monkeypatch)
+    reporting = Reporting(clock.hang)
+
+    assert reporting.attempt("one", raise_instead(AirflowTaskTimeout())) is None
+    assert reporting.attempt("two", lambda: reporting.run(fetch(bulk_syncs.get(BULK), 3))) is None
+    assert reporting.attempt("three", lambda: 3) == 3
+    assert clock.timeouts == []
+
+
+def test_a_kill_in_a_report_goes_up() -> None:
+    """Who ends the task ends the reporting as well."""
+    with pytest.raises(KeyboardInterrupt):
+        Reporting(lambda request: None).attempt("one", raise_instead(KeyboardInterrupt()))  # type: ignore[arg-type,return-value]
+
+
+@pytest.mark.parametrize("outcome", ["completed"])
+def test_asset_events_stop_when_the_time_is_used_up(
+    polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An Airflow that takes long to say which asset a table is holds up no task."""
+    left = iter([1.0, 0.0])
+    monkeypatch.setattr(Reporting, "left", property(lambda self: next(left, 0.0)))
+    monkeypatch.setattr(Reporting, "run", lambda self, plan: PolytomicHook().client.run(plan))
+    context = make_context()
+    seen = OutletEventAccessors()
+    make = lambda: PolytomicBulkSyncOperator(task_id="sync", sync_id=BULK, poke_interval=0.02)  # noqa: E731
+
+    Task(make).run(context | {"outlet_events": seen})
+
+    assert len(emitted({"outlet_events": seen})) == 1
+    assert "No asset events of 1 of 2 tables" in caplog.text
+
+
+def test_summary_has_every_field_in_every_mode(polytomic_sandbox: Any, deferrable: bool) -> None:
+    """XCom `execution` says what kind of execution it was, and when it was created and changed."""
+    for make in SYNC_OF:
+        context = make_context(run_id=make.__name__)
+        run(polytomic_sandbox, make, deferrable, context)
+        summary = context["ti"].summary
+        execution_id = summary["execution_id"]
+        path = "bulk/syncs" if SYNC_OF[make] == BULK else "syncs"
+        sent = json.loads(
+            polytomic_sandbox.handle(
+                "GET",
+                f"/api/{path}/{SYNC_OF[make]}/executions/{execution_id}",
+                {"authorization": f"Bearer {polytomic_sandbox.key}"},
+            ).body
+        )["data"]
+        for name in ("type", "fetch_mode", "is_partial", "output_disposition", "status_message"):
+            assert summary[name] == sent.get(name), name
+        assert summary["type"]
+        assert summary["created_at"] <= (summary["updated_at"] or summary["completed_at"])
