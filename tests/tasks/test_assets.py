@@ -209,3 +209,26 @@ def test_a_model_sync_tells_of_its_target(polytomic_sandbox: Any, deferrable: bo
     assert uri == f"polytomic://{polytomic_sandbox.url[7:]}/connections/{SALESFORCE}/Account"
     assert extra["record_count"] == 150
     assert "/models/" in extra["sources"].split()[0]
+
+
+class TestManyTables:
+    @pytest.fixture
+    def polytomic_sandbox_seed(self) -> dict[str, Any]:
+        schemas = [{"id": f"t{rows:03}", "rows": rows} for rows in range(1, 251)]
+        return {"bulk_syncs": [{"name": "Wide", "id": SYNC, "schemas": schemas}]}
+
+    def test_only_the_largest_tables_have_events(
+        self, polytomic_sandbox: Any, deferrable: bool, caplog: pytest.LogCaptureFixture, capsys: Any
+    ) -> None:
+        """Of 250 tables the 100 with the most records have one, those that `assets` names among them; the log says."""
+        caplog.set_level("INFO")
+        seen = context()
+        names = {"t001": "x-mine://smallest", "t250": None}
+
+        task(deferrable=deferrable, assets=names).run(seen)
+
+        tables = emitted(seen)
+        assert len(tables) == 100
+        assert "x-mine://smallest" in tables
+        assert {extra["schema"] for extra in tables.values()} == {"t001", *(f"t{rows:03}" for rows in range(151, 250))}
+        assert "100 tables with the most records of 249; 149 are left out" in caplog.text + capsys.readouterr().out

@@ -54,7 +54,7 @@ def run(sandbox: Any, make: Any, deferrable: bool, context: dict[str, Any] | Non
     if "Sensor" in make.__name__:
         arguments["execution_id"] = sandbox.start_foreign(SYNC_OF[make]).id
     else:
-        arguments |= {"log_console": True}
+        arguments.setdefault("log_console", True)
     context = make_context() if context is None else context
     return Task(lambda: make(**arguments)).run(context | {"outlet_events": OutletEventAccessors()})
 

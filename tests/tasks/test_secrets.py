@@ -230,3 +230,46 @@ def test_no_name_is_kept_to_its_end(polytomic_sandbox: Sandbox) -> None:
 
     assert name.isprintable()
     assert len(name) < 500
+
+
+@pytest.mark.parametrize("spelled", SECRETS[:2], ids=["as it is", "as it is sent"])
+@pytest.mark.parametrize("kind", ["operator", "sensor"])
+def test_key_that_an_execution_quotes_is_concealed(
+    behind_a_login: Sandbox, kind: str, spelled: str, deferrable: bool, shown: Any
+) -> None:
+    """A server that quotes the key in messages, names or its console log puts it into no error, XCom, event or log."""
+    quoted = f"refused: {spelled}"
+    sync = behind_a_login._world.syncs[SYNC]
+    sync.doc["name"] = quoted
+    sync.behaviour.outcome, sync.behaviour.status_message = ["errors"], quoted
+    for schema in sync.schemas.values():
+        schema.spec.outcome, schema.spec.status_message = ["failed"], quoted
+        schema.config["user_output_name"] = quoted
+    arguments = {"task_id": "sync", "sync_id": SYNC, "poke_interval": 0.02, "deferrable": deferrable}
+    if kind == "sensor":
+        arguments["execution_id"] = behind_a_login.start_foreign(SYNC).id
+        task = Task(lambda: PolytomicBulkSyncSensor(**arguments))
+    else:
+        task = Task(lambda: PolytomicBulkSyncOperator(log_console=True, **arguments))
+    context = make_context()
+
+    with pytest.raises((PolytomicSyncError, AirflowFailException)) as caught:
+        task.run(context)
+
+    told = "".join(traceback.format_exception(caught.value)) + json.dumps([context["ti"].xcoms, task.events])
+    assert "refused: ***" in told
+    assert has_secret(told + repr(vars(caught.value)) + shown()) == []
+
+
+def test_answer_is_as_it_was_when_a_short_key_occurs_in_it(
+    polytomic_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key of a few letters, which names and ids hold by chance, and a proxy's password are not looked for in data."""
+    polytomic_sandbox.rotate_key("account")
+    connection = {"conn_type": "polytomic", "host": polytomic_sandbox.url, "password": "account"}
+    monkeypatch.setenv("AIRFLOW_CONN_POLYTOMIC_DEFAULT", json.dumps(connection))
+    hook = PolytomicHook()
+
+    schemas = hook.iterate(bulk_syncs.schemas(SYNC))
+
+    assert "account" in [schema.id for schema in schemas]
