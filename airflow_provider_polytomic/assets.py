@@ -67,7 +67,9 @@ def emit(
     events = context["outlet_events"][alias]
     for done, (table, asset) in enumerate(tables):
         if not reporting.left:
-            log.warning("No asset events of %d of %d tables: the time for reporting is used up", len(tables) - done, len(tables))
+            log.warning(
+                "No asset events of %d of %d tables: the time for reporting is used up", len(tables) - done, len(tables)
+            )
             return
         add = partial(add_asset_event, events, asset, extra_of(table, execution))
         reporting.attempt(f"asset event of {asset}", add)

@@ -44,11 +44,12 @@ class PolytomicBulkSyncOperator(ExecutionOperator):
         after 5 seconds or more.
     :param timeout: seconds (or timedelta) for all of it, waiting for others included; default: none. Then the
         execution is cancelled (unless ``cancel_on_kill=False``) and PolytomicTimeoutError raised. An
-        ``execution_timeout`` has the same effect, shortly before it strikes.
+        ``execution_timeout`` has the same effect, a tenth of it earlier: 30 seconds at least, 5 minutes at most.
     :param if_running: what to do while somebody else's execution of the sync runs: ``wait`` for its end and start
         then, ``attach`` to it if it does at least what is asked, ``fail``, ``skip`` the task, or ``cancel`` it and
         start. (templated)
-    :param allow_errors: whether an execution in which some rows or schemas failed is a success. (templated)
+    :param allow_errors: how many errors a success may have: True for any number of them, also in schemas that failed
+        as a whole; an int for so many records; a float below 1 for such a share of the records. (templated)
     :param min_records: how many records make a success; not judged for test runs. (templated)
     :param cancel_on_kill: whether the execution that this task started is cancelled when the task is ended without
         it: killed, marked, cleared, timed out.
@@ -56,7 +57,7 @@ class PolytomicBulkSyncOperator(ExecutionOperator):
         for each look.
     :param assets: whether Airflow is told of each table that the execution wrote, as an asset event with its counts;
         or a dict that says which asset (a URI, an ``Asset``, or None to leave it out) a table is, by output name or
-        schema id, where it is not the address that the destination's connection gives it.
+        schema id, where it is not the address that the destination's connection gives it. At most 100 tables get one.
     :raises PolytomicSyncError: the execution did not succeed.
     :raises PolytomicTimeoutError: it had not ended in time.
     :raises PolytomicConflictError: somebody else's runs, and ``if_running="fail"``.

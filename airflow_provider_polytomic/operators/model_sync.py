@@ -41,8 +41,8 @@ class PolytomicModelSyncOperator(ExecutionOperator):
     :param if_running: what to do while somebody else's execution of the sync runs: ``wait``, ``attach``, ``fail``,
         ``skip`` or ``cancel``. ``attach`` adopts one only when nothing special is asked for (no ``test``, ``resync``
         or identities): the API does not tell what the other one does. (templated)
-    :param allow_errors: whether an execution that completed with records in error (``counts.error``) is a success.
-        (templated)
+    :param allow_errors: how many records in error a success may have: True for any number, an int for so many, a
+        float below 1 for such a share of them. (templated)
     :param min_records: how many records (``counts.total``) make a success. (templated)
     :param cancel_on_kill: whether the execution is cancelled when its task is ended without it.
     :param log_console: whether the execution's console log is logged while it is waited for.

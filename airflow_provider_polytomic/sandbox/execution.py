@@ -307,10 +307,10 @@ class Execution:
         if started is not None:
             events.append((started, f"{prefix}.running", body))
         if self.ended(now):
-            _, errors, _ = self.part_counts(self.parts[0], now) if self.parts else (0, 0, 0)
+            errors = sum(self.part_counts(part, now)[1] for part in self.parts)
             bulk = self.kind == "bulk"
             name = {"interrupted": "failed"}.get(self.final, self.final)
-            if self.final == "errors" or (not bulk and self.final == "completed" and errors):
+            if self.final == "errors" or (self.final == "completed" and errors):
                 name = "completed_with_error" if bulk else "completed_with_errors"
             body = dict(body)
             if bulk and name != "canceled":

@@ -19,7 +19,8 @@ class PolytomicBulkSyncSensor(ExecutionSensor):
         ended at ``completed_after``. (templated)
     :param completed_after: a time (datetime, or ISO 8601 text; without a time zone it is UTC); default: the
         sensor's first poke. (templated)
-    :param allow_errors: whether an execution in which some rows or schemas failed is a success. (templated)
+    :param allow_errors: how many errors a success may have: True for any number of them, also in schemas that failed
+        as a whole; an int for so many records; a float below 1 for such a share of the records. (templated)
     :param polytomic_conn_id: the Airflow connection. (templated)
     :param deferrable: wait in the triggerer, holding no worker slot; default: ``[operators] default_deferrable``.
 

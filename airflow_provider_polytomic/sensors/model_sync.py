@@ -19,7 +19,8 @@ class PolytomicModelSyncSensor(ExecutionSensor):
         ``completed_after``. (The API does not tell which executions of a model sync are test runs.) (templated)
     :param completed_after: a time (datetime, or ISO 8601 text; without a time zone it is UTC); default: the
         sensor's first poke. (templated)
-    :param allow_errors: whether an execution in which some records failed is a success. (templated)
+    :param allow_errors: how many records in error a success may have: True for any number, an int for so many, a
+        float below 1 for such a share of them. (templated)
     :param polytomic_conn_id: the Airflow connection. (templated)
     :param deferrable: wait in the triggerer, holding no worker slot; default: ``[operators] default_deferrable``.
 

@@ -273,3 +273,13 @@ def test_an_execution_and_its_event_are_one() -> None:
     new, _ = advance(Position(0, 0), window_of(event(1, 0.5)), Wanted(), executions)
 
     assert [ended.data["event_id"] for ended in new] == ["v1"]
+
+
+def test_completed_bulk_execution_with_records_in_error_has_ended_with_errors() -> None:
+    """The watcher judges as the operators do: records in error are errors, whichever count reports them."""
+    kind, sync = Hand([rows({"id": "s1", "name": "Orders"})], now=NOON).drive(syncs_of(Wanted("bulk")))[0]
+    by_schema = execution(1, 0, error_count=0, schemas=[{"schema": "a", "status": "completed", "error_count": 3}])
+
+    (ended,) = Hand([rows(by_schema)], now=NOON).drive(ended_since(kind, sync, NOON - 1))
+
+    assert ended.data["type"] == "bulk_sync.completed_with_error"
