@@ -1,10 +1,11 @@
-"""Arguments of operators and sensors: literal ones are checked in ``__init__``, templated ones when rendered."""
+"""Validation of arguments: literal ones are checked in ``__init__``, templated ones when they are rendered."""
 
 from __future__ import annotations
 
 import ast
 import contextlib
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from functools import partial
@@ -14,6 +15,12 @@ from typing import Any, TypeAlias
 DEFAULT_CONN_ID = "polytomic_default"
 Check: TypeAlias = Callable[[str, Any], Any]  # from an argument's name and value to what is meant
 _LITERAL = frozenset({NoneType, bool, int, float})
+_LONGEST = 1e9  # seconds, 31 years: what time.sleep and all platforms take
+_BOOLEANS = {"true": True, "1": True, "false": False, "0": False, "none": False, "": False}
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")  # the control characters that no id in a path may hold
+_STRING = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
+_PRINTED_SET = re.compile(r"(?:frozenset|set)\((.*)\)", re.DOTALL)
 
 
 def templated(value: Any) -> bool:
@@ -65,19 +72,54 @@ def given(value: Any) -> Any:
 def text(name: str, value: Any) -> str | None:
     value = given(value)
     if value is not None and not isinstance(value, str):
-        raise ValueError(f"{name} must be text, not {value!r}")
+        raise ValueError(f"{name} must be text, not {shown(value)}")
+    return value
+
+
+def shown(value: Any) -> str:
+    """A rejected value for a message, at most 200 characters."""
+    try:
+        return f"{value!r:.200}"
+    except Exception:  # noqa: BLE001  a value that cannot be printed, such as an int of 5,000 digits
+        return f"a value of type {type(value).__name__}"
+
+
+def identifier(name: str, value: Any) -> str | None:
+    """An id that Polytomic assigned, in its canonical form."""
+    value = text(name, value)
+    return None if value is None else canonical_id(name, value)
+
+
+def canonical_id(name: str, value: str) -> str:
+    """An id without surrounding white space, a UUID in lower case, as the API returns it and events are matched by it.
+
+    :raises ValueError: it cannot be an id.
+    """
+    value = value.strip()
+    if _UUID.fullmatch(value):
+        return value.lower()
+    if value in ("", ".", "..") or len(value.split()) > 1 or _UNPRINTABLE.search(value):
+        raise ValueError(f"{name} must be an id, without white space or control characters, not {shown(value)}")
     return value
 
 
 def boolean(name: str, value: Any) -> bool:
-    """True or False; also ``true``, ``false``, ``1``, ``0`` in any case, because Jinja makes text of them."""
+    """True or False; also ``true``, ``false``, ``1``, ``0`` in any case, because Jinja renders text."""
     if isinstance(value, bool):
         return value
-    value = given(value)
-    meant = {"true": True, "1": True, "false": False, "0": False, "none": False}.get(str(value).lower())
-    if meant is None:
-        raise ValueError(f"{name} must be true or false, not {value!r}")
-    return meant
+    with contextlib.suppress(Exception):  # a value that cannot be printed
+        meant = _BOOLEANS.get(str(value).strip().lower())
+        if meant is not None:
+            return meant
+    raise ValueError(f"{name} must be true or false, not {shown(value)}")
+
+
+def flag(name: str, value: Any) -> bool:
+    """True or False, for an argument that is not templated: any text would count as true."""
+    if not isinstance(value, bool):
+        hint = "; it is not a template field" if templated(value) else ""
+        raise ValueError(f"{name} must be True or False, not {shown(value)}{hint}")
+    return value
 
 
 def error_limit(name: str, value: Any) -> bool | int | float:
@@ -110,7 +152,7 @@ def _number(text: str) -> bool | int | float | None:
 def choice(name: str, value: Any, choices: Iterable[str]) -> str | None:
     value = text(name, value)
     if value is not None and value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, not {shown(value)}")
     return value
 
 
@@ -124,27 +166,88 @@ def items(name: str, value: Any) -> list[Any] | None:
     if value is None:
         return None
     if isinstance(value, str):
-        if value.strip().startswith("["):
-            with contextlib.suppress(ValueError):
-                value = _printed(value)
-        else:
-            value = [item.strip() for item in value.split(",") if item.strip()]
+        value = _items_of(name, value.strip())
     if isinstance(value, set | frozenset):
-        # In another order in each process, and a retry knows its start again by what it asks for.
+        # Sets have another order in each process, and a retry recognizes its start by the arguments.
         return sorted(value, key=repr)
-    # An iterator would be used up by this look at it, and mean nothing when the task runs.
-    if isinstance(value, str | bytes) or not isinstance(value, Sequence):
-        raise ValueError(f"{name} must be a list, JSON, or comma-separated: {value!r:.200}")
+    # An iterator would be used up by this check, and empty when the task runs.
+    if isinstance(value, str | bytes | bytearray | memoryview) or not isinstance(value, Sequence):
+        raise ValueError(f"{name} must be a list, JSON, or comma-separated: {shown(value)}")
     return list(value)
 
 
+def _items_of(name: str, value: str) -> Any:
+    """What text for a list means.
+
+    :raises ValueError: it is neither JSON, nor printed by Python, nor comma-separated.
+    """
+    printed_set = _PRINTED_SET.fullmatch(value)
+    if printed_set is not None or value.startswith(("[", "(", "{")):
+        with contextlib.suppress(ValueError, TypeError):
+            if printed_set is None:
+                return _printed(value)
+            inner = _printed(printed_set[1]) if printed_set[1].strip() else ()
+            if isinstance(inner, list | tuple | set):
+                return set(inner)
+        raise ValueError(f"{name} must be a list, JSON, or comma-separated; it only begins like a list: {value!r:.200}")
+    found = [item.strip() for item in value.split(",")]
+    for number, item in enumerate(found):
+        if _is_fragment(item):
+            raise ValueError(
+                f"{name}[{number}] looks like a part of a printed value: {item!r:.200}; "
+                "give a list, or text that the filter tojson made of one"
+            )
+    return [item for item in found if item]
+
+
+def _is_fragment(item: str) -> bool:
+    """Whether an item of comma-separated text is a piece of something else: an array, a generator, half a list."""
+    if item.startswith(("[", "(", "{", "<", "'", '"')) or item == "None" or _UNPRINTABLE.search(item):
+        return True
+    if any(item.count(opening) != item.count(closing) for opening, closing in ("[]", "()", "{}")):
+        return True
+    return (
+        re.search(r"""\w\((?:\)|[\[({'"])|['"]\s*[\])}]""", item) is not None
+    )  # such as dict_keys(['a']) and deque([])
+
+
 def ids(name: str, value: Any) -> list[str] | None:
+    """A list of ids as the source names its schemas: any text that a path can hold."""
+    values = texts(name, value)
+    for number, item in enumerate(values or ()):
+        if _UNPRINTABLE.search(item):
+            raise ValueError(f"{name}[{number}] must hold no control characters: {shown(item)}")
+    return values
+
+
+def texts(name: str, value: Any) -> list[str] | None:
     """A list of texts that are not empty."""
     values = items(name, value)
-    for item in values or []:
+    for number, item in enumerate(values or ()):
         if not isinstance(item, str) or not item.strip():
-            raise ValueError(f"{name} must hold ids, not {item!r}")
+            raise ValueError(f"{name}[{number}] must be text that is not empty, not {shown(item)}")
     return values
+
+
+def lists(name: str, value: Any) -> list[Any] | None:
+    """A list of lists of what JSON can hold."""
+    values = items(name, value)
+    for number, item in enumerate(values or ()):
+        if not isinstance(item, list | tuple):
+            raise ValueError(f"{name}[{number}] must be a list, not {shown(item)}")
+    refuse_unsendable(name, values)
+    return values
+
+
+def iterable(name: str, value: Any) -> list[Any] | None:
+    """A list for a call that is made at once: any iterable but text and mappings."""
+    if value is None:
+        return None
+    if isinstance(value, str | bytes | bytearray | Mapping) or not isinstance(value, Iterable):
+        raise ValueError(
+            f"{name} must be a list, not {'text' if isinstance(value, str) else type(value).__name__}: {shown(value)}"
+        )
+    return sorted(value, key=repr) if isinstance(value, set | frozenset) else list(value)
 
 
 def must(check: Check) -> Check:
@@ -174,7 +277,7 @@ def _some(check: Check, name: str, value: Any) -> Any:
 
 
 def mapping(name: str, value: Any) -> dict[str, Any] | None:
-    """A dict; also as JSON or as Python prints it, because Jinja makes text of it."""
+    """A dict; also as JSON or as Python prints it, because Jinja renders text."""
     value = given(value)
     if isinstance(value, str):
         try:
@@ -190,27 +293,46 @@ def mapping(name: str, value: Any) -> dict[str, Any] | None:
 
 
 def _printed(value: str) -> Any:
-    """What was made text of: as JSON, or with ``str()``, which is how Jinja renders lists and dicts.
+    """Read text that is JSON, or that ``str()`` made, which is how Jinja renders lists and dicts.
 
     :raises ValueError: neither.
     """
     with contextlib.suppress(ValueError, RecursionError):
         return json.loads(value)
-    try:
-        return ast.literal_eval(value.strip())
-    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-        raise ValueError("neither JSON nor a literal") from None
+    # Python joins strings that stand side by side, and numpy prints an array so: ['a' 'b'].
+    if not re.search(r'"\s*\w*"', _STRING.sub('"', value)):
+        with contextlib.suppress(ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+            return ast.literal_eval(value.strip())
+    raise ValueError("neither JSON nor a literal")
 
 
 def refuse_unsendable(name: str, value: Any) -> None:
-    """Refuse what JSON cannot hold.
+    """Refuse what JSON cannot hold, such as a datetime, a Decimal, NaN or a key that is no text.
 
-    :raises ValueError: naming the argument.
+    :raises ValueError: naming the argument and the place in it.
     """
     try:
-        json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"{name} must hold what JSON can hold: {error}") from None
+        _refuse_unsendable(name, value)
+    except RecursionError:
+        raise ValueError(f"{name} must be what JSON can hold; it is nested too deeply") from None
+
+
+def _refuse_unsendable(where: str, value: Any) -> None:
+    if value is None or isinstance(value, str):
+        return
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise ValueError(f"{where} must have text for keys, as JSON has, not {shown(key)}")
+            _refuse_unsendable(f"{where}[{key!r:.50}]", item)
+    elif isinstance(value, list | tuple):
+        for number, item in enumerate(value):
+            _refuse_unsendable(f"{where}[{number}]", item)
+    else:
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError):
+            raise ValueError(f"{where} must be what JSON can hold, not {shown(value)}") from None
 
 
 def count(name: str, value: Any) -> int | None:
@@ -231,8 +353,8 @@ def seconds(name: str, value: Any) -> float | None:
     if value is None:
         return None
     number = value.total_seconds() if isinstance(value, timedelta) else value
-    if isinstance(number, bool) or not isinstance(number, int | float) or not 0 < number < float("inf"):
-        raise ValueError(f"{name} must be more than 0 seconds (a number or a timedelta), not {value!r}")
+    if isinstance(number, bool) or not isinstance(number, int | float) or not 0 < number <= _LONGEST:
+        raise ValueError(f"{name} must be more than 0 seconds (a number or a timedelta), not {shown(value)}")
     return float(number)
 
 
@@ -242,9 +364,9 @@ def moment(name: str, value: Any) -> datetime:
         try:
             value = datetime.fromisoformat(value.strip().replace("Z", "+00:00"))
         except ValueError:
-            raise ValueError(f"{name} must be a time in ISO 8601, not {value!r}") from None
+            raise ValueError(f"{name} must be a time in ISO 8601, not {shown(value)}") from None
     if not isinstance(value, datetime):
-        raise ValueError(f"{name} must be a time (datetime or ISO 8601 text), not {value!r}")
+        raise ValueError(f"{name} must be a time (datetime or ISO 8601 text), not {shown(value)}")
     return value if value.tzinfo else value.replace(tzinfo=timezone.utc)
 
 

@@ -193,7 +193,7 @@ def resolve(
     from airflow_provider_polytomic.api.executions import find
 
     _arguments.one_of_two("sync_id", sync_id, "sync_name", sync_name)
-    sync_id, sync_name = _arguments.given(sync_id), _arguments.given(sync_name)
+    sync_id, sync_name = _arguments.identifier("sync_id", sync_id), _arguments.given(sync_name)
     if sync_id is not None:
         return sync_id, None
     what = f"the {kind.label} named {sync_name!r} was found"

@@ -34,10 +34,12 @@ if TYPE_CHECKING:
 
 IF_RUNNING = ("wait", "attach", "fail", "skip", "cancel")
 _CHECKS: dict[str, _arguments.Check] = {
+    "sync_id": _arguments.identifier,
     "if_running": _arguments.one_of(IF_RUNNING),
     "allow_errors": _arguments.error_limit,
     "min_records": _arguments.count,
 }
+_FLAGS = ("wait_for_completion", "deferrable", "cancel_on_kill", "log_console")  # not templated
 KILL_PATIENCE = 3.0  # seconds for the cancel of a kill; Airflow 3 ends the process 5 seconds after its signal
 _WAITED = "it was waited for, because this task's own could not start before its end"
 
@@ -107,6 +109,8 @@ class ExecutionOperator(BaseOperator):
             raise ValueError("poke_interval must be more than 0 seconds, not None")
         timeout = _arguments.seconds("timeout", timeout)
         _assets.check(assets)
+        for name in _FLAGS:
+            _arguments.flag(name, others[name])
         _arguments.keep(self, poke_interval=every, timeout=timeout, assets=assets, **others)
         if assets is not False:
             self.outlets = [*self.outlets, self._alias]

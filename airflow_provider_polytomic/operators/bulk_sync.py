@@ -147,22 +147,21 @@ def _schedule(name: str, value: Any) -> dict[str, Any] | None:
 
 
 def _schedules(name: str, value: Any) -> list[dict[str, Any]] | None:
-    schedules = [
-        _schedule(f"{name}[{number}]", item) for number, item in enumerate(_arguments.items(name, value) or [])
-    ]
-    return [schedule for schedule in schedules if schedule is not None] or None
+    check = _arguments.must(_schedule)
+    return [check(f"{name}[{number}]", item) for number, item in enumerate(_arguments.items(name, value) or [])] or None
 
 
 def _policies(name: str, value: Any) -> list[str] | None:
-    return _arguments.ids(name, value) or None
+    policies = enumerate(_arguments.ids(name, value) or [])
+    return [_arguments.canonical_id(f"{name}[{number}]", policy) for number, policy in policies] or None
 
 
 def _schemas(name: str, value: Any) -> list[Any] | None:
     schemas: list[Any] | None = _arguments.some(_arguments.items)(name, value)
-    for schema in schemas or []:
-        schema_id = schema.get("id") if isinstance(schema, dict) else schema
-        if not isinstance(schema_id, str) or not schema_id.strip():
-            raise ValueError(f"{name} must hold ids, or dicts with an id, not {schema!r:.200}")
+    for number, schema in enumerate(schemas or []):
+        if isinstance(schema, dict) and not schema.get("id"):
+            raise ValueError(f"{name}[{number}] must be an id, or a dict with an id, not {_arguments.shown(schema)}")
+    _arguments.ids(name, schemas and [schema["id"] if isinstance(schema, dict) else schema for schema in schemas])
     _arguments.refuse_unsendable(name, schemas)
     return schemas
 
@@ -245,8 +244,8 @@ class PolytomicCreateBulkSyncOperator(BaseOperator):
         "mode": _arguments.must(_arguments.one_of(MODES)),
         "default_schedule": _arguments.must(_schedule),
         "destination_configuration": _arguments.must(_arguments.mapping),
-        "source_connection_id": _arguments.text,
-        "destination_connection_id": _arguments.text,
+        "source_connection_id": _arguments.identifier,
+        "destination_connection_id": _arguments.identifier,
         "source_configuration": _arguments.mapping,
         "schemas": _schemas,
         "active": _switch,
@@ -259,7 +258,7 @@ class PolytomicCreateBulkSyncOperator(BaseOperator):
         "concurrency_limit": _arguments.count,
         "resync_concurrency_limit": _arguments.count,
         "policies": _policies,
-        "organization_id": _arguments.text,
+        "organization_id": _arguments.identifier,
     }
 
     def __init__(

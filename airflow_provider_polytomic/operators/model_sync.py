@@ -14,8 +14,8 @@ MOST_IDENTITIES = 1000
 _START: dict[str, _arguments.Check] = {
     "test": _arguments.boolean,
     "resync": _arguments.boolean,
-    "identities": _arguments.some(_arguments.ids),
-    "source_identities": _arguments.some(_arguments.items),
+    "identities": _arguments.some(_arguments.texts),
+    "source_identities": _arguments.some(_arguments.lists),
 }
 
 
@@ -32,7 +32,8 @@ class PolytomicModelSyncOperator(ExecutionOperator):
     :param identities: sync only the records with these values of the identity field; at most 1000, and at least
         one; excludes ``source_identities``. (templated)
     :param source_identities: sync only the records with these values of source fields: a list of lists of dicts with
-        ``source`` (``model_id``, ``field``) and ``value``; at most 1000, and at least one. (templated)
+        ``source`` (``model_id``, ``field``) and ``value``; at most 1000, and at least one; what JSON cannot hold is
+        refused. (templated)
     :param polytomic_conn_id: the Airflow connection. (templated)
     :param wait_for_completion: False ends the task as soon as the execution is started.
     :param deferrable: wait in the triggerer, holding no worker slot; default: ``[operators] default_deferrable``.

@@ -56,7 +56,7 @@ class ExecutionSensor(BaseSensorOperator):
         self.completed_after = completed_after
         self.allow_errors = allow_errors
         self.polytomic_conn_id = polytomic_conn_id
-        self.deferrable = deferrable
+        self.deferrable = _arguments.flag("deferrable", deferrable)
         if _arguments.seconds("poke_interval", self.poke_interval) is None:
             raise ValueError("poke_interval must be more than 0 seconds, not None")
         _arguments.seconds("timeout", self.timeout)
@@ -74,7 +74,7 @@ class ExecutionSensor(BaseSensorOperator):
         :raises ValueError: naming the argument.
         """
         _arguments.one_of_two("sync_id", self.sync_id, "sync_name", self.sync_name)
-        known = _arguments.known(self, {"execution_id": _arguments.text, "completed_after": _after})
+        known = _arguments.known(self, _CHECKS)
         if known.get("execution_id") is not None and known.get("completed_after") is not None:
             raise ValueError("give either execution_id or completed_after: both given")
         if not _arguments.templated(self.allow_errors):
@@ -129,7 +129,7 @@ class ExecutionSensor(BaseSensorOperator):
                 context,
                 self._kind,
                 sync_id,
-                execution.id if execution else _arguments.text("execution_id", self.execution_id),
+                execution.id if execution else _arguments.identifier("execution_id", self.execution_id),
                 self._hook.polytomic_conn_id,
                 self._seconds(self.poke_interval),
                 deadline=_execution_task.deadline(self._seconds(self.timeout), self.execution_timeout),
@@ -166,7 +166,7 @@ class ExecutionSensor(BaseSensorOperator):
         """The execution that is waited for; None while there is none, or no answer."""
         from airflow_provider_polytomic.api.executions import Trouble, look, look_for, progress
 
-        execution_id = _arguments.text("execution_id", self.execution_id)
+        execution_id = _arguments.identifier("execution_id", self.execution_id)
         if self._trouble is None:
             says = f"Execution {execution_id}" if execution_id else f"The next execution of {sync_id}"
             now = time.time()
@@ -243,6 +243,13 @@ class ExecutionSensor(BaseSensorOperator):
 
 def _after(name: str, value: Any) -> datetime | None:
     return None if _arguments.given(value) is None else _arguments.moment(name, value)
+
+
+_CHECKS: dict[str, _arguments.Check] = {
+    "sync_id": _arguments.identifier,
+    "execution_id": _arguments.identifier,
+    "completed_after": _after,
+}
 
 
 def _first_reschedule(context: Any) -> datetime | None:

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_polytomic import _arguments
 from airflow_provider_polytomic._compat import BaseTrigger, TriggerEvent, aget_xcom, aset_xcom, task_instance_state
 from airflow_provider_polytomic.hooks.polytomic import PolytomicHook, read_in_triggerer
 
@@ -73,6 +74,13 @@ class PolytomicExecutionTrigger(BaseTrigger):
         **_of_another_version: Any,  # a row that another release wrote may hold more
     ) -> None:
         super().__init__()
+        for name, value in (
+            ("known", known),
+            ("cancel_at_deadline", cancel_at_deadline),
+            ("cancel_on_kill", cancel_on_kill),
+            ("log_console", log_console),
+        ):
+            _arguments.flag(name, value)
         self.kind = kind
         self.sync_id = sync_id
         self.execution_id = execution_id

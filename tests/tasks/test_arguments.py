@@ -41,6 +41,29 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"schemas": map(str.lower, ["ACCOUNT"])}, "schemas"),
     ({"schemas": filter(None, ["account"])}, "schemas"),
     ({"schemas": "['account'"}, "schemas"),
+    ({"schemas": "['account', 'contact'"}, "schemas"),
+    ({"schemas": "account', 'contact']"}, r"schemas\[1\]"),
+    ({"schemas": "('account')"}, "schemas"),
+    ({"schemas": "{'account': 1}"}, "schemas"),
+    ({"schemas": "['account' 'contact']"}, "schemas"),
+    ({"schemas": "['account', 7]"}, r"schemas\[1\]"),
+    ({"schemas": "dict_keys(['account'])"}, r"schemas\[0\]"),
+    ({"schemas": "dict_keys(['account', 'contact'])"}, r"schemas\[0\]"),
+    ({"schemas": "deque([])"}, r"schemas\[0\]"),
+    ({"schemas": "frozenset({'account', 'contact'}"}, r"schemas\[0\]"),
+    ({"schemas": "frozenset([['account']])"}, "schemas"),
+    ({"schemas": "set()"}, "schemas must not be empty"),
+    ({"schemas": "()"}, "schemas must not be empty"),
+    ({"schemas": "<generator object <genexpr> at 0x7f>"}, r"schemas\[0\]"),
+    ({"schemas": '"account"'}, r"schemas\[0\]"),
+    ({"schemas": "'account', 'contact'"}, r"schemas\[0\]"),
+    ({"schemas": "None,account"}, r"schemas\[0\]"),
+    ({"schemas": "account\ncontact"}, r"schemas\[0\]"),
+    ({"schemas": ["account\n"]}, r"schemas\[0\]"),
+    ({"schemas": ["account", None]}, r"schemas\[1\]"),
+    ({"sync_id": "a b"}, "sync_id"),
+    ({"sync_id": ".."}, "sync_id"),
+    ({"sync_id": "a\0"}, "sync_id"),
     ({"schemas": []}, "schemas must not be empty: .* leave it out"),
     ({"schemas": (), "resync_mode": "rebuild"}, "schemas must not be empty"),
     ({"schemas": set()}, "schemas must not be empty"),
@@ -55,6 +78,13 @@ UNTEMPLATED: list[tuple[dict[str, Any], str]] = [
     ({"timeout": 0}, "timeout"),
     ({"timeout": timedelta(0)}, "timeout"),
     ({"timeout": float("nan")}, "timeout"),
+    ({"timeout": 10**400}, "timeout"),
+    *(
+        ({name: value}, f"{name} must be True or False")
+        for name in ("wait_for_completion", "deferrable", "cancel_on_kill", "log_console")
+        for value in ("false", "{{ params.x }}", None, 1)
+    ),
+    ({"assets": "false"}, "assets"),
 ]
 
 
@@ -185,7 +215,7 @@ def test_what_jinja_prints_is_read_as_it_was(value: list[str]) -> None:
     """A list that a template made text of is that list, and a dict that dict, whatever is in it."""
     printed = Template("{{ v }}").render
 
-    assert _arguments.ids("identities", printed(v=value)) == value
+    assert _arguments.texts("identities", printed(v=value)) == value
     assert _arguments.mapping("destination_configuration", printed(v={"all": value})) == {"all": value}
 
 

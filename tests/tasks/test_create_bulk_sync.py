@@ -6,6 +6,7 @@ import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -424,7 +425,18 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"disable_record_timestamps": 2}, "disable_record_timestamps"),
     ({"concurrency_limit": -1}, "concurrency_limit"),
     ({"resync_concurrency_limit": "many"}, "resync_concurrency_limit"),
+    ({"additional_schedules": [None, {"frequency": "daily"}]}, r"additional_schedules\[0\]"),
+    ({"additional_schedules": "[{'frequency': 'daily'}"}, "additional_schedules"),
+    (
+        {"destination_configuration": {"deep": [{"at": Decimal(1)}]}},
+        r"destination_configuration\['deep'\]\[0\]\['at'\]",
+    ),
+    ({"destination_configuration": {1: "a"}}, "destination_configuration must have text for keys"),
+    ({"destination_configuration": '{"n": NaN}'}, r"destination_configuration\['n'\]"),
+    ({"source_connection_id": "a b"}, "source_connection_id"),
     ({"policies": [5]}, "policies"),
+    ({"policies": ["a b"]}, r"policies\[0\]"),
+    ({"policies": "{'a'"}, "policies"),
     ({"policies": iter([POSTGRES])}, "policies"),
     ({"organization_id": 5}, "organization_id"),
     ({"if_exists": "update"}, "if_exists"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from airflow_provider_polytomic._compat import AirflowFailException
 from airflow_provider_polytomic.api.errors import PolytomicSyncError, PolytomicTimeoutError
 from airflow_provider_polytomic.operators.model_sync import PolytomicModelSyncOperator
+from airflow_provider_polytomic.sandbox.seed import WAREHOUSE
 from airflow_provider_polytomic.sandbox.seed import WAREHOUSE_TO_SALESFORCE as SYNC
 from airflow_provider_polytomic.sensors.model_sync import PolytomicModelSyncSensor
 
@@ -17,6 +20,7 @@ from .conftest import Store, Task, ends_once_looked_at, make_context
 from .test_bulk_sync_operator import Died, dies_when, tries
 
 EXECUTIONS = f"/api/syncs/{SYNC}/executions"
+EMAIL = {"source": {"model_id": WAREHOUSE, "field": "email"}, "value": "a@example.com"}
 
 
 def task(**arguments: Any) -> Task:
@@ -84,6 +88,15 @@ def test_no_identity_is_logged(
         ({"source_identities": [], "resync": True}, "source_identities must not be empty"),
         ({"source_identities": "[]"}, "source_identities must not be empty"),
         ({"resync": "perhaps"}, "resync"),
+        ({"identities": "['a@x.io', 'b@x.io'"}, "identities"),
+        ({"identities": "('a@x.io', 5)"}, r"identities\[1\]"),
+        ({"source_identities": "a, b"}, r"source_identities\[0\] must be a list"),
+        ({"source_identities": [EMAIL]}, r"source_identities\[0\] must be a list"),
+        *(
+            ({"source_identities": [[EMAIL], [EMAIL | {"value": value}]]}, r"source_identities\[1\]\[0\]\['value'\]")
+            for value in (datetime(2026, 1, 1), Decimal("1.5"), float("nan"), b"a", {"a"})
+        ),
+        ({"cancel_on_kill": "false"}, "cancel_on_kill"),
     ],
 )
 def test_bad_arguments_are_refused_early(arguments: Any, named: str) -> None:
