@@ -42,12 +42,13 @@ class Request:
     timeout: float | None = None  # seconds; an upper bound on top of the client's own
 
     def __post_init__(self) -> None:
-        if self.idempotency_key is not None and not _KEY.fullmatch(self.idempotency_key):
+        key = self.idempotency_key
+        if key is not None and not (isinstance(key, str) and _KEY.fullmatch(key)):
             raise ValueError(f"idempotency_key must be 8 to 255 of A-Z, a-z, 0-9, _ and -: {self.idempotency_key!r}")
 
     @property
     def body(self) -> bytes | None:
-        return None if self.json is None else json.dumps(self.json).encode()
+        return None if self.json is None else json.dumps(self.json, allow_nan=False).encode()
 
 
 @dataclass(frozen=True)
@@ -170,10 +171,15 @@ def query(**values: object) -> tuple[tuple[str, str], ...]:
 
 
 def listed(name: str, values: Iterable[Any] | None) -> list[Any]:
-    """A list of what is sent; none of nothing.
+    """A list as it is sent; an empty one for None.
 
-    :raises ValueError: for plain text, which would be sent letter by letter; naming the argument.
+    :raises ValueError: for text, which would be sent letter by letter, for a mapping, of which only the keys would be
+        sent, and for what is no list at all; naming the argument.
     """
-    if values and isinstance(values, str | bytes):
+    if values is None or values is False:
+        return []
+    if isinstance(values, str | bytes) and values:
         raise ValueError(f"{name} must be a list, not text: {values!r:.200}")
-    return list(values or ())
+    if isinstance(values, Mapping) or not isinstance(values, Iterable):
+        raise ValueError(f"{name} must be a list, not {type(values).__name__}")
+    return list(values)

@@ -201,6 +201,7 @@ class PolytomicHook(BaseHook):
 
         from airflow_provider_polytomic.api.refreshing import refresh
 
+        connection_id = _id("connection_id", connection_id)
         poke_interval = _arguments.seconds("poke_interval", poke_interval) or 5
         deadline = time.time() + (_arguments.seconds("timeout", timeout) or 600)
         return self.client.run(refresh(connection_id, poke_interval=poke_interval, deadline=deadline))
@@ -223,6 +224,9 @@ class PolytomicHook(BaseHook):
         """
         from airflow_provider_polytomic.api.endpoints import bulk_syncs
 
+        _flag("active", active)
+        source_connection_id = _arguments.identifier("source_connection_id", source_connection_id)
+        destination_connection_id = _arguments.identifier("destination_connection_id", destination_connection_id)
         for sync in self.iterate(bulk_syncs.list_(active=active)):
             if (
                 _fits(sync.name, name)
@@ -235,7 +239,7 @@ class PolytomicHook(BaseHook):
         """One bulk sync (``GET /api/bulk/syncs/{id}``)."""
         from airflow_provider_polytomic.api.endpoints import bulk_syncs
 
-        return self.call(bulk_syncs.get(sync_id))
+        return self.call(bulk_syncs.get(_id("sync_id", sync_id)))
 
     def find_bulk_sync(self, name: str) -> BulkSync:
         """The bulk sync of that name.
@@ -252,25 +256,28 @@ class PolytomicHook(BaseHook):
         from airflow_provider_polytomic.api.endpoints import bulk_syncs
         from airflow_provider_polytomic.api.once import CREATION
 
+        _check_fields(body)
         return self.client.run(self._once(bulk_syncs.create(body, idempotency_key=str(uuid.uuid4())), CREATION))
 
     def update_bulk_sync(self, sync_id: str, **changes: Any) -> BulkSync:
         """Change some fields of a bulk sync: it is read, merged and written back (``GET``, then ``PUT``)."""
         from airflow_provider_polytomic.api.endpoints import bulk_syncs
 
+        _check_fields(changes)
+        sync_id = _id("sync_id", sync_id)
         return self.call(bulk_syncs.replace(sync_id, _changed(self._document(bulk_syncs.get(sync_id)), changes)))
 
     def activate_bulk_sync(self, sync_id: str, active: bool = True) -> None:
         """Activate a bulk sync, or pause it, which also cancels what runs (``POST …/activate``)."""
         from airflow_provider_polytomic.api.endpoints import bulk_syncs
 
-        self.call(bulk_syncs.activate(sync_id, active))
+        self.call(bulk_syncs.activate(_id("sync_id", sync_id), _arguments.flag("active", active)))
 
     def delete_bulk_sync(self, sync_id: str) -> None:
         """Delete a bulk sync with its history; cancels what runs (``DELETE /api/bulk/syncs/{id}``)."""
         from airflow_provider_polytomic.api.endpoints import bulk_syncs
 
-        self.call(bulk_syncs.delete(sync_id))
+        self.call(bulk_syncs.delete(_id("sync_id", sync_id)))
 
     def start_bulk_sync(
         self,
@@ -290,10 +297,11 @@ class PolytomicHook(BaseHook):
         :param resync_mode: ``refetch``, ``resync`` or ``rebuild``. Where the server refuses one that the destination
             does not support, the error names those that it does.
         :param fetch_mode: ``none``, ``incremental`` or ``full``.
-        :param schemas: ids of the schemas to sync; default: all that are enabled.
+        :param schemas: ids of the schemas to sync, any iterable; default: all that are enabled.
         :param idempotency_key: 8 to 255 letters, digits, ``-``, ``_``; default: a random one.
         :raises PolytomicConflictError: another execution runs; at once.
-        :raises ValueError: arguments that exclude each other, or plain text instead of a list.
+        :raises ValueError: an argument is wrong, or two exclude each other; an empty list is wrong, because the API
+            would sync all schemas. Nothing was sent.
         """
         return self._start(
             "bulk",
@@ -306,7 +314,7 @@ class PolytomicHook(BaseHook):
         """One execution, with a row per schema (``GET …/executions/{exec_id}``)."""
         from airflow_provider_polytomic.api.endpoints import bulk_syncs
 
-        return self.call(bulk_syncs.execution(sync_id, execution_id))
+        return self.call(bulk_syncs.execution(*_ids(sync_id, execution_id)))
 
     def list_bulk_sync_executions(
         self, sync_id: str, only_terminal: bool | None = None, ascending: bool | None = None
@@ -318,13 +326,16 @@ class PolytomicHook(BaseHook):
         """
         from airflow_provider_polytomic.api.endpoints import bulk_syncs
 
+        _flag("only_terminal", only_terminal)
+        _flag("ascending", ascending)
+        sync_id = _id("sync_id", sync_id)
         return self.iterate(bulk_syncs.executions(sync_id, only_terminal=only_terminal, ascending=ascending))
 
     def cancel_bulk_sync_execution(self, sync_id: str, execution_id: str) -> None:
         """Cancel an execution (``POST …/executions/{exec_id}/cancel``): it ends some time later."""
         from airflow_provider_polytomic.api.endpoints import bulk_syncs
 
-        self.call(bulk_syncs.cancel(sync_id, execution_id))
+        self.call(bulk_syncs.cancel(*_ids(sync_id, execution_id)))
 
     def wait_for_bulk_sync_execution(
         self, sync_id: str, execution_id: str, *, poke_interval: float = 30, timeout: float | None = None
@@ -351,6 +362,10 @@ class PolytomicHook(BaseHook):
         from airflow_provider_polytomic.api.endpoints import bulk_syncs
         from airflow_provider_polytomic.api.errors import PolytomicLookupError
 
+        sync_id = _id("sync_id", sync_id)
+        for name in names:
+            if not isinstance(name, str):
+                raise ValueError(f"names must each be text, not {_arguments.shown(name)}")
         if not names:
             raise ValueError("names must hold one at least: a start with no schemas would sync all of them")
         schemas = [schema for schema in self.iterate(bulk_syncs.schemas(sync_id)) if schema.enabled is not False]
@@ -377,7 +392,7 @@ class PolytomicHook(BaseHook):
         """
         from airflow_provider_polytomic.api.endpoints import bulk_syncs
 
-        return self._log_files(bulk_syncs.log_files(sync_id, execution_id), max_bytes)
+        return self._log_files(bulk_syncs.log_files(*_ids(sync_id, execution_id)), max_bytes)
 
     # --- the same for model syncs
 
@@ -398,6 +413,8 @@ class PolytomicHook(BaseHook):
         """
         from airflow_provider_polytomic.api.endpoints import model_syncs
 
+        _flag("active", active)
+        target_connection_id = _arguments.identifier("target_connection_id", target_connection_id)
         call = model_syncs.list_(active=active, mode=mode, target_connection_id=target_connection_id)
         return (sync for sync in self.iterate(call) if _fits(sync.name, name))
 
@@ -405,7 +422,7 @@ class PolytomicHook(BaseHook):
         """One model sync (``GET /api/syncs/{id}``)."""
         from airflow_provider_polytomic.api.endpoints import model_syncs
 
-        return self.call(model_syncs.get(sync_id))
+        return self.call(model_syncs.get(_id("sync_id", sync_id)))
 
     def find_model_sync(self, name: str) -> ModelSync:
         """The model sync of that name; raises as :meth:`find_bulk_sync`."""
@@ -416,25 +433,28 @@ class PolytomicHook(BaseHook):
         from airflow_provider_polytomic.api.endpoints import model_syncs
         from airflow_provider_polytomic.api.once import CREATION
 
+        _check_fields(body)
         return self.client.run(self._once(model_syncs.create(body, idempotency_key=str(uuid.uuid4())), CREATION))
 
     def update_model_sync(self, sync_id: str, **changes: Any) -> ModelSync:
         """Change some fields of a model sync: it is read, merged and written back (``GET``, then ``PUT``)."""
         from airflow_provider_polytomic.api.endpoints import model_syncs
 
+        _check_fields(changes)
+        sync_id = _id("sync_id", sync_id)
         return self.call(model_syncs.replace(sync_id, _changed(self._document(model_syncs.get(sync_id)), changes)))
 
     def activate_model_sync(self, sync_id: str, active: bool = True) -> None:
         """Activate a model sync, or pause it (``POST …/activate``)."""
         from airflow_provider_polytomic.api.endpoints import model_syncs
 
-        self.call(model_syncs.activate(sync_id, active))
+        self.call(model_syncs.activate(_id("sync_id", sync_id), _arguments.flag("active", active)))
 
     def delete_model_sync(self, sync_id: str) -> None:
         """Delete a model sync (``DELETE /api/syncs/{id}``)."""
         from airflow_provider_polytomic.api.endpoints import model_syncs
 
-        self.call(model_syncs.delete(sync_id))
+        self.call(model_syncs.delete(_id("sync_id", sync_id)))
 
     def start_model_sync(
         self,
@@ -465,7 +485,7 @@ class PolytomicHook(BaseHook):
         """One execution, with counts and errors (``GET …/executions/{exec_id}``)."""
         from airflow_provider_polytomic.api.endpoints import model_syncs
 
-        return self.call(model_syncs.execution(sync_id, execution_id))
+        return self.call(model_syncs.execution(*_ids(sync_id, execution_id)))
 
     def list_model_sync_executions(
         self, sync_id: str, only_terminal: bool | None = None, ascending: bool | None = None
@@ -473,13 +493,16 @@ class PolytomicHook(BaseHook):
         """A sync's executions, newest first (``GET …/executions``)."""
         from airflow_provider_polytomic.api.endpoints import model_syncs
 
+        _flag("only_terminal", only_terminal)
+        _flag("ascending", ascending)
+        sync_id = _id("sync_id", sync_id)
         return self.iterate(model_syncs.executions(sync_id, only_terminal=only_terminal, ascending=ascending))
 
     def cancel_model_sync_execution(self, sync_id: str, execution_id: str) -> None:
         """Cancel an execution (``POST …/executions/{exec_id}/cancel``): it ends some time later."""
         from airflow_provider_polytomic.api.endpoints import model_syncs
 
-        self.call(model_syncs.cancel(sync_id, execution_id))
+        self.call(model_syncs.cancel(*_ids(sync_id, execution_id)))
 
     def wait_for_model_sync_execution(
         self, sync_id: str, execution_id: str, *, poke_interval: float = 30, timeout: float | None = None
@@ -496,7 +519,7 @@ class PolytomicHook(BaseHook):
         """
         from airflow_provider_polytomic.api.endpoints import model_syncs
 
-        return self._log_files(model_syncs.log_files(sync_id, execution_id, log_type), max_bytes)
+        return self._log_files(model_syncs.log_files(*_ids(sync_id, execution_id), log_type), max_bytes)
 
     # --- what both kinds share
 
@@ -509,8 +532,8 @@ class PolytomicHook(BaseHook):
     def _log_files(self, call: Call[Any], max_bytes: int) -> Iterator[LogFile]:
         from airflow_provider_polytomic.api.log_files import read
 
-        if max_bytes <= 0:
-            raise ValueError(f"max_bytes must be more than 0, not {max_bytes!r}")
+        if isinstance(max_bytes, bool) or not isinstance(max_bytes, int | float) or not max_bytes > 0:
+            raise ValueError(f"max_bytes must be more than 0, not {_arguments.shown(max_bytes)}")
         return read(self.client, call, max_bytes)
 
     def _find(self, kind: str, name: str) -> Any:
@@ -525,7 +548,10 @@ class PolytomicHook(BaseHook):
         from airflow_provider_polytomic.api.executions import kind_of
         from airflow_provider_polytomic.api.once import START
 
-        call = kind_of(kind).start(sync_id, **arguments, idempotency_key=idempotency_key or str(uuid.uuid4()))
+        sync_id = _id("sync_id", sync_id)
+        arguments = {name: _START[name](name, value) for name, value in arguments.items()}
+        key = str(uuid.uuid4()) if idempotency_key is None else idempotency_key
+        call = kind_of(kind).start(sync_id, **arguments, idempotency_key=key)
         return self.client.run(explaining(self._once(call, START), sync_id, arguments.get("resync_mode")))
 
     def _once(self, call: Call[T], what: str) -> Plan[T]:
@@ -538,6 +564,7 @@ class PolytomicHook(BaseHook):
 
         from airflow_provider_polytomic.api.executions import kind_of, wait
 
+        sync_id, execution_id = _ids(sync_id, execution_id)
         poke_interval = _arguments.seconds("poke_interval", poke_interval) or 30
         timeout = _arguments.seconds("timeout", timeout)
         deadline = None if timeout is None else time.time() + timeout
@@ -545,6 +572,55 @@ class PolytomicHook(BaseHook):
             wait(kind_of(kind), sync_id, execution_id, poke_interval=poke_interval, deadline=deadline)
         )
         return execution
+
+
+# --- arguments
+
+_id = _arguments.must(_arguments.identifier)
+
+
+def _ids(sync_id: str, execution_id: str) -> tuple[str, str]:
+    return _id("sync_id", sync_id), _id("execution_id", execution_id)
+
+
+def _flag(name: str, value: Any) -> bool | None:
+    return None if value is None else _arguments.flag(name, value)
+
+
+def _text(name: str, value: Any) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise ValueError(f"{name} must be text, not {_arguments.shown(value)}")
+    return value
+
+
+def _chosen(check: _arguments.Check, name: str, value: Any) -> Any:
+    """A list that narrows a start, where an empty one must not become all."""
+    return _arguments.some(check)(name, _arguments.iterable(name, value))
+
+
+_START: dict[str, _arguments.Check] = {
+    "test": _flag,
+    "resync": _flag,
+    "resync_mode": _text,
+    "fetch_mode": _text,
+    "schemas": partial(_chosen, _arguments.ids),
+    "identities": partial(_chosen, _arguments.texts),
+    "source_identities": partial(_chosen, _arguments.lists),
+}
+_BOOLEAN_FIELDS = frozenset(
+    {"active", "disable_record_timestamps", "only_enrich_updates", "skip_initial_backfill", "sync_all_records"}
+)
+
+
+def _check_fields(fields: dict[str, Any]) -> None:
+    """Refuse fields of a sync that JSON cannot hold, and text for a boolean.
+
+    :raises ValueError: naming the field and the place in it.
+    """
+    for name, value in fields.items():
+        _arguments.refuse_unsendable(name, value)
+        if name in _BOOLEAN_FIELDS:
+            _flag(name, value)
 
 
 def _changed(sync: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
