@@ -70,16 +70,20 @@ class Wanted:
 
     def of(self, told: Iterable[Ended]) -> list[Ended]:
         """What of this is wanted, the oldest first."""
-        asked = {name: getattr(self, name) for name in ("kind", "sync_id", "sync_name", "trigger_source")}
-        asked = {name: value for name, value in asked.items() if value is not None}
         return sorted(
             (
                 ended
                 for ended in told
-                if ended.data["event"] in self.events and all(ended.data[name] == asked[name] for name in asked)
+                if ended.data["event"] in self.events
+                and self.is_about(ended.data)
+                and self.trigger_source in (None, ended.data["trigger_source"])
             ),
             key=lambda ended: ended.at,
         )
+
+    def is_about(self, sync: Mapping[str, Any]) -> bool:
+        """Whether the watcher asks for this sync, or for the sync of this end."""
+        return all(getattr(self, name) in (None, sync[name]) for name in ("kind", "sync_id", "sync_name"))
 
 
 # --- looking
@@ -268,6 +272,18 @@ def syncs_of(wanted: Wanted) -> Plan[list[tuple[Kind, Any]]]:
         if len(named) > MOST_SYNCS:
             log.error("There are %d %ss: the ends of all but %d may be missed", len(named), kind.label, MOST_SYNCS)
         found += [(kind, sync) for sync in named[:MOST_SYNCS]]
+    return found
+
+
+def list_syncs() -> Plan[list[dict[str, Any]]]:
+    """Kind, id and name of all syncs of the organization.
+
+    :raises PolytomicError: the server did not list them.
+    """
+    found: list[dict[str, Any]] = []
+    for kind in KINDS.values():
+        syncs = yield from walk(kind.syncs())
+        found += [{"kind": kind.name, "sync_id": sync.id, "sync_name": sync.name} for sync in syncs]
     return found
 
 

@@ -34,6 +34,7 @@ SAVING = 10.0  # seconds; how long Airflow may take for it
 GATHERING = 1.0  # seconds in which watchers that have to look further back can join the first of them
 # Seconds for the executions after a long absence; Airflow gives up a watcher that has not taken in a look after 300.
 CATCHING_UP = 200.0
+LISTING = 30.0  # seconds for the list of syncs that shows whether a watcher's sync exists
 AT_ONCE = 10  # syncs whose executions are asked for at the same time
 STORED = "stored"  # among the arguments that Airflow stores, and in no DAG
 
@@ -47,7 +48,8 @@ class PolytomicSyncEventTrigger(BaseEventTrigger):
     None where Polytomic says nothing. The API call behind it is ``GET /api/events``: one for all watchers with the
     same connection and ``poke_interval`` (Airflow ≥ 3.3), or one for each.
 
-    :param sync_id: only executions of this sync. None: of any.
+    :param sync_id: only executions of this sync. None: of any. A sync that the organization does not have is warned
+        of once.
     :param sync_name: only executions of syncs that have this name; excludes ``sync_id``.
     :param kind: only ``bulk`` or only ``model`` syncs. None: both.
     :param events: which ends: ``completed``, ``completed_with_errors``, ``failed``, ``canceled``; one or several.
@@ -70,13 +72,11 @@ class PolytomicSyncEventTrigger(BaseEventTrigger):
         poke_interval: float | timedelta = 60,
         **unknown: Any,
     ) -> None:
-        from airflow_provider_polytomic.api.http import path
-
         super().__init__()
         _pass_over(unknown)
         self.sync_id = _text("sync_id", sync_id)
         if self.sync_id is not None:
-            path("{sync_id}", sync_id=self.sync_id)  # an id that is none
+            self.sync_id = _arguments.canonical_id("sync_id", self.sync_id)
         self.sync_name = _text("sync_name", sync_name)
         if self.sync_id is not None and self.sync_name is not None:
             raise ValueError("give sync_id or sync_name, or none of them for any sync, but not both")
@@ -160,6 +160,7 @@ class PolytomicSyncEventTrigger(BaseEventTrigger):
         if self._position is None:
             self._position = watching.begin(window, wanted)
             log.info("%s: beginning now", self._says)
+            await self._warn_if_unknown(look)
             return []
         if watching.gap(self._position, window):
             look.reach_back(self._position.floor)
@@ -172,6 +173,17 @@ class PolytomicSyncEventTrigger(BaseEventTrigger):
             new, position = watching.advance(self._position.joined(stored), window, wanted, executions)
         self._position = position
         return new
+
+    async def _warn_if_unknown(self, look: Look) -> None:
+        """Warn once when the organization has no such sync: nothing else shows that a watcher is misspelled."""
+        wanted = self._wanted
+        if wanted.sync_id is None and wanted.sync_name is None:
+            return
+        if any(wanted.is_about(ended.data) for ended in look.window.ended):
+            return
+        syncs = await look.list_syncs()
+        if syncs is not None and not any(wanted.is_about(sync) for sync in syncs):
+            log.warning("%s: the organization has no such sync, so nothing fires until it has one", self._says)
 
     @property
     def _wanted(self) -> Wanted:
@@ -265,6 +277,22 @@ class Look:
         self.reach_back = reach_back
         self.run = run
         self._when_stored: list[Callable[[], Awaitable[None]]] = []
+        self._listing = asyncio.Lock()
+        self._listed = False
+        self._syncs: list[dict[str, Any]] | None = None
+
+    async def list_syncs(self) -> list[dict[str, Any]] | None:
+        """All syncs of the organization, listed once for all watchers that ask; None: they could not be listed."""
+        from airflow_provider_polytomic.api import watching
+
+        async with self._listing:
+            if not self._listed:
+                self._listed = True
+                try:
+                    self._syncs = await asyncio.wait_for(self.run(watching.list_syncs()), LISTING)
+                except Exception as error:  # noqa: BLE001  it only serves a warning
+                    log.debug("The syncs could not be listed: %s", error)
+        return self._syncs
 
     def when_stored(self, what: Callable[[], Awaitable[None]]) -> None:
         """Do this when Airflow has stored all that came of the look, in all watchers."""
@@ -366,8 +394,10 @@ def _pass_over(unknown: dict[str, Any]) -> None:
 
 def _text(name: str, value: Any) -> str | None:
     """Text that is not empty and no template: nothing renders the arguments of a watcher."""
-    if value is not None and (not isinstance(value, str) or not value.strip() or _arguments.templated(value)):
-        raise ValueError(f"{name} must be text that is not empty and no template, not {value!r}")
+    if value is not None and (
+        not isinstance(value, str) or _arguments.given(value) is None or _arguments.templated(value)
+    ):
+        raise ValueError(f"{name} must be text that is not empty and no template, not {_arguments.shown(value)}")
     return value
 
 
@@ -375,7 +405,7 @@ def _events(value: Any) -> tuple[str, ...]:
     names = _arguments.items("events", value) or []
     unknown = [name for name in names if name not in EVENTS]
     if unknown or not names:
-        raise ValueError(f"events must be one or several of {', '.join(EVENTS)}, not {value!r}")
+        raise ValueError(f"events must be one or several of {', '.join(EVENTS)}, not {_arguments.shown(value)}")
     return tuple(name for name in EVENTS if name in names)  # equal watchers are one, however they were written
 
 

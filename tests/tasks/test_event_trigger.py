@@ -48,6 +48,9 @@ def trigger(**arguments: Any) -> PolytomicSyncEventTrigger:
         ({"sync_id": ".."}, "sync_id"),
         ({"sync_id": "a\nb"}, "sync_id"),
         ({"sync_id": "{{ params.sync }}"}, "sync_id"),
+        ({"sync_id": "None"}, "sync_id"),
+        ({"sync_id": "a b"}, "sync_id"),
+        ({"sync_name": "None"}, "sync_name"),
         ({"sync_name": " "}, "sync_name"),
         ({"sync_name": ["Orders"]}, "sync_name"),
         ({"kind": "bulk_sync"}, "kind"),
@@ -55,6 +58,7 @@ def trigger(**arguments: Any) -> PolytomicSyncEventTrigger:
         ({"events": []}, "events"),
         ({"events": None}, "events"),
         ({"events": "running"}, "events"),
+        ({"events": "['completed', 'failed'"}, "events"),
         ({"events": ["completed", "done"]}, "events"),
         ({"events": 7}, "events"),
         ({"events": [["completed"]]}, "events"),
@@ -320,7 +324,7 @@ def test_each_watcher_is_told_what_it_watches_for(polytomic_sandbox: Sandbox) ->
 
 
 def test_many_watchers_share_one_look(polytomic_sandbox: Sandbox) -> None:
-    """Twenty watchers of a connection cause no request more than one does."""
+    """Twenty watchers of a connection cause no request more than one does; syncs that they name are listed once."""
 
     async def requests_for(number: int, interval: float) -> int:
         async with triggerer() as airflow:
@@ -332,9 +336,76 @@ def test_many_watchers_share_one_look(polytomic_sandbox: Sandbox) -> None:
             return len(polytomic_sandbox.requests) - before
 
     async def scenario() -> None:
-        assert await requests_for(20, 30) == await requests_for(1, 30) == 2
+        assert await requests_for(20, 30) == await requests_for(1, 30) == 2 + len(["bulk syncs", "model syncs"])
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("sync_id", [SYNC.upper(), f" {SYNC}\n"])
+def test_watcher_matches_its_sync_however_the_id_is_written(polytomic_sandbox: Sandbox, sync_id: str) -> None:
+    """A UUID in upper case, or with white space around it, is the id that Polytomic's events have."""
+
+    async def scenario() -> None:
+        async with triggerer() as airflow:
+            told = airflow.watch(trigger(sync_id=sync_id))
+            await more_looks(polytomic_sandbox)
+            execution_id = end(polytomic_sandbox)
+            await until(lambda: told)
+            assert ids(told) == [execution_id]
+
+    asyncio.run(scenario())
+    assert trigger(sync_id=sync_id).serialize() == trigger(sync_id=SYNC).serialize()
+
+
+NO_SYNC = "the organization has no such sync"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "is_known"),
+    [
+        ({"sync_id": SYNC}, True),
+        ({"sync_id": SYNC, "kind": "model"}, False),
+        ({"sync_id": MODEL}, True),
+        ({"sync_id": "00000000-0000-4000-8000-000000000000"}, False),
+        ({"sync_name": "Salesforce to warehouse"}, True),
+        ({"sync_name": "salesforce to warehouse"}, False),
+        ({}, True),
+    ],
+)
+def test_watcher_warns_once_when_the_organization_has_no_such_sync(
+    polytomic_sandbox: Sandbox, caplog: pytest.LogCaptureFixture, wanted: dict[str, Any], is_known: bool
+) -> None:
+    """A watcher that cannot fire says so when it begins, and only then; any other is silent."""
+    caplog.set_level(logging.WARNING)
+
+    async def scenario() -> None:
+        async with triggerer() as airflow:
+            airflow.watch(trigger(**wanted))
+            await more_looks(polytomic_sandbox, 4)
+
+    asyncio.run(scenario())
+
+    assert sum(NO_SYNC in message for message in caplog.messages) == (0 if is_known else 1)
+
+
+def test_watcher_warns_of_no_sync_when_the_syncs_cannot_be_listed(
+    polytomic_sandbox: Sandbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A failed list proves nothing; the watcher begins all the same."""
+    caplog.set_level(logging.WARNING)
+    polytomic_sandbox.faults.status(403, "GET /api/syncs", times=None)
+
+    async def scenario() -> None:
+        async with triggerer() as airflow:
+            airflow.watch(trigger(sync_name="Unknown"))
+            told = airflow.watch(trigger(sync_id=SYNC))
+            await more_looks(polytomic_sandbox, 4)
+            end(polytomic_sandbox)
+            await until(lambda: told)
+
+    asyncio.run(scenario())
+
+    assert not any(NO_SYNC in message for message in caplog.messages)
 
 
 def test_other_connections_and_intervals_have_looks_of_their_own() -> None:
