@@ -20,6 +20,7 @@ _BOOLEANS = {"true": True, "1": True, "false": False, "0": False, "none": False,
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")  # the control characters that no id in a path may hold
 _STRING = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
+_PIECE = re.compile(r"""[\[({]\s*['"]|['"]\s*[\])}]|\w\([\[({)]""")  # such as in dict_keys(['a']) and deque([])
 _PRINTED_SET = re.compile(r"(?:frozenset|set)\((.*)\)", re.DOTALL)
 
 
@@ -99,7 +100,7 @@ def canonical_id(name: str, value: str) -> str:
     if _UUID.fullmatch(value):
         return value.lower()
     if value in ("", ".", "..") or len(value.split()) > 1 or _UNPRINTABLE.search(value):
-        raise ValueError(f"{name} must be an id, without white space or control characters, not {shown(value)}")
+        raise ValueError(f"{name} must not be '.' or '..', or hold white space or control characters: {shown(value)}")
     return value
 
 
@@ -202,13 +203,11 @@ def _items_of(name: str, value: str) -> Any:
 
 def _is_fragment(item: str) -> bool:
     """Whether an item of comma-separated text is a piece of something else: an array, a generator, half a list."""
-    if item.startswith(("[", "(", "{", "<", "'", '"')) or item == "None" or _UNPRINTABLE.search(item):
+    if item == "None" or item.startswith(tuple("[](){}<'\"")) or _UNPRINTABLE.search(item):
         return True
     if any(item.count(opening) != item.count(closing) for opening, closing in ("[]", "()", "{}")):
         return True
-    return (
-        re.search(r"""\w\((?:\)|[\[({'"])|['"]\s*[\])}]""", item) is not None
-    )  # such as dict_keys(['a']) and deque([])
+    return _PIECE.search(item) is not None
 
 
 def ids(name: str, value: Any) -> list[str] | None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import ast
+import io
+import itertools
 import json
 import os
+import re
+import tokenize
 import uuid
 from collections import deque
 from collections.abc import Callable
@@ -236,16 +240,28 @@ def test_any_value_for_a_list_is_refused_by_name_or_sent_as_meant(name: str, val
     result = sent(name, value)
     if result is None:
         return
-    if (
-        isinstance(value, str)
-        and result is not NOT_SENT
-        and not value.strip().startswith(("[", "(", "{", "set(", "fro"))
-    ):
-        assert result == [item.strip() for item in value.split(",") if item.strip()]
-        assert not any(item[0] in "[({<'\"" or "\n" in item for item in result)
-        return
-    assert result == (_meaning(value) if not isinstance(value, str) or "set(" not in value else sorted(set(result)))
+    if isinstance(value, str) and result is not NOT_SENT:
+        is_printed = value.strip().startswith(("[", "(", "{", "set(", "frozenset("))
+        assert not (is_printed and _joins_strings(value))
+        if not is_printed:
+            assert result == [item.strip() for item in value.split(",") if item.strip()]
+            assert not any(re.search(r"""^[\[({<'"]|[\[({]['"]|['"][\])}]|\n""", item) for item in result)
+            return
+        value = value.strip().removeprefix("frozen")
+        if value.startswith("set("):
+            value = set(ast.literal_eval(value[len("set(") : -1]))
+    assert result == _meaning(value)
     assert result is NOT_SENT or (result and all(isinstance(item, str) and item.strip() for item in result))
+
+
+def _joins_strings(text: str) -> bool:
+    """Whether Python would make one string of two that stand side by side."""
+    try:
+        kinds = [token.type for token in tokenize.generate_tokens(io.StringIO(text.strip()).readline)]
+    except (tokenize.TokenError, SyntaxError):
+        return False
+    kinds = [kind for kind in kinds if kind not in (tokenize.NL, tokenize.NEWLINE)]
+    return any(one == other == tokenize.STRING for one, other in itertools.pairwise(kinds))
 
 
 @fuzz

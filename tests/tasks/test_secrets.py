@@ -191,8 +191,14 @@ def test_a_connection_of_another_kind_is_not_sent_to_polytomic(
 @pytest.mark.parametrize("bad", ["a\r\nX-Evil: 1", "a\nb", "..", "../../me"])
 def test_a_rendered_id_that_is_none_ends_the_task(behind_a_login: Sandbox, bad: str, deferrable: bool) -> None:
     """A template cannot add headers, or ask for something else with our key."""
+
+    def rendered() -> Any:
+        made = PolytomicBulkSyncOperator(task_id="sync", sync_id="{{ bad }}", deferrable=deferrable)
+        made.render_template_fields({"bad": bad})
+        return made
+
     with pytest.raises(Exception, match=r"sync_id must not|HTTP 404") as caught:
-        Task(lambda: PolytomicBulkSyncOperator(task_id="sync", sync_id=bad, deferrable=deferrable)).run()
+        Task(rendered).run()
 
     assert isinstance(caught.value, AirflowFailException)
     assert all(request.path.startswith("/api/bulk/syncs/") for request in behind_a_login.requests)
