@@ -187,7 +187,7 @@ def hook(polytomic_sandbox: Sandbox) -> PolytomicHook:
     return PolytomicHook()
 
 
-@pytest.mark.parametrize("value", EMPTY, ids=repr)
+@pytest.mark.parametrize("value", EMPTY, ids=lambda value: type(value).__name__)
 @pytest.mark.parametrize(
     ("kind", "name"), [("bulk", "schemas"), ("model", "identities"), ("model", "source_identities")]
 )
