@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     )
     from airflow.sdk.exceptions import (
         AirflowFailException,
+        AirflowRescheduleException,
         AirflowSensorTimeout,
         AirflowSkipException,
         AirflowTaskTimeout,
@@ -40,6 +41,7 @@ _questions: set[asyncio.Future[Any]] = set()
 # that a DAG file with an operator does not pay for sensors, hooks and triggers.
 _PLACES = {
     "AirflowFailException": ("airflow.sdk.exceptions", "airflow.exceptions"),  # before 3.2
+    "AirflowRescheduleException": ("airflow.sdk.exceptions", "airflow.exceptions"),
     "AirflowSensorTimeout": ("airflow.sdk.exceptions", "airflow.exceptions"),
     "AirflowSkipException": ("airflow.sdk.exceptions", "airflow.exceptions"),
     "AirflowTaskTimeout": ("airflow.sdk.exceptions", "airflow.exceptions"),
@@ -61,6 +63,7 @@ _PLACES = {
 
 __all__ = [
     "AirflowFailException",
+    "AirflowRescheduleException",
     "AirflowSensorTimeout",
     "AirflowSkipException",
     "AirflowTaskTimeout",

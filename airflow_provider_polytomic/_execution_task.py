@@ -359,7 +359,6 @@ def trigger(
         polytomic_conn_id=conn_id,
         poke_interval=poke_interval,
         since=time.time(),
-        known=seen is not None,
         schemas=len(getattr(seen, "schemas", None) or ()) or None,
         notes=notes | {"task": _name_of(context), "try_number": try_number(context)},
         **options,

@@ -67,7 +67,6 @@ def _ours(sync_kind: str) -> Callable[[Where], AbstractAsyncContextManager[MakeW
                 poke_interval=where.interval,
                 # Without one the warm-up, too, would rest some seconds before it asks.
                 deadline=time.time() + 0.2 if number == WARM_UP else None,
-                known=True,
                 schemas=where.schemas,  # as an operator has seen
             )
 

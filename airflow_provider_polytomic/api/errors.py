@@ -185,7 +185,7 @@ _BY_STATUS: dict[int, type[PolytomicApiError]] = {
 # Bytes of a body that are searched for secrets before its start is shown.
 _QUOTABLE = 1_000_000
 # A gateway's page with one of these says nothing about what the API would have said.
-_NO_GATEWAYS = frozenset({400, 404, 409, 410, 422})
+_NO_GATEWAYS = frozenset({400, 401, 403, 404, 409, 410, 422})
 
 
 def error_from(request: Request, answer: Answer) -> PolytomicError:

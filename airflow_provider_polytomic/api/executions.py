@@ -10,32 +10,23 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from decimal import Decimal
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from .call import Call, ListCall, Page, decode, turn
 from .console import Console
 from .endpoints import bulk_syncs, model_syncs
-from .errors import (
-    PolytomicAuthError,
-    PolytomicError,
-    PolytomicNotFoundError,
-    PolytomicResponseError,
-    PolytomicTimeoutError,
-    more,
-    readable,
-)
+from .errors import PolytomicError, PolytomicResponseError, PolytomicTimeoutError, api_error, readable
 from .finding import the_one, walk
-from .http import Plan, Response, Rest, ask, clock, pause, reconnect
+from .http import Plan, Response, Rest, ask, clock, pause
 from .models import BulkSyncExecution, ConsoleLog, Execution, ModelSyncExecution
-from .once import LAG
+from .outage import OutageTracker, PollResult, backoff
 from .retry import transient, wished_delay
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-OUTAGE = 600.0  # seconds without one good answer that a wait endures
-SHORTEST_PACE = 5.0  # seconds between looks, where poke_interval is not less
+SHORTEST_PACE = 5.0  # seconds between polls, where poke_interval is not less
 CANCEL_PATIENCE = 10.0  # seconds for a cancel at the deadline
 MOST_LISTED = 10  # executions of a page: each may tell of thousands of schemas
 MOST_ERRORS_TOLD = 10  # of a model sync's execution, in a failure's message
@@ -172,53 +163,55 @@ def _percent(share: float) -> str:
     return f"{100 * share:.3g} %"
 
 
-# --- looking and waiting
+# --- polling and waiting
 
 
-@dataclass(frozen=True)
-class Look(Generic[T]):
-    """What one question told: a value; an error, and whether asking again may help; or that there is nothing yet."""
-
-    value: T | None = None
-    error: PolytomicError | None = None
-    passing: bool = False
-    wish: float | None = None  # seconds that the server asked us to wait
-
-
-def _ask_once(call: Call[T], timeout: float | None) -> Plan[Look[T]]:
+def _poll(call: Call[T], timeout: float | None) -> Plan[PollResult[T]]:
     if timeout is not None:
         call = call.within(timeout)
+    began = yield from clock()
     answer = yield from ask(call.request)
     try:
-        return Look(decode(call, answer))
-    except PolytomicResponseError as error:
-        # A page of a proxy, or half an answer: not the API's last word. A redirect, however, will stay.
-        redirected = isinstance(answer, Response) and 300 <= answer.status < 400
-        return Look(error=error, passing=not redirected)
+        return PollResult(decode(call, answer))
     except PolytomicError as error:
-        wish = wished_delay(answer, (yield from clock()))
-        return Look(error=error, passing=transient(answer), wish=wish)
+        # Only the API's own words are final. A page of a proxy, or half an answer, is not; a redirect and an answer that
+        # is too large, however, stay.
+        stays = isinstance(answer, Response) and 300 <= answer.status < 400
+        foreign = isinstance(answer, Response) and api_error(answer) is None
+        if isinstance(error, PolytomicResponseError):
+            stays, foreign = stays or error.too_large, True
+        now = yield from clock()
+        return PollResult(
+            error=error,
+            transient=not stays and (foreign or transient(answer)),
+            retry_after=wished_delay(answer, now),
+            duration=now - began,
+        )
 
 
-def look(kind: Kind, sync_id: str, execution_id: str, *, timeout: float | None = None) -> Plan[Look[Execution]]:
-    """Ask once how an execution does."""
-    return _ask_once(kind.execution(sync_id, execution_id), timeout)
+def look(kind: Kind, sync_id: str, execution_id: str, *, timeout: float | None = None) -> Plan[PollResult[Execution]]:
+    """Poll an execution once."""
+    return _poll(kind.execution(sync_id, execution_id), timeout)
 
 
-def look_for(kind: Kind, sync_id: str, after: datetime, *, timeout: float | None = None) -> Plan[Look[Execution]]:
-    """Ask once for the oldest execution that is no test run and had not ended at ``after``; there may be none yet.
+def look_for(kind: Kind, sync_id: str, after: datetime, *, timeout: float | None = None) -> Plan[PollResult[Execution]]:
+    """Poll once for the oldest execution that is no test run and had not ended at ``after``; there may be none yet.
 
     :param timeout: seconds for each page. After so many no further page is asked for, and there is none yet.
     """
     began = yield from clock()
     oldest: Execution | None = None
-    pages = kind.executions(sync_id, limit=MOST_LISTED)
+    limit = MOST_LISTED
     token: str | None = None
     seen: set[str] = set()
     while True:
-        page: Look[Page[Execution]] = yield from _ask_once(pages.page(token), timeout)
+        pages = kind.executions(sync_id, limit=limit)
+        page: PollResult[Page[Execution]] = yield from _poll(pages.page(token), timeout)
         if page.value is None:
-            return Look(error=page.error, passing=page.passing, wish=page.wish)
+            if isinstance(page.error, PolytomicResponseError) and page.error.too_large and limit > 1:
+                limit = max(limit // 2, 1)
+                continue
+            return PollResult(None, page.error, page.transient, page.retry_after, page.duration)
         token = page.value.next_page_token
         for execution in page.value.items:  # newest first
             if getattr(execution, "is_test", False):
@@ -233,11 +226,11 @@ def look_for(kind: Kind, sync_id: str, after: datetime, *, timeout: float | None
         try:
             turn(pages, page.value, seen)
         except PolytomicResponseError as error:
-            return Look(error=error, passing=True)
+            return PollResult(error=error, transient=True)
         if timeout is not None and (yield from clock()) - began >= timeout:
-            return Look()
-    # A list may leave out what the execution itself tells.
-    return Look() if oldest is None else (yield from look(kind, sync_id, oldest.id, timeout=timeout))
+            return PollResult()
+    # A list may leave out what the execution itself contains.
+    return PollResult() if oldest is None else (yield from look(kind, sync_id, oldest.id, timeout=timeout))
 
 
 def wait(
@@ -252,126 +245,113 @@ def wait(
     first_sleep: float = 0,
     since: float | None = None,
     schemas: int = 0,
-    known: bool = False,
     console: Console | None = None,
 ) -> Plan[Execution]:
     """Wait until an execution has ended, whatever its status.
 
     :param execution_id: the execution; without it, the oldest that is no test run and had not ended at ``after``.
-    :param poke_interval: seconds between looks. It begins with :data:`SHORTEST_PACE`, and goes on with a quarter of
-        what it has waited, so that neither short syncs are found late nor long ones are asked about too often.
+    :param poke_interval: maximum seconds between polls. Polling starts at :data:`SHORTEST_PACE` and backs off to a
+        quarter of the elapsed time, so that neither short syncs are found late nor long ones are polled too often.
     :param deadline: seconds since the epoch.
     :param cancel_at_deadline: whether to cancel the execution when the deadline passes.
-    :param first_sleep: seconds before the first look; if not 0, it sleeps for up to one interval more.
-    :param since: when the waiting began, in seconds since the epoch, if that was before now.
+    :param first_sleep: seconds before the first poll; if not 0, it sleeps for up to one interval more.
+    :param since: when the waiting began, in seconds since the epoch, if that was before now. For a minute from then on
+        an execution that is not found counts as new.
     :param schemas: how many schemas the execution has, as far as is known.
-    :param known: whether the execution has been seen already. One that is unknown at first may just be new.
-    :param console: its console log, to be followed with one request after each look, but for the last.
+    :param console: its console log, to be followed with one request after each poll, but for the last.
     :raises PolytomicTimeoutError: the deadline has passed.
     :raises PolytomicNotFoundError: the execution is gone.
     :raises PolytomicAuthError: the key is refused, also after the connection was read again.
     :raises PolytomicError: what the server answered for ten minutes instead of a good answer.
     """
-    says = f"Execution {execution_id}" if execution_id else f"The next execution of {kind.label} {sync_id}"
+    subject = f"Execution {execution_id}" if execution_id else f"The next execution of {kind.label} {sync_id}"
     began = yield from clock()
     after = after or datetime.fromtimestamp(began, timezone.utc)
     since = began if since is None else min(since, began)
-    trouble = Trouble(says, began, poke_interval, known=known)
-    said = ""
-    strange: set[str | None] = set()
-    # Many triggers begin at once when a triggerer does: they shall not ask at once.
+    outage = OutageTracker(subject, poke_interval, since)
+    logged = ""
+    unknown_statuses: set[str | None] = set()
+    # Many triggers begin at once when a triggerer does: they shall not poll at once.
     delay = first_sleep and first_sleep + _pace(since, poke_interval, began) * random.random()
     good = True
     while True:
-        now = yield from clock()
         if delay > 0:
-            delay = delay if deadline is None else max(min(delay, deadline - now), 0)
-            if kind.summarized and execution_id is not None and console is None and good:
-                pace = functools.partial(_pace, since, poke_interval)
-                yield Rest(sync_id, execution_id, delay, pace, deadline, schemas)
-            else:
-                yield from pause(delay)
-            now = yield from clock()
-        timeout = None if deadline is None else max(deadline - now, 1.0)
+            batchable = kind.summarized and execution_id is not None and console is None and good
+            pace = functools.partial(_pace, since, poke_interval)
+            yield from _sleep(sync_id, execution_id if batchable else None, delay, pace, deadline, schemas)
+        timeout = None if deadline is None else max(deadline - (yield from clock()), 1.0)
         if execution_id is None:
-            what = yield from look_for(kind, sync_id, after, timeout=timeout)
+            poll = yield from look_for(kind, sync_id, after, timeout=timeout)
         else:
-            what = yield from look(kind, sync_id, execution_id, timeout=timeout)
-        now, good = (yield from clock()), what.error is None
-        if what.error is not None:
-            delay = yield from trouble.endure(what.error, what, now)
-        else:
-            trouble.over(now)
+            poll = yield from look(kind, sync_id, execution_id, timeout=timeout)
+        now, good = (yield from clock()), poll.error is None
+        if good:
+            outage.record_success()
             delay = _pace(since, poke_interval, now)
-        execution = what.value
+        else:
+            delay = yield from outage.record_failure(poll, now)
+        execution = poll.value
         if execution is not None:
-            execution_id, says = execution.id, f"Execution {execution.id}"
+            execution_id, subject = execution.id, f"Execution {execution.id}"
             schemas = len(getattr(execution, "schemas", None) or ())
             if execution.is_terminal:
                 return execution
-            if not execution.known_status and execution.status not in strange:
-                strange.add(execution.status)
-                log.warning("%s: the status %r is unknown to this provider. Waiting on.", says, execution.status)
-            if progress(execution) != said:
-                said = progress(execution)
-                log.info("%s: %s", says, said)
+            _warn_of_unknown_status(execution, unknown_statuses)
+            if progress(execution) != logged:
+                logged = progress(execution)
+                log.info("%s: %s", subject, logged)
             if console is not None:
                 yield from console.follow(None if deadline is None else max(deadline - now, 1.0))
         if deadline is not None and now >= deadline:
-            left, still_running = "it is left running", True
-            if cancel_at_deadline and execution_id is not None:
-                refused = yield from cancel(kind, sync_id, execution_id, CANCEL_PATIENCE)
-                left = f"cancelling it failed: {refused}" if refused else "it is being cancelled"
-                still_running = refused is not None
-            raise PolytomicTimeoutError(f"{says} had not ended at the deadline; {left}", still_running)
-        del what, execution  # thousands may wait here at once: none keeps what it has seen
+            owned_id = execution_id if cancel_at_deadline else None
+            raise (yield from _end_at_deadline(kind, sync_id, owned_id, subject, poll.error))
+        del poll, execution  # thousands may wait here at once: none keeps what it has seen
+
+
+def _sleep(
+    sync_id: str,
+    batchable_id: str | None,
+    delay: float,
+    pace: Callable[[float], float],
+    deadline: float | None,
+    schemas: int,
+) -> Plan[None]:
+    """Sleep until the next poll, never past the deadline; longer while batch polls show that the execution runs."""
+    if deadline is not None:
+        delay = max(min(delay, deadline - (yield from clock())), 0)
+    if batchable_id is None:
+        yield from pause(delay)
+    else:
+        yield Rest(sync_id, batchable_id, delay, pace, deadline, schemas)
+
+
+def _warn_of_unknown_status(execution: Execution, warned: set[str | None]) -> None:
+    if not execution.known_status and execution.status not in warned:
+        warned.add(execution.status)
+        log.warning(
+            "Execution %s: the status %r is unknown to this provider. Still waiting.", execution.id, execution.status
+        )
+
+
+def _end_at_deadline(
+    kind: Kind, sync_id: str, owned_id: str | None, subject: str, poll_error: PolytomicError | None
+) -> Plan[PolytomicTimeoutError]:
+    """Cancel an owned execution, which the last poll has just shown to be running.
+
+    One whose last poll failed is cancelled, too: an execution that nobody waits for is worse.
+    """
+    left, still_running = "it is left running", True
+    if owned_id is not None:
+        refused = yield from cancel(kind, sync_id, owned_id, CANCEL_PATIENCE)
+        left = f"cancelling it failed: {refused}" if refused else "it is being cancelled"
+        still_running = refused is not None
+    if poll_error is not None:
+        left += f"; its last poll failed: {poll_error}"
+    return PolytomicTimeoutError(f"{subject} had not ended at the deadline; {left}", still_running)
 
 
 def _pace(since: float, longest: float, now: float) -> float:
     return min(longest, max(SHORTEST_PACE, (now - since) / 4))
-
-
-class Trouble:
-    """What a wait endures: for how long there was no good answer, and what was tried against it."""
-
-    def __init__(self, says: str, now: float, poke_interval: float, *, known: bool, began: float | None = None) -> None:
-        self._says = says
-        self._good = now
-        self._began = now if began is None else began  # of a sensor that is rescheduled: long ago
-        self._poke_interval = poke_interval
-        self._known = known
-        self._times = 0
-        self._reread = False
-
-    def over(self, now: float) -> None:
-        if self._times:
-            log.info("%s: the API answers again", self._says)
-        self._good, self._known, self._times, self._reread = now, True, 0, False
-
-    def endure(self, error: PolytomicError, what: Look[Any], now: float) -> Plan[float]:
-        """Seconds until the next look.
-
-        :raises PolytomicError: waiting on makes no sense.
-        """
-        if isinstance(error, PolytomicAuthError) and not self._reread:
-            log.warning("%s: %s. Reading the connection again.", self._says, error)
-            self._reread = True
-            yield from reconnect()
-            return 0
-        if isinstance(error, PolytomicNotFoundError) and not self._known and now - self._began < LAG:
-            return min(self._poke_interval, 5.0)
-        if not what.passing:
-            raise error
-        if now - self._good >= OUTAGE:
-            raise more(error, f"no good answer for {now - self._good:.0f} s")
-        self._times += 1
-        if self._times == 1:
-            log.warning("%s: %s. Asking again, for up to %d s.", self._says, error, OUTAGE)
-        return _patience(self._times, self._poke_interval) if what.wish is None else what.wish
-
-
-def _patience(times: int, longest: float) -> float:
-    return float(min(0.5 * 2.0 ** min(times - 1, 12), max(longest, 8.0)) * (1 - random.random() / 4))
 
 
 def cancel(kind: Kind, sync_id: str, execution_id: str, patience: float) -> Plan[str | None]:
@@ -390,11 +370,34 @@ def cancel(kind: Kind, sync_id: str, execution_id: str, patience: float) -> Plan
             return None
         except PolytomicError as error:
             attempt += 1
-            delay = _patience(attempt, 0)
+            delay = backoff(attempt, 0)
             left = patience - ((yield from clock()) - began)
             if not transient(answer) or delay >= left:
                 return str(error)
         yield from pause(delay)
+
+
+def cancel_if_running(kind: Kind, sync_id: str, execution_id: str, timeout: float, reason: str) -> Plan[None]:
+    """Cancel an owned execution unless a poll shows that it has ended, and log which.
+
+    When the poll fails, the cancel is sent all the same: an execution that nobody waits for is worse.
+
+    :param timeout: seconds for both requests.
+    :param reason: why it is cancelled, for the log.
+    """
+    began = yield from clock()
+    poll = yield from look(kind, sync_id, execution_id, timeout=timeout / 2)
+    if poll.value is not None and poll.value.is_terminal:
+        log.info("Execution %s has ended with status %r: there is nothing to cancel", execution_id, poll.value.status)
+        return
+    if poll.error is not None:
+        log.warning("Execution %s is cancelled although polling it failed: %s", execution_id, poll.error)
+    left = timeout - ((yield from clock()) - began)
+    refused = yield from cancel(kind, sync_id, execution_id, max(left, timeout / 2))
+    if refused:
+        log.warning("Execution %s could not be cancelled: %s", execution_id, refused)
+    else:
+        log.info("Execution %s is being cancelled: %s", execution_id, reason)
 
 
 # --- finding

@@ -565,6 +565,7 @@ class Job(Model):
 
 
 M = TypeVar("M")
+E = TypeVar("E", bound=Execution)
 
 
 class _Envelope(TolerantModel, Generic[M]):
@@ -602,6 +603,22 @@ class _Document(TolerantModel):
 def document(body: bytes) -> dict[str, Any]:
     """A parser of ``{"data": {...}}`` that replaces nothing: for what is written back."""
     return _Document.model_validate_json(body).data
+
+
+def one_execution(model: type[E], sync_id: str, execution_id: str) -> Callable[[bytes], E]:
+    """A parser of one execution that refuses any other: a stale cache may answer with one that ended yesterday."""
+    parse_any = one(model)
+
+    def parse(body: bytes) -> E:
+        execution = parse_any(body)
+        other_sync = getattr(execution, "sync_id", None)
+        if execution.id.casefold() != execution_id.casefold():
+            raise ValueError(f"it is about execution {readable(execution.id, 100)}, not {execution_id}")
+        if isinstance(other_sync, str) and other_sync.casefold() != sync_id.casefold():
+            raise ValueError(f"it is about an execution of sync {readable(other_sync, 100)}, not {sync_id}")
+        return execution
+
+    return parse
 
 
 def many(model: type[M]) -> Callable[[bytes], Page[M]]:

@@ -128,7 +128,10 @@ def held_by(call: Call[T], what: str, sent_before: float) -> Plan[T | PolytomicA
 
 
 def as_it_is_now(call: Call[T]) -> Plan[T | None]:
-    """What an answer told of that may be an old one; None when it is gone."""
+    """Read what an earlier answer was about, because that answer may be old; None when it is gone.
+
+    :raises PolytomicError: the server has not answered, or only with something else, such as another execution.
+    """
     since = yield from clock()
     while True:
         try:
@@ -136,6 +139,10 @@ def as_it_is_now(call: Call[T]) -> Plan[T | None]:
         except PolytomicNotFoundError:
             if (yield from clock()) - since >= LAG:
                 return None
+        except PolytomicResponseError as error:
+            # A stale cache lasts no longer than a replica lags.
+            if error.status_code != 200 or (yield from clock()) - since >= LAG:
+                raise
         yield from pause(5)
 
 

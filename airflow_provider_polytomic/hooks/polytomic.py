@@ -887,5 +887,8 @@ def _what_is_wrong(error: Exception, settings: Settings) -> str:
     if isinstance(error, PolytomicUnreachableError):
         return f"{settings.host} cannot be reached: {error.reason}"
     if isinstance(error, PolytomicResponseError | PolytomicNotFoundError):
-        return f"{settings.host} answers, but not as the Polytomic API does: check host. {error}"
+        refused = isinstance(error, PolytomicResponseError) and error.status_code in (401, 403)
+        what = "check host and proxy. A proxy or firewall refuses access before the key is checked:"
+        what = what if refused else "check host."
+        return f"{settings.host} answers, but not as the Polytomic API does: {what} {error}"
     return str(error)

@@ -162,15 +162,18 @@ class ExecutionOperator(BaseOperator):
                 self._begin_in_time(deadline, event["execution_id"])
                 return self._run(context, sync_id, sync_name, deadline, _attempts(notes))
             self._may_run = True
-            ours = event.get("still_running") and not notes.get("adopted")
+            owned = event.get("still_running") and not notes.get("adopted")
             if outcome == "timeout":
-                if ours and self.cancel_on_kill:
-                    self._cancel(sync_id, event["execution_id"])
+                if owned and self.cancel_on_kill:
+                    self._cancel(sync_id, event["execution_id"], "its deadline has passed")
                 raise PolytomicTimeoutError(str(event.get("message")))
             if outcome == "error":
-                if ours:
-                    self._leave(context, sync_id, event["execution_id"])
-                raise _execution_task.error_of(event)
+                error = _execution_task.error_of(event)
+                if owned:
+                    # No try follows one that fails because its execution was not found.
+                    final = isinstance(error, PolytomicNotFoundError)
+                    self._leave(context, sync_id, event["execution_id"], final=final)
+                raise error
             execution = _execution_task.execution_of(self._kind, event)
             self._follow_console(sync_id, event["execution_id"], event.get("console_after"))
             return self._finish(context, sync_id, sync_name, deadline, execution, notes)
@@ -265,7 +268,6 @@ class ExecutionOperator(BaseOperator):
                     decision.execution.id,
                     poke_interval=self.poke_interval,
                     deadline=deadline,
-                    known=True,
                 )
             )
             self._begin_in_time(deadline, decision.execution.id)
@@ -340,7 +342,7 @@ class ExecutionOperator(BaseOperator):
     def _follow(
         self, context: Any, request: StartRequest, acquired: Acquired, sync_name: str | None, deadline: float | None
     ) -> str:
-        from airflow_provider_polytomic.api.errors import PolytomicNotFoundError, PolytomicTimeoutError
+        from airflow_provider_polytomic.api.errors import PolytomicTimeoutError
         from airflow_provider_polytomic.api.executions import look, summary, wait
 
         execution, sync_id = acquired.execution, request.sync_id
@@ -385,8 +387,8 @@ class ExecutionOperator(BaseOperator):
                     console=self._console,
                 )
             )
-        except (PolytomicTimeoutError, PolytomicNotFoundError):
-            self._ours = None
+        except PolytomicTimeoutError:
+            self._ours = None  # the wait has cancelled it, or was not to
             raise
         return self._finish(context, sync_id, sync_name, deadline, ended, notes)
 
@@ -518,24 +520,22 @@ class ExecutionOperator(BaseOperator):
         return self.get_openlineage_facets_on_complete(task_instance)
 
     def _leave(self, context: Any, sync_id: str, execution_id: str, *, final: bool = False) -> None:
-        """We cannot wait on. Leave our execution to the next try, or cancel it if there is none."""
+        """Leave an owned execution that cannot be waited for to the next try, or cancel it if none follows."""
         if not final and _execution_task.try_number(context) <= _execution_task.max_tries(context):
             self.log.warning("Execution %s may still run: the next try resumes it", execution_id)
         elif self.cancel_on_kill:
             self.log.warning("Execution %s may still run, and no try follows: cancelling it", execution_id)
-            self._cancel(sync_id, execution_id)
+            self._cancel(sync_id, execution_id, "no try follows that could wait for it")
         else:
             self.log.warning("Execution %s may still run; it is left alone (cancel_on_kill=False)", execution_id)
 
-    def _cancel(self, sync_id: str, execution_id: str) -> None:
-        from airflow_provider_polytomic.api.executions import CANCEL_PATIENCE, cancel
+    def _cancel(self, sync_id: str, execution_id: str, reason: str) -> None:
+        from airflow_provider_polytomic.api.executions import CANCEL_PATIENCE, cancel_if_running
 
         try:
-            refused = self._carry_out(cancel(self._kind, sync_id, execution_id, CANCEL_PATIENCE))
+            self._carry_out(cancel_if_running(self._kind, sync_id, execution_id, CANCEL_PATIENCE, reason))
         except Exception as error:  # noqa: BLE001  what went wrong before is what the task fails with
-            refused = str(error)
-        if refused:
-            self.log.warning("Execution %s could not be cancelled: %s", execution_id, refused)
+            self.log.warning("Execution %s could not be cancelled: %s", execution_id, error)
 
     def _push(self, context: Any, summary: dict[str, Any]) -> None:
         _execution_task.push_summary(context, summary, wanted=self.do_xcom_push)

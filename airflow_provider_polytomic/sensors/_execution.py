@@ -5,15 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_polytomic import _arguments, _execution_task
 from airflow_provider_polytomic._compat import (
     AirflowFailException,
+    AirflowRescheduleException,
     AirflowSensorTimeout,
     AirflowSkipException,
+    AirflowTaskTimeout,
     BaseSensorOperator,
     PokeReturnValue,
     default_deferrable,
@@ -21,9 +23,10 @@ from airflow_provider_polytomic._compat import (
 from airflow_provider_polytomic.links import PolytomicExecutionLink
 
 if TYPE_CHECKING:
-    from airflow_provider_polytomic.api.executions import Kind, Trouble
+    from airflow_provider_polytomic.api.executions import Kind
     from airflow_provider_polytomic.api.http import Answer, Request
     from airflow_provider_polytomic.api.models import Execution
+    from airflow_provider_polytomic.api.outage import OutageTracker
     from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
 
 
@@ -59,12 +62,12 @@ class ExecutionSensor(BaseSensorOperator):
         self.deferrable = _arguments.flag("deferrable", deferrable)
         if _arguments.seconds("poke_interval", self.poke_interval) is None:
             raise ValueError("poke_interval must be more than 0 seconds, not None")
-        _arguments.seconds("timeout", self.timeout)
         self._check()
         # Kept over the pokes of one process; a rescheduled poke asks Airflow, or begins anew.
         self._began: datetime | None = None
         self._sync: tuple[str, str | None] | None = None
-        self._trouble: Trouble | None = None
+        self._outage: OutageTracker | None = None
+        self._execution_id: str | None = None  # once seen, it is this one, whatever clocks say of its end
         self._answered = False
         self._linked: str | None = None
 
@@ -87,13 +90,14 @@ class ExecutionSensor(BaseSensorOperator):
 
         :returns: the execution's id.
         """
-        if not self.deferrable:
-            return super().execute(context)
-        with self._skips(), _execution_task.translated(lambda: self._answered):
-            return self._begin_deferrable(context)
+        with self._skips():
+            if not self.deferrable:
+                return super().execute(context)
+            with _execution_task.translated(lambda: self._answered):
+                return self._begin_deferrable(context)
 
     def poke(self, context: Any) -> PokeReturnValue:
-        """Look once."""
+        """Poll once."""
         with _execution_task.translated(lambda: self._answered):
             sync_id, sync_name = self._resolved(context)
             execution = self._look(context, sync_id, self._after(context))
@@ -108,7 +112,7 @@ class ExecutionSensor(BaseSensorOperator):
             if _execution_task.is_anothers(context, event, of_any_try=True):
                 return self._begin_deferrable(context)
             if event["outcome"] == "timeout":
-                raise AirflowSensorTimeout(str(event.get("message")))
+                raise _timeout_error(event["notes"].get("deadline_of"), str(event.get("message")))
             if event["outcome"] == "error":
                 raise _execution_task.error_of(event)
             sync_name = self._label(context, event["sync_id"], event["notes"].get("sync_name"))
@@ -119,27 +123,39 @@ class ExecutionSensor(BaseSensorOperator):
     # --- looking
 
     def _begin_deferrable(self, context: Any) -> Any:
+        deadline, deadline_of = self._deadline()
         sync_id, sync_name = self._resolved(context)
         after = self._after(context)
         execution = self._look(context, sync_id, after)
         if execution is not None and execution.is_terminal:
             return self._finish(context, sync_id, sync_name, execution)
+        if time.time() >= deadline:
+            raise _timeout_error(deadline_of, f"{self._subject(sync_id)} had not ended at the deadline")
         return self.defer(
             trigger=_execution_task.trigger(
                 context,
                 self._kind,
                 sync_id,
-                execution.id if execution else _arguments.identifier("execution_id", self.execution_id),
+                self._known_id,
                 self._hook.polytomic_conn_id,
-                self._seconds(self.poke_interval),
-                deadline=_execution_task.deadline(self._seconds(self.timeout), self.execution_timeout),
+                self.poke_interval,
+                deadline=deadline,
                 after=after.isoformat(),
                 seen=execution,
-                notes={"sync_name": sync_name},
+                notes={"sync_name": sync_name, "deadline_of": deadline_of},
             ),
             method_name="execute_complete",
             timeout=None,
         )
+
+    def _deadline(self) -> tuple[float, str]:
+        """When a deferred sensor gives up, in seconds since the epoch, and the argument that says so."""
+        limits: dict[str, tuple[float | None, timedelta | None]] = {
+            "timeout": (self.timeout, None),
+            "execution_timeout": (None, self.execution_timeout),
+        }
+        deadlines = {name: _execution_task.deadline(*limit) for name, limit in limits.items()}
+        return min((deadline, name) for name, deadline in deadlines.items() if deadline is not None)
 
     def _resolved(self, context: Any) -> tuple[str, str | None]:
         _arguments.refuse_unrendered(self)
@@ -162,30 +178,39 @@ class ExecutionSensor(BaseSensorOperator):
             self._began = self._began or datetime.now(timezone.utc)
         return self._began
 
+    @property
+    def _known_id(self) -> str | None:
+        return self._execution_id or _arguments.identifier("execution_id", self.execution_id)
+
+    def _subject(self, sync_id: str) -> str:
+        execution_id = self._known_id
+        return f"Execution {execution_id}" if execution_id else f"The next execution of {self._kind.label} {sync_id}"
+
     def _look(self, context: Any, sync_id: str, after: datetime) -> Execution | None:
         """The execution that is waited for; None while there is none, or no answer."""
-        from airflow_provider_polytomic.api.executions import Trouble, look, look_for, progress
+        from airflow_provider_polytomic.api.executions import look, look_for, progress
+        from airflow_provider_polytomic.api.outage import OutageTracker
 
-        execution_id = _arguments.identifier("execution_id", self.execution_id)
-        if self._trouble is None:
-            says = f"Execution {execution_id}" if execution_id else f"The next execution of {sync_id}"
+        if self._outage is None:
             now = time.time()
-            began = min(now, self._first_poke(context).timestamp()) if self.reschedule else now
-            self._trouble = Trouble(says, now, self._seconds(self.poke_interval), known=False, began=began)
+            since = min(now, self._first_poke(context).timestamp()) if self.reschedule else now
+            self._outage = OutageTracker(self._subject(sync_id), self.poke_interval, since, fixed_interval=True)
+        execution_id = self._known_id
         while True:
             plan = look(self._kind, sync_id, execution_id) if execution_id else look_for(self._kind, sync_id, after)
-            what = self._carry_out(plan)
-            if what.error is None:
+            poll = self._carry_out(plan)
+            if poll.error is None:
                 break
-            if self._carry_out(self._trouble.endure(what.error, what, time.time())):
+            if self._carry_out(self._outage.record_failure(poll, time.time())):
                 return None
             # No delay: the connection was read again, and the next poke may be another process.
-        self._trouble.over(time.time())
+        self._outage.record_success()
         self._answered = True
-        execution: Execution | None = what.value
+        execution: Execution | None = poll.value
         if execution is None:
             self.log.info("No execution of %s %s has begun yet", self._kind.label, sync_id)
         else:
+            self._execution_id = execution.id
             self.log.info("Execution %s: %s", execution.id, progress(execution))
             self._link(context, sync_id, execution.id)
         return execution
@@ -211,18 +236,16 @@ class ExecutionSensor(BaseSensorOperator):
 
     @contextmanager
     def _skips(self) -> Iterator[None]:
-        """``soft_fail`` and ``never_fail``, for the ways through a sensor that the base class does not see."""
+        """Apply ``soft_fail`` and ``never_fail`` in all modes: the base class does so only for what a poke raises."""
         try:
             yield
-        except Exception as error:
-            last = isinstance(error, AirflowFailException | AirflowSensorTimeout)
-            if getattr(self, "never_fail", False) or (self.soft_fail and last):
+        except (AirflowSkipException, AirflowRescheduleException):
+            raise
+        except (Exception, AirflowTaskTimeout) as error:
+            final = isinstance(error, AirflowFailException | AirflowSensorTimeout | AirflowTaskTimeout)
+            if self.never_fail or (self.soft_fail and final):
                 raise AirflowSkipException(str(error)) from error
             raise
-
-    @staticmethod
-    def _seconds(value: Any) -> float:
-        return _arguments.seconds("poke_interval", value) or 0
 
     @cached_property
     def _hook(self) -> PolytomicHook:
@@ -250,6 +273,11 @@ _CHECKS: dict[str, _arguments.Check] = {
     "execution_id": _arguments.identifier,
     "completed_after": _after,
 }
+
+
+def _timeout_error(deadline_of: str | None, message: str) -> BaseException:
+    """What the base class or Airflow itself raises in the other modes: only an ``execution_timeout`` is retried."""
+    return (AirflowTaskTimeout if deadline_of == "execution_timeout" else AirflowSensorTimeout)(message)
 
 
 def _first_reschedule(context: Any) -> datetime | None:

@@ -44,7 +44,6 @@ class PolytomicExecutionTrigger(BaseTrigger):
     :param since: when the task began to wait, in seconds since the epoch; None: with this trigger.
     :param deadline: seconds since the epoch, or None. It survives restarts.
     :param after: a time in ISO 8601, for a trigger without ``execution_id``.
-    :param known: whether the execution has been seen: one that has not may be too new to be found.
     :param schemas: how many schemas it has, as far as is known.
     :param cancel_at_deadline: whether the execution is cancelled when the deadline passes.
     :param cancel_on_kill: whether it is cancelled when a person ends the task (Airflow ≥ 3.3). Of a task that
@@ -63,7 +62,6 @@ class PolytomicExecutionTrigger(BaseTrigger):
         poke_interval: float = 30,
         deadline: float | None = None,
         after: str | None = None,
-        known: bool = False,
         cancel_at_deadline: bool = False,
         cancel_on_kill: bool = False,
         log_console: bool = False,
@@ -75,7 +73,6 @@ class PolytomicExecutionTrigger(BaseTrigger):
     ) -> None:
         super().__init__()
         for name, value in (
-            ("known", known),
             ("cancel_at_deadline", cancel_at_deadline),
             ("cancel_on_kill", cancel_on_kill),
             ("log_console", log_console),
@@ -88,7 +85,6 @@ class PolytomicExecutionTrigger(BaseTrigger):
         self.poke_interval = poke_interval
         self.deadline = deadline
         self.after = after
-        self.known = known
         self.cancel_at_deadline = cancel_at_deadline
         self.cancel_on_kill = cancel_on_kill
         self.log_console = log_console
@@ -109,7 +105,6 @@ class PolytomicExecutionTrigger(BaseTrigger):
                 "poke_interval": self.poke_interval,
                 "deadline": self.deadline,
                 "after": self.after,
-                "known": self.known,
                 "cancel_at_deadline": self.cancel_at_deadline,
                 "cancel_on_kill": self.cancel_on_kill,
                 "log_console": self.log_console,
@@ -130,11 +125,7 @@ class PolytomicExecutionTrigger(BaseTrigger):
         if not _loaded:
             # The first trigger of a process loads what all need: some 0.2 s, which must not stall the others.
             await asyncio.to_thread(_load)
-        from airflow_provider_polytomic.api.errors import (
-            PolytomicError,
-            PolytomicNotFoundError,
-            PolytomicTimeoutError,
-        )
+        from airflow_provider_polytomic.api.errors import PolytomicError, PolytomicTimeoutError
         from airflow_provider_polytomic.api.executions import told
 
         base = {"sync_id": self.sync_id, "execution_id": self.execution_id, "notes": self.notes}
@@ -152,7 +143,7 @@ class PolytomicExecutionTrigger(BaseTrigger):
                 "outcome": "error",
                 "error": type(error).__name__,
                 "message": str(error) or repr(error),
-                "still_running": not isinstance(error, PolytomicNotFoundError),
+                "still_running": True,  # as far as is known: also one that was not found may run
             }
         adopted = {"adopted": bool(self.notes.get("adopted"))}
         return base | {"outcome": "ended"} | told(self.sync_id, execution) | adopted
@@ -182,7 +173,6 @@ class PolytomicExecutionTrigger(BaseTrigger):
                     self.sync_id,
                     self.execution_id,
                     after=datetime.fromisoformat(self.after) if self.after else None,
-                    known=self.known,
                     poke_interval=self.poke_interval,
                     deadline=self.deadline,
                     cancel_at_deadline=self.cancel_at_deadline,
@@ -248,19 +238,17 @@ class PolytomicExecutionTrigger(BaseTrigger):
         await self._cancel()
 
     async def _cancel(self) -> None:
-        from airflow_provider_polytomic.api.executions import cancel, kind_of
+        from airflow_provider_polytomic.api.executions import cancel_if_running, kind_of
 
+        # A triggerer that was frozen may be the last to learn that another one has completed the task.
+        plan = cancel_if_running(
+            kind_of(self.kind), self.sync_id, str(self.execution_id), KILL_PATIENCE, "its task was ended"
+        )
         try:
             async with await PolytomicHook(self.polytomic_conn_id).async_client() as client:
-                refused = await client.run(
-                    cancel(kind_of(self.kind), self.sync_id, str(self.execution_id), KILL_PATIENCE)
-                )
+                await client.run(plan)
         except Exception as error:  # noqa: BLE001  a kill must not fail
-            refused = str(error)
-        if refused:
-            log.warning("Execution %s could not be cancelled: %s", self.execution_id, refused)
-        else:
-            log.info("Execution %s is being cancelled, because its task was ended", self.execution_id)
+            log.warning("Execution %s could not be cancelled: %s", self.execution_id, error)
 
 
 def _load() -> None:

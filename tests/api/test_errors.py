@@ -112,13 +112,15 @@ def test_some_errors_say_what_to_do(status: int) -> None:
 )
 def test_gateways_have_their_own_words(status: int, kind: type[PolytomicError], body: bytes) -> None:
     """What a gateway writes is not the API's word, unless the status alone says it all."""
+    if body == PAGE and status in (401, 403):
+        kind = PolytomicResponseError
     error = error_from(GET, Response(status, {}, body))
     assert type(error) is kind
     assert str(error).startswith(f"GET /api/bulk/syncs/s: HTTP {status}: ")
     assert str(error).isprintable()
 
 
-@pytest.mark.parametrize("status", [400, 404, 409, 410, 422])
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 410, 422])
 def test_a_page_is_no_refusal(status: int) -> None:
     """An HTML page with one of these tells of a wrong host or a proxy, not of the sync; other text may be the API's."""
     assert type(error_from(GET, Response(status, {}, PAGE))) is PolytomicResponseError

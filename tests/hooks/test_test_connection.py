@@ -245,6 +245,20 @@ def test_what_is_not_polytomic(define: Define, answer: Reply) -> None:
     assert message.startswith(f"{server.host} answers, but not as the Polytomic API does: check host")
 
 
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_page_that_refuses_access_is_not_blamed_on_the_key(define: Define, status: int) -> None:
+    """An HTML page with 401 or 403 is a proxy's: the message says so, and does not send anybody to look for a key."""
+    with Server([http(status, b"<html><title>Access denied</title></html>")]) as server:
+        define(host=server.url)
+        good, message = outcome()
+    assert not good
+    assert message == (
+        f"{server.host} answers, but not as the Polytomic API does: check host and proxy. A proxy or firewall refuses "
+        f"access before the key is checked: GET /api/me: HTTP {status}: not an answer of the Polytomic API: "
+        "an HTML page, 'Access denied'"
+    )
+
+
 @pytest.mark.parametrize("status", [400, 429, 500, 503])
 def test_an_error_of_the_api(define: Define, status: int) -> None:
     """It is told as it came, and not asked again."""

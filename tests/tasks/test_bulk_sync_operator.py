@@ -14,7 +14,7 @@ import pytest
 
 from airflow_provider_polytomic._compat import AirflowFailException, AirflowSkipException
 from airflow_provider_polytomic.api import client as client_module
-from airflow_provider_polytomic.api import executions
+from airflow_provider_polytomic.api import outage
 from airflow_provider_polytomic.api.errors import (
     PolytomicAuthError,
     PolytomicConflictError,
@@ -1089,7 +1089,7 @@ class TestRotated:
         right = json.loads(os.environ[name]) | {"password": "a-new-key"}
         unread, seen = client_module.unread, threading.Event()
         monkeypatch.setattr(client_module, "unread", lambda error: (seen.set(), unread(error))[1])
-        monkeypatch.setattr(executions, "OUTAGE", 600.0 if passes else 0.3)
+        monkeypatch.setattr(outage, "OUTAGE_BUDGET", 600.0 if passes else 0.3)
 
         def rotate() -> None:
             while sum(request.path.startswith(EXECUTIONS + "/") for request in polytomic_sandbox.requests) < 2:

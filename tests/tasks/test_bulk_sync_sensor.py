@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_polytomic._compat import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
-from airflow_provider_polytomic.api import executions
+from airflow_provider_polytomic.api import outage
 from airflow_provider_polytomic.api.errors import PolytomicAuthError
 from airflow_provider_polytomic.sandbox.seed import POSTGRES_TO_WAREHOUSE as OTHER
 from airflow_provider_polytomic.sandbox.seed import SALESFORCE_TO_WAREHOUSE as SYNC
@@ -97,7 +97,7 @@ def test_never_fail_skips_whatever_goes_wrong(
     polytomic_sandbox: Any, sensor: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So it does on an error that a retry might mend, in all modes."""
-    monkeypatch.setattr(executions, "OUTAGE", 0.0)
+    monkeypatch.setattr(outage, "OUTAGE_BUDGET", 0.0)
     execution = polytomic_sandbox.start_foreign(SYNC)
     polytomic_sandbox.faults.status(503, f"GET {EXECUTIONS}/.*", times=None)
 

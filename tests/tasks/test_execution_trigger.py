@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_polytomic.api import executions, over_aiohttp
+from airflow_provider_polytomic.api import outage, over_aiohttp
 from airflow_provider_polytomic.hooks import polytomic as hook_module
 from airflow_provider_polytomic.sandbox.seed import SALESFORCE_TO_WAREHOUSE as SYNC
 from airflow_provider_polytomic.triggers import execution as module
@@ -28,7 +28,7 @@ def trigger(execution_id: str | None, **more: Any) -> PolytomicExecutionTrigger:
 
 def test_what_is_stored_of_it_brings_it_back(polytomic_sandbox: Any) -> None:
     """serialize() holds every argument as plain JSON, and makes an equal trigger again."""
-    stored = trigger("e1", deadline=1.5, after="2026-01-01T00:00:00+00:00", known=True, notes={"sync_name": "x"})
+    stored = trigger("e1", deadline=1.5, after="2026-01-01T00:00:00+00:00", notes={"sync_name": "x"})
 
     _, kwargs = stored.serialize()
 
@@ -63,7 +63,7 @@ def test_nothing_is_left_open(polytomic_sandbox: Any) -> None:
 
 def test_a_broken_connection_is_an_error_event(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever goes wrong for as long as an outage is endured becomes an event, so that the task hears of it."""
-    monkeypatch.setattr(executions, "OUTAGE", 0.0)
+    monkeypatch.setattr(outage, "OUTAGE_BUDGET", 0.0)
     event = fire(trigger("e1", polytomic_conn_id="no_such_connection"))
 
     assert event["outcome"] == "error"

@@ -22,6 +22,7 @@ from ..models import (
     many,
     nothing,
     one,
+    one_execution,
 )
 
 SYNCS = "/api/bulk/syncs"
@@ -130,7 +131,8 @@ def executions(
 
 def execution(sync_id: str, execution_id: str) -> Call[BulkSyncExecution]:
     """``GET /api/bulk/syncs/{id}/executions/{exec_id}``, with a row per schema."""
-    return Call(Request("GET", path(EXECUTION, sync_id=sync_id, execution_id=execution_id)), _execution)
+    request = Request("GET", path(EXECUTION, sync_id=sync_id, execution_id=execution_id))
+    return Call(request, one_execution(BulkSyncExecution, sync_id, execution_id))
 
 
 def cancel(sync_id: str, execution_id: str) -> Call[None]:

@@ -22,6 +22,7 @@ from ..models import (
     many,
     nothing,
     one,
+    one_execution,
 )
 
 SYNCS = "/api/syncs"
@@ -138,7 +139,8 @@ def executions(
 
 def execution(sync_id: str, execution_id: str) -> Call[ModelSyncExecution]:
     """``GET /api/syncs/{id}/executions/{exec_id}``, with counts and errors."""
-    return Call(Request("GET", path(EXECUTION, sync_id=sync_id, execution_id=execution_id)), _execution)
+    request = Request("GET", path(EXECUTION, sync_id=sync_id, execution_id=execution_id))
+    return Call(request, one_execution(ModelSyncExecution, sync_id, execution_id))
 
 
 def cancel(sync_id: str, execution_id: str) -> Call[None]:

@@ -1,0 +1,122 @@
+"""Outages while an execution is waited for: how long polls may fail, and when to poll again meanwhile."""
+
+from __future__ import annotations
+
+import logging
+import random
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from .errors import PolytomicAuthError, PolytomicError, PolytomicNotFoundError, more
+from .http import Plan, reconnect
+from .once import LAG
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+OUTAGE_BUDGET = 600.0  # seconds of consecutive failures that a wait tolerates
+MIN_FAILURES = 3  # that end a wait, however long they took
+MAX_BACKOFF = 60.0  # seconds between two polls of an outage, so that its end is noticed soon
+MAX_POLL_TIME = 120.0  # seconds that one poll counts for at most: it may have been suspended with its process
+LAG_POLL_INTERVAL = 5.0
+
+
+@dataclass(frozen=True)
+class PollResult(Generic[T]):
+    """What one poll returned: a value; an error, and whether polling again may help; or that there is nothing yet."""
+
+    value: T | None = None
+    error: PolytomicError | None = None
+    transient: bool = False
+    retry_after: float | None = None  # seconds, as the server asked
+    duration: float = 0.0  # seconds until the answer, or until none came
+
+
+class OutageTracker:
+    """Decides after each poll of one wait whether the wait goes on, and when the next poll is due.
+
+    The budget starts with the first failure after a good answer: when the last good answer came does not matter,
+    because polls can be an hour apart.
+
+    :param subject: what is waited for, as log lines call it.
+    :param poke_interval: the poll interval in seconds.
+    :param since: when the wait began, in seconds since the epoch. What is new may be unknown for a minute.
+    :param fixed_interval: whether somebody else decides when the next poll is due (Airflow, for a sensor).
+    """
+
+    def __init__(self, subject: str, poke_interval: float, since: float, *, fixed_interval: bool = False) -> None:
+        self._subject = subject
+        self._poke_interval = poke_interval
+        self._since = since
+        self._fixed_interval = fixed_interval
+        self._failures = 0
+        self._duration = 0.0
+        self._last_failure = 0.0
+        self._delay = 0.0  # planned after the last failure
+        self._credentials_reread = False
+        self._lag_logged = False
+
+    def record_success(self) -> None:
+        """Note a good answer: it ends an outage."""
+        if self._failures:
+            log.info("%s: the API answers again", self._subject)
+        self._failures, self._duration, self._credentials_reread = 0, 0.0, False
+
+    def record_failure(self, poll: PollResult[Any], now: float) -> Plan[float]:
+        """Note a failed poll.
+
+        :returns: seconds until the next poll.
+        :raises PolytomicError: the wait is over: the error is final, or the outage exceeds its budget.
+        """
+        error = poll.error
+        assert error is not None  # noqa: S101  a poll that has not failed
+        if not poll.transient:
+            return (yield from self._handle_refusal(error, now))
+        if self._failures:
+            self._duration += self._time_failing(poll.duration, now)
+        self._failures += 1
+        self._last_failure = now
+        if self._failures >= MIN_FAILURES and self._duration >= OUTAGE_BUDGET:
+            raise more(error, f"no good answer for {self._duration:.0f} s")
+        if self._failures == 1:
+            log.warning("%s: %s. Polling again, for up to %d s.", self._subject, error, OUTAGE_BUDGET)
+        self._delay = self._next_delay(poll.retry_after)
+        return self._delay
+
+    def _handle_refusal(self, error: PolytomicError, now: float) -> Plan[float]:
+        if isinstance(error, PolytomicAuthError) and not self._credentials_reread:
+            log.warning("%s: %s. Reading the connection again.", self._subject, error)
+            self._credentials_reread = True
+            yield from reconnect()
+            return 0.0
+        self._since = min(self._since, now)  # the clock may have been set back
+        left = LAG - (now - self._since)
+        if isinstance(error, PolytomicNotFoundError) and left > 0:
+            if not self._lag_logged:
+                self._lag_logged = True
+                log.info("%s was not found. It may be new: waiting up to %.0f s for it to appear.", self._subject, left)
+            return min(self._poke_interval, LAG_POLL_INTERVAL)
+        raise error
+
+    def _time_failing(self, poll_duration: float, now: float) -> float:
+        """Seconds since the last failure, but no more than was planned.
+
+        A process that was suspended, or whose clock jumped, has seen no outage meanwhile.
+        """
+        pause = now - self._last_failure - poll_duration
+        return min(max(pause, 0.0), self._delay) + min(max(poll_duration, 0.0), MAX_POLL_TIME)
+
+    def _next_delay(self, retry_after: float | None) -> float:
+        if self._fixed_interval:
+            return self._poke_interval
+        if retry_after is not None:
+            return retry_after
+        delay = backoff(self._failures, min(self._poke_interval, MAX_BACKOFF))
+        # The last poll is due when the budget is spent.
+        return min(delay, max(OUTAGE_BUDGET - self._duration, 1.0))
+
+
+def backoff(failures: int, longest: float) -> float:
+    """0.5, 1, 2, 4, 8, … seconds up to ``longest``, less up to a quarter."""
+    return float(min(0.5 * 2.0 ** min(failures - 1, 12), max(longest, 8.0)) * (1 - random.random() / 4))

@@ -1,0 +1,163 @@
+"""Real triggers against a sandbox, with hours that take seconds.
+
+The event loop's time stands still while a request or a thread is under way, and else jumps to the next timer. The
+sandbox has the same clock. The wall clock of the triggerer can be wrong, and the whole process can be suspended.
+Requests go over HTTP, or, where there are too many, straight to the sandbox.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import selectors
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from airflow_provider_polytomic.api import client, over_aiohttp, together
+from airflow_provider_polytomic.api.http import Answer, Request, Response, Unreachable
+from airflow_provider_polytomic.sandbox.app import Sandbox
+from airflow_provider_polytomic.sandbox.server import Server
+from airflow_provider_polytomic.triggers.execution import PolytomicExecutionTrigger
+
+from .conftest import revive
+
+EPOCH = 1_790_000_000.0
+REQUEST_TIMEOUT = 60.0
+LATENCY = 0.2  # seconds of a request that does not go over HTTP
+
+
+@dataclass
+class Clock:
+    elapsed: float = 0.0
+    offset: float = 0.0  # of the triggerer's wall clock, which somebody sets
+
+    def server(self) -> float:
+        return EPOCH + self.elapsed
+
+    def wall(self) -> float:
+        return EPOCH + self.elapsed + self.offset
+
+    def suspend(self, seconds: float) -> None:
+        """Let time pass in which the process of the triggerer does nothing."""
+        self.elapsed += seconds
+
+
+class Loop(asyncio.SelectorEventLoop):
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.under_way = 0
+        super().__init__(_Selector(self))
+
+    def time(self) -> float:
+        return self.clock.elapsed
+
+    def run_in_executor(self, *args: Any) -> Any:
+        future = super().run_in_executor(*args)
+        self.under_way += 1
+        future.add_done_callback(self._done)
+        return future
+
+    def _done(self, _future: Any) -> None:
+        self.under_way -= 1
+
+
+class _Selector(selectors.DefaultSelector):
+    def __init__(self, loop: Loop) -> None:
+        super().__init__()
+        self._loop = loop
+
+    def select(self, timeout: float | None = None) -> Any:
+        events = super().select(0)
+        if events or (timeout is not None and timeout <= 0):
+            return events
+        if self._loop.under_way:
+            return super().select(1)
+        if timeout is None:  # a loop that is being closed waits for its threads
+            events = super().select(60)
+            assert events, "everybody waits for ever"
+            return events
+        self._loop.clock.elapsed += timeout
+        return []
+
+
+@dataclass
+class Poll:
+    """A request that a trigger has sent, and when its answer came."""
+
+    at: float
+    path: str
+    good: bool
+
+
+@dataclass
+class Triggerer:
+    """An event loop with many triggers."""
+
+    sandbox: Sandbox
+    clock: Clock
+    over_http: bool = True
+    hangs: bool = False  # whether no request is answered
+    polls: list[Poll] = field(default_factory=list)
+    events: dict[str, tuple[float, dict[str, Any]]] = field(default_factory=dict)  # by execution: when, and what
+
+    def run(self, main: Coroutine[Any, Any, None]) -> None:
+        loop = Loop(self.clock)
+        try:
+            loop.run_until_complete(main)
+        finally:
+            loop.run_until_complete(loop.shutdown_default_executor())
+            loop.close()
+
+    async def wait_for(self, kind: str, sync_id: str, execution_id: str, interval: float, **more: Any) -> None:
+        """Run one trigger to its event."""
+        more = {"since": self.clock.wall(), **more}
+        trigger = PolytomicExecutionTrigger(kind, sync_id, execution_id, poke_interval=interval, **more)
+        async for event in revive(trigger).run():
+            assert execution_id not in self.events
+            self.events[execution_id] = self.clock.elapsed, event.payload
+
+    def first_failure(self, execution_id: str, since: float) -> float:
+        """When the first poll of one execution failed."""
+        return min(poll.at for poll in self.polls if poll.path.endswith(execution_id) and poll.at >= since)
+
+    async def until(self, elapsed: float) -> None:
+        await asyncio.sleep(max(elapsed - self.clock.elapsed, 0))
+
+
+def make_triggerer(monkeypatch: pytest.MonkeyPatch, seed: dict[str, Any], close: Callable[..., Any]) -> Triggerer:
+    """A triggerer, and the sandbox that its connection leads to."""
+    clock = Clock()
+    sandbox = Sandbox(seed, now=clock.server)
+    server = Server(sandbox)
+    close(server.close)
+    triggerer = Triggerer(sandbox, clock)
+    connection = {"conn_type": "polytomic", "host": server.url, "password": sandbox.key}
+    monkeypatch.setenv("AIRFLOW_CONN_POLYTOMIC_DEFAULT", json.dumps(connection))
+    monkeypatch.setitem(client.adrive.__kwdefaults__, "now", clock.wall)
+    monkeypatch.setattr(together, "time", SimpleNamespace(time=clock.wall))
+    send = over_aiohttp.Transport.send
+
+    async def send_and_log(transport: over_aiohttp.Transport, request: Request) -> Answer:
+        loop: Any = asyncio.get_running_loop()
+        if triggerer.hangs:
+            await asyncio.sleep(min(request.timeout or REQUEST_TIMEOUT, REQUEST_TIMEOUT))
+            answer: Answer = Unreachable("no answer in time")
+        elif not triggerer.over_http:
+            await asyncio.sleep(LATENCY)
+            answer = sandbox.send(request)
+        else:
+            loop.under_way += 1
+            try:
+                answer = await send(transport, request)
+            finally:
+                loop.under_way -= 1
+        good = isinstance(answer, Response) and answer.status == 200
+        triggerer.polls.append(Poll(clock.elapsed, request.path, good))
+        return answer
+
+    monkeypatch.setattr(over_aiohttp.Transport, "send", send_and_log)
+    return triggerer
