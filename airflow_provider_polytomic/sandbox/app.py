@@ -78,6 +78,7 @@ class Sandbox:
         deliver_to: str | Path | None = None,
     ) -> None:
         loaded = load_seed(seed)
+        self.pages_by_position = False  # whether a page token is a position, so that a list moves under a walk
         self._sleep = sleep
         conditions = Conditions()
         path = str(deliver_to) if deliver_to else None
@@ -117,7 +118,8 @@ class Sandbox:
         """
         parts = urlsplit(target)
         headers = {name.lower(): value for name, value in headers.items()}
-        call = Call(method, parts.path, parse_qs(parts.query, keep_blank_values=True), body)
+        query = parse_qs(parts.query, keep_blank_values=True)
+        call = Call(method, parts.path, query, body, pages_by_position=self.pages_by_position)
         with self._lock:
             fault = self.faults.take(method, parts.path)
         answer = self._dated(self._meet(call, headers, fault))
@@ -223,6 +225,14 @@ class Sandbox:
                 raise ValueError(f"{execution_id} is not a running execution of {sync_id}")
             execution.cut(now, status, message)
 
+    def touch(self, sync_id: str, **changes: Any) -> None:
+        """Somebody saves a sync, with ``changes`` of its fields: it is the first of its list now."""
+        with self._lock:
+            sync = self._world.syncs[sync_id]
+            sync.doc.update(changes)
+            newest = max(other.updated_at for other in self._world.syncs.values())
+            sync.updated_at = max(self._world.now, newest + 1e-6)
+
     def describe(self) -> list[str]:
         """What there is to play with, a line each."""
         with self._lock:
@@ -281,6 +291,8 @@ class Sandbox:
             self._wait(fault, fault.after)
             return fault.instead or Unreachable("the sandbox dropped the request")
         answer = self._serve(call, headers, fault)
+        if fault.meanwhile is not None:
+            fault.meanwhile()
         if fault.dropped:
             return Unreachable("the sandbox dropped the answer")
         return fault.edited(answer) if fault.instead is None or fault.recorded else fault.instead

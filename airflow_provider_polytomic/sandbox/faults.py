@@ -12,6 +12,8 @@ A test says what is to go wrong with the next requests that match::
     sandbox.faults.lag(5)                                    # lists omit executions younger than 5 seconds
     sandbox.faults.skew(-90)                                 # the server's clock is 90 seconds slow
     sandbox.faults.omit_date()                               # answers have no Date header
+    # a list that moves while it is read
+    sandbox.faults.meanwhile(lambda: sandbox.touch(sync_id), "GET /api/bulk/syncs")
 
 A pattern is a regular expression for the whole of ``METHOD /path``, without the query. Faults are used
 up in the order in which they were made: a request meets the first that matches and has times left.
@@ -54,6 +56,7 @@ class Fault:
     change: Callable[[Any], object] | None = None  # edits the JSON of a successful answer
     before: float = 0.0  # seconds
     after: float = 0.0
+    meanwhile: Callable[[], object] | None = None  # what happens when the answer is made, before it is sent
     hits: int = field(default=0)  # how often it has struck
     _over: threading.Event = field(default_factory=threading.Event, repr=False)
 
@@ -170,6 +173,10 @@ class Faults:
         :param change: gets the answer's JSON and edits it in place.
         """
         return self._add(on, times, change=change)
+
+    def meanwhile(self, action: Callable[[], object], on: str = ".*", *, times: int | None = 1) -> Fault:
+        """Answer as ever, and call ``action`` between that answer and the next request of the client."""
+        return self._add(on, times, meanwhile=action)
 
     def clear(self) -> None:
         """Forget all faults and the lag, send ``Date`` again, and release held requests.

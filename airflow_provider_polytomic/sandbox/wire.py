@@ -55,6 +55,7 @@ class Call:
     body: bytes
     version: str = ""
     caller: str = "user"  # or "organization" (HTTP Basic), or "partner" (a partner key as Bearer)
+    pages_by_position: bool = False  # what `page_token` stands for; see `page`
 
     def json(self) -> dict[str, Any]:
         """The body, which must be an object; no body is an empty one."""
@@ -141,10 +142,13 @@ def one_of(body: dict[str, Any], name: str, known: Sequence[str]) -> str | None:
 def page(call: Call, items: Iterable[T], key: Callable[[T], Sequence[Any]], limit: int) -> tuple[list[T], str | None]:
     """One page of ``items`` in the order of ``key``, and the token of the next.
 
-    A token names the last item seen, not a position: the walk misses nothing and repeats nothing when
-    items come or go meanwhile.
+    A token names the last item of its page. A walk then repeats nothing when items come, go or move meanwhile, and
+    misses what moves to the front. With ``pages_by_position`` it is a position: a walk also repeats items when others
+    come or move to the front, and misses some when others go.
     """
     last = _read_token(call.text("page_token"))
+    if call.pages_by_position:
+        return _page_at(last, sorted(items, key=lambda item: list(key(item))), limit)
     try:
         rest = sorted(
             (item for item in items if last is None or list(key(item)) > last), key=lambda item: list(key(item))
@@ -153,6 +157,14 @@ def page(call: Call, items: Iterable[T], key: Callable[[T], Sequence[Any]], limi
         raise _bad_token() from None
     shown = rest[:limit]
     return shown, _write_token(list(key(shown[-1]))) if len(rest) > limit else None
+
+
+def _page_at(token: list[Any] | None, ordered: list[T], limit: int) -> tuple[list[T], str | None]:
+    start = token[0] if token else 0
+    if not (isinstance(start, int) and start >= 0):
+        raise _bad_token()
+    end = start + limit
+    return ordered[start:end], _write_token([end]) if len(ordered) > end else None
 
 
 def listing(rows: list[Any], token: str | None = None) -> dict[str, Any]:

@@ -168,6 +168,40 @@ def test_a_made_up_token_is_refused(ask: Asker, token: str) -> None:
     assert problem_of(ask("GET", f"/api/bulk/syncs?page_token={token}")) == (400, "bad_request")
 
 
+@pytest.mark.parametrize(
+    ("by_position", "moved", "pages"),
+    [
+        (False, "d", [["a", "b"], ["c"]]),
+        (True, "d", [["a", "b"], ["b", "c"]]),
+        (False, "a", [["a", "b"], ["c", "d"]]),
+        (True, "a", [["a", "b"], ["c", "d"]]),
+    ],
+)
+@pytest.mark.parametrize("kind", ["bulk", "model"])
+def test_sandbox_list_moves_between_two_pages(
+    make: Any, kind: str, by_position: bool, moved: str, pages: list[list[str]]
+) -> None:
+    """A sync that is saved moves to the front; what the next page shows depends on what a token stands for."""
+    schemas = {"schemas": ["a"]} if kind == "bulk" else {}
+    ask = make({f"{kind}_syncs": [{"name": name, "id": name, **schemas} for name in "abcd"]})
+    ask.sandbox.pages_by_position = by_position
+    path = "/api/bulk/syncs" if kind == "bulk" else "/api/syncs"
+    for sync_id in "dcba":
+        ask.sandbox.touch(sync_id)
+    first = json.loads(ask("GET", f"{path}?limit=2").body)
+    ask.sandbox.touch(moved)
+    token = quote(first["pagination"]["next_page_token"], safe="")
+    second = json.loads(ask("GET", f"{path}?limit=2&page_token={token}").body)
+    assert [[row["id"] for row in body["data"]] for body in (first, second)] == pages
+
+
+@pytest.mark.parametrize("token", ["x", quote(base64.b64encode(b"\xfb\xef\xbf[-1]").decode(), safe="")])
+def test_sandbox_refuses_a_made_up_position(ask: Asker, token: str) -> None:
+    """What is not a position is a 400."""
+    ask.sandbox.pages_by_position = True
+    assert problem_of(ask("GET", f"/api/bulk/syncs?page_token={token}")) == (400, "bad_request")
+
+
 def test_a_page_is_not_shifted_by_what_comes_meanwhile(ask: Asker) -> None:
     """An execution that begins during a walk makes no other appear twice."""
     for _ in range(3):

@@ -201,6 +201,14 @@ def test_faults_strike_in_the_order_in_which_they_were_made(ask: Asker) -> None:
     assert first.hits == 2
 
 
+def test_sandbox_lets_something_happen_between_two_requests(ask: Asker) -> None:
+    """The answer is made before the action, and the next request meets what the action did."""
+    fault = ask.sandbox.faults.meanwhile(lambda: ask.sandbox.touch(SYNC_ID, name="Renamed"), f"GET {BULK}")
+
+    assert [ask.data("GET", BULK)["name"] for _ in range(2)] == ["Salesforce to warehouse", "Renamed"]
+    assert fault.hits == 1
+
+
 def test_a_fault_can_answer_with_any_json(ask: Asker) -> None:
     """Good answers can be made up too."""
     ask.sandbox.faults.status(200, "GET /api/events", body={"data": None})
