@@ -380,7 +380,11 @@ def translated(started: Callable[[], bool]) -> Iterator[None]:
 
     try:
         yield
-    except (PolytomicLookupError, PolytomicNotFoundError) as error:
+    except PolytomicLookupError as error:
+        if not error.ids:
+            raise  # what none has yet, the next try may find: lists lag, and change while they are read
+        raise AirflowFailException(str(error)) from error
+    except PolytomicNotFoundError as error:
         raise AirflowFailException(str(error)) from error
     except (ValueError, PolytomicAuthError, PolytomicValidationError) as error:
         if started():

@@ -22,6 +22,7 @@ from airflow_provider_polytomic import __version__, _compat
 from airflow_provider_polytomic.api import (
     errors,
     executions,
+    finding,
     once,
     over_aiohttp,
     over_requests,
@@ -34,7 +35,7 @@ from airflow_provider_polytomic.api.http import Response
 from airflow_provider_polytomic.api.models import BulkSync, BulkSyncExecution, SchemaExecution
 from airflow_provider_polytomic.api.settings import Settings
 from airflow_provider_polytomic.get_provider_info import EXTRA_FIELDS, UI_FIELDS, get_provider_info
-from airflow_provider_polytomic.hooks.polytomic import LOG_BYTES, PolytomicHook
+from airflow_provider_polytomic.hooks.polytomic import LOG_BYTES, SYNCS_PER_PAGE, PolytomicHook
 from airflow_provider_polytomic.operators import bulk_sync
 from airflow_provider_polytomic.operators._execution import IF_RUNNING
 from airflow_provider_polytomic.sandbox.__main__ import _parser
@@ -492,6 +493,10 @@ def test_the_numbers_are_those_of_the_code() -> None:
     assert over_requests.CHUNK == 2**20
     assert "at most a mebibyte at a time" in recipes
     assert f"by default {LOG_BYTES / 2**30:g} GiB" in recipes
+    operators = said(ROOT / "docs" / "reference" / "operators.md")
+    assert f"at most {finding.MOST_WALKS} times" in operators
+    assert f"changes during each of {finding.MOST_WALKS} reads" in promises
+    assert f"unless {SYNCS_PER_PAGE} others are saved" in promises
     assert f"over the last {watching.OVERLAP / 60:g} minutes" in promises
     assert f"shows up to {watching.OVERLAP / 60:g} minutes after" in promises
     assert f"shows more than {watching.OVERLAP / 60:g} minutes after" in promises

@@ -104,14 +104,21 @@ class Client:
         return self.run(fetch(call, self.settings.max_retries))
 
     def iterate(self, call: ListCall[T]) -> Iterator[T]:
-        """Walk a list lazily, one page in memory at a time."""
+        """Walk a list lazily, one page in memory at a time.
+
+        What an earlier page had is left out. An item that moves to an earlier page meanwhile is missed.
+        """
         token: str | None = None
         seen: set[str] = set()
+        ids: set[str] = set()  # of the items of all earlier pages
         while True:
             page = self.run(fetch_page(call, token, seen, self.settings.max_retries))
             token = page.next_page_token
-            yield from page.items
+            fresh = [item for item in page.items if getattr(item, "id", None) not in ids]
             del page
+            ids.update(item_id for item in fresh if (item_id := getattr(item, "id", None)) is not None)
+            yield from fresh
+            del fresh
             if token is None:
                 return
 

@@ -8,6 +8,7 @@ back what it created. So a try begins with asking those; one that was never used
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +16,9 @@ from .call import Call
 from .destinations import check_configuration
 from .endpoints import bulk_syncs, connections
 from .errors import PolytomicLookupError
-from .finding import the_one, walk
+from .finding import MOST_WALKS, Walked, named, single_match, walk_until_complete
 from .http import Plan, clock
-from .models import BulkSync
+from .models import BulkSync, Connection
 from .once import CREATION, as_it_is_now, held_by, key_of, once
 
 log = logging.getLogger(__name__)
@@ -55,10 +56,17 @@ def connection_ids(wanted: dict[str, str]) -> Plan[dict[str, str]]:
     :returns: the same with ``_id`` behind the names, as the API has it.
     :raises PolytomicLookupError: no connection, or several.
     """
-    known = (yield from walk(connections.list_())) if wanted else []
-    ids = {connection.id for connection in known}
+    if not wanted:
+        return {}
+
+    def enough(items: Iterable[Connection]) -> bool:
+        ids = {connection.id for connection in items}
+        return all(it in ids or len(named(items, it)) == 1 for it in wanted.values())
+
+    walked = yield from walk_until_complete(connections.list_(), enough=enough)
+    ids = {connection.id for connection in walked.items}
     return {
-        f"{name}_id": it if it in ids else the_one(known, it, "connection", f"{name}_id").id
+        f"{name}_id": it if it in ids else single_match(walked, it, "connection", f"{name}_id").id
         for name, it in wanted.items()
     }
 
@@ -66,21 +74,31 @@ def connection_ids(wanted: dict[str, str]) -> Plan[dict[str, str]]:
 def create_once(creation: Creation) -> Plan[BulkSync]:
     """The sync that this task has created, now or in an earlier try; or, with ``skip``, the one that was there.
 
-    :raises PolytomicLookupError: the name is taken and ``if_exists`` is ``fail``, or several have it.
+    :raises PolytomicLookupError: the name is taken and ``if_exists`` is ``fail``, or several have it; or the list of
+        syncs changed so often that the name cannot be known to be free.
     :raises ValueError: the destination's own schema says that ``destination_configuration`` does not fit.
     :raises PolytomicError: the server refused it, or the outcome is unknown.
     """
     began = yield from clock()
-    there: list[BulkSync] = []
+    name = creation.body["name"]
+    there: Walked[BulkSync] = Walked([], complete=False)
     for earlier in range(creation.first, creation.try_number):
-        there = there or (yield from _named(creation.body["name"]))
-        # While the name is taken, by this task or by somebody else, the question is one that can create nothing.
-        sync = yield from _created_by(creation, earlier, {} if there else creation.body, began)
+        if not there.items:
+            there = yield from _syncs_named(name)
+        # Unless the name is known to be free, the request is one that can create nothing.
+        is_free = there.complete and not there.items
+        sync = yield from _created_by(creation, earlier, creation.body if is_free else {}, began)
         if sync is not None:
             return sync
-    there = there or (yield from _named(creation.body["name"]))
-    if there:
-        return _taken(creation, there)
+    if not there.items:
+        there = yield from _syncs_named(name)
+    if there.items:
+        return _taken(creation, there.items)
+    if not there.complete:
+        raise PolytomicLookupError(
+            f"Could not confirm that no bulk sync is named {name!r}: the list of bulk syncs changed during each of "
+            f"{MOST_WALKS} walks. Nothing was created."
+        )
     yield from check_configuration(
         creation.body["destination_connection_id"], creation.body["destination_configuration"]
     )
@@ -103,16 +121,20 @@ def _created_by(creation: Creation, try_number: int, body: dict[str, Any], began
     return sync
 
 
-def _named(name: str) -> Plan[list[BulkSync]]:
-    return [sync for sync in (yield from walk(bulk_syncs.list_())) if sync.name == name]
+def _syncs_named(name: str) -> Plan[Walked[BulkSync]]:
+    """The syncs that have this name. Only when the list is complete, no sync means that the name is free."""
+    walked = yield from walk_until_complete(bulk_syncs.list_(), enough=lambda items: len(named(items, name)) == 1)
+    return Walked(named(walked.items, name), walked.complete)
 
 
 def _taken(creation: Creation, there: list[BulkSync]) -> BulkSync:
     name, ids = creation.body["name"], ", ".join(sync.id for sync in there)
     if creation.if_exists == "fail":
         has = "a bulk sync has" if len(there) == 1 else f"{len(there)} bulk syncs have"
-        raise PolytomicLookupError(f"{has} the name {name!r} already: {ids}. Nothing was created (if_exists='fail')")
+        message = f"{has} the name {name!r} already: {ids}. Nothing was created (if_exists='fail')"
+        raise PolytomicLookupError(message, [sync.id for sync in there])
     if len(there) > 1:
-        raise PolytomicLookupError(f"{len(there)} bulk syncs are named {name!r}, and none of them is the one: {ids}")
+        message = f"{len(there)} bulk syncs are named {name!r}, and none of them is the one: {ids}"
+        raise PolytomicLookupError(message, [sync.id for sync in there])
     log.info("Bulk sync %r is there already (%s): nothing was created (if_exists='skip')", name, ids)
     return there[0]

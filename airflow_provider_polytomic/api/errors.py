@@ -144,7 +144,16 @@ class PolytomicResponseError(PolytomicError):
 
 
 class PolytomicLookupError(PolytomicError):
-    """Nothing has the name that was asked for, or several have; or, to one who creates, it is taken."""
+    """No item has the name that was looked up, or several have it; or the name of a sync to be created is taken.
+
+    :ivar ids: the ids of the items that have the name. Empty when none has it, which a later look-up may find changed.
+    """
+
+    ids: tuple[str, ...] = ()
+
+    def __init__(self, message: str, ids: Iterable[str] = ()) -> None:
+        self.ids = tuple(ids)
+        super().__init__(message)
 
 
 class PolytomicSyncError(PolytomicError):

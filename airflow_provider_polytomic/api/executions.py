@@ -12,11 +12,11 @@ from datetime import datetime, timezone
 from decimal import Decimal
 from typing import Any, TypeVar
 
-from .call import Call, ListCall, Page, decode, turn
+from .call import DEFAULT_MAX_RETRIES, Call, ListCall, Page, decode, turn
 from .console import Console
 from .endpoints import bulk_syncs, model_syncs
 from .errors import PolytomicError, PolytomicResponseError, PolytomicTimeoutError, api_error, readable
-from .finding import the_one, walk
+from .finding import find_by_name
 from .http import Plan, Response, Rest, ask, clock, pause
 from .models import BulkSyncExecution, ConsoleLog, Execution, ModelSyncExecution
 from .outage import OutageTracker, PollResult, backoff
@@ -403,12 +403,12 @@ def cancel_if_running(kind: Kind, sync_id: str, execution_id: str, timeout: floa
 # --- finding
 
 
-def find(kind: Kind, name: str) -> Plan[Any]:
+def find(kind: Kind, name: str, max_retries: int = DEFAULT_MAX_RETRIES) -> Plan[Any]:
     """The one sync that has this name.
 
-    :raises PolytomicLookupError: for none (with the nearest names) or several (with their ids).
+    :raises PolytomicLookupError: none has it (the message lists the nearest names), or several (with their ids).
     """
-    return the_one((yield from walk(kind.syncs())), name, kind.label, "sync_id")
+    return (yield from find_by_name(kind.syncs(), name, kind.label, "sync_id", max_retries))
 
 
 # --- telling

@@ -19,7 +19,7 @@ from .call import fetch, fetch_page
 from .endpoints import events
 from .errors import PolytomicAuthError, PolytomicNotFoundError, PolytomicValidationError, readable
 from .executions import KINDS, MOST_LISTED, Kind
-from .finding import walk
+from .finding import walk, walk_until_complete
 from .http import Plan, clock
 from .models import Event, Execution
 
@@ -262,13 +262,16 @@ def syncs_of(wanted: Wanted) -> Plan[list[tuple[Kind, Any]]]:
             if wanted.sync_id is not None:
                 found.append((kind, (yield from fetch(kind.sync(wanted.sync_id)))))
                 continue
-            syncs = yield from walk(kind.syncs())
+            # Once a watcher has caught up, a sync that was missed here stays missed.
+            walked = yield from walk_until_complete(kind.syncs())
         except PolytomicNotFoundError:
             continue  # it is of the other kind, or gone
         except _REFUSALS as error:
             log.error("No %s can be looked at, so ends of some may be missed: %s", kind.label, error)
             continue
-        named = [sync for sync in syncs if wanted.sync_name in (None, sync.name)]
+        if not walked.complete:
+            log.warning("The list of %ss kept changing, so ends of some may be missed", kind.label)
+        named = [sync for sync in walked.items if wanted.sync_name in (None, sync.name)]
         if len(named) > MOST_SYNCS:
             log.error("There are %d %ss: the ends of all but %d may be missed", len(named), kind.label, MOST_SYNCS)
         found += [(kind, sync) for sync in named[:MOST_SYNCS]]

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import cached_property, partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_polytomic import _arguments
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 LOG_BYTES = 1024**3  # of an execution's log files, unless somebody says otherwise
+SYNCS_PER_PAGE, EXECUTIONS_PER_PAGE = 50, 100  # at most, by the API
 TEST_PATIENCE = 9.0  # seconds for a connection test
 # What the API answers about a sync, but does not accept back.
 _READ_ONLY = frozenset(
@@ -149,7 +151,11 @@ class PolytomicHook(BaseHook):
         return self.client.call(call)
 
     def iterate(self, call: ListCall[T]) -> Iterator[T]:
-        """Walk any list, lazily, page after page: ``hook.iterate(connections.list_())``."""
+        """Walk any list, lazily, page after page: ``hook.iterate(connections.list_())``.
+
+        An item that appears on two pages because the list changed between them is returned once. One that moves to an
+        earlier page meanwhile, because it was changed, is missed; the next walk returns it.
+        """
         return self.client.iterate(call)
 
     def test_connection(self) -> tuple[bool, str]:
@@ -213,27 +219,40 @@ class PolytomicHook(BaseHook):
         name: str | None = None,
         source_connection_id: str | None = None,
         destination_connection_id: str | None = None,
+        limit: int | None = None,
     ) -> Iterator[BulkSync]:
         """All bulk syncs, last changed first (``GET /api/bulk/syncs``), or those of them that fit.
+
+        Each is returned once. The list is read page after page (50 syncs a page), and a sync that is changed after the
+        first page was read and before its own is missed: it is at the front then. To be sure of one sync, use
+        :meth:`get_bulk_sync` or :meth:`find_bulk_sync`; to be sure of all, list until two lists in a row have the same
+        ids.
 
         :param active: only active (True) or only paused ones (False).
         :param name: only syncs whose name is this, or fits it as a pattern: ``*``, ``?`` and ``[…]`` are those of
             :mod:`fnmatch`; case counts.
         :param source_connection_id: only syncs that read from this connection.
         :param destination_connection_id: only syncs that write to this connection.
+        :param limit: return at most so many. Without the three conditions above, which the API does not know, no more
+            than these are requested.
+        :raises ValueError: ``limit`` is less than 1.
         """
         from airflow_provider_polytomic.api.endpoints import bulk_syncs
 
         _flag("active", active)
         source_connection_id = _arguments.identifier("source_connection_id", source_connection_id)
         destination_connection_id = _arguments.identifier("destination_connection_id", destination_connection_id)
-        for sync in self.iterate(bulk_syncs.list_(active=active)):
-            if (
-                _fits(sync.name, name)
-                and source_connection_id in (None, sync.source_connection_id)
-                and destination_connection_id in (None, sync.destination_connection_id)
-            ):
-                yield sync
+        size = _page_size(limit, SYNCS_PER_PAGE)
+        if (name, source_connection_id, destination_connection_id) != (None, None, None):
+            size = None
+        fitting = (
+            sync
+            for sync in self.iterate(bulk_syncs.list_(active=active, limit=size))
+            if _fits(sync.name, name)
+            and source_connection_id in (None, sync.source_connection_id)
+            and destination_connection_id in (None, sync.destination_connection_id)
+        )
+        return islice(fitting, limit)
 
     def get_bulk_sync(self, sync_id: str) -> BulkSync:
         """One bulk sync (``GET /api/bulk/syncs/{id}``)."""
@@ -244,7 +263,11 @@ class PolytomicHook(BaseHook):
     def find_bulk_sync(self, name: str) -> BulkSync:
         """The bulk sync of that name.
 
-        :raises PolytomicLookupError: none has it (the message lists the nearest names), or several (their ids).
+        A sync is not missed when it is changed during the look-up: before the answer is "none", the list is read until
+        two reads in a row have the same ids, at most five times.
+
+        :raises PolytomicLookupError: none has it (the message lists the nearest names), or several (their ids, also in
+            the error's ``ids``).
         """
         return self._find("bulk", name)
 
@@ -317,19 +340,30 @@ class PolytomicHook(BaseHook):
         return self.call(bulk_syncs.execution(*_ids(sync_id, execution_id)))
 
     def list_bulk_sync_executions(
-        self, sync_id: str, only_terminal: bool | None = None, ascending: bool | None = None
+        self,
+        sync_id: str,
+        only_terminal: bool | None = None,
+        ascending: bool | None = None,
+        *,
+        limit: int | None = None,
     ) -> Iterator[BulkSyncExecution]:
-        """A sync's executions, newest first (``GET …/executions``).
+        """A sync's executions, newest first (``GET …/executions``), each once.
+
+        Executions that begin while the list is read may or may not be returned.
 
         :param only_terminal: only those that have ended.
         :param ascending: oldest first.
+        :param limit: return at most so many, and request no more: ``limit=1`` is one small request for the newest.
+        :raises ValueError: ``limit`` is less than 1.
         """
         from airflow_provider_polytomic.api.endpoints import bulk_syncs
 
         _flag("only_terminal", only_terminal)
         _flag("ascending", ascending)
         sync_id = _id("sync_id", sync_id)
-        return self.iterate(bulk_syncs.executions(sync_id, only_terminal=only_terminal, ascending=ascending))
+        size = _page_size(limit, EXECUTIONS_PER_PAGE)
+        call = bulk_syncs.executions(sync_id, only_terminal=only_terminal, ascending=ascending, limit=size)
+        return islice(self.iterate(call), limit)
 
     def cancel_bulk_sync_execution(self, sync_id: str, execution_id: str) -> None:
         """Cancel an execution (``POST …/executions/{exec_id}/cancel``): it ends some time later."""
@@ -403,20 +437,26 @@ class PolytomicHook(BaseHook):
         target_connection_id: str | None = None,
         *,
         name: str | None = None,
+        limit: int | None = None,
     ) -> Iterator[ModelSync]:
-        """All model syncs, last changed first (``GET /api/syncs``).
+        """All model syncs, last changed first (``GET /api/syncs``); the same holds as for :meth:`list_bulk_syncs`.
 
         :param active: only active (True) or only paused ones (False).
         :param mode: only syncs of this mode, for instance ``updateOrCreate``.
         :param target_connection_id: only syncs that write to this connection.
         :param name: only syncs whose name is this, or fits it as a pattern, as in :meth:`list_bulk_syncs`.
+        :param limit: return at most so many. Without ``name``, which the API does not know, no more are requested.
+        :raises ValueError: ``limit`` is less than 1.
         """
         from airflow_provider_polytomic.api.endpoints import model_syncs
 
         _flag("active", active)
         target_connection_id = _arguments.identifier("target_connection_id", target_connection_id)
-        call = model_syncs.list_(active=active, mode=mode, target_connection_id=target_connection_id)
-        return (sync for sync in self.iterate(call) if _fits(sync.name, name))
+        size = _page_size(limit, SYNCS_PER_PAGE)
+        if name is not None:
+            size = None
+        call = model_syncs.list_(active=active, mode=mode, target_connection_id=target_connection_id, limit=size)
+        return islice((sync for sync in self.iterate(call) if _fits(sync.name, name)), limit)
 
     def get_model_sync(self, sync_id: str) -> ModelSync:
         """One model sync (``GET /api/syncs/{id}``)."""
@@ -488,15 +528,22 @@ class PolytomicHook(BaseHook):
         return self.call(model_syncs.execution(*_ids(sync_id, execution_id)))
 
     def list_model_sync_executions(
-        self, sync_id: str, only_terminal: bool | None = None, ascending: bool | None = None
+        self,
+        sync_id: str,
+        only_terminal: bool | None = None,
+        ascending: bool | None = None,
+        *,
+        limit: int | None = None,
     ) -> Iterator[ModelSyncExecution]:
-        """A sync's executions, newest first (``GET …/executions``)."""
+        """A sync's executions, newest first (``GET …/executions``), as :meth:`list_bulk_sync_executions`."""
         from airflow_provider_polytomic.api.endpoints import model_syncs
 
         _flag("only_terminal", only_terminal)
         _flag("ascending", ascending)
         sync_id = _id("sync_id", sync_id)
-        return self.iterate(model_syncs.executions(sync_id, only_terminal=only_terminal, ascending=ascending))
+        size = _page_size(limit, EXECUTIONS_PER_PAGE)
+        call = model_syncs.executions(sync_id, only_terminal=only_terminal, ascending=ascending, limit=size)
+        return islice(self.iterate(call), limit)
 
     def cancel_model_sync_execution(self, sync_id: str, execution_id: str) -> None:
         """Cancel an execution (``POST …/executions/{exec_id}/cancel``): it ends some time later."""
@@ -537,11 +584,9 @@ class PolytomicHook(BaseHook):
         return read(self.client, call, max_bytes)
 
     def _find(self, kind: str, name: str) -> Any:
-        from airflow_provider_polytomic.api.executions import kind_of
-        from airflow_provider_polytomic.api.finding import the_one
+        from airflow_provider_polytomic.api.executions import find, kind_of
 
-        of_kind = kind_of(kind)
-        return the_one(list(self.iterate(of_kind.syncs())), name, of_kind.label, "sync_id")
+        return self.client.run(find(kind_of(kind), name, self.client.settings.max_retries))
 
     def _start(self, kind: str, sync_id: str, idempotency_key: str | None, arguments: dict[str, Any]) -> Any:
         from airflow_provider_polytomic.api.destinations import explaining
@@ -645,6 +690,18 @@ def _unstamped(value: Any) -> Any:
 def _fits(value: str | None, pattern: str | None) -> bool:
     """Whether a name is this one, or fits it as a pattern. Names may hold brackets, so equality comes first."""
     return pattern is None or (value is not None and (value == pattern or fnmatchcase(value, pattern)))
+
+
+def _page_size(limit: int | None, most: int) -> int | None:
+    """How many items to request at a time for ``limit`` of them.
+
+    :raises ValueError: it is no limit.
+    """
+    if limit is None:
+        return None
+    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+        raise ValueError(f"limit must be a whole number, 1 or more, not {limit!r}")
+    return min(limit, most)
 
 
 async def read_in_triggerer(hook: PolytomicHook) -> Settings:

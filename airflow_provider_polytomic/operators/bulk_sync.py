@@ -202,7 +202,9 @@ class PolytomicCreateBulkSyncOperator(BaseOperator):
     :param if_exists: what to do when a sync has this name already: ``fail``, or ``skip`` creating and return its id.
     :param polytomic_conn_id: the Airflow connection.
     :raises AirflowFailException: what a retry cannot mend: the name is taken, and ``if_exists="fail"``, or several
-        syncs have it; no connection, or several, of that name; bad arguments; a refused key; a refused request.
+        syncs have it; several connections of that name; bad arguments; a refused key; a refused request.
+    :raises PolytomicLookupError: no connection has that name; or the list of syncs changes too often for the name to be
+        known to be free. Nothing was created.
     :raises PolytomicError: the server failed, or the outcome is unknown: the next try tells.
 
     Behind it: ``GET`` and ``POST /api/bulk/syncs``, ``GET /api/connections/{id}/bulksync/target``; ``GET

@@ -423,12 +423,12 @@ def page(*names: str, token: str | None = None) -> Response:
     return Response(200, {}, json.dumps({"data": data, "pagination": {"next_page_token": token}}).encode())
 
 
-def test_a_name_is_looked_for_on_all_pages() -> None:
+def test_find_reads_all_pages() -> None:
     """A name on the last page is found, and one that is there twice, on two pages, is refused."""
     assert Script(page("a", "b", token="t1"), page("c")).run(find(BULK, "c")).id == "id-0-c"
 
     with pytest.raises(PolytomicLookupError, match="id-0-a, id-1-a"):
-        Script(page("a", token="t1"), page("b", "a")).run(find(BULK, "a"))
+        Script(*[page("a", token="t1"), page("b", "a")] * 2).run(find(BULK, "a"))
 
 
 def test_an_unknown_name_gets_the_nearest_ones() -> None:

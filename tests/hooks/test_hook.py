@@ -388,6 +388,85 @@ def test_lists_are_lazy(hook: PolytomicHook, polytomic_sandbox: Sandbox) -> None
     assert list(executions) == []
 
 
+LISTS = ["list_bulk_syncs", "list_model_syncs", "list_bulk_sync_executions", "list_model_sync_executions"]
+
+
+class TestLimits:
+    """Syncs and executions of two pages."""
+
+    @pytest.fixture
+    def polytomic_sandbox_seed(self) -> dict[str, Any]:
+        return seed_of(*(f"Sync {number}" for number in range(60)))
+
+    @pytest.fixture
+    def polytomic_sandbox_speed(self) -> float:
+        return 0.0001
+
+    def listed(self, hook: PolytomicHook, name: str, sandbox: Sandbox, limit: int) -> list[str]:
+        """The ids that a list method returns; of executions there are three."""
+        if not name.endswith("executions"):
+            return [item.id for item in getattr(hook, name)(limit=limit)]
+        sync_id = "id-0" if "bulk" in name else "model-Sync 0"
+        for _ in range(3):
+            sandbox.finish(sync_id, sandbox.start_foreign(sync_id).id)
+        return [item.id for item in getattr(hook, name)(sync_id, limit=limit)]
+
+    @pytest.mark.parametrize("name", LISTS)
+    def test_limit_of_one_is_one_small_request(
+        self, hook: PolytomicHook, polytomic_sandbox: Sandbox, name: str
+    ) -> None:
+        """`limit=1` returns the newest, and requests no more than that."""
+        (newest,) = self.listed(hook, name, polytomic_sandbox, 1)
+
+        (request,) = polytomic_sandbox.requests
+        assert request.query == {"limit": ["1"]}
+        if name.endswith("executions"):
+            assert newest == polytomic_sandbox.starts("id-0" if "bulk" in name else "model-Sync 0")[-1].id
+
+    @pytest.mark.parametrize("name", ["list_bulk_syncs", "list_model_syncs"])
+    @pytest.mark.parametrize("limit", [49, 50, 51, 60, 1000])
+    def test_limit_is_a_number_of_items(
+        self, hook: PolytomicHook, polytomic_sandbox: Sandbox, name: str, limit: int
+    ) -> None:
+        """As many items are returned, from as many pages as that takes, of at most 50 each."""
+        items = list(getattr(hook, name)(limit=limit))
+
+        assert len(items) == min(limit, 60)
+        assert [request.query["limit"] for request in polytomic_sandbox.requests] == [[str(min(limit, 50))]] * (
+            1 if limit <= 50 else 2
+        )
+
+    @pytest.mark.parametrize("name", LISTS[2:])
+    def test_limit_of_executions_is_capped_at_the_size_of_a_page(
+        self, hook: PolytomicHook, polytomic_sandbox: Sandbox, name: str
+    ) -> None:
+        """More than a page holds is requested page by page."""
+        assert len(self.listed(hook, name, polytomic_sandbox, 1000)) == 3
+        assert [request.query for request in polytomic_sandbox.requests] == [{"limit": ["100"]}]
+
+    @pytest.mark.parametrize("name", ["list_bulk_syncs", "list_model_syncs"])
+    def test_limit_counts_what_fits_a_condition(
+        self, hook: PolytomicHook, polytomic_sandbox: Sandbox, name: str
+    ) -> None:
+        """With a condition that the API does not know, whole pages are requested, and no more once there are enough."""
+        names = {sync.name for sync in getattr(hook, name)(name="Sync 5*", limit=2)}
+
+        assert len(names) == 2
+        assert all(found.startswith("Sync 5") for found in names)
+        assert all("limit" not in request.query for request in polytomic_sandbox.requests)
+
+    @pytest.mark.parametrize("name", LISTS)
+    @pytest.mark.parametrize("limit", [0, -1, True, 1.5, "1"])
+    def test_limit_that_is_none_is_refused(
+        self, hook: PolytomicHook, polytomic_sandbox: Sandbox, name: str, limit: Any
+    ) -> None:
+        """A limit that is no whole number of 1 or more is refused at the call, before anything is sent."""
+        arguments = ("id-0",) if name.endswith("executions") else ()
+        with pytest.raises(ValueError, match=f"limit must be a whole number, 1 or more, not {limit!r}"):
+            getattr(hook, name)(*arguments, limit=limit)
+        assert polytomic_sandbox.requests == []
+
+
 # finding
 
 

@@ -18,6 +18,7 @@ from airflow_provider_polytomic.api import outage
 from airflow_provider_polytomic.api.errors import (
     PolytomicAuthError,
     PolytomicConflictError,
+    PolytomicLookupError,
     PolytomicServerError,
     PolytomicSyncError,
     PolytomicTimeoutError,
@@ -138,9 +139,9 @@ def test_a_name_will_do(polytomic_sandbox: Any, deferrable: bool) -> None:
     assert len([request for request in polytomic_sandbox.requests if request.path == "/api/bulk/syncs"]) == 1
 
 
-def test_a_wrong_name_fails_with_the_nearest_ones(polytomic_sandbox: Any) -> None:
-    """An unknown name is an error that no retry can mend, and names what there is."""
-    with pytest.raises(AirflowFailException, match="'Salesforce to warehouse'"):
+def test_a_name_that_no_sync_has_is_retried(polytomic_sandbox: Any) -> None:
+    """An unknown name is an error that Airflow retries, because the sync may be listed later."""
+    with pytest.raises(PolytomicLookupError, match="'Salesforce to warehouse'"):
         task(sync_name="Salesforce to warehose").run()
 
     assert polytomic_sandbox.starts(SYNC) == []

@@ -18,6 +18,7 @@ from airflow_provider_polytomic.api.endpoints import bulk_syncs
 from airflow_provider_polytomic.api.errors import (
     PolytomicAuthError,
     PolytomicError,
+    PolytomicLookupError,
     PolytomicServerError,
     PolytomicUnreachableError,
     PolytomicValidationError,
@@ -124,8 +125,8 @@ def test_connections_are_found_by_name(polytomic_sandbox: Sandbox) -> None:
 
 
 def test_a_connection_that_nobody_knows_is_refused(polytomic_sandbox: Sandbox) -> None:
-    """The message lists the nearest names, and nothing is created."""
-    with pytest.raises(AirflowFailException, match=r"no connection is named 'Ware house'.*'Warehouse'"):
+    """The message lists the nearest names, and nothing is created; a retry looks again."""
+    with pytest.raises(PolytomicLookupError, match=r"no connection is named 'Ware house'.*'Warehouse'"):
         task(destination_connection="Ware house").run()
     assert asked(polytomic_sandbox, "POST") == []
 
