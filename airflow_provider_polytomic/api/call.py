@@ -63,6 +63,14 @@ class ListCall(Generic[T]):
             request = replace(request, query=(*request.query, ("page_token", token)))
         return Call(request, self.parse)
 
+    def halved(self) -> ListCall[T] | None:
+        """The same list with half as many items a page; None where a page has one, or as many as the server likes."""
+        limit = int(dict(self.request.query).get("limit", 0)) // 2
+        if not limit:
+            return None
+        query = tuple((name, str(limit) if name == "limit" else value) for name, value in self.request.query)
+        return replace(self, request=replace(self.request, query=query))
+
 
 def decode(call: Call[T], answer: Answer) -> T:
     """The parsed answer.
@@ -147,18 +155,21 @@ def turn(call: ListCall[T], page: Page[T], seen: set[str]) -> None:
         seen.add(page.next_page_token)
 
 
-def fetch_first_page(pages: Callable[[int], ListCall[T]], limit: int) -> Plan[Page[T]]:
-    """Fetch the first page of a list, with half as many items as long as the answer is too large.
+def fetch_fitting_page(
+    call: ListCall[T], token: str | None, seen: set[str], max_retries: int = DEFAULT_MAX_RETRIES
+) -> Plan[tuple[Page[T], ListCall[T]]]:
+    """Fetch one page as :func:`fetch_page`, with half as many items for as long as the answer is too large.
 
-    :param pages: the list, given how many items a page may have.
+    :returns: the page, and the list with the number of items that a page may have.
     """
     while True:
         try:
-            return (yield from fetch(pages(limit).page()))
+            return (yield from fetch_page(call, token, seen, max_retries)), call
         except PolytomicResponseError as error:
-            if not error.too_large or limit == 1:
+            smaller = call.halved() if error.too_large else None
+            if smaller is None:
                 raise
-        limit = max(limit // 2, 1)
+        call = smaller
 
 
 def with_deadline(deadline: float | None, plan: Plan[T], before: str, *, only_reads: bool = False) -> Plan[T]:

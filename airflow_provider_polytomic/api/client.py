@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, TypeVar
 
 from . import over_requests
-from .call import Call, ListCall, fetch, fetch_page
+from .call import Call, ListCall, fetch, fetch_fitting_page
 from .errors import readable
 from .http import Answer, Now, Plan, Reconnect, Request, Rest, Sleep, Unreachable
 from .settings import Settings
@@ -112,7 +112,7 @@ class Client:
         seen: set[str] = set()
         ids: set[str] = set()  # of the items of all earlier pages
         while True:
-            page = self.run(fetch_page(call, token, seen, self.settings.max_retries))
+            page, call = self.run(fetch_fitting_page(call, token, seen, self.settings.max_retries))
             token = page.next_page_token
             fresh = [item for item in page.items if getattr(item, "id", None) not in ids]
             del page

@@ -174,8 +174,8 @@ def _poll(call: Call[T], timeout: float | None) -> Plan[PollResult[T]]:
     try:
         return PollResult(decode(call, answer))
     except PolytomicError as error:
-        # Only the API's own words are final. A page of a proxy, or half an answer, is not; a redirect and an answer that
-        # is too large, however, stay.
+        # Only the API's own words are final: not a page of a proxy, nor half an answer. But a redirect stays, and so does
+        # an answer that is too large.
         stays = isinstance(answer, Response) and 300 <= answer.status < 400
         foreign = isinstance(answer, Response) and api_error(answer) is None
         if isinstance(error, PolytomicResponseError):
@@ -201,15 +201,16 @@ def look_for(kind: Kind, sync_id: str, after: datetime, *, timeout: float | None
     """
     began = yield from clock()
     oldest: Execution | None = None
-    limit = MOST_LISTED
+    pages = kind.executions(sync_id, limit=MOST_LISTED)
     token: str | None = None
     seen: set[str] = set()
     while True:
-        pages = kind.executions(sync_id, limit=limit)
         page: PollResult[Page[Execution]] = yield from _poll(pages.page(token), timeout)
         if page.value is None:
-            if isinstance(page.error, PolytomicResponseError) and page.error.too_large and limit > 1:
-                limit = max(limit // 2, 1)
+            too_large = isinstance(page.error, PolytomicResponseError) and page.error.too_large
+            smaller = pages.halved() if too_large else None
+            if smaller is not None:
+                pages = smaller
                 continue
             return PollResult(None, page.error, page.transient, page.retry_after, page.duration)
         token = page.value.next_page_token

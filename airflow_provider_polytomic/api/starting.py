@@ -15,9 +15,8 @@ import logging
 import random
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 
-from .call import fetch_first_page
+from .call import fetch_fitting_page
 from .errors import PolytomicApiError, PolytomicConflictError, PolytomicNotFoundError, PolytomicServerError, more
 from .executions import CANCEL_PATIENCE, cancel
 from .http import Plan, Response, clock, pause
@@ -283,10 +282,9 @@ def _list_until_conflict_shows(
 
 
 def _list(request: StartRequest, limit: int = NEWEST) -> Plan[_Listed]:
-    def pages(limit: int) -> Any:
-        return request.sync_kind.executions(request.sync_id, limit=limit)
-
-    return _Listed((yield from fetch_first_page(pages, limit)).items)
+    call = request.sync_kind.executions(request.sync_id, limit=limit)
+    page, _ = yield from fetch_fitting_page(call, None, set())
+    return _Listed(page.items)
 
 
 def _list_when_known(request: StartRequest) -> Plan[_Listed]:

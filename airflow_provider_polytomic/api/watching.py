@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
-from .call import fetch, fetch_page
+from .call import fetch, fetch_fitting_page
 from .endpoints import events
 from .errors import PolytomicAuthError, PolytomicNotFoundError, PolytomicValidationError, readable
 from .executions import KINDS, MOST_LISTED, Kind
@@ -296,7 +296,7 @@ def ended_since(kind: Kind, sync: Any, since: float) -> Plan[list[Ended]]:
     call, token, seen = kind.executions(sync.id, limit=MOST_LISTED), None, set[str]()
     while True:
         try:
-            page = yield from fetch_page(call, token, seen)
+            page, call = yield from fetch_fitting_page(call, token, seen)
         except _REFUSALS as error:
             log.error("Ends of %s %s may be missed: %s", kind.label, sync.id, error)
             return found
