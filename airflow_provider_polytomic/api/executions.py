@@ -174,8 +174,8 @@ def _poll(call: Call[T], timeout: float | None) -> Plan[PollResult[T]]:
     try:
         return PollResult(decode(call, answer))
     except PolytomicError as error:
-        # Only the API's own words are final: not a page of a proxy, nor half an answer. But a redirect stays, and so does
-        # an answer that is too large.
+        # Only the API's own words are final, a redirect, and an answer that is too large: a page of a proxy or half an
+        # answer is not.
         stays = isinstance(answer, Response) and 300 <= answer.status < 400
         foreign = isinstance(answer, Response) and api_error(answer) is None
         if isinstance(error, PolytomicResponseError):
