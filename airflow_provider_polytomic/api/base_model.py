@@ -35,7 +35,7 @@ _JSON_TYPES = {
     NoneType: "null",
 }
 _DROPPED = object()  # stands for an element that is removed when all errors have been repaired
-_reported: set[str] = set()  # what the log of this process has been told of
+_reported: set[str] = set()  # fields of which this process has logged a warning
 
 
 class TolerantModel(BaseModel):

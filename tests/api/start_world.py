@@ -109,7 +109,7 @@ class World:
     # --- what happens by itself
 
     def meanwhile(self) -> None:
-        """Between any two steps of ours: an execution ends, somebody else starts one, a late request arrives."""
+        """Between any two steps of the task: an execution ends, somebody else starts one, a late request arrives."""
         for key, since in list(self.in_flight.items()):
             if self.now - since >= IN_FLIGHT_AT_MOST or self.choose("wait on", "arrive") == "arrive":
                 del self.in_flight[key]

@@ -3,7 +3,7 @@
 Each task drives the real plan in its first try. A chooser decides which of them takes its next step, when the running
 execution ends, and whether a start is answered with an error that is recorded for its key, whether or not it has
 started an execution. The server sends its ``Date``, to the second, and its clock is not that of the tasks. A
-request and its answer are one step: what another task starts meanwhile cannot be told from the request's own effect.
+request and its answer are one step: what another task starts meanwhile looks like the request's own effect.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from dataclasses import dataclass
@@ -10,16 +11,22 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_polytomic import _compat
+from airflow_provider_polytomic import _compat, assets
 from airflow_provider_polytomic._compat import AirflowFailException, AirflowSkipException
+from airflow_provider_polytomic.api.endpoints import bulk_syncs
 from airflow_provider_polytomic.api.errors import PolytomicConflictError, PolytomicTimeoutError
+from airflow_provider_polytomic.api.executions import KINDS
 from airflow_provider_polytomic.api.start_request import StoredStart, first_try_since_clear
+from airflow_provider_polytomic.api.watching import ended_since
+from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
 from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator
 from airflow_provider_polytomic.operators.model_sync import PolytomicModelSyncOperator
 from airflow_provider_polytomic.sandbox.seed import SALESFORCE_TO_WAREHOUSE, WAREHOUSE_TO_SALESFORCE
 from airflow_provider_polytomic.sensors.bulk_sync import PolytomicBulkSyncSensor
 
 from .conftest import DagRun, Store, Task, make_context
+from .test_assets import context as make_assets_context
+from .test_assets import emitted
 from .test_bulk_sync_operator import Died, dies_when, tries
 
 SYNCS: dict[str, tuple[Any, str, str]] = {
@@ -386,6 +393,39 @@ class TestWide:
 
         assert returned == polytomic_sandbox.starts(wide)[-1].id
         assert context["ti"].summary["schemas_omitted"] == 9_900
+
+    def test_wide_sync_reports_its_assets_and_lineage(
+        self, polytomic_sandbox: Any, deferrable: bool, wide: str
+    ) -> None:
+        """Airflow gets a bounded number of asset events, and OpenLineage every table."""
+        context = make_assets_context()
+        operators: list[Any] = []
+
+        def make() -> Any:
+            operators.append(
+                PolytomicBulkSyncOperator(task_id="sync", sync_id=wide, poke_interval=0.05, deferrable=deferrable)
+            )
+            return operators[-1]
+
+        Task(make).run(context)
+
+        assert len(emitted(context)) == assets.MAX_EVENTS
+        assert len(operators[-1].get_openlineage_facets_on_complete(None).outputs) == 10_000
+
+    def test_watcher_reads_the_executions_of_a_wide_sync_in_smaller_pages(
+        self, polytomic_sandbox: Any, wide: str
+    ) -> None:
+        """After a long absence a watcher reads executions, in pages that fit the triggerer's limit."""
+        after = time.time() - 5.5 * 3600
+
+        async def read() -> list[Any]:
+            async with await PolytomicHook().async_client() as client:
+                sync = await client.call(bulk_syncs.get(wide))
+                return await client.run(ended_since(KINDS["bulk"], sync, after))
+
+        assert len(asyncio.run(read())) == 6
+        lists = requests_of(polytomic_sandbox, "GET", f"/api/bulk/syncs/{wide}/executions")
+        assert [request.query["limit"] for request in lists][:3] == [["10"], ["5"], ["2"]]
 
     def test_sensor_finds_the_next_execution_of_a_wide_sync(
         self, polytomic_sandbox: Any, deferrable: bool, wide: str
