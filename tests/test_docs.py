@@ -24,6 +24,7 @@ from airflow_provider_polytomic.api import (
     executions,
     finding,
     once,
+    outage,
     over_aiohttp,
     over_requests,
     starting,
@@ -290,7 +291,13 @@ def test_each_connection_line_is_understood(monkeypatch: pytest.MonkeyPatch) -> 
 def test_each_error_is_explained() -> None:
     """Every type in api/errors.py has a row; so has what operators raise of Airflow's."""
     ours = {name for name, value in vars(errors).items() if inspect.isclass(value) and issubclass(value, Exception)}
-    airflows = {"AirflowFailException", "AirflowSensorTimeout", "AirflowSkipException", "AirflowNotFoundException"}
+    airflows = {
+        "AirflowFailException",
+        "AirflowSensorTimeout",
+        "AirflowTaskTimeout",
+        "AirflowSkipException",
+        "AirflowNotFoundException",
+    }
 
     assert ours | airflows | {"ValueError"} == {names(row["Error"])[0] for row in rows(ERRORS)}
 
@@ -480,9 +487,13 @@ def test_the_numbers_are_those_of_the_code() -> None:
 
     assert f"(0 to {starting.SLOTS - 1})" in promises
     assert f"with the same key for {once.PATIENCE:g} seconds" in promises
-    assert f"is endured for {executions.OUTAGE / 60:g} minutes" in promises
+    assert f"are repeated for {outage.OUTAGE_BUDGET / 60:g} minutes" in promises
     assert f"unknown to the server for {once.LAG:g} seconds" in promises
-    assert f"out of touch with the API for {executions.OUTAGE / 60:g} minutes" in behaviour
+    assert f"polls have failed for {outage.OUTAGE_BUDGET / 60:g} minutes" in behaviour
+    assert f"In the first {once.LAG:g} seconds of the wait" in behaviour
+    assert (outage.MIN_FAILURES, outage.MAX_BACKOFF) == (3, 60)
+    assert "at least three times" in behaviour
+    assert f"out of touch with the API for {outage.OUTAGE_BUDGET / 60:g} minutes" in behaviour
     assert f"the first time after {trigger_execution.SHORTEST_FIRST_SLEEP:g} seconds or more" in behaviour
     assert f"they begin {executions.SHORTEST_PACE:g} seconds apart" in said(
         ROOT / "docs" / "reference" / "operators.md"

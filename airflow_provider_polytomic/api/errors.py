@@ -86,7 +86,7 @@ class PolytomicApiError(PolytomicError):
 
 
 class PolytomicAuthError(PolytomicApiError):
-    """401 or 403: the key is wrong, was revoked, or may not do this."""
+    """401 or 403, but no HTML page: the key is wrong, was revoked, or may not do this."""
 
     hint = "check the API key of the Polytomic connection (password), and what it may do"
 
@@ -127,7 +127,8 @@ class PolytomicUnreachableError(PolytomicError):
 
 
 class PolytomicResponseError(PolytomicError):
-    """An answer that is not the API's: HTML from a proxy, a redirect, truncated or empty where data was due.
+    """An answer that is not the API's: HTML from a proxy, a redirect, truncated or empty where data was due; or one
+    about another execution.
 
     :ivar status_code: the HTTP status
     :ivar too_large: whether it had more bytes than are read

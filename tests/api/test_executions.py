@@ -273,7 +273,7 @@ def test_no_wish_is_a_year_or_nothing(wish: str, slept: float) -> None:
 
 @pytest.mark.parametrize("seen", [False, True])
 def test_a_404_is_lag_within_a_minute_of_the_start(seen: bool, caplog: pytest.LogCaptureFixture) -> None:
-    """A 404 in the first minute is lag of a replica, also after a good answer; the log says once what is awaited."""
+    """A 404 in the first minute is a lagging replica, also after a good answer; the log says so once."""
     script = Script(*[RUNNING] * seen, *[failed(404)] * 4, RUNNING, *[failed(404)] * 2, COMPLETED)
 
     with caplog.at_level(logging.INFO):

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import threading
 import time
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from airflow_provider_polytomic._compat import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
+from airflow_provider_polytomic._compat import (
+    AirflowFailException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    AirflowTaskTimeout,
+)
 from airflow_provider_polytomic.api import outage
-from airflow_provider_polytomic.api.errors import PolytomicAuthError
+from airflow_provider_polytomic.api.errors import PolytomicAuthError, PolytomicServerError
 from airflow_provider_polytomic.sandbox.seed import POSTGRES_TO_WAREHOUSE as OTHER
 from airflow_provider_polytomic.sandbox.seed import SALESFORCE_TO_WAREHOUSE as SYNC
+from airflow_provider_polytomic.sensors import _execution as sensor_module
 from airflow_provider_polytomic.sensors.bulk_sync import PolytomicBulkSyncSensor
 from tools.local_airflow import AIRFLOW_2
 
@@ -31,6 +42,8 @@ EXECUTIONS = f"/api/bulk/syncs/{SYNC}/executions"
 class Sensor(Task):
     """A sensor in one of its three modes; a rescheduled one runs in a new process for each poke."""
 
+    rescheduled = False
+
     def run(self, context: dict[str, Any] | None = None) -> Any:
         context = make_context() if context is None else context
         first = datetime.now(timezone.utc)
@@ -39,6 +52,7 @@ class Sensor(Task):
             try:
                 return super().run(context)
             except AirflowRescheduleException:
+                self.rescheduled = True
                 time.sleep(0.02)
 
 
@@ -102,7 +116,43 @@ def test_never_fail_skips_whatever_goes_wrong(
     polytomic_sandbox.faults.status(503, f"GET {EXECUTIONS}/.*", times=None)
 
     with pytest.raises(AirflowSkipException):
-        sensor(execution_id=execution.id, never_fail=True).run()
+        sensor(execution_id=execution.id, never_fail=True, timeout=5).run()
+
+
+@pytest.mark.parametrize("skips", ["soft_fail", "never_fail", None])
+def test_a_timeout_of_nothing_polls_once(polytomic_sandbox: Any, sensor: Any, skips: str | None) -> None:
+    """`timeout=0`, which Airflow allows, is one poll and then the timeout, which `soft_fail` and `never_fail` skip."""
+    execution_id = str(uuid.uuid4())
+    waiting = sensor(execution_id=execution_id, timeout=0, **({skips: True} if skips else {}))
+
+    with pytest.raises(AirflowSkipException if skips else AirflowSensorTimeout):
+        waiting.run()
+    assert len(polytomic_sandbox.requests) == 1
+    assert waiting.deferrals == []
+
+
+def test_a_timeout_of_nothing_is_enough_for_what_has_ended(polytomic_sandbox: Any, sensor: Any) -> None:
+    """An execution that has ended already is found by the one poll of `timeout=0`."""
+    execution = polytomic_sandbox.start_foreign(SYNC)
+    polytomic_sandbox.finish(SYNC, execution.id)
+
+    assert sensor(execution_id=execution.id, timeout=0).run() == execution.id
+
+
+def test_a_missing_execution_is_logged_once(
+    polytomic_sandbox: Any, sensor: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A sensor says what it waits for when its execution does not exist yet, and for how long, once a process."""
+    caplog.set_level(logging.INFO)
+
+    waiting = sensor(execution_id="e-none", timeout=0.3)
+    with pytest.raises(AirflowSensorTimeout):
+        waiting.run()
+
+    said = [record.getMessage() for record in caplog.records if "was not found" in record.getMessage()]
+    assert set(said) == {"Execution e-none was not found. It may be new: waiting up to 60 s for it to appear."}
+    if not waiting.rescheduled:
+        assert len(said) == 1 + len(waiting.deferrals)  # in the worker, and in the triggerer
 
 
 @pytest.mark.parametrize("outcome", ["error", "timeout"])
@@ -148,6 +198,96 @@ def test_a_cleared_sensor_takes_the_event_of_the_try_before(polytomic_sandbox: A
 
     event = fire(before.value.trigger)
     assert sensor.execute_complete(make_context(task_id="wait", try_number=2, max_tries=1), event) == execution.id
+
+
+@pytest.mark.parametrize("skips", ["soft_fail", "never_fail", None])
+@pytest.mark.parametrize("cause", ["timeout", "execution_timeout"])
+def test_a_deferred_sensor_raises_what_a_poking_one_does(
+    polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch, cause: str, skips: str | None
+) -> None:
+    """`timeout` is a sensor's timeout, which is not retried; `execution_timeout` is Airflow's own, which is."""
+    execution = polytomic_sandbox.start_foreign(SYNC)
+    limits: dict[str, Any] = {"timeout": 0.3} if cause == "timeout" else {"execution_timeout": timedelta(seconds=0.6)}
+    arguments = limits | {"execution_id": execution.id, "poke_interval": 0.02} | ({skips: True} if skips else {})
+    deferred = Task(lambda: PolytomicBulkSyncSensor(task_id="wait", sync_id=SYNC, deferrable=True, **arguments))
+    poking = PolytomicBulkSyncSensor(task_id="wait", sync_id=SYNC, **arguments)
+    polytomic_sandbox.faults.status(
+        200, f"GET {EXECUTIONS}/.*", times=None, body={"data": {"id": execution.id, "status": "running"}}
+    )
+    expected = AirflowSensorTimeout if cause == "timeout" else AirflowTaskTimeout
+    expected = AirflowSkipException if skips else expected
+
+    with pytest.raises(expected):
+        deferred.run()
+    with pytest.raises(expected), _execution_timeout(poking, monkeypatch):
+        poking.execute(make_context())
+
+
+@contextmanager
+def _execution_timeout(sensor: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What Airflow does to a task that runs in a worker: it strikes between two pokes, too."""
+    if sensor.execution_timeout is not None:
+
+        def strike(_seconds: float) -> None:
+            raise AirflowTaskTimeout("Timeout")
+
+        monkeypatch.setattr(time, "sleep", strike)
+    yield
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_a_sensor_keeps_to_the_execution_that_it_has_seen(
+    polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch, deferrable: bool
+) -> None:
+    """With a worker's clock that is ahead, an execution that was seen running ends before the sensor's first poke."""
+
+    class FastClock(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:
+            return datetime.now(tz) + timedelta(seconds=5)
+
+    monkeypatch.setattr(sensor_module, "datetime", FastClock)
+    execution = polytomic_sandbox.start_foreign(SYNC)
+    sensor = PolytomicBulkSyncSensor(task_id="wait", sync_id=SYNC, deferrable=deferrable, poke_interval=0.02)
+    context = make_context(task_id="wait")
+    if deferrable:
+        with pytest.raises(TaskDeferred) as deferral:
+            sensor.execute(context)
+        polytomic_sandbox.finish(SYNC, execution.id)
+        assert sensor.execute_complete(context, fire(deferral.value.trigger)) == execution.id
+    else:
+        assert not sensor.poke(context)
+        polytomic_sandbox.finish(SYNC, execution.id)
+        assert sensor.poke(context).xcom_value == execution.id
+
+
+@pytest.mark.parametrize("interval", [30, 900, 3600])
+def test_a_poking_sensor_tolerates_ten_minutes_and_two_failures(
+    polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch, interval: float
+) -> None:
+    """After hours of good polls an outage ends the sensor with its third failure, 10 minutes after the first."""
+    clock = SimpleNamespace(now=1_790_000_000.0)
+    monkeypatch.setattr(sensor_module, "time", SimpleNamespace(time=lambda: clock.now))
+    body = {"data": {"id": "e1", "status": "running"}}
+    good = polytomic_sandbox.faults.status(200, f"GET {EXECUTIONS}/e1", times=None, body=body)
+    sensor = PolytomicBulkSyncSensor(task_id="wait", sync_id=SYNC, execution_id="e1", poke_interval=interval)
+    context = make_context()
+
+    def poke() -> None:
+        assert not sensor.poke(context)
+        clock.now += interval
+
+    for _ in range(5):
+        poke()
+    good.left = 1
+    down = polytomic_sandbox.faults.status(503, f"GET {EXECUTIONS}/e1", times=None)
+    poke()
+    failures = max(math.ceil(600 / interval), 2)
+    for _ in range(failures):
+        poke()
+    with pytest.raises(PolytomicServerError, match="no good answer"):
+        sensor.poke(context)
+    assert down.hits == failures + 1
 
 
 class TestEndless:
