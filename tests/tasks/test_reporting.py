@@ -308,7 +308,7 @@ def test_reporting_has_a_budget(monkeypatch: pytest.MonkeyPatch, execution_timeo
         assert reporting.attempt(f"report {number}", lambda: reporting.run(fetch(bulk_syncs.get(BULK), 3))) is None
 
     assert clock.now - 1000 <= budget
-    assert len(clock.timeouts) >= 3
+    assert len(clock.timeouts) >= 2
     assert max(clock.timeouts) <= 10
 
 
