@@ -80,7 +80,7 @@ def test_each_scene_writes_something(today: Any) -> None:
 
     assert set(bulk["xcoms"]) == {"execution", links.XCOM_KEY, CONSOLE_KEY}
     assert [len(scene["keys"]) for scene in (bulk, model, today["creation"])] == [1, 1, 1]
-    assert set(bulk["task_state"]) == {"polytomic_execution"}
+    assert set(bulk["task_state"]) == {"polytomic_start"}
     assert today["bulk operator that attaches"]["event"]["notes"]["adopted"] is True
     assert today["bulk operator that waits for another"]["event"]["notes"]["blocking"] is True
     assert [trouble["outcome"] for trouble in today["troubles"].values()] == ["timeout", "error"]
