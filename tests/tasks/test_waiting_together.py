@@ -129,10 +129,11 @@ def test_trouble_with_the_summary_is_nobodys(
     monkeypatch.setattr(together, "PATIENCE", 0.3)
     TROUBLE[trouble](polytomic_sandbox.faults)
 
-    waiting = Waiting(polytomic_sandbox).run(end_some_then_all)
+    async def end_when_each_has_polled(waiting: Waiting) -> None:
+        await waiting.until(lambda: min(waiting.looks().values()) >= 2)
+        await end_some_then_all(waiting)
 
-    assert waiting.statuses == ENDS
-    assert min(waiting.looks().values()) >= 2
+    assert Waiting(polytomic_sandbox).run(end_when_each_has_polled).statuses == ENDS
 
 
 def test_a_stuck_summary_is_not_believed_for_ever(polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch) -> None:
