@@ -13,8 +13,9 @@ import aiohttp
 import certifi
 from yarl import URL
 
-from .http import TOO_LARGE, Answer, Request, Response, Unreachable
-from .settings import MAX_BODY_IN_LOOP, Settings, number_from_environment, too_large, warn_if_unprotected
+from .http import TOO_LARGE, Answer, Request, Unreachable
+from .responses import MAX_HEAD, InvalidResponseError, complete, read_headers
+from .settings import MAX_BODY_IN_LOOP, Settings, number_from_environment, warn_if_unprotected
 from .together import Waiters
 from .unreachable import unreachable
 
@@ -33,6 +34,9 @@ class Transport:
             cookie_jar=aiohttp.DummyCookieJar(),
             skip_auto_headers=["Content-Type"],  # of a POST without a body
             trust_env=False,
+            auto_decompress=False,
+            max_line_size=MAX_HEAD,
+            max_field_size=MAX_HEAD,
         )
         self.waiters = Waiters(self.send)
         self.users = 0
@@ -54,19 +58,17 @@ class Transport:
                 proxy=settings.proxy,
                 allow_redirects=False,
             ) as answer:
+                headers = read_headers(answer.version or (0, 0), answer.status, answer.raw_headers)
                 status = answer.status
-                headers = {name.lower(): value for name, value in answer.headers.items()}
                 body = BytesIO()
                 async for chunk in answer.content.iter_chunked(65536):
                     body.write(chunk)
                     if body.tell() > MAX_BODY_IN_LOOP:
                         return Unreachable(TOO_LARGE, status=status)
-                if too_large(body.getvalue(), MAX_BODY_IN_LOOP):
-                    return Unreachable(TOO_LARGE, status=status)
-                return Response(status, headers, body.getvalue(), settings.secrets)
+                return complete(status, headers, body.getvalue(), MAX_BODY_IN_LOOP, settings.secrets)
         except aiohttp.ConnectionTimeoutError as error:
             return unreachable(error, settings, timeout, connecting=True)
-        except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError) as error:
+        except (aiohttp.ClientError, InvalidResponseError, asyncio.TimeoutError, OSError, ValueError) as error:
             return unreachable(error, settings, timeout, status=status)
 
     async def close(self) -> None:

@@ -14,13 +14,51 @@ from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError, InsecureRequestWarning
 
 from .http import TOO_LARGE, Answer, Request, Response, Unreachable
-from .settings import MAX_BODY, USER_AGENT, Settings, too_large, warn_if_unprotected
+from .responses import complete
+from .settings import MAX_BODY, USER_AGENT, Settings, warn_if_unprotected
+from .strict_http import READ_SIZE, StrictHTTPResponse, response_deadline
 from .unreachable import unreachable
 
 CHUNK = 1024 * 1024  # bytes
+
+
+class _PlainConnection(HTTPConnection):
+    response_class = StrictHTTPResponse
+
+
+class _TLSConnection(HTTPSConnection):
+    response_class = StrictHTTPResponse
+
+
+class _PlainPool(HTTPConnectionPool):
+    ConnectionCls = _PlainConnection
+
+
+class _TLSPool(HTTPSConnectionPool):
+    ConnectionCls = _TLSConnection
+
+
+class _Adapter(HTTPAdapter):
+    """Sends once, and reads responses as strictly as the triggerer's library."""
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = {"http": _PlainPool, "https": _TLSPool}
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, **kwargs)
+        manager.pool_classes_by_scheme = self.poolmanager.pool_classes_by_scheme
+        return manager
+
+
+class _Session(requests.Session):
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """None. A session parses the target, which may be no URL, even if it does not follow redirects."""
 
 
 class Transport:
@@ -29,12 +67,12 @@ class Transport:
     def __init__(self, settings: Settings) -> None:
         warn_if_unprotected(settings)
         self._settings = settings
-        self._session = requests.Session()
+        self._session = _Session()
         # Neither netrc nor the library's own reading of proxies and CA bundles: Settings has decided.
         self._session.trust_env = False
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         for scheme in ("https://", "http://"):
-            self._session.mount(scheme, HTTPAdapter(max_retries=0))
+            self._session.mount(scheme, _Adapter(max_retries=0))
 
     def send(self, request: Request) -> Answer:
         with _unwarned(self._settings):
@@ -43,7 +81,7 @@ class Transport:
     def _send(self, request: Request) -> Answer:
         settings = self._settings
         timeout = settings.timeout_of(request)
-        give_up = time.monotonic() + settings.patience_with(request)
+        deadline = time.monotonic() + settings.patience_with(request)
         status = None
         try:
             # Prepared here: the session would take a fifth of the whole call to merge it with what it does not have.
@@ -54,20 +92,17 @@ class Transport:
                 data=request.body,
                 headers={**self._session.headers, **settings.headers(request)},
             )
-            with self._session.send(prepared, timeout=timeout, **_how(settings)) as answer:
+            with response_deadline(deadline):
+                answer = self._session.send(prepared, timeout=timeout, **_how(settings))
+            with answer:
                 status = answer.status_code
                 headers = {name.lower(): value for name, value in answer.headers.items()}
                 body = BytesIO()
-                for chunk in answer.iter_content(65536):
+                for chunk in answer.raw.stream(READ_SIZE, decode_content=False):
                     body.write(chunk)
                     if body.tell() > MAX_BODY:
                         return Unreachable(TOO_LARGE, status=status)
-                    if time.monotonic() > give_up:
-                        raise TimeoutError
-                _refuse_half(answer)
-                if too_large(body.getvalue(), MAX_BODY):
-                    return Unreachable(TOO_LARGE, status=status)
-                return Response(status, headers, body.getvalue(), settings.secrets)
+                return complete(status, headers, body.getvalue(), MAX_BODY, settings.secrets)
         except requests.ConnectTimeout as error:
             return unreachable(error, settings, timeout, connecting=True)
         except (requests.RequestException, HTTPError, OSError, ValueError) as error:
@@ -94,7 +129,6 @@ class Transport:
                 status = answer.status_code
                 if status == 200:
                     yield from answer.iter_content(CHUNK)
-                    _refuse_half(answer)
                     return
                 end = Response(status)
         except requests.ConnectTimeout as error:
@@ -114,13 +148,6 @@ def _how(settings: Settings) -> dict[str, Any]:
         "allow_redirects": False,
         "stream": True,
     }
-
-
-def _refuse_half(answer: requests.Response) -> None:
-    """Where fewer bytes came than were announced: urllib3 1.26 does not look."""
-    announced = answer.headers.get("Content-Length", "")
-    if announced.isdigit() and answer.raw.tell() < int(announced):
-        raise ConnectionAbortedError
 
 
 @contextmanager

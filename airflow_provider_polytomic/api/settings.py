@@ -136,6 +136,7 @@ class Settings:
             "Authorization": self._authorization(),
             "X-Polytomic-Version": self.api_version,
             "Accept": "application/json",
+            "Accept-Encoding": "gzip, deflate",  # what responses.py decodes
             "User-Agent": USER_AGENT,
         }
         if request.json is not None:

@@ -12,8 +12,9 @@ from .http import Unreachable
 from .settings import Settings
 
 # What the libraries call the same trouble: requests, urllib3 and http.client; aiohttp.
-_NOT_HTTP = frozenset({"BadStatusLine", "LineTooLong", "InvalidHeader", "ClientResponseError"})
-_NOT_UNPACKED = frozenset({"ContentDecodingError", "DecodeError", "ContentEncodingError", "DecompressSizeError"})
+_NOT_HTTP = frozenset({"InvalidResponseError", "BadStatusLine", "LineTooLong", "InvalidHeader", "ClientResponseError"})
+_NOT_UNPACKED = frozenset({"ContentDecodingError", "DecodeError"})
+_NOT_A_HOST = frozenset({"InvalidURL", "LocationParseError"})
 _CLOSED = frozenset({"IncompleteRead", "ServerDisconnectedError", "ClientPayloadError"})
 _PROXY_SAID_NO = re.compile(r"Tunnel connection failed: (\d+.*)")
 
@@ -41,6 +42,8 @@ def unreachable(
     for cause in causes:
         if isinstance(cause, socket.gaierror):
             return Unreachable(f"the host name of {where} cannot be resolved", sent=False)
+        if type(cause).__name__ in _NOT_A_HOST or (isinstance(cause, UnicodeError) and "idna" in str(cause)):
+            return Unreachable(f"{where} is not a valid host name", sent=False)
         if isinstance(cause, ConnectionRefusedError):
             return Unreachable(f"the connection to {where} was refused", sent=False)
         if mistrust := _mistrust(cause):
@@ -59,7 +62,7 @@ def unreachable(
         what = "without an answer" if status is None else "in the middle of the answer"
         reason = f"{where} closed the connection {what}"
     elif names & _NOT_HTTP:
-        reason = f"what {where} answers is not HTTP"
+        reason, status = f"what {where} answers is not HTTP", None
     elif quote:
         reason = settings.censor(error) or type(error).__name__
     else:

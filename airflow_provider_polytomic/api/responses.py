@@ -1,0 +1,143 @@
+"""What both transports accept as an HTTP response: the rules for its head, and the decoding of its body.
+
+The HTTP libraries differ in what they accept: each is lax where the other is strict. An answer that one of them
+refuses is refused in both, so that a task behaves the same in a worker and in the triggerer:
+
+- The head: HTTP/1.0 or 1.1, a status of three digits, at most 100 header fields and 64 KiB of them, names that are
+  tokens, values without NUL and CR. Interim responses (1xx) are skipped, but 101 is refused. A field that is repeated
+  is joined with commas. Bytes that are not UTF-8 are shown as escapes.
+- The length: one ``Content-Length`` of digits, or ``Transfer-Encoding: chunked``, or neither; never both.
+- The body: ``Content-Encoding`` is a list of ``gzip``, ``x-gzip``, ``deflate`` (with or without the zlib wrapper) and
+  ``identity``, each complete and with nothing behind it. No other coding is offered or accepted.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Iterable, Mapping
+from http.client import HTTPException
+from io import BytesIO
+
+from .http import TOO_LARGE, Answer, Response, Unreachable
+from .settings import too_large
+
+MAX_HEAD = 64 * 1024  # bytes of names and values
+MAX_FIELDS = 100
+MAX_CODINGS = 2  # one by the server, one by a proxy
+MAX_GZIP_MEMBERS = 10  # each of them copies what follows
+SLICE = 16 * 1024  # bytes that go into the decompressor, or come out, at a time
+_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_LENGTH = re.compile(rb"[0-9]{1,18}")
+_GZIP, _ZLIB, _RAW = 31, 15, -15  # what zlib calls them
+
+
+class InvalidResponseError(HTTPException):
+    """A response that breaks the rules of HTTP, or those above."""
+
+
+class UndecodableBodyError(ValueError):
+    """A body that is not what its ``Content-Encoding`` says."""
+
+
+class BodyTooLargeError(Exception):
+    """A body that decodes to more than is accepted."""
+
+
+def read_headers(version: tuple[int, int], status: int, fields: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """The header fields of a response: names in lower case, without ``Transfer-Encoding``.
+
+    :raises InvalidResponseError: the head breaks a rule.
+    """
+    if version not in ((1, 0), (1, 1)) or not 100 <= status <= 999 or status == 101:
+        raise InvalidResponseError("status line")
+    headers: dict[str, bytes] = {}
+    size = 0
+    for count, (name, value) in enumerate(fields, 1):
+        size += len(name) + len(value)
+        if count > MAX_FIELDS or size > MAX_HEAD:
+            raise InvalidResponseError("too many headers")
+        if not _TOKEN.fullmatch(name) or b"\0" in value or b"\r" in value:
+            raise InvalidResponseError("header field")
+        key, value = name.decode("ascii").lower(), value.strip(b" \t")
+        headers[key] = headers[key] + b", " + value if key in headers else value
+    length = headers.get("content-length")
+    coding = headers.pop("transfer-encoding", None)
+    if length is not None and (coding is not None or not _LENGTH.fullmatch(length)):
+        raise InvalidResponseError("Content-Length")
+    if coding is not None and coding.lower() != b"chunked":
+        raise InvalidResponseError("Transfer-Encoding")
+    return {name: value.decode("utf-8", "backslashreplace") for name, value in headers.items()}
+
+
+def complete(status: int, headers: Mapping[str, str], raw: bytes, max_size: int, secrets: tuple[str, ...]) -> Answer:
+    """The response whose body has arrived, or why it is not accepted.
+
+    :param raw: the body as it was sent.
+    :param max_size: of the body, in bytes, decoded.
+    :param secrets: what no message may quote.
+    """
+    try:
+        body = decode_body(raw, headers, max_size)
+    except UndecodableBodyError:
+        return Unreachable("the answer cannot be unpacked", status=status)
+    except BodyTooLargeError:
+        return Unreachable(TOO_LARGE, status=status)
+    if too_large(body, max_size):
+        return Unreachable(TOO_LARGE, status=status)
+    return Response(status, headers, body, secrets)
+
+
+def decode_body(body: bytes, headers: Mapping[str, str], max_size: int) -> bytes:
+    """A body without its content codings. The same object if it has none.
+
+    :raises UndecodableBodyError: it is not what ``Content-Encoding`` says.
+    :raises BodyTooLargeError: at some step it is larger than ``max_size`` bytes.
+    """
+    codings = [coding.strip().lower() for coding in headers.get("content-encoding", "").split(",")]
+    codings = [coding for coding in codings if coding not in ("", "identity")]
+    if not body or not codings:
+        return body
+    if len(codings) > MAX_CODINGS:
+        raise UndecodableBodyError
+    for coding in reversed(codings):
+        if coding in ("gzip", "x-gzip"):
+            body = _inflate(body, _GZIP, max_size)
+        elif coding == "deflate":
+            body = _inflate(body, _ZLIB if _has_zlib_header(body) else _RAW, max_size)
+        else:
+            raise UndecodableBodyError
+    return body
+
+
+def _has_zlib_header(body: bytes) -> bool:
+    return body[0] & 0x0F == 8 and int.from_bytes(body[:2], "big") % 31 == 0
+
+
+def _inflate(packed: bytes, form: int, max_size: int) -> bytes:
+    unpacked = BytesIO()
+    for _ in range(MAX_GZIP_MEMBERS if form == _GZIP else 1):
+        packed = packed[_inflate_member(packed, form, unpacked, max_size) :]
+        if not packed:
+            return unpacked.getvalue()
+    raise UndecodableBodyError
+
+
+def _inflate_member(packed: bytes, form: int, unpacked: BytesIO, max_size: int) -> int:
+    """Write what one compressed stream holds into ``unpacked``, and return the stream's length."""
+    stream = zlib.decompressobj(form)
+    for start in range(0, len(packed), SLICE):
+        piece = packed[start : start + SLICE]
+        end, more = start + len(piece), True
+        while more:
+            try:
+                data = stream.decompress(piece, SLICE)
+            except zlib.error:
+                raise UndecodableBodyError from None
+            if unpacked.write(data) and unpacked.tell() > max_size:
+                raise BodyTooLargeError
+            if stream.eof:
+                return end - len(stream.unused_data)
+            piece = stream.unconsumed_tail
+            more = len(data) == SLICE
+    raise UndecodableBodyError

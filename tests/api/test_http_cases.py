@@ -1,0 +1,314 @@
+"""Odd and broken HTTP: one table of raw answers, and what each of them is to both transports."""
+
+from __future__ import annotations
+
+import gzip
+import random
+import zlib
+from dataclasses import dataclass
+
+import pytest
+
+from airflow_provider_polytomic.api.http import Answer, Request, Response, Unreachable
+from airflow_provider_polytomic.api.responses import (
+    MAX_CODINGS,
+    MAX_FIELDS,
+    MAX_GZIP_MEMBERS,
+    MAX_HEAD,
+    BodyTooLargeError,
+    UndecodableBodyError,
+    decode_body,
+)
+from airflow_provider_polytomic.api.settings import Settings
+
+from .conftest import Send, by_aiohttp, by_requests
+from .servers import Reply, Server
+
+GET = Request("GET", "/api/me")
+BODY = b'{"a": 1}'
+LENGTH = f"Content-Length: {len(BODY)}"
+CHUNKS = b"8\r\n" + BODY + b"\r\n0\r\n\r\n"
+GZIP = gzip.compress(BODY)
+ZLIB = zlib.compress(BODY)
+RAW_DEFLATE = ZLIB[2:-4]
+NOT_HTTP = "what {host} answers is not HTTP"
+NO_ANSWER = "{host} closed the connection without an answer"
+HALF = "{host} closed the connection in the middle of the answer"
+UNPACKED = "the answer cannot be unpacked"
+
+
+@dataclass
+class Case:
+    """What a server sends before it closes the connection, and what comes of it."""
+
+    sent: bytes
+    status: int = 200
+    headers: dict[str, str] | None = None  # besides Content-Length; None: whatever they are
+    body: bytes = BODY
+    unreachable: str | None = None  # the reason; "*" for any, where it depends on how the bytes are cut into packets
+
+
+def head(*lines: str) -> bytes:
+    return "\r\n".join([*lines, "", ""]).encode("latin-1")
+
+
+def ok(*lines: str, body: bytes = BODY) -> bytes:
+    """A complete answer with more header lines."""
+    return head("HTTP/1.1 200 OK", LENGTH, *lines) + body
+
+
+def coded(coding: str, body: bytes) -> bytes:
+    return head("HTTP/1.1 200 OK", f"Content-Length: {len(body)}", f"Content-Encoding: {coding}") + body
+
+
+def chunked(body: bytes, *lines: str, coding: str = "chunked") -> bytes:
+    return head("HTTP/1.1 200 OK", f"Transfer-Encoding: {coding}", *lines) + body
+
+
+def refused(sent: bytes, reason: str = NOT_HTTP) -> Case:
+    return Case(sent, unreachable=reason)
+
+
+INTERIM = {
+    **{f"interim {status}": Case(head(f"HTTP/1.1 {status} X") + ok()) for status in (100, 102, 103, 199)},
+    "interim with headers": Case(head("HTTP/1.1 103 X", "Link: </a>", "Content-Length: 5") + ok()),
+    "interim 50 times": Case(head("HTTP/1.1 102 X") * 50 + ok()),
+    "interim and nothing more": refused(head("HTTP/1.1 102 X"), NO_ANSWER),
+    "interim that is broken": refused(head("HTTP/1.1 102 X", "nonsense") + ok()),
+    "switching protocols": refused(head("HTTP/1.1 101 X", "Upgrade: x", "Connection: upgrade")),
+}
+HEAD_SIZES = {
+    "header of 16 KiB": Case(ok("X: " + "a" * 16384), headers={"x": "a" * 16384}),
+    "header of the largest size": Case(ok("X: " + "a" * (MAX_HEAD - 100))),
+    "header too large": refused(ok("X: " + "a" * MAX_HEAD)),
+    "headers too large together": refused(ok(*(f"X-{number}: {'a' * 7000}" for number in range(20)))),
+    "name of a header too large": refused(ok("X" * MAX_HEAD + ": a")),
+    "reason too large": refused(head("HTTP/1.1 200 " + "x" * (MAX_HEAD + 1), LENGTH) + BODY),
+    "as many headers as may be": Case(ok(*(f"X-{number}: a" for number in range(MAX_FIELDS - 1)))),
+    "too many headers": refused(ok(*(f"X-{number}: a" for number in range(MAX_FIELDS)))),
+    "far too many headers": refused(ok(*(f"X-{number}: a" for number in range(9999)))),
+}
+CODINGS = {
+    **{name: Case(coded(name, GZIP), headers={"content-encoding": name}) for name in ("gzip", "x-gzip", "GZip")},
+    "deflate": Case(coded("deflate", ZLIB)),
+    "deflate without zlib": Case(coded("deflate", RAW_DEFLATE)),
+    "gzip twice": Case(coded("gzip, gzip", gzip.compress(GZIP))),
+    "gzip twice in two headers": Case(coded("gzip\r\nContent-Encoding: gzip", gzip.compress(GZIP))),
+    "deflate, then gzip": Case(coded("deflate, gzip", gzip.compress(ZLIB))),
+    "gzip, identity": Case(coded("gzip, identity", GZIP)),
+    "identity": Case(coded("identity", BODY)),
+    "no coding": Case(coded("", BODY)),
+    "gzip of two members": Case(coded("gzip", GZIP + GZIP), body=BODY * 2),
+    "gzip of nothing": Case(coded("gzip", b""), body=b""),
+    "three codings": refused(coded("gzip, gzip, gzip", gzip.compress(gzip.compress(GZIP))), UNPACKED),
+    "br": refused(coded("br", b"\x8b\x03\x80" + BODY + b"\x03"), UNPACKED),
+    "unknown coding": refused(coded("foo", BODY), UNPACKED),
+    "not gzip": refused(coded("gzip", BODY), UNPACKED),
+    "not deflate": refused(coded("deflate", b"\xff" * 9), UNPACKED),
+    "gzip cut off": refused(coded("gzip", GZIP[:-9]), UNPACKED),
+    "gzip without its checksum": refused(coded("gzip", GZIP[:-8]), UNPACKED),
+    "gzip with a wrong checksum": refused(coded("gzip", GZIP[:-8] + bytes(8)), UNPACKED),
+    "gzip and more": refused(coded("gzip", GZIP + b"garbage"), UNPACKED),
+    "gzip and zeros": refused(coded("gzip", GZIP + bytes(9)), UNPACKED),
+    "deflate cut off": refused(coded("deflate", ZLIB[:-5]), UNPACKED),
+    "deflate and more": refused(coded("deflate", ZLIB + b"garbage"), UNPACKED),
+}
+LENGTHS = {
+    "length with zeros": Case(head("HTTP/1.1 200 OK", "Content-Length: 008") + BODY),
+    "no length": Case(head("HTTP/1.1 200 OK") + BODY),
+    "length of nothing": Case(head("HTTP/1.1 200 OK", "Content-Length: 0"), body=b""),
+    "length repeated": refused(ok(LENGTH)),
+    "length repeated in one header": refused(head("HTTP/1.1 200 OK", "Content-Length: 8, 8") + BODY),
+    "lengths that differ": refused(ok("Content-Length: 3")),
+    **{
+        f"length {value!r}": refused(head("HTTP/1.1 200 OK", f"Content-Length: {value}") + BODY)
+        for value in ("+8", "-8", "x", "", "0_8", "9" * 23, "8 8")
+    },
+    "length and chunks": refused(chunked(CHUNKS, LENGTH)),
+    "other length and chunks": refused(chunked(CHUNKS, "Content-Length: 3")),
+    "length without a body": refused(head("HTTP/1.1 200 OK", LENGTH), HALF),
+    "204": Case(head("HTTP/1.1 204 No"), 204, body=b""),
+    "304 with the length of what was not sent": Case(head("HTTP/1.1 304 No", LENGTH), 304, body=b""),
+    "204 with a body": refused(head("HTTP/1.1 204 No", LENGTH) + BODY),
+    "304 with a body": refused(head("HTTP/1.1 304 No", LENGTH) + BODY),
+    "204 with chunks": refused(head("HTTP/1.1 204 No", "Transfer-Encoding: chunked") + b"0\r\n\r\n"),
+    "205 with a body": Case(head("HTTP/1.1 205 No", LENGTH) + BODY, 205),
+    "more than its length": refused(ok(body=BODY + b"garbage")),
+    "more than its length, of a closed connection": refused(ok("Connection: close", body=BODY + b"garbage")),
+    "an empty line too many": Case(ok(body=BODY + b"\r\n")),
+    "an answer to nothing": Case(ok(body=BODY + head("HTTP/1.1 500 No", "Content-Length: 0"))),
+}
+CHUNKED = {
+    "chunks": Case(chunked(CHUNKS), headers={}),
+    "Chunks": Case(chunked(CHUNKS, coding="Chunked")),
+    "chunks of HTTP/1.0": Case(head("HTTP/1.0 200 OK", "Transfer-Encoding: chunked") + CHUNKS),
+    "chunks with trailers": Case(chunked(b"8\r\n" + BODY + b"\r\n0\r\nX-T: 1\r\n\r\n"), headers={}),
+    "chunks with extensions": Case(chunked(b"8;a=b\r\n" + BODY + b"\r\n0\r\n\r\n")),
+    "chunks with spaces": Case(chunked(b"8  \r\n" + BODY + b"\r\n0\r\n\r\n")),
+    "many chunks": Case(chunked(b"1\r\nx\r\n" * 9999 + b"0\r\n\r\n"), body=b"x" * 9999),
+    **{
+        f"transfer coding {coding}": refused(chunked(CHUNKS, coding=coding))
+        for coding in ("gzip, chunked", "gzip", "identity", "chunked, chunked", "chunked\r\nTransfer-Encoding: chunked")
+    },
+    **{
+        f"chunk size {size}": refused(chunked(size.encode() + b"\r\n" + BODY + b"\r\n0\r\n\r\n"), "*")
+        for size in ("zz", "0x8", "-1", "+8", "5", "", "f" * 17)
+    },
+    "chunks with bare LF": refused(chunked(CHUNKS.replace(b"\r", b"")), "*"),
+    "chunks without the last line": refused(chunked(CHUNKS[:-2]), HALF),
+    "chunks without the last chunk": refused(chunked(CHUNKS[:-5]), HALF),
+    "chunk without an end": refused(chunked(b"10\r\n" + BODY), HALF),
+    "chunks and more": refused(chunked(CHUNKS + b"garbage"), "*"),
+}
+STATUS_LINES = {
+    **{
+        line: Case(head(line, LENGTH) + BODY)
+        for line in ("HTTP/1.1 200", "HTTP/1.1 200 ", "HTTP/1.0 200 OK", "HTTP/1.1 200 caf\xe9", "\r\nHTTP/1.1 200 OK")
+    },
+    **{line: Case(head(line, LENGTH) + BODY, int(line[9:12])) for line in ("HTTP/1.1 600 X", "HTTP/1.1 999 X")},
+    **{
+        line: refused(head(line, LENGTH) + BODY)
+        for line in (
+            *("HTTP/2.0 200 OK", "HTTP/2 200 OK", "HTTP/0.9 200 OK", "HTTP/1.2 200 OK", "HTTP/1 200 OK", "ICY 200 OK"),
+            *("http/1.1 200 OK", "HTTP/1.10 200 OK", " HTTP/1.1 200 OK", "HTTP/1.1  200 OK", "HTTP/1.1\t200 OK"),
+            *("HTTP/1.1 20 OK", "HTTP/1.1 2000 OK", "HTTP/1.1 abc OK", "HTTP/1.1 000 OK", "HTTP/1.1 +200 OK"),
+        )
+    },
+    "line ends without CR": Case(ok().replace(b"\r", b"")),
+    "cut off in the status line": refused(b"HTTP/1.1 200", NO_ANSWER),
+    "cut off in a header": refused(b"HTTP/1.1 200 OK\r\nContent-Le", NO_ANSWER),
+    "cut off after a header": refused(b"HTTP/1.1 200 OK\r\nX: y\r\n", NO_ANSWER),
+    "an empty line only": refused(b"\r\n", NO_ANSWER),
+}
+HEADERS = {
+    "upper case": Case(head("HTTP/1.1 200 OK", "CONTENT-LENGTH: 8", "X-UP: V") + BODY, headers={"x-up": "V"}),
+    "spaces around a value": Case(ok("X:  1 \t"), headers={"x": "1"}),
+    "empty value": Case(ok("X:"), headers={"x": ""}),
+    "folded": Case(ok("X: a", "  b"), headers={"x": "a  b"}),
+    "repeated": Case(ok("X: 1", "Y: 2", "x: 3"), headers={"x": "1, 3", "y": "2"}),
+    "repeated Retry-After": Case(ok("Retry-After: 1", "Retry-After: 2"), headers={"retry-after": "1, 2"}),
+    "UTF-8": Case(ok("X: caf\xc3\xa9"), headers={"x": "caf\xe9"}),
+    "Latin-1": Case(ok("X: caf\xe9"), headers={"x": "caf\\xe9"}),
+    "control character": Case(ok("X: a\x01b"), headers={"x": "a\x01b"}),
+    "BOM": Case(head("HTTP/1.1 200 OK", "Content-Length: 11") + b"\xef\xbb\xbf" + BODY, body=b"\xef\xbb\xbf" + BODY),
+    "charset": Case(ok("Content-Type: application/json; charset=utf-16")),
+    "broken content type": Case(ok("Content-Type: ;;;=x")),
+    "broken cookie": Case(ok("Set-Cookie: \xe9=;;;a")),
+    "location that is no URL": Case(head("HTTP/1.1 301 X", "Location: http://[::1", LENGTH) + BODY, 301),
+    "two locations": Case(head("HTTP/1.1 301 X", "Location: /a", "Location: /b", LENGTH) + BODY, 301),
+    "upgrade offered": Case(ok("Connection: Upgrade", "Upgrade: h2c")),
+    **{
+        f"header {line!r}": refused(ok(line))
+        for line in ("nonsense", ": x", "X : y", "X Y: z", "X\xe9: y", "X(: y", "X: a\0b", "X: a\rb")
+    },
+    "folded without a header before": refused(head("HTTP/1.1 200 OK", "  b", LENGTH) + BODY),
+}
+CASES = INTERIM | HEAD_SIZES | CODINGS | LENGTHS | CHUNKED | STATUS_LINES | HEADERS
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_both_transports_judge_a_raw_answer_as_the_table_says(send: Send, name: str) -> None:
+    """The same response, or none for the same reason."""
+    case = CASES[name]
+    with Server([Reply(case.sent, then="close")]) as server:
+        (answer,) = send(Settings(base_url=server.url, key="k", timeout=60.0), GET)
+    if case.unreachable is not None:
+        assert isinstance(answer, Unreachable)
+        assert case.unreachable in ("*", answer.reason.replace(server.host, "{host}"))
+        assert answer.sent
+        return
+    assert isinstance(answer, Response), answer
+    assert (answer.status, answer.body) == (case.status, case.body)
+    if case.headers is not None:
+        shown = {name: value for name, value in answer.headers.items() if name not in ("content-length", "connection")}
+        assert shown == case.headers
+
+
+@pytest.mark.parametrize("name", ["an answer to nothing", "an empty line too many"])
+def test_what_follows_an_answer_answers_no_later_request(send: Send, name: str) -> None:
+    """The next request gets an answer of its own."""
+    own = head("HTTP/1.1 418 Own", "Content-Length: 0")
+    with Server([Reply(CASES[name].sent), Reply(own)]) as server:
+        answers = send(Settings(base_url=server.url, key="k", timeout=60.0), GET, GET)
+    assert [answer.status for answer in answers] == [200, 418]
+
+
+@pytest.mark.parametrize("where", [b"", b"HTTP/1.1 200 OK\r\nX: ", head("HTTP/1.1 200 OK", "Content-Length: 99999")])
+def test_an_answer_that_comes_byte_by_byte_ends_at_its_deadline(send: Send, where: bytes) -> None:
+    """Also in the status line, in a header, and in a body whose length is known."""
+
+    def drip(server: Server, connection: object, _: object) -> None:
+        connection.sendall(where or b"HTTP/1.1 200 ")  # type: ignore[attr-defined]
+        while not server.ended.wait(0.02):
+            connection.sendall(b"x")  # type: ignore[attr-defined]
+
+    with Server([drip]) as server:
+        (answer,) = send(Settings(base_url=server.url, key="k", timeout=60.0), Request("GET", "/", timeout=0.3))
+    assert isinstance(answer, Unreachable)
+    assert answer.reason == f"{server.host} did not answer within 0.3 s"
+
+
+# decoding alone
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "gzip, gzip", "deflate, gzip"])
+def test_a_body_decodes_to_no_more_than_is_accepted(coding: str) -> None:
+    """The largest body is decoded, one byte more is not, whatever the coding."""
+    for size, accepted in ((100_000, True), (100_001, False)):
+        body = bytes(size)
+        for step in coding.split(", "):
+            body = (gzip if step == "gzip" else zlib).compress(body)  # type: ignore[attr-defined]
+        try:
+            assert decode_body(body, {"content-encoding": coding}, 100_000) == bytes(size)
+        except BodyTooLargeError:
+            assert not accepted
+        else:
+            assert accepted
+
+
+def test_a_body_without_a_coding_is_not_copied() -> None:
+    """It is the same object."""
+    body = bytes(1000)
+    assert decode_body(body, {}, 10**6) is body
+
+
+def test_members_and_codings_are_few() -> None:
+    """Each of them copies what is left, so an answer of nothing but members would take minutes."""
+    assert decode_body(GZIP * MAX_GZIP_MEMBERS, {"content-encoding": "gzip"}, 10**6) == BODY * MAX_GZIP_MEMBERS
+    with pytest.raises(UndecodableBodyError):
+        decode_body(GZIP * (MAX_GZIP_MEMBERS + 1), {"content-encoding": "gzip"}, 10**6)
+    with pytest.raises(UndecodableBodyError):
+        decode_body(BODY, {"content-encoding": ", ".join(["gzip"] * (MAX_CODINGS + 1))}, 10**6)
+
+
+# mutations
+
+PIECES = [b"\r\n", b"\n", b"\r", b"\0", b" ", b"\t", b":", b",", b"0", b"8", b"-", b"\xff", b"204", b"103"]
+PIECES += [b"HTTP/1.1 "]
+PIECES += [LENGTH.encode() + b"\r\n", b"Transfer-Encoding: chunked\r\n", b"Connection: close\r\n", b"0\r\n\r\n"]
+
+
+def mutated(chance: random.Random) -> bytes:
+    whole = [case.sent for name, case in CASES.items() if len(case.sent) < 1000 and name != "an answer to nothing"]
+    sent = chance.choice(whole)
+    for _ in range(chance.choice([1, 1, 2, 3])):
+        start = chance.randrange(len(sent) + 1)
+        end = min(len(sent), start + chance.randrange(5))
+        new = chance.choice([b"", chance.choice(PIECES), bytes([chance.randrange(256)]), sent[start:end] * 2])
+        sent = sent[:start] + new + sent[end:]
+    return sent
+
+
+def test_mutated_answers_are_judged_alike() -> None:
+    """Neither transport raises, and they disagree on fewer than one in fifty, all of them broken beyond use."""
+    chance = random.Random(20261128)
+    disagreed: list[tuple[bytes, Answer, Answer]] = []
+    with Server() as server:
+        for _ in range(200):
+            sent = mutated(chance)
+            server.script = [Reply(sent, then="close")]
+            where = Settings(base_url=server.url, key="k", timeout=60.0)
+            (one,), (other,) = by_requests(where, GET), by_aiohttp(where, GET)
+            if type(one) is not type(other) or (isinstance(one, Response) and one != other):
+                disagreed.append((sent, one, other))
+    assert len(disagreed) < 4, disagreed
