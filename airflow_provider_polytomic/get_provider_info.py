@@ -109,7 +109,7 @@ EXTRA_FIELDS: dict[str, dict[str, Any]] = {
     },
     "proxy": {
         "label": "Proxy",
-        "description": "URL of an HTTP proxy. Default: what the environment says",
+        "description": "URL of an HTTP proxy, or none. Default: what the environment says",
         "placeholder": "http://proxy.example.com:3128",
         "schema": {"type": ["string", "null"], "format": "password"},
     },

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
+import functools
 import logging
 import os
 import re
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from string import Formatter
 from urllib.parse import SplitResult, quote, unquote, urlencode, urlsplit
 from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
@@ -27,6 +28,7 @@ MAX_BODY_IN_LOOP = 8 * 1024 * 1024  # the same in the triggerer, where all wait 
 LEAST_OF_A_VALUE = 128  # bytes that an object or a list of an answer has, on average
 LINK_NAMES = ("kind", "sync_id", "execution_id")
 USER_AGENT = "airflow-provider-polytomic"
+_SOCKS = re.compile(r"socks[0-9a-z]*://", re.IGNORECASE)
 _CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 
 
@@ -66,6 +68,7 @@ class Settings:
     :param max_retries: how often a single call is asked again.
     :param ui_url: where a person finds an execution: a URL with ``{kind}``, ``{sync_id}`` and ``{execution_id}`` in it,
         each as often as it takes; empty: the base URL.
+    :param no_proxy: whether no host is reached through a proxy, whatever the environment says.
     """
 
     base_url: str = DEFAULT_HOST
@@ -78,6 +81,7 @@ class Settings:
     proxy: str | None = field(default=None, repr=False)  # may hold a password
     max_retries: int = DEFAULT_MAX_RETRIES
     ui_url: str = field(default="", compare=False)
+    no_proxy: bool = False
 
     def __post_init__(self) -> None:
         for name in ("key", "login", "proxy"):
@@ -125,7 +129,7 @@ class Settings:
             raise ValueError("not a URL of an HTTP server")
         if where.scheme == "http" and self.base_url.startswith("https:"):
             raise ValueError("an unencrypted URL, which an encrypted answer must not lead to")
-        decided = self.proxy == proxy_from_environment(self.base_url)
+        decided = not self.no_proxy and self.proxy == proxy_from_environment(self.base_url)
         base_url = f"{where.scheme}://{where.netloc.rpartition('@')[2]}"
         return replace(
             self, base_url=base_url, key="", login="", proxy=proxy_from_environment(base_url) if decided else self.proxy
@@ -215,12 +219,19 @@ def http_url(text: str) -> SplitResult:
         raise ValueError("not the URL of an HTTP server")
     if ":" in host and "%" not in host:
         host = f"[{IPv6Address(host)}]"
-    elif "[" in address or not re.fullmatch(r"[a-z0-9._-]+", host := host.encode("idna").decode()):
+    elif "[" in address or not re.fullmatch(r"[a-z0-9._-]+", host := _idna(host)):
         raise ValueError("not a host name")
     path = quote(parts.path.rstrip("/"), safe="/%:@!$&'()*+,;=~")
     if re.search(r"\\|%(?![0-9A-Fa-f]{2})|/\.\.?(/|$)", parts.path):
         raise ValueError("not a path")
     return parts._replace(netloc=f"{user}{at}{host}{f':{port}' if port else ''}", path=path)
+
+
+def _idna(host: str) -> str:
+    try:
+        return host.encode("idna").decode()
+    except UnicodeError:
+        raise ValueError("not a host name") from None
 
 
 def link_template(text: str) -> str:
@@ -242,20 +253,57 @@ def link_template(text: str) -> str:
 def proxy_from_environment(base_url: str) -> str | None:
     """The proxy that ``HTTPS_PROXY``, ``HTTP_PROXY``, ``ALL_PROXY`` and ``NO_PROXY`` name for this URL.
 
+    A SOCKS proxy in ``ALL_PROXY`` is skipped with a warning, because it may be meant for other software.
+
     :raises ValueError: it is not the URL of an HTTP proxy.
     """
     where = urlsplit(base_url)
     proxies = getproxies_environment()
-    if proxy_bypass_environment(where.netloc.rpartition("@")[2], proxies):
+    if _bypasses_proxies(where):
         return None
     name = where.scheme if proxies.get(where.scheme) else "all"
     proxy = proxies.get(name)
     if not proxy:
         return None
+    if name == "all" and _SOCKS.match(proxy):
+        _warn_of_socks()
+        return None
     try:
         return http_url(proxy if "://" in proxy else f"http://{proxy}").geturl()
     except ValueError:
         raise ValueError(f"the environment variable {name.upper()}_PROXY is not the URL of an HTTP proxy") from None
+
+
+@functools.cache  # one warning in a process
+def _warn_of_socks() -> None:
+    log.warning(
+        "Ignoring the environment variable ALL_PROXY: it names a SOCKS proxy, and only HTTP proxies are supported. "
+        "Set proxy in the connection's extra to the URL of an HTTP proxy, or to none"
+    )
+
+
+def _bypasses_proxies(where: SplitResult) -> bool:
+    """Whether ``NO_PROXY`` has the host or its network in it.
+
+    It is read as ``requests`` reads it. IPv6 networks and addresses in brackets or with a port count as well.
+    """
+    entries = (os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or "").replace(" ", "")
+    host = where.hostname or ""
+    for spelling in (host, where.netloc.rpartition("@")[2], f"{host}:{where.port}"):
+        if proxy_bypass_environment(spelling, {"no": entries}):
+            return True
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return False
+    return any(address in network for entry in entries.split(",") if (network := _network(entry)))
+
+
+def _network(entry: str) -> IPv4Network | IPv6Network | None:
+    try:
+        return ip_network(entry, strict=False) if "/" in entry else None
+    except ValueError:
+        return None
 
 
 def ca_bundle_from_environment() -> str:

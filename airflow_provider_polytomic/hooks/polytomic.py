@@ -728,6 +728,8 @@ def settings_from(connection: Any, timeout: float | None = None, max_retries: in
     if verify and ca_bundle is None and base_url.startswith("https:"):
         ca_bundle = defaults.ca_bundle_from_environment()
     proxy = fields.proxy()
+    if proxy is None:
+        proxy = defaults.proxy_from_environment(base_url)
     return defaults.Settings(
         base_url=base_url,
         key=fields.key(),
@@ -736,7 +738,8 @@ def settings_from(connection: Any, timeout: float | None = None, max_retries: in
         timeout=fields.number("timeout", defaults.DEFAULT_TIMEOUT, timeout),
         verify=verify,
         ca_bundle=ca_bundle,
-        proxy=proxy if proxy is not None else defaults.proxy_from_environment(base_url),
+        proxy=proxy or None,
+        no_proxy=proxy == "",
         max_retries=fields.whole("max_retries", defaults.DEFAULT_MAX_RETRIES, max_retries),
         ui_url=fields.ui_url(),
     )
@@ -861,15 +864,18 @@ class _Fields:
         return int(value)
 
     def proxy(self) -> str | None:
+        """The URL of the proxy; ``""`` for none, whatever the environment says; None where the environment decides."""
         from airflow_provider_polytomic.api.settings import http_url
 
         value = self._value("proxy")
         if value is None:
             return None
+        if str(value).lower() in ("none", "false"):
+            return ""
         try:
             return http_url(value if isinstance(value, str) else "").geturl()
         except ValueError:
-            must = "must be the URL of an HTTP proxy, for instance http://proxy.example.com:3128"
+            must = "must be the URL of an HTTP proxy, for instance http://proxy.example.com:3128, or none"
             raise self._wrong("proxy", must) from None
 
     def ui_url(self) -> str:

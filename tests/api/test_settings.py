@@ -10,12 +10,14 @@ from pathlib import Path
 
 import certifi
 import pytest
+import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_polytomic.api.http import Request
 from airflow_provider_polytomic.api.settings import (
     Settings,
+    _warn_of_socks,
     ca_bundle_from_environment,
     http_url,
     number_from_environment,
@@ -91,8 +93,9 @@ def test_urls(text: str, url: str) -> None:
 )
 def test_what_is_no_url(text: str) -> None:
     """It is refused before a library makes something of it."""
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError) as error:
         http_url(text)
+    assert type(error.value) is not UnicodeError
 
 
 @given(st.text(), st.sampled_from(["", "http://", "https://h/", "https://", "http://["]))
@@ -145,6 +148,92 @@ def test_a_proxy_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch, proxy: str
     with pytest.raises(ValueError, match="HTTPS_PROXY is not the URL of an HTTP proxy") as error:
         proxy_from_environment("https://h")
     assert "pass-word" not in str(error.value)
+
+
+@pytest.mark.parametrize("scheme", ["socks4", "socks4a", "socks5", "socks5h", "SOCKS5"])
+def test_a_socks_proxy_in_all_proxy_is_skipped_with_one_warning(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, scheme: str
+) -> None:
+    """The warning names the variable and the field that decides instead, and shows no password."""
+    _warn_of_socks.cache_clear()
+    monkeypatch.setenv("ALL_PROXY", f"{scheme}://me:pass-word@p:1080")
+    with caplog.at_level(logging.WARNING):
+        assert [proxy_from_environment(url) for url in ("https://h", "http://h", "https://i")] == [None] * 3
+    (record,) = caplog.records
+    assert "ALL_PROXY" in record.message
+    assert "proxy in the connection's extra" in record.message
+    assert "pass-word" not in record.message
+
+
+NO_PROXY = [
+    *("", "*", "h", "H", "h.example", ".h.example", "H.EXAMPLE", "a.h.example", "h.example:8443", "example", "ample"),
+    *(".h.example:8443", "h.example:1", " h.example , other ", ",,h.example,", "other h.example", "*.h.example"),
+    *("10.0.0.0/8", "10.1.2.3", "10.1.2.0/24,x", "10.1.3.0/24", "10.1.2.3/32", "10.1.2.3/33", "10.1.2.3/", "/8"),
+    *("10.1.2.3/8", "10.0.0.0/x", "10.0.0.0/8/8", "2.3", ".3", "10.", "::1", "::2", "0::1", "127.0.0.0/8", "localhost"),
+]
+# These count in addition: networks and spellings of an address that `requests` does not understand.
+NO_PROXY_OF_OURS = [
+    *("[::1]", "[::1]:8443", "::/64", "2001:db8::/32", "10.1.2.3:8443", "0.0.0.0/0", "10.0.0.0/255.0.0.0"),
+    *("*, x", " * "),
+]
+NO_PROXY_URLS = [
+    *("https://h", "https://h.example", "https://a.h.example:8443/x", "https://h.example:8443", "https://xh.example"),
+    *("https://10.1.2.3", "https://10.1.2.3:8443/a", "http://10.9.9.9", "https://[::1]", "https://[::1]:8443"),
+    *("https://[2001:db8::7]", "http://127.0.0.1:8765", "http://localhost:8765", "https://2.3.example"),
+]
+
+
+@pytest.mark.parametrize("url", NO_PROXY_URLS)
+@pytest.mark.parametrize("no_proxy", [*NO_PROXY, *NO_PROXY_OF_OURS])
+def test_no_proxy_is_read_as_requests_reads_it(monkeypatch: pytest.MonkeyPatch, no_proxy: str, url: str) -> None:
+    """A host that `requests` reaches without the proxy is reached without it, and no other, but for a few forms."""
+    monkeypatch.setenv("ALL_PROXY", "http://p:3128")
+    monkeypatch.setenv("NO_PROXY", no_proxy)
+    bypassed = requests.utils.should_bypass_proxies(url, no_proxy=None)
+    assert (proxy_from_environment(url) is None) == bypassed or (not bypassed and no_proxy in NO_PROXY_OF_OURS)
+
+
+@pytest.mark.parametrize(
+    ("no_proxy", "url"),
+    [
+        ("10.0.0.0/8", "https://10.1.2.3:8443"),
+        ("::1", "https://[::1]"),
+        ("::1", "https://[::1]:8443"),
+        ("[::1]", "https://[::1]"),
+        ("[::1]:8443", "https://[::1]:8443"),
+        ("2001:db8::/32", "https://[2001:db8::7]"),
+        ("10.1.2.3:8443", "https://10.1.2.3:8443"),
+    ],
+)
+def test_no_proxy_with_a_network_or_an_ipv6_address_is_heeded(
+    monkeypatch: pytest.MonkeyPatch, no_proxy: str, url: str
+) -> None:
+    """The address is reached without the proxy."""
+    monkeypatch.setenv("ALL_PROXY", "http://p:3128")
+    assert proxy_from_environment(url) == "http://p:3128"
+    monkeypatch.setenv("NO_PROXY", no_proxy)
+    assert proxy_from_environment(url) is None
+
+
+def test_no_proxy_in_lower_case_wins_unless_it_is_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with `requests`, which shares this order with other tools."""
+    monkeypatch.setenv("ALL_PROXY", "http://p:3128")
+    monkeypatch.setenv("NO_PROXY", "h")
+    for value, proxy in (("", None), ("other", "http://p:3128")):
+        monkeypatch.setenv("no_proxy", value)
+        assert proxy_from_environment("https://h") == proxy
+        assert requests.utils.should_bypass_proxies("https://h", no_proxy=None) == (proxy is None)
+
+
+@pytest.mark.parametrize("no_proxy", [True, False])
+def test_another_host_is_reached_without_the_proxy_of_the_environment_when_there_is_to_be_none(
+    monkeypatch: pytest.MonkeyPatch, no_proxy: bool
+) -> None:
+    """`no_proxy` counts for a log file's host, too, which the environment would reach through its proxy."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://p:3128")
+    monkeypatch.setenv("NO_PROXY", "h")
+    there = Settings("https://h", no_proxy=no_proxy).elsewhere("https://storage/log")
+    assert there.proxy == (None if no_proxy else "http://p:3128")
 
 
 def test_certificates_of_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

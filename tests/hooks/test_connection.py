@@ -152,6 +152,7 @@ def test_an_empty_field_is_not_set(name: str, nothing: Any) -> None:
         ({"verify": 0}, "verify", False),
         ({"api_version": "2024-02-08"}, "api_version", "2024-02-08"),
         ({"proxy": "http://p:3128/"}, "proxy", "http://p:3128"),
+        ({"proxy": "none"}, "proxy", None),
         ({"proxy": "https://me:p%40ss@p"}, "proxy", "https://me:p%40ss@p"),
         (
             {"ui_url": " https://h/#/{kind}/{sync_id}?e={execution_id} "},
@@ -176,7 +177,7 @@ def test_a_bundle_of_certificates(tmp_path: Path) -> None:
 
 
 WRONG = [
-    *(("host", {"host": value}) for value in ("ftp://h", "h h", "h?a=b", "h#a", "https://", "https:/h", "h:x", "a..b")),
+    *(("host", {"host": value}) for value in ("ftp://h", "h h", "h?a=b", "h#a", "https://", "https:/h", "h:x", "a..b", "https://a..b")),
     *(("host", {"host": value}) for value in (f"http://me:{KEY}@h", f"{KEY}@h", "http://[::1", "h/../a", "h\x00")),
     *(("port", {"port": value}) for value in (-1, 65536, 0, "x", "80x")),
     *(("schema", {"schema": value}) for value in ("..", "a?b", "a#b", "a/./b", "a\\b", "a\nb", "%zz")),
@@ -257,6 +258,31 @@ def test_the_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "app.polytomic.com")
     assert settings().proxy is None
     assert settings(extra={"proxy": "http://p:2"}).proxy == "http://p:2"
+
+
+@pytest.mark.parametrize("value", ["none", "None", " NONE ", "false", "False", False])
+def test_no_proxy_is_used_when_the_connection_says_none(monkeypatch: pytest.MonkeyPatch, value: Any) -> None:
+    """The environment has no say, even if it names something that is no proxy."""
+    for proxy in ("http://p:1", "nonsense://p"):
+        monkeypatch.setenv("HTTPS_PROXY", proxy)
+        found = settings(extra={"proxy": value})
+        assert (found.proxy, found.no_proxy) == (None, True)
+
+
+def test_the_environment_decides_on_the_proxy_unless_the_connection_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither an empty field nor a URL is the same as `none`."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://p:1")
+    for extra in ({}, {"proxy": ""}, {"proxy": None}, {"proxy": "http://p:2"}):
+        assert settings(extra=extra).no_proxy is False
+
+
+def test_a_socks_proxy_for_other_software_leaves_the_connection_usable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`ALL_PROXY` alone does not make it fail; in the connection itself such a URL is an error."""
+    monkeypatch.setenv("ALL_PROXY", "socks5://p:1080")
+    assert settings().proxy is None
+    assert settings(extra={"proxy": "http://p:1"}).proxy == "http://p:1"
+    with pytest.raises(ValueError, match="proxy must be the URL of an HTTP proxy"):
+        settings(extra={"proxy": "socks5://p:1080"})
 
 
 def test_the_certificates_of_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
