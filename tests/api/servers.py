@@ -36,8 +36,8 @@ class Reply:
     """What a server does about one request: waits, sends bytes, and goes on or ends the connection."""
 
     data: bytes = b""
-    delay: float = 0.0  # seconds before the first byte
     then: str = "keep"  # "keep", "close", "reset" or "hold" (until the server ends)
+    ready: Callable[[Server], bool] | None = None  # what has to be true before the first byte
 
 
 Script = Reply | Callable[["Server", socket.socket, Received], None]
@@ -83,7 +83,7 @@ class Server:
                 with suppress(OSError):
                     connection.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
-            thread.join(5)
+            thread.join(60)
 
     def _accept(self) -> None:
         while not self.ended.is_set():
@@ -110,7 +110,8 @@ class Server:
                 if callable(script):
                     script(self, connection, received)
                     break
-                self.ended.wait(script.delay)
+                while script.ready and not script.ready(self) and not self.ended.wait(0.005):
+                    pass
                 connection.sendall(script.data)
                 if script.then == "hold":
                     self.ended.wait()
@@ -178,7 +179,7 @@ def nobody() -> Iterator[str]:
         yield f"127.0.0.1:{taken.getsockname()[1]}"
 
 
-def until(true: Callable[[], Any], seconds: float = 5.0) -> None:
+def until(true: Callable[[], Any], seconds: float = 60.0) -> None:
     """Wait for what another thread does."""
     end = time.monotonic() + seconds
     while not true():

@@ -19,11 +19,10 @@ from .servers import Reply, Script, Server, http, until
 
 GET = Request("GET", "/api/me")
 ME = http(200, b'{"data": {"id": "me"}}')
-SLOW_ME = replace(ME, delay=0.05)
 
 
 def settings(server: Server, **more: Any) -> Settings:
-    return Settings(base_url=server.url, key="key", timeout=5.0, **more)
+    return Settings(base_url=server.url, key="key", timeout=60.0, **more)
 
 
 # plans
@@ -166,14 +165,16 @@ def a_plan_that_reconnects() -> Plan[None]:
 
 def test_clients_with_equal_settings_share_ten_connections() -> None:
     """Many at once in one event loop use one session, and at most ten connections."""
-    with Server([SLOW_ME]) as server:
+    with Server([ME, replace(ME, ready=lambda server: server.connections >= 10)]) as server:
 
         async def one() -> str | None:
             async with AsyncClient(settings(server)) as client:
                 return (await client.call(identity.get())).id
 
         async def all_at_once() -> list[str | None]:
-            return await asyncio.gather(*(one() for _ in range(40)))
+            async with AsyncClient(settings(server)) as first:  # keeps the session while the others come and go
+                await first.send(GET)
+                return await asyncio.gather(*(one() for _ in range(40)))
 
         assert asyncio.run(all_at_once()) == ["me"] * 40
         assert server.connections == 10
@@ -221,7 +222,7 @@ def test_clients_with_different_settings_do_not_share(more: dict[str, Any]) -> N
 
 def test_one_client_may_be_used_by_many_tasks() -> None:
     """That their first requests race for the session leaves none of it open."""
-    with Server([SLOW_ME]) as server:
+    with Server([replace(ME, ready=lambda server: server.connections >= 5)]) as server:
 
         async def race() -> None:
             async with AsyncClient(settings(server)) as client:
@@ -246,11 +247,11 @@ def test_event_loops_do_not_share() -> None:
 
 
 @pytest.mark.parametrize(
-    ("when", "script"),
-    [(0.0, [ME]), (0.1, [ME, Reply(then="hold"), ME])],
+    ("asked", "script"),
+    [(0, [ME]), (2, [ME, Reply(then="hold"), ME])],
     ids=["while it borrows", "while it waits for an answer"],
 )
-def test_a_task_that_is_cancelled_gives_the_session_back(when: float, script: list[Script]) -> None:
+def test_a_task_that_is_cancelled_gives_the_session_back(asked: int, script: list[Script]) -> None:
     """Nothing is left open, and the others go on."""
     with Server(script) as server:
 
@@ -260,17 +261,19 @@ def test_a_task_that_is_cancelled_gives_the_session_back(when: float, script: li
 
         async def cancel_one() -> None:
             async with AsyncClient(settings(server)) as other:
-                if when:  # else there is no session yet, and making one takes a while
+                if asked:  # else there is no session yet, and making one takes a while
                     await other.send(GET)
                 task = asyncio.create_task(one(AsyncClient(settings(server))))
-                await asyncio.sleep(when)
+                await asyncio.sleep(0)
+                if asked:
+                    await asyncio.to_thread(until, lambda: len(server.requests) == asked)
                 task.cancel()
                 with pytest.raises(asyncio.CancelledError):
                     await task
                 assert isinstance(await other.send(GET), Response)
 
         asyncio.run(cancel_one())
-        assert len(server.requests) == (3 if when else 1)
+        assert len(server.requests) == asked + 1
 
 
 def test_giving_back_twice_is_no_harm() -> None:

@@ -7,7 +7,6 @@ import gzip
 import logging
 import re
 import socket
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,7 +27,7 @@ START = Request("POST", "/api/bulk/syncs/s/executions", json={}, idempotency_key
 
 
 def settings(url: str, **more: Any) -> Settings:
-    return Settings(base_url=url, key=KEY, **{"timeout": 5.0, **more})
+    return Settings(base_url=url, key=KEY, **{"timeout": 60.0, **more})
 
 
 # what is sent
@@ -171,15 +170,15 @@ def drip(server: Server, connection: socket.socket, _: Received) -> None:
 HALF = b'{"data": [1, 2, '
 TROUBLE = {
     "no answer in time": Trouble(
-        Reply(then="hold"), Unreachable("{host} did not answer within 0.3 s"), replace(GET, timeout=0.3)
+        Reply(then="hold"), Unreachable("{host} did not answer within {seconds} s"), replace(GET, timeout=0.3)
     ),
     "half an answer in time": Trouble(
         http(200, HALF, length=999, then="hold"),
-        Unreachable("{host} did not answer within 0.3 s", status=200),
+        Unreachable("{host} did not answer within {seconds} s", status=200),
         replace(GET, timeout=0.3),
     ),
     "an answer that drips": Trouble(
-        drip, Unreachable("{host} did not answer within 0.3 s", status=200), replace(GET, timeout=0.3)
+        drip, Unreachable("{host} did not answer within {seconds} s", status=200), replace(GET, timeout=0.3)
     ),
     "closed without an answer": Trouble(
         Reply(then="close"), Unreachable("{host} closed the connection without an answer")
@@ -221,11 +220,16 @@ TROUBLE = {
 def test_trouble_with_a_server(send: Send, name: str) -> None:
     """Whatever a server does instead of answering, both say the same of it."""
     trouble = TROUBLE[name]
-    with Server([trouble.script]) as server:
-        (answer,) = send(settings(server.url), trouble.request)
     expected = trouble.expected
     assert isinstance(expected, Unreachable)
-    assert answer == replace(expected, reason=expected.reason.format(host=server.host))
+    with Server([trouble.script]) as server:
+        for slower in (1, 10, 100):  # where time runs out: the first that lets this machine begin to answer
+            seconds = slower * (trouble.request.timeout or 60)
+            (answer,) = send(settings(server.url), replace(trouble.request, timeout=seconds))
+            reason = expected.reason.format(host=server.host, seconds=f"{seconds:g}")
+            if answer == replace(expected, reason=reason) or not trouble.request.timeout:
+                break
+    assert answer == replace(expected, reason=reason)
 
 
 def test_the_next_request_after_trouble_is_answered(send: Send) -> None:
@@ -269,14 +273,12 @@ def test_a_server_that_takes_no_connection(send: Send) -> None:
     assert answer == Unreachable(f"could not connect to 127.0.0.1:{port} within 0.3 s", sent=False)
 
 
-@pytest.mark.parametrize("timeout", [None, 60.0])
+@pytest.mark.parametrize("timeout", [None, 86400.0])
 def test_a_timeout_of_a_request_only_shortens(send: Send, timeout: float | None) -> None:
-    """What the settings say is the most."""
-    began = time.monotonic()
+    """What the settings say is the most: the request ends, although the server never answers."""
     with Server([Reply(then="hold")]) as server:
         (answer,) = send(settings(server.url, timeout=0.2), replace(GET, timeout=timeout))
     assert answer == Unreachable(f"{server.host} did not answer within 0.2 s")
-    assert time.monotonic() - began < 30
 
 
 # TLS
