@@ -14,7 +14,7 @@ import certifi
 from yarl import URL
 
 from .http import TOO_LARGE, Answer, Request, Unreachable
-from .responses import MAX_HEAD, InvalidResponseError, complete, read_headers
+from .responses import MAX_HEADER_LINE, InvalidResponseError, complete, read_headers
 from .settings import MAX_BODY_IN_LOOP, Settings, number_from_environment, warn_if_unprotected
 from .together import Waiters
 from .unreachable import unreachable
@@ -35,8 +35,8 @@ class Transport:
             skip_auto_headers=["Content-Type"],  # of a POST without a body
             trust_env=False,
             auto_decompress=False,
-            max_line_size=MAX_HEAD,
-            max_field_size=MAX_HEAD,
+            max_line_size=MAX_HEADER_LINE,
+            max_field_size=MAX_HEADER_LINE,
         )
         self.waiters = Waiters(self.send)
         self.users = 0
@@ -58,7 +58,7 @@ class Transport:
                 proxy=settings.proxy,
                 allow_redirects=False,
             ) as answer:
-                headers = read_headers(answer.version or (0, 0), answer.status, answer.raw_headers)
+                headers = read_headers(answer.status, answer.raw_headers)
                 status = answer.status
                 body = BytesIO()
                 async for chunk in answer.content.iter_chunked(65536):

@@ -8,6 +8,8 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from email.errors import MissingHeaderBodySeparatorDefect
+from http.client import HTTPResponse
 from http.cookiejar import DefaultCookiePolicy
 from io import BytesIO
 from typing import Any
@@ -15,44 +17,45 @@ from typing import Any
 import requests
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError, InsecureRequestWarning
 
 from .http import TOO_LARGE, Answer, Request, Response, Unreachable
-from .responses import complete
+from .responses import InvalidResponseError, complete, read_headers
 from .settings import MAX_BODY, USER_AGENT, Settings, warn_if_unprotected
-from .strict_http import READ_SIZE, StrictHTTPResponse, response_deadline
 from .unreachable import unreachable
 
 CHUNK = 1024 * 1024  # bytes
 
 
-class _PlainConnection(HTTPConnection):
-    response_class = StrictHTTPResponse
+class _Response(HTTPResponse):
+    """Skips interim responses other than 100, which the standard library would take for the response."""
+
+    def begin(self) -> None:
+        while self.headers is None or (100 <= self.status < 200 and self.status != 101):
+            self.headers = None  # type: ignore[assignment]  # otherwise nothing is read
+            super().begin()
+            if any(isinstance(defect, MissingHeaderBodySeparatorDefect) for defect in self.headers.defects):
+                raise InvalidResponseError("header field")  # the parser ignored all fields that follow
 
 
-class _TLSConnection(HTTPSConnection):
-    response_class = StrictHTTPResponse
+def _pool_class(kind: type[HTTPConnectionPool]) -> type[HTTPConnectionPool]:
+    connection = type(kind.ConnectionCls.__name__, (kind.ConnectionCls,), {"response_class": _Response})
+    return type(kind.__name__, (kind,), {"ConnectionCls": connection})
 
 
-class _PlainPool(HTTPConnectionPool):
-    ConnectionCls = _PlainConnection
-
-
-class _TLSPool(HTTPSConnectionPool):
-    ConnectionCls = _TLSConnection
+_POOL_CLASSES = {"http": _pool_class(HTTPConnectionPool), "https": _pool_class(HTTPSConnectionPool)}
 
 
 class _Adapter(HTTPAdapter):
-    """Sends once, and reads responses as strictly as the triggerer's library."""
+    """Uses :class:`_Response`, with and without a proxy."""
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = {"http": _PlainPool, "https": _TLSPool}
+        self.poolmanager.pool_classes_by_scheme = _POOL_CLASSES
 
-    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        manager = super().proxy_manager_for(proxy, **kwargs)
-        manager.pool_classes_by_scheme = self.poolmanager.pool_classes_by_scheme
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(*args, **kwargs)
+        manager.pool_classes_by_scheme = _POOL_CLASSES
         return manager
 
 
@@ -81,7 +84,7 @@ class Transport:
     def _send(self, request: Request) -> Answer:
         settings = self._settings
         timeout = settings.timeout_of(request)
-        deadline = time.monotonic() + settings.patience_with(request)
+        give_up = time.monotonic() + settings.patience_with(request)
         status = None
         try:
             # Prepared here: the session would take a fifth of the whole call to merge it with what it does not have.
@@ -92,20 +95,21 @@ class Transport:
                 data=request.body,
                 headers={**self._session.headers, **settings.headers(request)},
             )
-            with response_deadline(deadline):
-                answer = self._session.send(prepared, timeout=timeout, **_how(settings))
-            with answer:
+            with self._session.send(prepared, timeout=timeout, **_how(settings)) as answer:
+                headers = _headers(answer)
                 status = answer.status_code
-                headers = {name.lower(): value for name, value in answer.headers.items()}
                 body = BytesIO()
-                for chunk in answer.raw.stream(READ_SIZE, decode_content=False):
+                for chunk in answer.raw.stream(65536, decode_content=False):
                     body.write(chunk)
                     if body.tell() > MAX_BODY:
                         return Unreachable(TOO_LARGE, status=status)
+                    if time.monotonic() > give_up:
+                        raise TimeoutError
+                _refuse_half(answer)
                 return complete(status, headers, body.getvalue(), MAX_BODY, settings.secrets)
         except requests.ConnectTimeout as error:
             return unreachable(error, settings, timeout, connecting=True)
-        except (requests.RequestException, HTTPError, OSError, ValueError) as error:
+        except (requests.RequestException, HTTPError, InvalidResponseError, OSError, ValueError) as error:
             return unreachable(error, settings, timeout, status=status)
 
     def stream(self, url: str) -> Iterator[bytes | Answer]:
@@ -126,14 +130,16 @@ class Transport:
             with _unlogged(), _unwarned(there):
                 answer = self._session.get(url, headers=headers, timeout=there.timeout, **_how(there))
             with answer:
+                _headers(answer)
                 status = answer.status_code
                 if status == 200:
                     yield from answer.iter_content(CHUNK)
+                    _refuse_half(answer)
                     return
                 end = Response(status)
         except requests.ConnectTimeout as error:
             end = unreachable(error, there, there.timeout, connecting=True)
-        except (requests.RequestException, HTTPError, OSError, ValueError) as error:
+        except (requests.RequestException, HTTPError, InvalidResponseError, OSError, ValueError) as error:
             end = unreachable(error, there, there.timeout, status=status, quote=False)
         yield end
 
@@ -148,6 +154,18 @@ def _how(settings: Settings) -> dict[str, Any]:
         "allow_redirects": False,
         "stream": True,
     }
+
+
+def _headers(answer: requests.Response) -> dict[str, str]:
+    fields = ((name.encode("latin-1"), value.encode("latin-1")) for name, value in answer.raw.headers.items())
+    return read_headers(answer.status_code, fields)
+
+
+def _refuse_half(answer: requests.Response) -> None:
+    """Where fewer bytes came than were announced: urllib3 1.26 does not look."""
+    announced = "" if answer.status_code in (204, 304) else answer.headers.get("Content-Length", "")
+    if announced.isdigit() and answer.raw.tell() < int(announced):
+        raise ConnectionAbortedError
 
 
 @contextmanager

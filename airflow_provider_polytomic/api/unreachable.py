@@ -12,7 +12,7 @@ from .http import Unreachable
 from .settings import Settings
 
 # What the libraries call the same trouble: requests, urllib3 and http.client; aiohttp.
-_NOT_HTTP = frozenset({"InvalidResponseError", "BadStatusLine", "LineTooLong", "InvalidHeader", "ClientResponseError"})
+_NOT_HTTP = frozenset({"HTTPException", "InvalidHeader", "ClientResponseError"})
 _NOT_UNPACKED = frozenset({"ContentDecodingError", "DecodeError"})
 _NOT_A_HOST = frozenset({"InvalidURL", "LocationParseError"})
 _CLOSED = frozenset({"IncompleteRead", "ServerDisconnectedError", "ClientPayloadError"})

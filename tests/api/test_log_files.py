@@ -172,7 +172,7 @@ TROUBLE: dict[str, tuple[Script, str]] = {
     "not packed": (http(200, b"no gzip", "Content-Encoding: gzip"), "the answer cannot be unpacked"),
     "not chunks": (
         Reply(f"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{QUERY}\r\n".encode(), then="close"),
-        "is not HTTP",
+        "in the middle of the answer",
     ),
 }
 
