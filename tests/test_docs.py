@@ -27,7 +27,7 @@ from airflow_provider_polytomic.api import (
     outage,
     over_aiohttp,
     over_requests,
-    starting,
+    start_request,
     together,
     watching,
 )
@@ -447,7 +447,7 @@ def test_the_diagram_names_what_there_is() -> None:
     source = "".join(path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py"))
     code = {name for text in re.findall(r"monospace[^>]*>([^<]+)<", picture) for name in text.split(", ")}
 
-    assert {"one_try", "wait", "retold"} <= code
+    assert {"start_or_resume", "wait", "retold"} <= code
     modules = {path.stem for path in PACKAGE.rglob("*.py")}
     assert {it for it in code - modules if not re.search(rf"(?:def|class) {it}\b", source)} == {"POST", "GET", "XCom"}
 
@@ -485,7 +485,7 @@ def test_the_numbers_are_those_of_the_code() -> None:
         said(ROOT / "docs" / "recipes.md"),
     )
 
-    assert f"(0 to {starting.SLOTS - 1})" in promises
+    assert f"(0 to {start_request.ATTEMPTS - 1})" in promises
     assert f"with the same key for {once.PATIENCE:g} seconds" in promises
     assert f"are repeated for {outage.OUTAGE_BUDGET / 60:g} minutes" in promises
     assert f"unknown to the server for {once.LAG:g} seconds" in promises
