@@ -18,7 +18,7 @@ import pytest
 
 from airflow_provider_polytomic.api import call as call_module
 from airflow_provider_polytomic.api import executions as executions_module
-from airflow_provider_polytomic.api import finding
+from airflow_provider_polytomic.api import finding, outage
 from airflow_provider_polytomic.api.call import Call, ListCall, decode
 from airflow_provider_polytomic.api.client import Client, drive
 from airflow_provider_polytomic.api.destinations import check_configuration, explaining
@@ -236,7 +236,8 @@ def test_less_is_taken_where_all_wait_for_each(send: Send, monkeypatch: pytest.M
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 def test_who_waits_keeps_nothing_of_what_was_seen(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between two looks the execution of the last one is gone, and what was wrong with an answer, too."""
-    monkeypatch.setattr(executions_module.log, "disabled", True)  # pytest keeps what is logged
+    for module in (executions_module, outage):
+        monkeypatch.setattr(module.log, "disabled", True)  # pytest keeps what is logged
     large = {"id": "e", "status": "running", "mark": (mark := "kept-until-the-next-look")}
     looks = [Response(200, {}, json.dumps({"data": large}).encode()), Response(200, {}, mark.encode())]
     plan = wait(kind, "s", "e", poke_interval=30)
