@@ -175,8 +175,9 @@ def fetch_fitting_page(
 def with_deadline(deadline: float | None, plan: Plan[T], before: str, *, only_reads: bool = False) -> Plan[T]:
     """The same plan, ended by a deadline unless it has to find out whether something was started.
 
-    After the deadline no key is sent that was not sent before it, and no failed request is repeated. The outcome of a
-    request with a key that may have arrived is still resolved: an execution that is unknown cannot be cancelled.
+    After the deadline no key is sent that was not sent before it, no failed request is repeated, and the plan does not
+    sleep. The outcome of a request with a key that may have arrived is still resolved: an execution that is unknown
+    cannot be canceled.
 
     :param deadline: seconds since the epoch; None is no deadline.
     :param before: what had to happen before it, for the message.
@@ -189,6 +190,10 @@ def with_deadline(deadline: float | None, plan: Plan[T], before: str, *, only_re
     sent_keys: set[str] = set()  # those that may have reached the server
     unresolved = False  # whether it is unknown what the last of them has started
     failure = ""
+
+    def passed() -> PolytomicTimeoutError:
+        return PolytomicTimeoutError(f"The deadline passed before {before}{failure and ': ' + failure}")
+
     try:
         while True:
             step = plan.send(result)
@@ -197,7 +202,7 @@ def with_deadline(deadline: float | None, plan: Plan[T], before: str, *, only_re
                 key = step.idempotency_key
                 refused = key not in sent_keys if key is not None else only_reads or (failure and not unresolved)
                 if left <= 0 and refused:
-                    raise PolytomicTimeoutError(f"The deadline passed before {before}{failure and ': ' + failure}")
+                    raise passed()
                 if key is None:
                     step = replace(step, timeout=min(max(left, 1.0), step.timeout or math.inf))
                 result = answer = yield from ask(step)
@@ -209,7 +214,9 @@ def with_deadline(deadline: float | None, plan: Plan[T], before: str, *, only_re
                     conflict = isinstance(answer, Response) and answer.status == 409
                     unresolved = not good and (transient(answer) or (unresolved and conflict))
             elif isinstance(step, Sleep) and not unresolved:
-                result = yield Sleep(min(step.seconds, max(left, 0.0)))
+                if left <= 0:
+                    raise passed()
+                result = yield Sleep(min(step.seconds, left))
             else:
                 result = yield step
     except StopIteration as end:

@@ -20,7 +20,7 @@ from airflow_provider_polytomic.api.errors import (
     PolytomicTimeoutError,
     PolytomicUnreachableError,
 )
-from airflow_provider_polytomic.api.http import Answer, Request, Response, Unreachable
+from airflow_provider_polytomic.api.http import Answer, Request, Response, Unreachable, pause
 from airflow_provider_polytomic.api.once import CREATION, START, once
 from airflow_provider_polytomic.api.settings import Settings
 
@@ -322,3 +322,19 @@ def test_with_deadline_waits_between_conflicts_about_a_start_that_may_have_arriv
     assert hand.drive(with_deadline(hand.now + 0.1, once(KEYED, START), "it was started")) == {"a": 1}
     assert len(hand.sleeps) == 4
     assert min(hand.sleeps) > 0
+
+
+def test_with_deadline_ends_a_plan_that_polls_with_good_answers() -> None:
+    """A plan that waits for something to change gets no time after the deadline, and sends nothing without a pause."""
+
+    def poll() -> Any:
+        while True:
+            yield from fetch(CALL)
+            yield from pause(4)
+
+    hand = Hand([OK] * 100)
+    deadline = hand.now + 10
+    with pytest.raises(PolytomicTimeoutError):
+        hand.drive(with_deadline(deadline, poll(), "it changed"))
+    assert hand.now == pytest.approx(deadline)
+    assert hand.sleeps == [4, 4, 2]
