@@ -52,7 +52,7 @@ async def adrive(
     send: Callable[[Request], Awaitable[Answer]],
     *,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-    rest: Callable[[Rest], Awaitable[None]] | None = None,
+    rest: Callable[[Rest], Awaitable[bool]] | None = None,
     now: Callable[[], float] = time.time,
     reconnect: Callable[[], Awaitable[None]] | None = None,
 ) -> T:
@@ -65,7 +65,7 @@ async def adrive(
             if isinstance(step, Request):
                 answer = await send(step)
             elif isinstance(step, Rest) and rest is not None:
-                await rest(step)
+                answer = await rest(step)
             elif isinstance(step, Sleep | Rest):
                 await sleep(step.seconds)
             elif isinstance(step, Now):
@@ -187,14 +187,14 @@ class AsyncClient:
         answer: Answer = await self._transport.send(request)
         return answer
 
-    async def rest(self, rest: Rest) -> None:
+    async def rest(self, rest: Rest) -> bool:
         """Let time pass, and more of it while a question for all who wait shows that the execution runs."""
         try:
             await self._borrow(await self._read())
         except Exception:  # noqa: BLE001  the look that follows says so
             await asyncio.sleep(rest.seconds)
-        else:
-            await self._transport.waiters.rest(rest)
+            return False
+        return bool(await self._transport.waiters.rest(rest))
 
     async def _read(self) -> Settings:
         if self.settings is None:

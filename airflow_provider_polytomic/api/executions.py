@@ -17,7 +17,7 @@ from .console import Console
 from .endpoints import bulk_syncs, model_syncs
 from .errors import PolytomicError, PolytomicResponseError, PolytomicTimeoutError, api_error, readable
 from .finding import find_by_name
-from .http import Plan, Response, Rest, ask, clock, pause
+from .http import Plan, Response, Rest, ask, clock, pause, rest
 from .models import BulkSyncExecution, ConsoleLog, Execution, ModelSyncExecution
 from .outage import OutageTracker, PollResult, backoff
 from .retry import transient, wished_delay
@@ -274,19 +274,20 @@ def wait(
     unknown_statuses: set[str | None] = set()
     # Many triggers begin at once when a triggerer does: they shall not poll at once.
     delay = first_sleep and first_sleep + _pace(since, poke_interval, began) * random.random()
-    good = True
+    exact = False  # whether the server asked for this delay
     while True:
         if delay > 0:
-            batchable = kind.summarized and execution_id is not None and console is None and good
+            batchable = kind.summarized and execution_id is not None and console is None and not exact
             pace = functools.partial(_pace, since, poke_interval)
-            yield from _sleep(sync_id, execution_id if batchable else None, delay, pace, deadline, schemas)
+            if (yield from _sleep(sync_id, execution_id if batchable else None, delay, pace, deadline, schemas)):
+                outage.record_success()
         timeout = None if deadline is None else max(deadline - (yield from clock()), 1.0)
         if execution_id is None:
             poll = yield from look_for(kind, sync_id, after, timeout=timeout)
         else:
             poll = yield from look(kind, sync_id, execution_id, timeout=timeout)
-        now, good = (yield from clock()), poll.error is None
-        if good:
+        now, exact = (yield from clock()), poll.retry_after is not None
+        if poll.error is None:
             outage.record_success()
             delay = _pace(since, poke_interval, now)
         else:
@@ -316,14 +317,17 @@ def _sleep(
     pace: Callable[[float], float],
     deadline: float | None,
     schemas: int,
-) -> Plan[None]:
-    """Sleep until the next poll, never past the deadline; longer while batch polls show that the execution runs."""
+) -> Plan[bool]:
+    """Sleep until the next poll, never past the deadline; longer while batch polls show that the execution runs.
+
+    :returns: whether one has shown it.
+    """
     if deadline is not None:
         delay = max(min(delay, deadline - (yield from clock())), 0)
     if batchable_id is None:
         yield from pause(delay)
-    else:
-        yield Rest(sync_id, batchable_id, delay, pace, deadline, schemas)
+        return False
+    return (yield from rest(Rest(sync_id, batchable_id, delay, pace, deadline, schemas)))
 
 
 def _warn_of_unknown_status(execution: Execution, warned: set[str | None]) -> None:

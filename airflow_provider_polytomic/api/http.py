@@ -5,7 +5,7 @@ A *plan* is a generator. It yields one of five steps and is sent what became of 
 ========================  =====================================================
 :class:`Request`          a :class:`Response`, or :class:`Unreachable`
 :class:`Sleep`            ``None``, when that time has passed
-:class:`Rest`             ``None``, when it is time to look at an execution
+:class:`Rest`             whether the execution was shown to run, when it is time to poll it
 :class:`Now`              the wall clock, in seconds since the epoch
 :class:`Reconnect`        ``None``, when the credentials have been read again
 ========================  =====================================================
@@ -116,6 +116,11 @@ def ask(request: Request) -> Plan[Answer]:
 
 def pause(seconds: float) -> Plan[None]:
     yield Sleep(seconds)
+
+
+def rest(step: Rest) -> Plan[bool]:
+    """Whether a batch response has shown meanwhile that the execution runs."""
+    return bool((yield step))
 
 
 def clock() -> Plan[float]:

@@ -55,7 +55,7 @@ _row = TypeAdapter(_Row)
 
 
 class _Waiter:
-    __slots__ = ("believes", "rest", "rows", "until", "wakes")
+    __slots__ = ("believes", "rest", "rows", "shown_running", "until", "wakes")
 
     def __init__(self, rest: Rest, wakes: asyncio.Future[None], until: float | None) -> None:
         self.rest = rest
@@ -63,6 +63,7 @@ class _Waiter:
         self.until = until  # by the loop's clock
         self.rows = max(rest.schemas, ROWS_ASSUMED)
         self.believes = random.randint(*BELIEVED)
+        self.shown_running = False  # by a batch response
 
     def wake(self) -> None:
         if not self.wakes.done():
@@ -88,8 +89,11 @@ class Waiters:
         self._mistrust = 0.0
         self._alone_until = 0.0
 
-    async def rest(self, rest: Rest) -> None:
-        """Return when it is time to look at the execution."""
+    async def rest(self, rest: Rest) -> bool:
+        """Return when it is time to poll the execution.
+
+        :returns: whether a batch response has shown meanwhile that it runs.
+        """
         loop = asyncio.get_running_loop()
         until = None if rest.until is None else loop.time() + rest.until - time.time()
         waiter = _Waiter(rest, loop.create_future(), until)
@@ -97,6 +101,7 @@ class Waiters:
         try:
             self._put(waiter, loop.time() + rest.seconds)
             await waiter.wakes
+            return waiter.shown_running
         finally:
             self._number -= 1
             if not self._number:
@@ -182,7 +187,9 @@ class Waiters:
         for waiter in batch:
             rest, known = waiter.rest, schemas.get(waiter.rest.sync_id)
             waiter.believes -= 1
-            if waiter.believes > 0 and (busy or _runs(rest.execution_id, known)):
+            runs = _runs(rest.execution_id, known)
+            waiter.shown_running |= runs
+            if waiter.believes > 0 and (busy or runs):
                 waiter.rows = len(known) if known else waiter.rows
                 self._put(waiter, asked + max(rest.pace(wall), busy))
             else:

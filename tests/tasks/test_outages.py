@@ -143,6 +143,23 @@ def test_an_outage_of_twenty_minutes_ends_every_wait_after_ten(
     waits.assert_ended_by_the_budget(began)
 
 
+@pytest.mark.parametrize("interval", [5.0, 30.0])
+def test_an_outage_of_single_polls_ends_no_wait_that_batch_polls_show_to_run(
+    triggerer: Triggerer, interval: float
+) -> None:
+    """A batch response that shows the execution is a good answer, whatever happens to the polls of each wait."""
+    waits = Waits(triggerer, "batch", interval)
+
+    async def outage_of_single_polls() -> None:
+        await triggerer.until(HOUR)
+        with outage(triggerer, "page", "GET .*/executions/.*"):
+            await asyncio.sleep(2 * HOUR)
+            assert triggerer.events == {}
+
+    waits.run(outage_of_single_polls)
+    assert waits.outcomes == {"ended"}
+
+
 @pytest.mark.parametrize("interval", [30.0, 900.0])
 @pytest.mark.parametrize("which", ["batch", "alone", "model"])
 @pytest.mark.parametrize("during", ["pause", "request"])
