@@ -150,7 +150,9 @@ def test_a_missing_execution_is_logged_once(
         waiting.run()
 
     said = [record.getMessage() for record in caplog.records if "was not found" in record.getMessage()]
-    assert set(said) == {"Execution e-none was not found. It may be new: waiting up to 60 s for it to appear."}
+    assert set(said) == {
+        f"Execution e-none was not found. It may be new: waiting up to {outage.LAG:.0f} s for it to appear."
+    }
     if not waiting.rescheduled:
         assert len(said) == 1 + len(waiting.deferrals)  # in the worker, and in the triggerer
 

@@ -122,7 +122,11 @@ class Triggerer:
 
     def first_failure(self, execution_id: str, since: float) -> float:
         """When the first poll of one execution failed."""
-        return min(poll.at for poll in self.polls if poll.path.endswith(execution_id) and poll.at >= since)
+        return min(
+            poll.at
+            for poll in self.polls
+            if poll.path.endswith(execution_id) and poll.at >= since and not poll.good  # one may have been under way
+        )
 
     async def until(self, elapsed: float) -> None:
         await asyncio.sleep(max(elapsed - self.clock.elapsed, 0))
