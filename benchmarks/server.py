@@ -166,7 +166,7 @@ class Bodies:
                 "sync_id": SYNC,
                 "status": bulk.status(now),
                 "nextExecutionTime": stamp(None),
-                "schemas": [bulk.part_summary(part, now) for part in bulk.parts],
+                "schemas": [*bulk.part_summaries(now)],
             }
             self._rows[ended] = _json(row)
             self._bulk[ended] = _json({"data": bulk.row(now)})

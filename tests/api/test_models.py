@@ -50,7 +50,7 @@ CALLS: dict[str, tuple[Call[Any] | ListCall[Any], type[pydantic.BaseModel]]] = {
     "bulk_syncs.status_of_many": (bulk_syncs.status_of_many(), polytomic.ListBulkSyncExecutionsStatusEnvelope),
     "bulk_syncs.start": (bulk_syncs.start("s"), polytomic.BulkSyncExecutionEnvelope),
     "bulk_syncs.executions": (bulk_syncs.executions("s"), polytomic.ListBulkSyncExecutionsEnvelope),
-    "bulk_syncs.execution": (bulk_syncs.execution("s", "e"), polytomic.BulkSyncExecutionEnvelope),
+    "bulk_syncs.execution": (bulk_syncs.execution("s", "a id"), polytomic.BulkSyncExecutionEnvelope),
     "bulk_syncs.console_log": (bulk_syncs.console_log("s", "e"), polytomic.ExecutionConsoleLogsResponseEnvelope),
     "bulk_syncs.schema_console_log": (
         bulk_syncs.schema_console_log("s", "e", "a"),
@@ -72,7 +72,7 @@ CALLS: dict[str, tuple[Call[Any] | ListCall[Any], type[pydantic.BaseModel]]] = {
     "model_syncs.schedule_options": (model_syncs.schedule_options(), polytomic.ScheduleOptionResponseEnvelope),
     "model_syncs.start": (model_syncs.start("s"), polytomic.StartSyncResponseEnvelope),
     "model_syncs.executions": (model_syncs.executions("s"), polytomic.ListExecutionResponseEnvelope),
-    "model_syncs.execution": (model_syncs.execution("s", "e"), polytomic.GetExecutionResponseEnvelope),
+    "model_syncs.execution": (model_syncs.execution("s", "a id"), polytomic.GetExecutionResponseEnvelope),
     "model_syncs.console_log": (model_syncs.console_log("s", "e"), polytomic.ExecutionConsoleLogsResponseEnvelope),
     "model_syncs.log_index": (model_syncs.log_index("s", "e"), polytomic.LogsIndexResponseEnvelope),
     "model_syncs.log_files": (model_syncs.log_files("s", "e", "errors"), polytomic.ExecutionLogsResponseEnvelope),

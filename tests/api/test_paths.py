@@ -100,9 +100,11 @@ def filled(path: str) -> str:
 
 
 def arguments(function: Callable[..., Any]) -> dict[str, Any]:
-    """Something for each parameter that must be given: the id `x` for what goes into the path."""
+    """Something for each parameter that must be given: the id `x` for what goes into the path, else nothing."""
     required = [it for it in inspect.signature(function).parameters.values() if it.default is inspect.Parameter.empty]
-    return {it.name: "x" if it.name.split("_")[-1] in ("id", "type", "property", "filename") else {} for it in required}
+    in_path = ("id", "type", "property", "filename")
+    special: dict[str, Any] = {"schemas": []}
+    return {it.name: "x" if it.name.split("_")[-1] in in_path else special.get(it.name, {}) for it in required}
 
 
 @pytest.mark.parametrize("path", PATHS)

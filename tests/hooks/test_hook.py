@@ -396,7 +396,7 @@ class TestLimits:
 
     @pytest.fixture
     def polytomic_sandbox_seed(self) -> dict[str, Any]:
-        return seed_of(*(f"Sync {number}" for number in range(60)))
+        return seed_of(*(f"Sync-{number}" for number in range(60)))
 
     @pytest.fixture
     def polytomic_sandbox_speed(self) -> float:
@@ -406,7 +406,7 @@ class TestLimits:
         """The ids that a list method returns; of executions there are three."""
         if not name.endswith("executions"):
             return [item.id for item in getattr(hook, name)(limit=limit)]
-        sync_id = "id-0" if "bulk" in name else "model-Sync 0"
+        sync_id = "id-0" if "bulk" in name else "model-Sync-0"
         for _ in range(3):
             sandbox.finish(sync_id, sandbox.start_foreign(sync_id).id)
         return [item.id for item in getattr(hook, name)(sync_id, limit=limit)]
@@ -421,7 +421,7 @@ class TestLimits:
         (request,) = polytomic_sandbox.requests
         assert request.query == {"limit": ["1"]}
         if name.endswith("executions"):
-            assert newest == polytomic_sandbox.starts("id-0" if "bulk" in name else "model-Sync 0")[-1].id
+            assert newest == polytomic_sandbox.starts("id-0" if "bulk" in name else "model-Sync-0")[-1].id
 
     @pytest.mark.parametrize("name", ["list_bulk_syncs", "list_model_syncs"])
     @pytest.mark.parametrize("limit", [49, 50, 51, 60, 1000])
@@ -449,7 +449,7 @@ class TestLimits:
         self, hook: PolytomicHook, polytomic_sandbox: Sandbox, name: str
     ) -> None:
         """With a condition that the API does not know, whole pages are requested, and no more once there are enough."""
-        names = {sync.name for sync in getattr(hook, name)(name="Sync 5*", limit=2)}
+        names = {sync.name for sync in getattr(hook, name)(name="Sync-5*", limit=2)}
 
         assert len(names) == 2
         assert all(found.startswith("Sync 5") for found in names)

@@ -169,7 +169,7 @@ def test_sensor_refuses_bad_ids_and_text_for_a_boolean(kind: Any, arguments: dic
         kind(**{"task_id": "wait", "sync_id": BULK, **arguments})
 
 
-@pytest.mark.parametrize("name", ["known", "cancel_at_deadline", "cancel_on_kill", "log_console"])
+@pytest.mark.parametrize("name", ["cancel_at_deadline", "cancel_on_kill", "log_console"])
 def test_execution_trigger_refuses_text_for_a_boolean(name: str) -> None:
     """`"false"` would cancel what it was meant to leave alone."""
     with pytest.raises(ValueError, match=f"{name} must be True or False, not 'false'"):
