@@ -452,7 +452,7 @@ class TestLimits:
         names = {sync.name for sync in getattr(hook, name)(name="Sync-5*", limit=2)}
 
         assert len(names) == 2
-        assert all(found.startswith("Sync 5") for found in names)
+        assert all(found.startswith("Sync-5") for found in names)
         assert all("limit" not in request.query for request in polytomic_sandbox.requests)
 
     @pytest.mark.parametrize("name", LISTS)
