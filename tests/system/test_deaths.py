@@ -36,8 +36,9 @@ def killed_at_its_first_look(run: Run) -> Iterator[None]:
 
 
 def killed_before_its_start(run: Run) -> Iterator[None]:
-    """The try has asked all slots before it, and its own request to start is about to leave."""
-    held = run.hold("GET", skip=1)
+    """The try has replayed the keys of the tries before it, and its own request to start is about to leave."""
+    # A first try lists the executions once before its start. A retry lists them before the replays, and once more.
+    held = run.hold("GET", skip=1 if run.dag_id else 0)
     yield
     run.until(lambda: held.hits, "the look before the start")
     yield

@@ -329,9 +329,9 @@ def test_a_terminated_worker_cancels_what_it_started(run: Run) -> None:
 
 
 def terminated_before_its_start(run: Run) -> None:
-    held = run.hold("GET", skip=1)
+    held = run.hold("GET")
     run.begin("deferred")
-    run.until(lambda: held.hits, "the look before the start")
+    run.until(lambda: held.hits, "the list before the start")
     os.kill(run.worker().pid, signal.SIGTERM)
     run.release(held, SOON)
     _succeed(run)
