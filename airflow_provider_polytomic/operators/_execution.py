@@ -55,8 +55,10 @@ def _told(arguments: dict[str, Any]) -> str:
 
 def _attempts(notes: Mapping[str, Any]) -> int:
     """How many keys of this try conflicts have used up; less is safe, as a key that was used starts nothing more."""
+    from airflow_provider_polytomic.api.start_request import ATTEMPTS
+
     attempts = notes.get("attempts")
-    return attempts if type(attempts) is int and 0 <= attempts <= 5 else 0
+    return attempts if type(attempts) is int and 0 <= attempts <= ATTEMPTS else 0
 
 
 class ExecutionOperator(BaseOperator):
