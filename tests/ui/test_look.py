@@ -172,4 +172,4 @@ def test_a_wrong_key_is_called_wrong(page: Page, airflow: LocalAirflow, polytomi
 
     row(page, "wrong_key").get_by_role("button", name="Test Connection").click()
 
-    expect(page.get_by_text("the API key is missing or not valid")).to_be_visible()
+    expect(page.get_by_text("the organization's id before it, is missing or not valid")).to_be_visible()
