@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_polytomic._compat import Asset, AssetAlias, add_asset_event, make_alias
+from airflow_provider_polytomic._airflow.compat import Asset, AssetAlias, add_asset_event, make_alias
 
 if TYPE_CHECKING:
-    from airflow_provider_polytomic._execution_task import Reporting
+    from airflow_provider_polytomic._airflow.deferral import Reporting
+    from airflow_provider_polytomic.api.executions.tables import Written
     from airflow_provider_polytomic.api.models import Execution
-    from airflow_provider_polytomic.api.tables import Written
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from airflow_provider_polytomic.api.executions.tables import Table, Written
     from airflow_provider_polytomic.api.models import Execution
-    from airflow_provider_polytomic.api.tables import Table, Written
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from airflow_provider_polytomic._compat import BaseOperatorLink, read_xcom
+from airflow_provider_polytomic._airflow.compat import BaseOperatorLink, read_xcom
 
 log = logging.getLogger(__name__)
 

@@ -9,10 +9,7 @@ try:
 except ImportError:  # Airflow 2
     from airflow.decorators import dag
 
-from airflow_provider_polytomic.operators.bulk_sync import (
-    PolytomicBulkSyncOperator,
-    PolytomicCreateBulkSyncOperator,
-)
+from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator, PolytomicCreateBulkSyncOperator
 
 
 @dag(schedule=None, tags=["polytomic"], params={"schema": "crm"})

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_polytomic.api.http import Answer, Response
+from airflow_provider_polytomic.api.plan import Answer, Response
 from airflow_provider_polytomic.sandbox.app import Sandbox
 from airflow_provider_polytomic.sandbox.wire import problem
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from asgiref.sync import async_to_sync
 
-from airflow_provider_polytomic import _compat
+from airflow_provider_polytomic._airflow import compat
 
 
 def test_a_question_is_asked_to_its_end_when_the_trigger_is_cancelled() -> None:
@@ -20,7 +20,7 @@ def test_a_question_is_asked_to_its_end_when_the_trigger_is_cancelled() -> None:
             await answer.wait()
             read.append("the answer")
 
-        trigger = asyncio.create_task(_compat.ask_in_thread(async_to_sync(exchange)))
+        trigger = asyncio.create_task(compat.ask_in_thread(async_to_sync(exchange)))
         await asked.wait()
         trigger.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -18,27 +18,21 @@ import certifi
 import pytest
 import yaml
 
-from airflow_provider_polytomic import __version__, _compat
-from airflow_provider_polytomic.api import (
-    errors,
-    executions,
-    finding,
-    once,
-    outage,
-    over_aiohttp,
-    over_requests,
-    start_request,
-    together,
-    watching,
-)
+from airflow_provider_polytomic import __version__
+from airflow_provider_polytomic._airflow import compat
+from airflow_provider_polytomic.api import errors, idempotency
 from airflow_provider_polytomic.api.client import drive
-from airflow_provider_polytomic.api.http import Response
+from airflow_provider_polytomic.api.events import poll as event_poll
+from airflow_provider_polytomic.api.executions import batch_poller, outage, poll, start_request
 from airflow_provider_polytomic.api.models import BulkSync, BulkSyncExecution, SchemaExecution
+from airflow_provider_polytomic.api.plan import Response
 from airflow_provider_polytomic.api.settings import Settings
+from airflow_provider_polytomic.api.syncs import lookup
+from airflow_provider_polytomic.api.transport import aiohttp_transport, requests_transport
 from airflow_provider_polytomic.get_provider_info import EXTRA_FIELDS, UI_FIELDS, get_provider_info
 from airflow_provider_polytomic.hooks.polytomic import LOG_BYTES, SYNCS_PER_PAGE, PolytomicHook
 from airflow_provider_polytomic.operators import bulk_sync
-from airflow_provider_polytomic.operators._execution import IF_RUNNING
+from airflow_provider_polytomic.operators._base import IF_RUNNING
 from airflow_provider_polytomic.sandbox.__main__ import _parser
 from airflow_provider_polytomic.sandbox.app import Sandbox
 from airflow_provider_polytomic.sandbox.seed import load_seed
@@ -97,7 +91,7 @@ def public_classes() -> dict[str, type]:
         name: value
         for module in map(importlib.import_module, public_modules("operators", "sensors"))
         for name, value in vars(module).items()
-        if inspect.isclass(value) and value.__module__ == module.__name__ and issubclass(value, _compat.BaseOperator)
+        if inspect.isclass(value) and value.__module__ == module.__name__ and issubclass(value, compat.BaseOperator)
     }
 
 
@@ -124,7 +118,7 @@ def test_the_table_of_an_operator_gives_each_default(name: str) -> None:
     given = {parameter.name: parameter.default for parameter in parameters(public_classes()[name]).values()}
     expected = {name: "required" if it is inspect.Parameter.empty else repr(it) for name, it in given.items()}
     if "deferrable" in given:
-        assert given["deferrable"] == _compat.default_deferrable()
+        assert given["deferrable"] == compat.default_deferrable()
         expected["deferrable"] = repr("[operators] default_deferrable")
 
     documented = {
@@ -175,15 +169,15 @@ def test_each_value_of_if_running_is_explained() -> None:
 def test_the_summary_is_documented_field_by_field() -> None:
     """XCom `execution` has the fields of the table, and each of its schemas those that the table names."""
     schema = SchemaExecution(schema="account", output_name="accounts", status="completed")
-    told = executions.summary("a", BulkSyncExecution(id="b", status="completed", schemas=[schema]))
+    told = poll.summary("a", BulkSyncExecution(id="b", status="completed", schemas=[schema]))
 
     documented = {names(row["Field"])[0]: row["Meaning"] for row in rows(OPERATORS, "What they return")}
 
     assert list(told) == list(documented)
     assert list(told["schemas"][0]) == names(documented["schemas"])
-    assert f"at most {executions.MOST_SCHEMAS}" in documented["schemas"]
-    assert f"at most {executions.LONGEST_MESSAGE} characters" in documented["schemas"]
-    assert f"{executions.LARGEST_SUMMARY // 1024} KiB" in documented["schemas_omitted"]
+    assert f"at most {poll.MOST_SCHEMAS}" in documented["schemas"]
+    assert f"at most {poll.LONGEST_MESSAGE} characters" in documented["schemas"]
+    assert f"{poll.LARGEST_SUMMARY // 1024} KiB" in documented["schemas_omitted"]
 
 
 # --- the trigger of asset watchers
@@ -205,21 +199,21 @@ def test_the_table_of_the_event_trigger_is_complete() -> None:
 def test_the_payload_of_an_event_is_documented_field_by_field() -> None:
     """The table has what the trigger tells, of events and of executions."""
 
-    def told(plan: Any, row: dict[str, Any]) -> watching.Ended:
+    def told(plan: Any, row: dict[str, Any]) -> event_poll.Ended:
         answer = Response(200, {}, json.dumps({"data": [{"id": "x", **row}]}).encode())
         found = drive(plan, lambda _: answer, now=lambda: 0.0)
-        (ended,) = found.ended if isinstance(found, watching.Window) else found
+        (ended,) = found.ended if isinstance(found, event_poll.Window) else found
         return ended
 
-    by_event = told(watching.look(0.0), {"type": "sync.failed", "event": {"execution_id": "e", "error": "x"}})
+    by_event = told(event_poll.look(0.0), {"type": "sync.failed", "event": {"execution_id": "e", "error": "x"}})
     failed = {"status": "failed", "completed_at": "2026-01-01T00:00:00Z"}
-    by_itself = told(watching.ended_since(executions.KINDS["bulk"], BulkSync(id="a"), 0.0), failed)
+    by_itself = told(event_poll.ended_since(poll.KINDS["bulk"], BulkSync(id="a"), 0.0), failed)
 
     payload = [row for row in rows(EVENTS, TRIGGER.__name__) if "Payload" in row]
     documented = {name: row["Meaning"] for row in payload for name in names(row["Payload"])}
 
     assert list(by_event.data) == list(by_itself.data) == list(documented)
-    assert f"at most {watching.LONGEST_ERROR} characters" in documented["error"]
+    assert f"at most {poll.LONGEST_ERROR} characters" in documented["error"]
 
 
 # --- the connection
@@ -304,7 +298,7 @@ def test_each_error_is_explained() -> None:
 
 def test_each_method_of_the_hook_is_named() -> None:
     """What the hook offers beyond Airflow's own hook is listed."""
-    inherited = {*vars(_compat.BaseHook), "get_connection_form_widgets", "get_ui_field_behaviour"}
+    inherited = {*vars(compat.BaseHook), "get_connection_form_widgets", "get_ui_field_behaviour"}
     for_triggers = {"async_client", "settings"}
     public = {
         name for name in vars(PolytomicHook) if not name.startswith("_") and callable(getattr(PolytomicHook, name))
@@ -457,9 +451,9 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     modules = public_modules("hooks", "operators", "sensors", "triggers")
     program = f"""
 import importlib, sys
-from airflow_provider_polytomic import _compat
-for name in _compat.__all__:
-    getattr(_compat, name)
+from airflow_provider_polytomic._airflow import compat
+for name in compat.__all__:
+    getattr(compat, name)
 before = set(sys.modules)
 for name in {modules}:
     importlib.import_module(name)
@@ -486,35 +480,33 @@ def test_the_numbers_are_those_of_the_code() -> None:
     )
 
     assert f"(0 to {start_request.ATTEMPTS - 1})" in promises
-    assert f"with the same key for {once.PATIENCE:g} seconds" in promises
+    assert f"with the same key for {idempotency.PATIENCE:g} seconds" in promises
     assert f"are repeated for {outage.OUTAGE_BUDGET / 60:g} minutes" in promises
-    assert f"unknown to the server for {once.LAG:g} seconds" in promises
+    assert f"unknown to the server for {idempotency.LAG:g} seconds" in promises
     assert f"polls have failed for {outage.OUTAGE_BUDGET / 60:g} minutes" in behaviour
-    assert f"In the first {once.LAG:g} seconds of the wait" in behaviour
+    assert f"In the first {idempotency.LAG:g} seconds of the wait" in behaviour
     assert (outage.MIN_FAILURES, outage.MAX_BACKOFF) == (3, 60)
     assert "at least three times" in behaviour
     assert f"out of touch with the API for {outage.OUTAGE_BUDGET / 60:g} minutes" in behaviour
     assert f"the first time after {trigger_execution.SHORTEST_FIRST_SLEEP:g} seconds or more" in behaviour
-    assert f"they begin {executions.SHORTEST_PACE:g} seconds apart" in said(
-        ROOT / "docs" / "reference" / "operators.md"
-    )
-    assert f"one for up to {together.MOST_SYNCS} of them" in behaviour
-    assert "every {} to {} looks".format(*together.BELIEVED) in behaviour
-    assert f"at most {over_aiohttp.CONNECTIONS} connections" in behaviour
-    assert over_requests.CHUNK == 2**20
+    assert f"they begin {poll.SHORTEST_PACE:g} seconds apart" in said(ROOT / "docs" / "reference" / "operators.md")
+    assert f"one for up to {batch_poller.MOST_SYNCS} of them" in behaviour
+    assert "every {} to {} looks".format(*batch_poller.BELIEVED) in behaviour
+    assert f"at most {aiohttp_transport.CONNECTIONS} connections" in behaviour
+    assert requests_transport.CHUNK == 2**20
     assert "at most a mebibyte at a time" in recipes
     assert f"by default {LOG_BYTES / 2**30:g} GiB" in recipes
     operators = said(ROOT / "docs" / "reference" / "operators.md")
-    assert f"at most {finding.MOST_WALKS} times" in operators
-    assert f"changes during each of {finding.MOST_WALKS} reads" in promises
+    assert f"at most {lookup.MOST_WALKS} times" in operators
+    assert f"changes during each of {lookup.MOST_WALKS} reads" in promises
     assert f"unless {SYNCS_PER_PAGE} others are saved" in promises
-    assert f"over the last {watching.OVERLAP / 60:g} minutes" in promises
-    assert f"shows up to {watching.OVERLAP / 60:g} minutes after" in promises
-    assert f"shows more than {watching.OVERLAP / 60:g} minutes after" in promises
-    assert f"keeps events for {watching.RETENTION / 3600:g} hours" in promises
-    assert f"longer than {(watching.RETENTION - watching.MARGIN) / 3600:g} looks" in promises
-    assert f"at most {watching.MOST_SYNCS} of each kind are looked at, for {trigger_events.CATCHING_UP:g} s" in promises
-    assert f"differ by more than {(watching.MARGIN - watching.OVERLAP) / 60:g} minutes" in promises
+    assert f"over the last {poll.OVERLAP / 60:g} minutes" in promises
+    assert f"shows up to {poll.OVERLAP / 60:g} minutes after" in promises
+    assert f"shows more than {poll.OVERLAP / 60:g} minutes after" in promises
+    assert f"keeps events for {poll.RETENTION / 3600:g} hours" in promises
+    assert f"longer than {(poll.RETENTION - poll.MARGIN) / 3600:g} looks" in promises
+    assert f"at most {poll.MOST_SYNCS} of each kind are looked at, for {trigger_events.CATCHING_UP:g} s" in promises
+    assert f"differ by more than {(poll.MARGIN - poll.OVERLAP) / 60:g} minutes" in promises
 
 
 def test_decisions_are_short() -> None:

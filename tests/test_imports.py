@@ -25,7 +25,7 @@ def modules() -> Iterator[str]:
 
 LIGHT = [name for name in modules() if not name.startswith((f"{OURS}.api", f"{OURS}.sandbox"))]
 API = [name for name in modules() if name.startswith(f"{OURS}.api")]
-HTTP = [f"{OURS}.api.client", f"{OURS}.api.over_aiohttp", f"{OURS}.api.over_requests"]
+HTTP = [f"{OURS}.api.client", f"{OURS}.api.transport.aiohttp_transport", f"{OURS}.api.transport.requests_transport"]
 
 # What every DAG file has imported before it comes to us.
 DAG_FILE = """
@@ -102,9 +102,10 @@ def test_only_the_transports_know_an_http_library(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("transport", "other"), [("over_requests", {"aiohttp", "yarl"}), ("over_aiohttp", {"requests", "urllib3"})]
+    ("transport", "other"),
+    [("requests_transport", {"aiohttp", "yarl"}), ("aiohttp_transport", {"requests", "urllib3"})],
 )
 def test_a_transport_needs_only_its_own_library(tmp_path: Path, transport: str, other: set[str]) -> None:
     """A worker never loads aiohttp, a triggerer never loads requests on our behalf."""
-    added = added_by([f"{OURS}.api.{transport}"], home=tmp_path)
+    added = added_by([f"{OURS}.api.transport.{transport}"], home=tmp_path)
     assert not other & {name.split(".")[0] for name in added}

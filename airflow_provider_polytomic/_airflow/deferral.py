@@ -12,8 +12,8 @@ from datetime import datetime, timedelta, timezone
 from types import NoneType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow_provider_polytomic import _arguments
-from airflow_provider_polytomic._compat import (
+from airflow_provider_polytomic._airflow import validation
+from airflow_provider_polytomic._airflow.compat import (
     AirflowFailException,
     AirflowTaskTimeout,
     is_known_uncleared,
@@ -23,10 +23,10 @@ from airflow_provider_polytomic.links import XCOM_KEY as LINK_KEY
 
 if TYPE_CHECKING:
     from airflow_provider_polytomic.api.errors import PolytomicError
-    from airflow_provider_polytomic.api.executions import Kind
-    from airflow_provider_polytomic.api.http import Answer, Plan, Request
+    from airflow_provider_polytomic.api.executions.poll import Kind
+    from airflow_provider_polytomic.api.executions.start_request import StoredStart
     from airflow_provider_polytomic.api.models import Execution
-    from airflow_provider_polytomic.api.start_request import StoredStart
+    from airflow_provider_polytomic.api.plan import Answer, Plan, Request
     from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
     from airflow_provider_polytomic.triggers.execution import PolytomicExecutionTrigger
 
@@ -55,7 +55,7 @@ def first_try(context: Any, retries: int | None, stored: StoredStart | None = No
 
     :param stored: what an earlier try has stored of its start.
     """
-    from airflow_provider_polytomic.api.start_request import first_try_since_clear
+    from airflow_provider_polytomic.api.executions.start_request import first_try_since_clear
 
     return first_try_since_clear(
         try_number(context),
@@ -68,7 +68,7 @@ def first_try(context: Any, retries: int | None, stored: StoredStart | None = No
 
 def read_stored_start(context: Any) -> StoredStart | None:
     """What an earlier try has stored of its start. Without it, the server's memory of keys lasts for a day."""
-    from airflow_provider_polytomic.api.start_request import StoredStart
+    from airflow_provider_polytomic.api.executions.start_request import StoredStart
 
     store = task_state_store(context)
     if store is None:
@@ -176,7 +176,7 @@ class Reporting:
         return drive(plan, self._send_in_time, sleep=lambda seconds: time.sleep(min(seconds, self.left)))
 
     def _send_in_time(self, request: Request) -> Answer:
-        from airflow_provider_polytomic.api.http import Unreachable
+        from airflow_provider_polytomic.api.plan import Unreachable
 
         # One that hangs leaves half of the time to those after it.
         timeout = min(request.timeout or REPORTING_REQUEST_TIMEOUT, REPORTING_REQUEST_TIMEOUT, self.left / 2)
@@ -190,10 +190,10 @@ def resolve(
 ) -> tuple[str, str | None]:
     """The sync's id, and its name where that is known; a name is looked up."""
     from airflow_provider_polytomic.api.call import with_deadline
-    from airflow_provider_polytomic.api.executions import find
+    from airflow_provider_polytomic.api.executions.poll import find
 
-    _arguments.one_of_two("sync_id", sync_id, "sync_name", sync_name)
-    sync_id, sync_name = _arguments.identifier("sync_id", sync_id), _arguments.given(sync_name)
+    validation.one_of_two("sync_id", sync_id, "sync_name", sync_name)
+    sync_id, sync_name = validation.identifier("sync_id", sync_id), validation.given(sync_name)
     if sync_id is not None:
         return sync_id, None
     what = f"the {kind.label} named {sync_name!r} was found"
@@ -232,7 +232,7 @@ def read_event(event: Any, *, may_know_none: bool = False) -> dict[str, Any]:
     :raises PolytomicError: it is not. Nothing is assumed then, least of all success.
     """
     from airflow_provider_polytomic.api.errors import PolytomicError
-    from airflow_provider_polytomic.api.http import is_id
+    from airflow_provider_polytomic.api.plan import is_id
 
     if (
         not isinstance(event, dict)
@@ -277,7 +277,7 @@ def execution_of(kind: Kind, event: dict[str, Any]) -> Execution:
     :raises PolytomicError: the event holds no execution.
     """
     from airflow_provider_polytomic.api.errors import PolytomicError
-    from airflow_provider_polytomic.api.executions import retold
+    from airflow_provider_polytomic.api.executions.poll import retold
 
     try:
         return retold(kind, event)
@@ -300,8 +300,8 @@ def explain(
     reporting: Reporting, kind: Kind, sync_id: str, sync_name: str | None, execution: Execution, why: str
 ) -> str:
     """A failure in words: what failed, what the server said, the last lines of its log."""
-    from airflow_provider_polytomic.api.console import tail
-    from airflow_provider_polytomic.api.executions import failure
+    from airflow_provider_polytomic.api.executions.console_log import tail
+    from airflow_provider_polytomic.api.executions.poll import failure
 
     def end_of_log() -> list[str]:
         return reporting.run(tail(kind, sync_id, execution.id))
@@ -395,4 +395,4 @@ def translated(started: Callable[[], bool]) -> Iterator[None]:
 def hook_of(conn_id: Any) -> PolytomicHook:
     from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
 
-    return PolytomicHook(_arguments.text("polytomic_conn_id", conn_id) or _arguments.DEFAULT_CONN_ID)
+    return PolytomicHook(validation.text("polytomic_conn_id", conn_id) or validation.DEFAULT_CONN_ID)

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import ValidationError
 
 from .errors import PolytomicResponseError, PolytomicTimeoutError, conceal, error_from, excerpt, spellings
-from .http import Answer, Plan, Request, Response, Sleep, Unreachable, ask, clock, pause
+from .plan import Answer, Plan, Request, Response, Sleep, Unreachable, ask, clock, pause
 from .retry import retry_delay, surely_not_processed, transient
 from .settings import Credential
 

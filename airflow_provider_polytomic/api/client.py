@@ -7,11 +7,11 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, TypeVar
 
-from . import over_requests
 from .call import Call, ListCall, fetch, fetch_fitting_page
 from .errors import readable
-from .http import Answer, Now, Plan, Reconnect, Request, Rest, Sleep, Unreachable
+from .plan import Answer, Now, Plan, Reconnect, Request, Rest, Sleep, Unreachable
 from .settings import Settings
+from .transport import requests_transport
 
 T = TypeVar("T")
 
@@ -87,7 +87,7 @@ class Client:
         self.settings = settings
         self._reread = reread
         self._refused = False  # what the settings say: the next request needs fresh ones
-        self._transport = over_requests.Transport(settings)
+        self._transport = requests_transport.Transport(settings)
 
     def __repr__(self) -> str:
         return f"<Polytomic client of {self.settings.base_url}>"
@@ -130,7 +130,7 @@ class Client:
                 return unread(error)
             self._transport.close()
             self.settings, self._refused = settings, False
-            self._transport = over_requests.Transport(settings)
+            self._transport = requests_transport.Transport(settings)
         return self._transport.send(request)
 
     def stream(self, url: str) -> Iterator[bytes | Answer]:
@@ -174,7 +174,7 @@ class AsyncClient:
         return await self.run(fetch(call, (await self._read()).max_retries))
 
     async def send(self, request: Request) -> Answer:
-        from .unreachable import unreachable
+        from .transport.failures import unreachable
 
         try:
             settings = await self._read()
@@ -203,14 +203,14 @@ class AsyncClient:
         return self.settings
 
     async def _borrow(self, settings: Settings) -> None:
-        from . import over_aiohttp
+        from .transport import aiohttp_transport
 
         if self._transport is None:
-            transport = await over_aiohttp.borrow(settings)
+            transport = await aiohttp_transport.borrow(settings)
             if self._transport is None:
                 self._transport = transport
             else:  # another task of ours was quicker
-                await over_aiohttp.give_back(transport)
+                await aiohttp_transport.give_back(transport)
 
     async def reconnect(self) -> None:
         if self._reread is not None:
@@ -219,11 +219,11 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Give the session back."""
-        from . import over_aiohttp
+        from .transport import aiohttp_transport
 
         transport, self._transport = self._transport, None
         if transport is not None:
-            await over_aiohttp.give_back(transport)
+            await aiohttp_transport.give_back(transport)
 
     async def __aenter__(self) -> AsyncClient:
         return self

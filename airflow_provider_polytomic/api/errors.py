@@ -26,7 +26,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from .http import TOO_LARGE, Answer, Request, Response, Unreachable
+from .plan import TOO_LARGE, Answer, Request, Response, Unreachable
 
 if TYPE_CHECKING:
     from .models import Execution

@@ -25,7 +25,7 @@ from .errors import (
     api_error,
     more,
 )
-from .http import Answer, Plan, Response, Unreachable, ask, clock, pause
+from .plan import Answer, Plan, Response, Unreachable, ask, clock, pause
 from .retry import backoff, wished_delay
 
 T = TypeVar("T")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timezone
 from email.utils import parsedate_to_datetime
 
-from .http import TOO_LARGE, Answer, Response, Unreachable
+from .plan import TOO_LARGE, Answer, Response, Unreachable
 
 # An answer of these came from a server or gateway that may do better in a moment.
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})

@@ -14,7 +14,7 @@ from urllib.parse import SplitResult, quote, unquote, urlencode, urlsplit
 from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
 
 from .errors import conceal
-from .http import Request
+from .plan import Request
 
 log = logging.getLogger(__name__)
 

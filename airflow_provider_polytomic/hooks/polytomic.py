@@ -13,15 +13,14 @@ from functools import cached_property, partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow_provider_polytomic import _arguments
-from airflow_provider_polytomic._compat import BaseHook, aget_connection, amask, mask
+from airflow_provider_polytomic._airflow import validation
+from airflow_provider_polytomic._airflow.compat import BaseHook, aget_connection, amask, mask
 from airflow_provider_polytomic.get_provider_info import EXTRA_FIELDS, UI_FIELDS
 
 if TYPE_CHECKING:
     from airflow_provider_polytomic.api.call import Call, ListCall
     from airflow_provider_polytomic.api.client import AsyncClient, Client
-    from airflow_provider_polytomic.api.http import Plan
-    from airflow_provider_polytomic.api.log_files import LogFile
+    from airflow_provider_polytomic.api.executions.log_files import LogFile
     from airflow_provider_polytomic.api.models import (
         BulkSync,
         BulkSyncExecution,
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
         ModelSyncExecution,
         SchemaCache,
     )
+    from airflow_provider_polytomic.api.plan import Plan
     from airflow_provider_polytomic.api.settings import Settings
 
 T = TypeVar("T")
@@ -61,7 +61,7 @@ class PolytomicHook(BaseHook):
     """
 
     conn_name_attr = "polytomic_conn_id"
-    default_conn_name = _arguments.DEFAULT_CONN_ID
+    default_conn_name = validation.DEFAULT_CONN_ID
     conn_type = "polytomic"
     hook_name = "Polytomic"
 
@@ -205,11 +205,11 @@ class PolytomicHook(BaseHook):
         """
         import time
 
-        from airflow_provider_polytomic.api.refreshing import refresh
+        from airflow_provider_polytomic.api.syncs.schema_refresh import refresh
 
         connection_id = _id("connection_id", connection_id)
-        poke_interval = _arguments.seconds("poke_interval", poke_interval) or 5
-        deadline = time.time() + (_arguments.seconds("timeout", timeout) or 600)
+        poke_interval = validation.seconds("poke_interval", poke_interval) or 5
+        deadline = time.time() + (validation.seconds("timeout", timeout) or 600)
         return self.client.run(refresh(connection_id, poke_interval=poke_interval, deadline=deadline))
 
     def list_bulk_syncs(
@@ -240,8 +240,8 @@ class PolytomicHook(BaseHook):
         from airflow_provider_polytomic.api.endpoints import bulk_syncs
 
         _flag("active", active)
-        source_connection_id = _arguments.identifier("source_connection_id", source_connection_id)
-        destination_connection_id = _arguments.identifier("destination_connection_id", destination_connection_id)
+        source_connection_id = validation.identifier("source_connection_id", source_connection_id)
+        destination_connection_id = validation.identifier("destination_connection_id", destination_connection_id)
         size = _page_size(limit, SYNCS_PER_PAGE)
         if (name, source_connection_id, destination_connection_id) != (None, None, None):
             size = None
@@ -277,7 +277,7 @@ class PolytomicHook(BaseHook):
         When no answer comes, the outcome is asked for with the same key for a minute: nothing is created twice.
         """
         from airflow_provider_polytomic.api.endpoints import bulk_syncs
-        from airflow_provider_polytomic.api.once import CREATION
+        from airflow_provider_polytomic.api.idempotency import CREATION
 
         _check_fields(body)
         return self.client.run(self._once(bulk_syncs.create(body, idempotency_key=str(uuid.uuid4())), CREATION))
@@ -294,7 +294,7 @@ class PolytomicHook(BaseHook):
         """Activate a bulk sync, or pause it, which also cancels what runs (``POST …/activate``)."""
         from airflow_provider_polytomic.api.endpoints import bulk_syncs
 
-        self.call(bulk_syncs.activate(_id("sync_id", sync_id), _arguments.flag("active", active)))
+        self.call(bulk_syncs.activate(_id("sync_id", sync_id), validation.flag("active", active)))
 
     def delete_bulk_sync(self, sync_id: str) -> None:
         """Delete a bulk sync with its history; cancels what runs (``DELETE /api/bulk/syncs/{id}``)."""
@@ -399,7 +399,7 @@ class PolytomicHook(BaseHook):
         sync_id = _id("sync_id", sync_id)
         for name in names:
             if not isinstance(name, str):
-                raise ValueError(f"names must each be text, not {_arguments.shown(name)}")
+                raise ValueError(f"names must each be text, not {validation.shown(name)}")
         if not names:
             raise ValueError("names must hold one at least: a start with no schemas would sync all of them")
         schemas = [schema for schema in self.iterate(bulk_syncs.schemas(sync_id)) if schema.enabled is not False]
@@ -451,7 +451,7 @@ class PolytomicHook(BaseHook):
         from airflow_provider_polytomic.api.endpoints import model_syncs
 
         _flag("active", active)
-        target_connection_id = _arguments.identifier("target_connection_id", target_connection_id)
+        target_connection_id = validation.identifier("target_connection_id", target_connection_id)
         size = _page_size(limit, SYNCS_PER_PAGE)
         if name is not None:
             size = None
@@ -471,7 +471,7 @@ class PolytomicHook(BaseHook):
     def create_model_sync(self, **body: Any) -> ModelSync:
         """Create a model sync (``POST /api/syncs``), as :meth:`create_bulk_sync`."""
         from airflow_provider_polytomic.api.endpoints import model_syncs
-        from airflow_provider_polytomic.api.once import CREATION
+        from airflow_provider_polytomic.api.idempotency import CREATION
 
         _check_fields(body)
         return self.client.run(self._once(model_syncs.create(body, idempotency_key=str(uuid.uuid4())), CREATION))
@@ -488,7 +488,7 @@ class PolytomicHook(BaseHook):
         """Activate a model sync, or pause it (``POST …/activate``)."""
         from airflow_provider_polytomic.api.endpoints import model_syncs
 
-        self.call(model_syncs.activate(_id("sync_id", sync_id), _arguments.flag("active", active)))
+        self.call(model_syncs.activate(_id("sync_id", sync_id), validation.flag("active", active)))
 
     def delete_model_sync(self, sync_id: str) -> None:
         """Delete a model sync (``DELETE /api/syncs/{id}``)."""
@@ -577,21 +577,21 @@ class PolytomicHook(BaseHook):
         return self.call(replace(call, parse=document))
 
     def _log_files(self, call: Call[Any], max_bytes: int) -> Iterator[LogFile]:
-        from airflow_provider_polytomic.api.log_files import read
+        from airflow_provider_polytomic.api.executions.log_files import read
 
         if isinstance(max_bytes, bool) or not isinstance(max_bytes, int | float) or not max_bytes > 0:
-            raise ValueError(f"max_bytes must be more than 0, not {_arguments.shown(max_bytes)}")
+            raise ValueError(f"max_bytes must be more than 0, not {validation.shown(max_bytes)}")
         return read(self.client, call, max_bytes)
 
     def _find(self, kind: str, name: str) -> Any:
-        from airflow_provider_polytomic.api.executions import find, kind_of
+        from airflow_provider_polytomic.api.executions.poll import find, kind_of
 
         return self.client.run(find(kind_of(kind), name, self.client.settings.max_retries))
 
     def _start(self, kind: str, sync_id: str, idempotency_key: str | None, arguments: dict[str, Any]) -> Any:
-        from airflow_provider_polytomic.api.destinations import explaining
-        from airflow_provider_polytomic.api.executions import kind_of
-        from airflow_provider_polytomic.api.once import START
+        from airflow_provider_polytomic.api.executions.poll import kind_of
+        from airflow_provider_polytomic.api.idempotency import START
+        from airflow_provider_polytomic.api.syncs.destination import explaining
 
         sync_id = _id("sync_id", sync_id)
         arguments = {name: _START[name](name, value) for name, value in arguments.items()}
@@ -600,18 +600,18 @@ class PolytomicHook(BaseHook):
         return self.client.run(explaining(self._once(call, START), sync_id, arguments.get("resync_mode")))
 
     def _once(self, call: Call[T], what: str) -> Plan[T]:
-        from airflow_provider_polytomic.api.once import once
+        from airflow_provider_polytomic.api.idempotency import once
 
         return once(call, what, patience=None if self.client.settings.max_retries else 0)
 
     def _wait(self, kind: str, sync_id: str, execution_id: str, poke_interval: float, timeout: float | None) -> Any:
         import time
 
-        from airflow_provider_polytomic.api.executions import kind_of, wait
+        from airflow_provider_polytomic.api.executions.poll import kind_of, wait
 
         sync_id, execution_id = _ids(sync_id, execution_id)
-        poke_interval = _arguments.seconds("poke_interval", poke_interval) or 30
-        timeout = _arguments.seconds("timeout", timeout)
+        poke_interval = validation.seconds("poke_interval", poke_interval) or 30
+        timeout = validation.seconds("timeout", timeout)
         deadline = None if timeout is None else time.time() + timeout
         execution: Execution = self.client.run(
             wait(kind_of(kind), sync_id, execution_id, poke_interval=poke_interval, deadline=deadline)
@@ -621,7 +621,7 @@ class PolytomicHook(BaseHook):
 
 # --- arguments
 
-_id = _arguments.must(_arguments.identifier)
+_id = validation.must(validation.identifier)
 
 
 def _ids(sync_id: str, execution_id: str) -> tuple[str, str]:
@@ -629,28 +629,28 @@ def _ids(sync_id: str, execution_id: str) -> tuple[str, str]:
 
 
 def _flag(name: str, value: Any) -> bool | None:
-    return None if value is None else _arguments.flag(name, value)
+    return None if value is None else validation.flag(name, value)
 
 
 def _text(name: str, value: Any) -> str | None:
     if value is not None and not isinstance(value, str):
-        raise ValueError(f"{name} must be text, not {_arguments.shown(value)}")
+        raise ValueError(f"{name} must be text, not {validation.shown(value)}")
     return value
 
 
-def _chosen(check: _arguments.Check, name: str, value: Any) -> Any:
+def _chosen(check: validation.Check, name: str, value: Any) -> Any:
     """A list that narrows a start, where an empty one must not become all."""
-    return _arguments.some(check)(name, _arguments.iterable(name, value))
+    return validation.some(check)(name, validation.iterable(name, value))
 
 
-_START: dict[str, _arguments.Check] = {
+_START: dict[str, validation.Check] = {
     "test": _flag,
     "resync": _flag,
     "resync_mode": _text,
     "fetch_mode": _text,
-    "schemas": partial(_chosen, _arguments.ids),
-    "identities": partial(_chosen, _arguments.texts),
-    "source_identities": partial(_chosen, _arguments.lists),
+    "schemas": partial(_chosen, validation.ids),
+    "identities": partial(_chosen, validation.texts),
+    "source_identities": partial(_chosen, validation.lists),
 }
 _BOOLEAN_FIELDS = frozenset(
     {"active", "disable_record_timestamps", "only_enrich_updates", "skip_initial_backfill", "sync_all_records"}
@@ -663,7 +663,7 @@ def _check_fields(fields: dict[str, Any]) -> None:
     :raises ValueError: naming the field and the place in it.
     """
     for name, value in fields.items():
-        _arguments.refuse_unsendable(name, value)
+        validation.refuse_unsendable(name, value)
         if name in _BOOLEAN_FIELDS:
             _flag(name, value)
 

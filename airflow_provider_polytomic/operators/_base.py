@@ -10,34 +10,30 @@ from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_provider_polytomic import _arguments, _execution_task
 from airflow_provider_polytomic import assets as _assets
-from airflow_provider_polytomic._compat import (
-    AirflowFailException,
-    AirflowSkipException,
-    BaseOperator,
-)
+from airflow_provider_polytomic._airflow import deferral, validation
+from airflow_provider_polytomic._airflow.compat import AirflowFailException, AirflowSkipException, BaseOperator
 from airflow_provider_polytomic.links import PolytomicExecutionLink
 
 if TYPE_CHECKING:
-    from airflow_provider_polytomic._compat import AssetAlias
-    from airflow_provider_polytomic.api.console import Console
-    from airflow_provider_polytomic.api.executions import Kind
-    from airflow_provider_polytomic.api.http import Answer, Request
+    from airflow_provider_polytomic._airflow.compat import AssetAlias
+    from airflow_provider_polytomic.api.executions.console_log import Console
+    from airflow_provider_polytomic.api.executions.poll import Kind
+    from airflow_provider_polytomic.api.executions.start import Acquired
+    from airflow_provider_polytomic.api.executions.start_request import StartRequest, StoredStart
+    from airflow_provider_polytomic.api.executions.tables import Written
     from airflow_provider_polytomic.api.models import Execution
+    from airflow_provider_polytomic.api.plan import Answer, Request
     from airflow_provider_polytomic.api.settings import Settings
-    from airflow_provider_polytomic.api.start_request import StartRequest, StoredStart
-    from airflow_provider_polytomic.api.starting import Acquired
-    from airflow_provider_polytomic.api.tables import Written
     from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
     from airflow_provider_polytomic.lineage import Story
 
 IF_RUNNING = ("wait", "attach", "fail", "skip", "cancel")
-_CHECKS: dict[str, _arguments.Check] = {
-    "sync_id": _arguments.identifier,
-    "if_running": _arguments.one_of(IF_RUNNING),
-    "allow_errors": _arguments.error_limit,
-    "min_records": _arguments.count,
+_CHECKS: dict[str, validation.Check] = {
+    "sync_id": validation.identifier,
+    "if_running": validation.one_of(IF_RUNNING),
+    "allow_errors": validation.error_limit,
+    "min_records": validation.count,
 }
 _FLAGS = ("wait_for_completion", "deferrable", "cancel_on_kill", "log_console")  # not templated
 KILL_PATIENCE = 3.0  # seconds for the cancel of a kill; Airflow 3 ends the process 5 seconds after its signal
@@ -55,7 +51,7 @@ def _told(arguments: dict[str, Any]) -> str:
 
 def _attempts(notes: Mapping[str, Any]) -> int:
     """How many keys of this try conflicts have used up; less is safe, as a key that was used starts nothing more."""
-    from airflow_provider_polytomic.api.start_request import ATTEMPTS
+    from airflow_provider_polytomic.api.executions.start_request import ATTEMPTS
 
     attempts = notes.get("attempts")
     return attempts if type(attempts) is int and 0 <= attempts <= ATTEMPTS else 0
@@ -106,14 +102,14 @@ class ExecutionOperator(BaseOperator):
 
         :raises ValueError: naming the argument.
         """
-        every = _arguments.seconds("poke_interval", poke_interval)
+        every = validation.seconds("poke_interval", poke_interval)
         if every is None:
             raise ValueError("poke_interval must be more than 0 seconds, not None")
-        timeout = _arguments.seconds("timeout", timeout)
+        timeout = validation.seconds("timeout", timeout)
         _assets.check(assets)
         for name in _FLAGS:
-            _arguments.flag(name, others[name])
-        _arguments.keep(self, poke_interval=every, timeout=timeout, assets=assets, **others)
+            validation.flag(name, others[name])
+        validation.keep(self, poke_interval=every, timeout=timeout, assets=assets, **others)
         if assets is not False:
             self.outlets = [*self.outlets, self._alias]
         self._check()
@@ -123,8 +119,8 @@ class ExecutionOperator(BaseOperator):
 
         :raises ValueError: naming the argument.
         """
-        _arguments.one_of_two("sync_id", self.sync_id, "sync_name", self.sync_name)
-        _arguments.known(self, _CHECKS)
+        validation.one_of_two("sync_id", self.sync_id, "sync_name", self.sync_name)
+        validation.known(self, _CHECKS)
         self._start_arguments()
 
     def _start_arguments(self) -> dict[str, Any]:
@@ -149,8 +145,8 @@ class ExecutionOperator(BaseOperator):
         from airflow_provider_polytomic.api.errors import PolytomicNotFoundError, PolytomicTimeoutError
 
         with self._accounting(context):
-            event = _execution_task.read_event(event)
-            if _execution_task.is_anothers(context, event):
+            event = deferral.read_event(event)
+            if deferral.is_anothers(context, event):
                 return self._begin(context)
             notes, sync_id, outcome = event["notes"], event["sync_id"], event["outcome"]
             sync_name, deadline = self._label(context, sync_id, notes.get("sync_name")), notes.get("deadline")
@@ -159,7 +155,7 @@ class ExecutionOperator(BaseOperator):
                     raise PolytomicTimeoutError(f"{event.get('message')}; {_WAITED}")
                 gone = outcome == "error" and event.get("error") == PolytomicNotFoundError.__name__
                 if outcome == "error" and not gone:
-                    raise _execution_task.error_of(event)
+                    raise deferral.error_of(event)
                 self.log.info("Execution %s is out of the way", event.get("execution_id"))
                 self._begin_in_time(deadline, event["execution_id"])
                 return self._run(context, sync_id, sync_name, deadline, _attempts(notes))
@@ -170,13 +166,13 @@ class ExecutionOperator(BaseOperator):
                     self._cancel(sync_id, event["execution_id"], "its deadline has passed")
                 raise PolytomicTimeoutError(str(event.get("message")))
             if outcome == "error":
-                error = _execution_task.error_of(event)
+                error = deferral.error_of(event)
                 if owned:
                     # No try follows one that fails because its execution was not found.
                     final = isinstance(error, PolytomicNotFoundError)
                     self._leave(context, sync_id, event["execution_id"], final=final)
                 raise error
-            execution = _execution_task.execution_of(self._kind, event)
+            execution = deferral.execution_of(self._kind, event)
             self._follow_console(sync_id, event["execution_id"], event.get("console_after"))
             return self._finish(context, sync_id, sync_name, deadline, execution, notes)
 
@@ -185,7 +181,7 @@ class ExecutionOperator(BaseOperator):
         self._killed = True
         if self._ours is None or not self.cancel_on_kill:
             return
-        from airflow_provider_polytomic.api.over_requests import Transport
+        from airflow_provider_polytomic.api.transport.requests_transport import Transport
 
         settings, sync_id, execution_id = self._ours
         self._ours = None
@@ -207,7 +203,7 @@ class ExecutionOperator(BaseOperator):
         """Translate errors for Airflow, and leave nothing running behind any of them that nobody knows of."""
         self._may_run = False
         try:
-            with _execution_task.translated(lambda: self._may_run or self._is_retry(context)):
+            with deferral.translated(lambda: self._may_run or self._is_retry(context)):
                 yield
         except Exception as error:
             if self._ours is not None:
@@ -219,26 +215,26 @@ class ExecutionOperator(BaseOperator):
     # --- starting
 
     def _begin(self, context: Any) -> str:
-        _arguments.refuse_unrendered(self)
+        validation.refuse_unrendered(self)
         self._check()
-        deadline = _execution_task.deadline(self.timeout, self.execution_timeout)
+        deadline = deferral.deadline(self.timeout, self.execution_timeout)
         sync_id, sync_name = self._resolve_sync(context, deadline)
         sync_name = self._label(context, sync_id, sync_name)
         return self._run(context, sync_id, sync_name, deadline)
 
     def _resolve_sync(self, context: Any, deadline: float | None) -> tuple[str, str | None]:
         """The sync's id, and its name where that is known. A retry takes the sync in which an earlier try started."""
-        sync_name, stored = _arguments.given(self.sync_name), self._stored_start(context)
+        sync_name, stored = validation.given(self.sync_name), self._stored_start(context)
         if sync_name is not None and stored is not None and stored.sync_name == sync_name and self._is_retry(context):
             return stored.sync_id, sync_name
-        return _execution_task.resolve(self._carry_out, self._kind, self.sync_id, self.sync_name, deadline)
+        return deferral.resolve(self._carry_out, self._kind, self.sync_id, self.sync_name, deadline)
 
     def _run(self, context: Any, sync_id: str, sync_name: str | None, deadline: float | None, attempts: int = 0) -> str:
         from airflow_provider_polytomic.api.call import with_deadline
-        from airflow_provider_polytomic.api.destinations import explaining
         from airflow_provider_polytomic.api.errors import PolytomicConflictError
-        from airflow_provider_polytomic.api.executions import wait
-        from airflow_provider_polytomic.api.starting import Acquired, Skip, start_or_resume
+        from airflow_provider_polytomic.api.executions.poll import wait
+        from airflow_provider_polytomic.api.executions.start import Acquired, Skip, start_or_resume
+        from airflow_provider_polytomic.api.syncs.destination import explaining
 
         self._starting = sync_id
         request = replace(self._start_request(context, sync_id), attempts=attempts)
@@ -295,18 +291,18 @@ class ExecutionOperator(BaseOperator):
             raise more(error, _WAITED) from None
 
     def _start_request(self, context: Any, sync_id: str) -> StartRequest:
-        from airflow_provider_polytomic.api.executions import problem
-        from airflow_provider_polytomic.api.start_request import StartRequest
+        from airflow_provider_polytomic.api.executions.poll import problem
+        from airflow_provider_polytomic.api.executions.start_request import StartRequest
 
         criteria = self._criteria()
         request = StartRequest(
             kind=self.kind,
             sync_id=sync_id,
-            task=_execution_task.task_of(context),
-            try_number=_execution_task.try_number(context),
+            task=deferral.task_of(context),
+            try_number=deferral.try_number(context),
             first_try=self._first_try(context),
             arguments=self._start_arguments(),
-            if_running=_arguments.choice("if_running", self.if_running, IF_RUNNING) or "wait",
+            if_running=validation.choice("if_running", self.if_running, IF_RUNNING) or "wait",
             succeeded=lambda execution: problem(execution, **criteria) is None,
             wait_for_completion=self.wait_for_completion,
             cancel_on_kill=self.cancel_on_kill,
@@ -316,36 +312,36 @@ class ExecutionOperator(BaseOperator):
         return replace(request, stored=stored) if stored and stored.key == request.key(0, 0) else request
 
     def _first_try(self, context: Any) -> int:
-        return _execution_task.first_try(context, self.retries, self._stored_start(context))
+        return deferral.first_try(context, self.retries, self._stored_start(context))
 
     def _is_retry(self, context: Any) -> bool:
         """Whether a try since the last clear may have started an execution."""
-        return _execution_task.try_number(context) > self._first_try(context)
+        return deferral.try_number(context) > self._first_try(context)
 
     def _stored_start(self, context: Any) -> StoredStart | None:
-        if not self._stored_read and _execution_task.try_number(context) > 1:  # a first try finds nothing
-            self._stored, self._stored_read = _execution_task.read_stored_start(context), True
+        if not self._stored_read and deferral.try_number(context) > 1:  # a first try finds nothing
+            self._stored, self._stored_read = deferral.read_stored_start(context), True
         return self._stored
 
     def _store_start(self, context: Any, request: StartRequest, acquired: Acquired) -> None:
-        from airflow_provider_polytomic.api.start_request import StoredStart
+        from airflow_provider_polytomic.api.executions.start_request import StoredStart
 
         self._stored = StoredStart(
             try_number=acquired.try_number,
             execution_id=acquired.execution.id,
             sync_id=request.sync_id,
             key=request.key(0, 0),
-            sync_name=_arguments.given(self.sync_name),
+            sync_name=validation.given(self.sync_name),
             first_try=request.first_try,
-            max_tries=_execution_task.max_tries(context),
+            max_tries=deferral.max_tries(context),
         )
-        _execution_task.store_start(context, self._stored)
+        deferral.store_start(context, self._stored)
 
     def _follow(
         self, context: Any, request: StartRequest, acquired: Acquired, sync_name: str | None, deadline: float | None
     ) -> str:
         from airflow_provider_polytomic.api.errors import PolytomicTimeoutError
-        from airflow_provider_polytomic.api.executions import look, summary, wait
+        from airflow_provider_polytomic.api.executions.poll import look, summary, wait
 
         execution, sync_id = acquired.execution, request.sync_id
         self._may_run = True
@@ -361,7 +357,7 @@ class ExecutionOperator(BaseOperator):
             "" if acquired.adopted else _told(request.arguments),
         )
         self._push(context, summary(sync_id, execution, adopted=acquired.adopted))
-        _execution_task.push_link(context, self._hook, self._kind, sync_id, execution.id, wanted=self.do_xcom_push)
+        deferral.push_link(context, self._hook, self._kind, sync_id, execution.id, wanted=self.do_xcom_push)
         self._follow_console(sync_id, execution.id)
         if not self.wait_for_completion:
             self._ours = None
@@ -407,7 +403,7 @@ class ExecutionOperator(BaseOperator):
         self.log.info("Deferred: the triggerer waits for the end of execution %s", execution_id)
         self._ours = None  # from here on the trigger answers for it
         self.defer(
-            trigger=_execution_task.trigger(
+            trigger=deferral.trigger(
                 context,
                 self._kind,
                 sync_id,
@@ -437,10 +433,10 @@ class ExecutionOperator(BaseOperator):
         notes: dict[str, Any],
     ) -> str:
         from airflow_provider_polytomic.api.errors import PolytomicSyncError
-        from airflow_provider_polytomic.api.executions import problem, progress, summary
+        from airflow_provider_polytomic.api.executions.poll import problem, progress, summary
 
         self._ours = None
-        reporting = _execution_task.Reporting(self._send, self.execution_timeout)
+        reporting = deferral.Reporting(self._send, self.execution_timeout)
         self._log_rest_of_console(reporting)
         if notes.get("resumed") and execution.status == "canceled":
             self._begin_in_time(deadline, execution.id)
@@ -449,13 +445,13 @@ class ExecutionOperator(BaseOperator):
         why = problem(execution, **self._criteria())
         adopted = bool(notes.get("adopted"))
         reporting.attempt("summary", lambda: self._push(context, summary(sync_id, execution, adopted=adopted)))
-        whole = _execution_task.with_all_schemas(reporting, self._kind, sync_id, execution)
+        whole = deferral.with_all_schemas(reporting, self._kind, sync_id, execution)
         if why is None:
             self.log.info("Execution %s: %s", execution.id, progress(execution))
             reporting.attempt("lineage", lambda: self._tell(sync_id, whole))
             reporting.attempt("asset events", lambda: self._emit(reporting, context, sync_id, whole))
             return execution.id
-        message = _execution_task.explain(reporting, self._kind, sync_id, sync_name, execution, why)
+        message = deferral.explain(reporting, self._kind, sync_id, sync_name, execution, why)
         reporting.attempt("lineage", lambda: self._tell(sync_id, whole, failure=message))
         raise PolytomicSyncError(message, whole)
 
@@ -465,17 +461,17 @@ class ExecutionOperator(BaseOperator):
         :raises ValueError: naming the argument.
         """
         return {
-            "allow_errors": _arguments.error_limit("allow_errors", self.allow_errors),
-            "min_records": _arguments.count("min_records", self.min_records),
+            "allow_errors": validation.error_limit("allow_errors", self.allow_errors),
+            "min_records": validation.count("min_records", self.min_records),
         }
 
-    def _log_rest_of_console(self, reporting: _execution_task.Reporting) -> None:
+    def _log_rest_of_console(self, reporting: deferral.Reporting) -> None:
         console = self._console
         if console is not None:
             reporting.attempt("rest of the console log", lambda: reporting.run(console.rest()))
 
     def _follow_console(self, sync_id: str, execution_id: str, after: str | None = None) -> None:
-        from airflow_provider_polytomic.api.console import Console
+        from airflow_provider_polytomic.api.executions.console_log import Console
 
         self._console = Console(self._kind, sync_id, execution_id, after) if self.log_console else None
 
@@ -483,9 +479,9 @@ class ExecutionOperator(BaseOperator):
     def _alias(self) -> AssetAlias:
         return _assets.alias_of(self.dag_id if self.has_dag() else None, self.task_id)
 
-    def _emit(self, reporting: _execution_task.Reporting, context: Any, sync_id: str, execution: Execution) -> None:
+    def _emit(self, reporting: deferral.Reporting, context: Any, sync_id: str, execution: Execution) -> None:
         """Add an asset event for each table that was written. Airflow keeps them until the task has ended."""
-        from airflow_provider_polytomic.api.tables import written
+        from airflow_provider_polytomic.api.executions.tables import written
 
         if self.assets is False or context.get("outlet_events") is None or self._start_arguments().get("test"):
             return
@@ -503,7 +499,7 @@ class ExecutionOperator(BaseOperator):
         self, sync_id: str, execution: Execution, written: list[Written] | None = None, *, failure: str | None = None
     ) -> None:
         """Keep what OpenLineage may ask for when the task has ended."""
-        from airflow_provider_polytomic.api.tables import unasked
+        from airflow_provider_polytomic.api.executions.tables import unasked
         from airflow_provider_polytomic.lineage import Story
 
         base_url = self._hook.client.settings.base_url
@@ -523,7 +519,7 @@ class ExecutionOperator(BaseOperator):
 
     def _leave(self, context: Any, sync_id: str, execution_id: str, *, final: bool = False) -> None:
         """Leave an owned execution that cannot be waited for to the next try, or cancel it if none follows."""
-        if not final and _execution_task.try_number(context) <= _execution_task.max_tries(context):
+        if not final and deferral.try_number(context) <= deferral.max_tries(context):
             self.log.warning("Execution %s may still run: the next try resumes it", execution_id)
         elif self.cancel_on_kill:
             self.log.warning("Execution %s may still run, and no try follows: cancelling it", execution_id)
@@ -532,7 +528,7 @@ class ExecutionOperator(BaseOperator):
             self.log.warning("Execution %s may still run; it is left alone (cancel_on_kill=False)", execution_id)
 
     def _cancel(self, sync_id: str, execution_id: str, reason: str) -> None:
-        from airflow_provider_polytomic.api.executions import CANCEL_PATIENCE, cancel_if_running
+        from airflow_provider_polytomic.api.executions.poll import CANCEL_PATIENCE, cancel_if_running
 
         try:
             self._carry_out(cancel_if_running(self._kind, sync_id, execution_id, CANCEL_PATIENCE, reason))
@@ -540,20 +536,20 @@ class ExecutionOperator(BaseOperator):
             self.log.warning("Execution %s could not be cancelled: %s", execution_id, error)
 
     def _push(self, context: Any, summary: dict[str, Any]) -> None:
-        _execution_task.push_summary(context, summary, wanted=self.do_xcom_push)
+        deferral.push_summary(context, summary, wanted=self.do_xcom_push)
 
     def _label(self, context: Any, sync_id: str, sync_name: str | None) -> str | None:
-        return _execution_task.label(self._send, self._kind, self, context, sync_id, sync_name)
+        return deferral.label(self._send, self._kind, self, context, sync_id, sync_name)
 
     # --- sending
 
     @cached_property
     def _hook(self) -> PolytomicHook:
-        return _execution_task.hook_of(self.polytomic_conn_id)
+        return deferral.hook_of(self.polytomic_conn_id)
 
     @property
     def _kind(self) -> Kind:
-        from airflow_provider_polytomic.api.executions import kind_of
+        from airflow_provider_polytomic.api.executions.poll import kind_of
 
         return kind_of(self.kind)
 

@@ -6,17 +6,17 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
-from airflow_provider_polytomic import _arguments, _execution_task
-from airflow_provider_polytomic._compat import BaseOperator, default_deferrable
-from airflow_provider_polytomic.operators._execution import ExecutionOperator
+from airflow_provider_polytomic._airflow import deferral, validation
+from airflow_provider_polytomic._airflow.compat import BaseOperator, default_deferrable
+from airflow_provider_polytomic.operators._base import ExecutionOperator
 
 RESYNC_MODES = ("refetch", "resync", "rebuild")
 FETCH_MODES = ("none", "incremental", "full")
-_START: dict[str, _arguments.Check] = {
-    "test": _arguments.boolean,
-    "resync_mode": _arguments.one_of(RESYNC_MODES),
-    "fetch_mode": _arguments.one_of(FETCH_MODES),
-    "schemas": _arguments.some(_arguments.ids),
+_START: dict[str, validation.Check] = {
+    "test": validation.boolean,
+    "resync_mode": validation.one_of(RESYNC_MODES),
+    "fetch_mode": validation.one_of(FETCH_MODES),
+    "schemas": validation.some(validation.ids),
 }
 IF_EXISTS = ("fail", "skip")
 MODES = ("snapshot", "replicate", "append")
@@ -89,7 +89,7 @@ class PolytomicBulkSyncOperator(ExecutionOperator):
         resync_mode: str | None = None,
         fetch_mode: str | None = None,
         schemas: Sequence[str] | None = None,
-        polytomic_conn_id: str = _arguments.DEFAULT_CONN_ID,
+        polytomic_conn_id: str = validation.DEFAULT_CONN_ID,
         wait_for_completion: bool = True,
         deferrable: bool = default_deferrable(),
         poke_interval: float | timedelta = 30,
@@ -124,7 +124,7 @@ class PolytomicBulkSyncOperator(ExecutionOperator):
         )
 
     def _start_arguments(self) -> dict[str, Any]:
-        values = _arguments.known(self, _START)
+        values = validation.known(self, _START)
         if values.get("test") and values.get("resync_mode"):
             raise ValueError("test and resync_mode exclude each other")
         return values
@@ -132,37 +132,37 @@ class PolytomicBulkSyncOperator(ExecutionOperator):
 
 def _switch(name: str, value: Any) -> bool | None:
     """True, False, or not set."""
-    return None if _arguments.given(value) is None else _arguments.boolean(name, value)
+    return None if validation.given(value) is None else validation.boolean(name, value)
 
 
 def _time(name: str, value: Any) -> str | None:
-    return None if _arguments.given(value) is None else _arguments.moment(name, value).isoformat()
+    return None if validation.given(value) is None else validation.moment(name, value).isoformat()
 
 
 def _schedule(name: str, value: Any) -> dict[str, Any] | None:
-    schedule = _arguments.mapping(name, value)
+    schedule = validation.mapping(name, value)
     if schedule is not None and not schedule.get("frequency"):
         raise ValueError(f"{name} must hold a frequency, for instance {{'frequency': 'manual'}}")
     return schedule
 
 
 def _schedules(name: str, value: Any) -> list[dict[str, Any]] | None:
-    check = _arguments.must(_schedule)
-    return [check(f"{name}[{number}]", item) for number, item in enumerate(_arguments.items(name, value) or [])] or None
+    check = validation.must(_schedule)
+    return [check(f"{name}[{number}]", item) for number, item in enumerate(validation.items(name, value) or [])] or None
 
 
 def _policies(name: str, value: Any) -> list[str] | None:
-    policies = enumerate(_arguments.ids(name, value) or [])
-    return [_arguments.canonical_id(f"{name}[{number}]", policy) for number, policy in policies] or None
+    policies = enumerate(validation.ids(name, value) or [])
+    return [validation.canonical_id(f"{name}[{number}]", policy) for number, policy in policies] or None
 
 
 def _schemas(name: str, value: Any) -> list[Any] | None:
-    schemas: list[Any] | None = _arguments.some(_arguments.items)(name, value)
+    schemas: list[Any] | None = validation.some(validation.items)(name, value)
     for number, schema in enumerate(schemas or []):
         if isinstance(schema, dict) and not schema.get("id"):
-            raise ValueError(f"{name}[{number}] must be an id, or a dict with an id, not {_arguments.shown(schema)}")
-    _arguments.ids(name, schemas and [schema["id"] if isinstance(schema, dict) else schema for schema in schemas])
-    _arguments.refuse_unsendable(name, schemas)
+            raise ValueError(f"{name}[{number}] must be an id, or a dict with an id, not {validation.shown(schema)}")
+    validation.ids(name, schemas and [schema["id"] if isinstance(schema, dict) else schema for schema in schemas])
+    validation.refuse_unsendable(name, schemas)
     return schemas
 
 
@@ -241,26 +241,26 @@ class PolytomicCreateBulkSyncOperator(BaseOperator):
         ("default_schedule", "destination_configuration", "source_configuration", "additional_schedules", "schemas"),
         "json",
     )
-    _FIELDS: ClassVar[dict[str, _arguments.Check]] = {
-        "name": _arguments.must(_arguments.text),
-        "mode": _arguments.must(_arguments.one_of(MODES)),
-        "default_schedule": _arguments.must(_schedule),
-        "destination_configuration": _arguments.must(_arguments.mapping),
-        "source_connection_id": _arguments.identifier,
-        "destination_connection_id": _arguments.identifier,
-        "source_configuration": _arguments.mapping,
+    _FIELDS: ClassVar[dict[str, validation.Check]] = {
+        "name": validation.must(validation.text),
+        "mode": validation.must(validation.one_of(MODES)),
+        "default_schedule": validation.must(_schedule),
+        "destination_configuration": validation.must(validation.mapping),
+        "source_connection_id": validation.identifier,
+        "destination_connection_id": validation.identifier,
+        "source_configuration": validation.mapping,
         "schemas": _schemas,
         "active": _switch,
         "additional_schedules": _schedules,
-        "automatically_add_new_fields": _arguments.one_of(DISCOVERIES),
-        "automatically_add_new_objects": _arguments.one_of(DISCOVERIES),
-        "normalize_names": _arguments.one_of(NORMALIZATIONS),
+        "automatically_add_new_fields": validation.one_of(DISCOVERIES),
+        "automatically_add_new_objects": validation.one_of(DISCOVERIES),
+        "normalize_names": validation.one_of(NORMALIZATIONS),
         "data_cutoff_timestamp": _time,
         "disable_record_timestamps": _switch,
-        "concurrency_limit": _arguments.count,
-        "resync_concurrency_limit": _arguments.count,
+        "concurrency_limit": validation.count,
+        "resync_concurrency_limit": validation.count,
         "policies": _policies,
-        "organization_id": _arguments.identifier,
+        "organization_id": validation.identifier,
     }
 
     def __init__(
@@ -288,7 +288,7 @@ class PolytomicCreateBulkSyncOperator(BaseOperator):
         policies: Sequence[str] | None = None,
         organization_id: str | None = None,
         if_exists: str = "fail",
-        polytomic_conn_id: str = _arguments.DEFAULT_CONN_ID,
+        polytomic_conn_id: str = validation.DEFAULT_CONN_ID,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -324,10 +324,10 @@ class PolytomicCreateBulkSyncOperator(BaseOperator):
         """
         for end in ("source", "destination"):
             by_id, either = f"{end}_connection_id", f"{end}_connection"
-            _arguments.one_of_two(by_id, getattr(self, by_id), either, getattr(self, either))
-        if not _arguments.templated(self.if_exists):
-            _arguments.choice("if_exists", self.if_exists, IF_EXISTS)
-        known = _arguments.known(self, self._FIELDS)
+            validation.one_of_two(by_id, getattr(self, by_id), either, getattr(self, either))
+        if not validation.templated(self.if_exists):
+            validation.choice("if_exists", self.if_exists, IF_EXISTS)
+        known = validation.known(self, self._FIELDS)
         return {name: value for name, value in known.items() if value is not None}
 
     def execute(self, context: Any) -> str:
@@ -335,23 +335,23 @@ class PolytomicCreateBulkSyncOperator(BaseOperator):
 
         :returns: the sync's id.
         """
-        from airflow_provider_polytomic.api.creating import Creation, connection_ids, create_once
+        from airflow_provider_polytomic.api.syncs.create import Creation, connection_ids, create_once
 
-        number, first = _execution_task.try_number(context), _execution_task.first_try(context, self.retries)
-        with _execution_task.translated(lambda: number > first):
-            _arguments.refuse_unrendered(self)
+        number, first = deferral.try_number(context), deferral.first_try(context, self.retries)
+        with deferral.translated(lambda: number > first):
+            validation.refuse_unrendered(self)
             body = self._body()
-            client = _execution_task.hook_of(self.polytomic_conn_id).client
+            client = deferral.hook_of(self.polytomic_conn_id).client
             named = {
                 name: value
                 for name in ("source_connection", "destination_connection")
-                if (value := _arguments.given(getattr(self, name))) is not None
+                if (value := validation.given(getattr(self, name))) is not None
             }
             creation = Creation(
                 body=body | client.run(connection_ids(named)),
-                task=_execution_task.task_of(context),
+                task=deferral.task_of(context),
                 try_number=number,
                 first=first,
-                if_exists=_arguments.choice("if_exists", self.if_exists, IF_EXISTS) or "fail",
+                if_exists=validation.choice("if_exists", self.if_exists, IF_EXISTS) or "fail",
             )
             return client.run(create_once(creation)).id

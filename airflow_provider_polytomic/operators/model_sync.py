@@ -6,16 +6,16 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from airflow_provider_polytomic import _arguments
-from airflow_provider_polytomic._compat import default_deferrable
-from airflow_provider_polytomic.operators._execution import ExecutionOperator
+from airflow_provider_polytomic._airflow import validation
+from airflow_provider_polytomic._airflow.compat import default_deferrable
+from airflow_provider_polytomic.operators._base import ExecutionOperator
 
 MOST_IDENTITIES = 1000
-_START: dict[str, _arguments.Check] = {
-    "test": _arguments.boolean,
-    "resync": _arguments.boolean,
-    "identities": _arguments.some(_arguments.texts),
-    "source_identities": _arguments.some(_arguments.lists),
+_START: dict[str, validation.Check] = {
+    "test": validation.boolean,
+    "resync": validation.boolean,
+    "identities": validation.some(validation.texts),
+    "source_identities": validation.some(validation.lists),
 }
 
 
@@ -78,7 +78,7 @@ class PolytomicModelSyncOperator(ExecutionOperator):
         resync: bool = False,
         identities: Sequence[str] | None = None,
         source_identities: Sequence[Any] | None = None,
-        polytomic_conn_id: str = _arguments.DEFAULT_CONN_ID,
+        polytomic_conn_id: str = validation.DEFAULT_CONN_ID,
         wait_for_completion: bool = True,
         deferrable: bool = default_deferrable(),
         poke_interval: float | timedelta = 30,
@@ -113,7 +113,7 @@ class PolytomicModelSyncOperator(ExecutionOperator):
         )
 
     def _start_arguments(self) -> dict[str, Any]:
-        values = _arguments.known(self, _START)
+        values = validation.known(self, _START)
         if values.get("identities") and values.get("source_identities"):
             raise ValueError("identities and source_identities exclude each other")
         for name in ("identities", "source_identities"):

@@ -18,18 +18,24 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
-from airflow_provider_polytomic.api.http import Answer, Request, Response, Unreachable
+from airflow_provider_polytomic.api.plan import Answer, Request, Response, Unreachable
 
-from . import around, bulk, bulk_schedules, bulk_schemas, logs, model, organizations
 from .execution import Execution
 from .faults import Conditions, Fault, Faults
+from .routes import bulk_schedules, bulk_schemas, bulk_syncs, connections, logs, model_syncs, organizations
 from .seed import BulkSyncSpec, OrganizationSpec, SchemaSpec, Seed, SeedError, load_seed
 from .wire import ApiProblem, Call, Router, problem
 from .world import World
 
 VERSIONS = ("2021-05-23", "2022-12-12", "2023-04-25", "2024-02-08", "2025-09-18")
 ROUTES = Router(
-    organizations.route, around.route, bulk.route, bulk_schemas.route, bulk_schedules.route, logs.route, model.route
+    organizations.route,
+    connections.route,
+    bulk_syncs.route,
+    bulk_schemas.route,
+    bulk_schedules.route,
+    logs.route,
+    model_syncs.route,
 )
 KEY_FORMAT = re.compile(r"[A-Za-z0-9_-]{8,255}")
 KEYS_KEPT = 24 * 3600  # seconds

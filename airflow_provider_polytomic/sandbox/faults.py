@@ -28,7 +28,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from airflow_provider_polytomic.api.http import Answer, Response, Unreachable
+from airflow_provider_polytomic.api.plan import Answer, Response, Unreachable
 
 from .wire import problem
 

@@ -12,7 +12,7 @@ from http.client import responses
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from airflow_provider_polytomic.api.http import Unreachable
+from airflow_provider_polytomic.api.plan import Unreachable
 
 from .app import Sandbox
 

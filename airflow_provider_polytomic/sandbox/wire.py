@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
-from airflow_provider_polytomic.api.http import Response
+from airflow_provider_polytomic.api.plan import Response
 
 T = TypeVar("T")
 

@@ -9,8 +9,8 @@ from datetime import datetime, timedelta, timezone
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_provider_polytomic import _arguments, _execution_task
-from airflow_provider_polytomic._compat import (
+from airflow_provider_polytomic._airflow import deferral, validation
+from airflow_provider_polytomic._airflow.compat import (
     AirflowFailException,
     AirflowRescheduleException,
     AirflowSensorTimeout,
@@ -23,10 +23,10 @@ from airflow_provider_polytomic._compat import (
 from airflow_provider_polytomic.links import PolytomicExecutionLink
 
 if TYPE_CHECKING:
-    from airflow_provider_polytomic.api.executions import Kind
-    from airflow_provider_polytomic.api.http import Answer, Request
+    from airflow_provider_polytomic.api.executions.outage import OutageTracker
+    from airflow_provider_polytomic.api.executions.poll import Kind
     from airflow_provider_polytomic.api.models import Execution
-    from airflow_provider_polytomic.api.outage import OutageTracker
+    from airflow_provider_polytomic.api.plan import Answer, Request
     from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
 
 
@@ -48,7 +48,7 @@ class ExecutionSensor(BaseSensorOperator):
         execution_id: str | None = None,
         completed_after: datetime | str | None = None,
         allow_errors: bool | int | float = False,
-        polytomic_conn_id: str = _arguments.DEFAULT_CONN_ID,
+        polytomic_conn_id: str = validation.DEFAULT_CONN_ID,
         deferrable: bool = default_deferrable(),
         **kwargs: Any,
     ) -> None:
@@ -59,8 +59,8 @@ class ExecutionSensor(BaseSensorOperator):
         self.completed_after = completed_after
         self.allow_errors = allow_errors
         self.polytomic_conn_id = polytomic_conn_id
-        self.deferrable = _arguments.flag("deferrable", deferrable)
-        if _arguments.seconds("poke_interval", self.poke_interval) is None:
+        self.deferrable = validation.flag("deferrable", deferrable)
+        if validation.seconds("poke_interval", self.poke_interval) is None:
             raise ValueError("poke_interval must be more than 0 seconds, not None")
         self._check()
         # Kept over the pokes of one process; a rescheduled poke asks Airflow, or begins anew.
@@ -76,12 +76,12 @@ class ExecutionSensor(BaseSensorOperator):
 
         :raises ValueError: naming the argument.
         """
-        _arguments.one_of_two("sync_id", self.sync_id, "sync_name", self.sync_name)
-        known = _arguments.known(self, _CHECKS)
+        validation.one_of_two("sync_id", self.sync_id, "sync_name", self.sync_name)
+        known = validation.known(self, _CHECKS)
         if known.get("execution_id") is not None and known.get("completed_after") is not None:
             raise ValueError("give either execution_id or completed_after: both given")
-        if not _arguments.templated(self.allow_errors):
-            _arguments.error_limit("allow_errors", self.allow_errors)
+        if not validation.templated(self.allow_errors):
+            validation.error_limit("allow_errors", self.allow_errors)
 
     # --- what Airflow calls
 
@@ -93,12 +93,12 @@ class ExecutionSensor(BaseSensorOperator):
         with self._skips():
             if not self.deferrable:
                 return super().execute(context)
-            with _execution_task.translated(lambda: self._answered):
+            with deferral.translated(lambda: self._answered):
                 return self._begin_deferrable(context)
 
     def poke(self, context: Any) -> PokeReturnValue:
         """Poll once."""
-        with _execution_task.translated(lambda: self._answered):
+        with deferral.translated(lambda: self._answered):
             sync_id, sync_name = self._resolved(context)
             execution = self._look(context, sync_id, self._after(context))
             if execution is None or not execution.is_terminal:
@@ -107,16 +107,16 @@ class ExecutionSensor(BaseSensorOperator):
 
     def execute_complete(self, context: Any, event: Any = None) -> Any:
         """Go on when the trigger has fired."""
-        with self._skips(), _execution_task.translated(lambda: True):
-            event = _execution_task.read_event(event, may_know_none=True)
-            if _execution_task.is_anothers(context, event, of_any_try=True):
+        with self._skips(), deferral.translated(lambda: True):
+            event = deferral.read_event(event, may_know_none=True)
+            if deferral.is_anothers(context, event, of_any_try=True):
                 return self._begin_deferrable(context)
             if event["outcome"] == "timeout":
                 raise _timeout_error(event["notes"].get("deadline_of"), str(event.get("message")))
             if event["outcome"] == "error":
-                raise _execution_task.error_of(event)
+                raise deferral.error_of(event)
             sync_name = self._label(context, event["sync_id"], event["notes"].get("sync_name"))
-            execution = _execution_task.execution_of(self._kind, event)
+            execution = deferral.execution_of(self._kind, event)
             self._link(context, event["sync_id"], execution.id)
             return self._finish(context, event["sync_id"], sync_name, execution)
 
@@ -132,7 +132,7 @@ class ExecutionSensor(BaseSensorOperator):
         if time.time() >= deadline:
             raise _timeout_error(deadline_of, f"{self._subject(sync_id)} had not ended at the deadline")
         return self.defer(
-            trigger=_execution_task.trigger(
+            trigger=deferral.trigger(
                 context,
                 self._kind,
                 sync_id,
@@ -154,19 +154,19 @@ class ExecutionSensor(BaseSensorOperator):
             "timeout": (self.timeout, None),
             "execution_timeout": (None, self.execution_timeout),
         }
-        deadlines = {name: _execution_task.deadline(*limit) for name, limit in limits.items()}
+        deadlines = {name: deferral.deadline(*limit) for name, limit in limits.items()}
         return min((deadline, name) for name, deadline in deadlines.items() if deadline is not None)
 
     def _resolved(self, context: Any) -> tuple[str, str | None]:
-        _arguments.refuse_unrendered(self)
+        validation.refuse_unrendered(self)
         self._check()
         if self._sync is None:
-            sync_id, name = _execution_task.resolve(self._carry_out, self._kind, self.sync_id, self.sync_name)
+            sync_id, name = deferral.resolve(self._carry_out, self._kind, self.sync_id, self.sync_name)
             self._sync = sync_id, self._label(context, sync_id, name)
         return self._sync
 
     def _label(self, context: Any, sync_id: str, sync_name: str | None) -> str | None:
-        return _execution_task.label(self._send, self._kind, self, context, sync_id, sync_name)
+        return deferral.label(self._send, self._kind, self, context, sync_id, sync_name)
 
     def _after(self, context: Any) -> datetime:
         """From when on an execution counts; by default from the first poke on."""
@@ -180,7 +180,7 @@ class ExecutionSensor(BaseSensorOperator):
 
     @property
     def _known_id(self) -> str | None:
-        return self._execution_id or _arguments.identifier("execution_id", self.execution_id)
+        return self._execution_id or validation.identifier("execution_id", self.execution_id)
 
     def _subject(self, sync_id: str) -> str:
         execution_id = self._known_id
@@ -188,8 +188,8 @@ class ExecutionSensor(BaseSensorOperator):
 
     def _look(self, context: Any, sync_id: str, after: datetime) -> Execution | None:
         """The execution that is waited for; None while there is none, or no answer."""
-        from airflow_provider_polytomic.api.executions import look, look_for, progress
-        from airflow_provider_polytomic.api.outage import OutageTracker
+        from airflow_provider_polytomic.api.executions.outage import OutageTracker
+        from airflow_provider_polytomic.api.executions.poll import look, look_for, progress
 
         if self._outage is None:
             now = time.time()
@@ -218,21 +218,21 @@ class ExecutionSensor(BaseSensorOperator):
     def _link(self, context: Any, sync_id: str, execution_id: str) -> None:
         if execution_id != self._linked:
             self._linked = execution_id
-            _execution_task.push_link(context, self._hook, self._kind, sync_id, execution_id, wanted=self.do_xcom_push)
+            deferral.push_link(context, self._hook, self._kind, sync_id, execution_id, wanted=self.do_xcom_push)
 
     def _finish(self, context: Any, sync_id: str, sync_name: str | None, execution: Execution) -> str:
-        from airflow_provider_polytomic.api.executions import problem, summary
+        from airflow_provider_polytomic.api.executions.poll import problem, summary
 
-        reporting, wanted = _execution_task.Reporting(self._send, self.execution_timeout), self.do_xcom_push
-        why = problem(execution, allow_errors=_arguments.error_limit("allow_errors", self.allow_errors))
+        reporting, wanted = deferral.Reporting(self._send, self.execution_timeout), self.do_xcom_push
+        why = problem(execution, allow_errors=validation.error_limit("allow_errors", self.allow_errors))
         reporting.attempt(
             "summary",
-            lambda: _execution_task.push_summary(context, summary(sync_id, execution), wanted=wanted),
+            lambda: deferral.push_summary(context, summary(sync_id, execution), wanted=wanted),
         )
         if why is None:
             return execution.id
         # A retry of the sensor would find the same end again: only who started the execution can do better.
-        raise AirflowFailException(_execution_task.explain(reporting, self._kind, sync_id, sync_name, execution, why))
+        raise AirflowFailException(deferral.explain(reporting, self._kind, sync_id, sync_name, execution, why))
 
     @contextmanager
     def _skips(self) -> Iterator[None]:
@@ -249,11 +249,11 @@ class ExecutionSensor(BaseSensorOperator):
 
     @cached_property
     def _hook(self) -> PolytomicHook:
-        return _execution_task.hook_of(self.polytomic_conn_id)
+        return deferral.hook_of(self.polytomic_conn_id)
 
     @property
     def _kind(self) -> Kind:
-        from airflow_provider_polytomic.api.executions import kind_of
+        from airflow_provider_polytomic.api.executions.poll import kind_of
 
         return kind_of(self.kind)
 
@@ -265,12 +265,12 @@ class ExecutionSensor(BaseSensorOperator):
 
 
 def _after(name: str, value: Any) -> datetime | None:
-    return None if _arguments.given(value) is None else _arguments.moment(name, value)
+    return None if validation.given(value) is None else validation.moment(name, value)
 
 
-_CHECKS: dict[str, _arguments.Check] = {
-    "sync_id": _arguments.identifier,
-    "execution_id": _arguments.identifier,
+_CHECKS: dict[str, validation.Check] = {
+    "sync_id": validation.identifier,
+    "execution_id": validation.identifier,
     "completed_after": _after,
 }
 

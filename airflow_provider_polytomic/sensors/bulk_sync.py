@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from airflow_provider_polytomic.sensors._execution import ExecutionSensor
+from airflow_provider_polytomic.sensors._base import ExecutionSensor
 
 
 class PolytomicBulkSyncSensor(ExecutionSensor):

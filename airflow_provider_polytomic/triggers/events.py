@@ -12,8 +12,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_polytomic import _arguments
-from airflow_provider_polytomic._compat import (
+from airflow_provider_polytomic._airflow import validation
+from airflow_provider_polytomic._airflow.compat import (
     BaseEventTrigger,
     SharedStreamProducer,
     TriggerEvent,
@@ -23,7 +23,7 @@ from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
 
 if TYPE_CHECKING:
     from airflow_provider_polytomic.api.client import AsyncClient
-    from airflow_provider_polytomic.api.watching import Ended, Position, Wanted, Window
+    from airflow_provider_polytomic.api.events.poll import Ended, Position, Wanted, Window
 
 log = logging.getLogger(__name__)
 
@@ -76,11 +76,11 @@ class PolytomicSyncEventTrigger(BaseEventTrigger):
         _pass_over(unknown)
         self.sync_id = _text("sync_id", sync_id)
         if self.sync_id is not None:
-            self.sync_id = _arguments.canonical_id("sync_id", self.sync_id)
+            self.sync_id = validation.canonical_id("sync_id", self.sync_id)
         self.sync_name = _text("sync_name", sync_name)
         if self.sync_id is not None and self.sync_name is not None:
             raise ValueError("give sync_id or sync_name, or none of them for any sync, but not both")
-        self.kind = _arguments.choice("kind", _text("kind", kind), KINDS)
+        self.kind = validation.choice("kind", _text("kind", kind), KINDS)
         self.events = _events(events)
         self.trigger_source = _text("trigger_source", trigger_source)
         if self.trigger_source is not None and (self.kind != "bulk" or "canceled" in self.events):
@@ -91,7 +91,7 @@ class PolytomicSyncEventTrigger(BaseEventTrigger):
         if conn_id is None:
             raise ValueError("polytomic_conn_id must be the id of a connection, not None")
         self.polytomic_conn_id = conn_id
-        interval = _arguments.seconds("poke_interval", poke_interval)
+        interval = validation.seconds("poke_interval", poke_interval)
         if interval is None:
             raise ValueError("poke_interval must be more than 0 seconds, not None")
         self.poke_interval = interval
@@ -152,25 +152,25 @@ class PolytomicSyncEventTrigger(BaseEventTrigger):
             return []
 
     async def _judge(self, look: Look) -> list[Ended]:
-        from airflow_provider_polytomic.api import watching
+        from airflow_provider_polytomic.api.events import poll
 
         window, wanted = look.window, self._wanted
         if self._position is None:
             self._position = await self._stored()
         if self._position is None:
-            self._position = watching.begin(window, wanted)
+            self._position = poll.begin(window, wanted)
             log.info("%s: beginning now", self._says)
             await self._warn_if_unknown(look)
             return []
-        if watching.gap(self._position, window):
+        if poll.gap(self._position, window):
             look.reach_back(self._position.floor)
             return []
-        since = watching.missed_since(self._position, window)
+        since = poll.missed_since(self._position, window)
         executions = [] if since is None else await self._executions(look, since)
-        new, position = watching.advance(self._position, window, wanted, executions)
+        new, position = poll.advance(self._position, window, wanted, executions)
         if new and (stored := await self._stored()):
             # Another triggerer may have had this watcher meanwhile: what it has told is not told again.
-            new, position = watching.advance(self._position.joined(stored), window, wanted, executions)
+            new, position = poll.advance(self._position.joined(stored), window, wanted, executions)
         self._position = position
         return new
 
@@ -187,7 +187,7 @@ class PolytomicSyncEventTrigger(BaseEventTrigger):
 
     @property
     def _wanted(self) -> Wanted:
-        from airflow_provider_polytomic.api.watching import Wanted
+        from airflow_provider_polytomic.api.events.poll import Wanted
 
         return Wanted(self.kind, self.sync_id, self.sync_name, self.events, self.trigger_source)
 
@@ -209,16 +209,16 @@ class PolytomicSyncEventTrigger(BaseEventTrigger):
             return []
 
     async def _ended_since(self, look: Look, since: float) -> list[Ended]:
-        from airflow_provider_polytomic.api import watching
+        from airflow_provider_polytomic.api.events import poll
 
         few = asyncio.Semaphore(AT_ONCE)
 
         async def ended(kind: Any, sync: Any) -> list[Ended]:
             async with few:
-                found: list[Ended] = await look.run(watching.ended_since(kind, sync, since))
+                found: list[Ended] = await look.run(poll.ended_since(kind, sync, since))
                 return found
 
-        syncs = await look.run(watching.syncs_of(self._wanted))
+        syncs = await look.run(poll.syncs_of(self._wanted))
         asking = [asyncio.ensure_future(ended(*sync)) for sync in syncs]
         try:
             return [one for found in await asyncio.gather(*asking) for one in found]
@@ -236,7 +236,7 @@ class PolytomicSyncEventTrigger(BaseEventTrigger):
 
     async def _stored(self) -> Position | None:
         """The position that was saved last; None: there is none, or nowhere to save one."""
-        from airflow_provider_polytomic.api.watching import Position
+        from airflow_provider_polytomic.api.events.poll import Position
 
         found = None
         for store in asset_state_stores(self):
@@ -283,13 +283,13 @@ class Look:
 
     async def list_syncs(self) -> list[dict[str, Any]] | None:
         """All syncs of the organization, listed once for all watchers that ask; None: they could not be listed."""
-        from airflow_provider_polytomic.api import watching
+        from airflow_provider_polytomic.api.events import poll
 
         async with self._listing:
             if not self._listed:
                 self._listed = True
                 try:
-                    self._syncs = await asyncio.wait_for(self.run(watching.list_syncs()), LISTING)
+                    self._syncs = await asyncio.wait_for(self.run(poll.list_syncs()), LISTING)
                 except Exception as error:  # noqa: BLE001  it only serves a warning
                     log.debug("The syncs could not be listed: %s", error)
         return self._syncs
@@ -343,7 +343,7 @@ class Looks(SharedStreamProducer):
 
     async def look(self) -> Look | None:
         """Look once; None: it failed."""
-        from airflow_provider_polytomic.api.watching import look
+        from airflow_provider_polytomic.api.events.poll import look
 
         back_to, self._back_to = self._back_to, float("inf")
         since = None if self._since is None else min(self._since, back_to)
@@ -395,17 +395,17 @@ def _pass_over(unknown: dict[str, Any]) -> None:
 def _text(name: str, value: Any) -> str | None:
     """Text that is not empty and no template: nothing renders the arguments of a watcher."""
     if value is not None and (
-        not isinstance(value, str) or _arguments.given(value) is None or _arguments.templated(value)
+        not isinstance(value, str) or validation.given(value) is None or validation.templated(value)
     ):
-        raise ValueError(f"{name} must be text that is not empty and no template, not {_arguments.shown(value)}")
+        raise ValueError(f"{name} must be text that is not empty and no template, not {validation.shown(value)}")
     return value
 
 
 def _events(value: Any) -> tuple[str, ...]:
-    names = _arguments.items("events", value) or []
+    names = validation.items("events", value) or []
     unknown = [name for name in names if name not in EVENTS]
     if unknown or not names:
-        raise ValueError(f"events must be one or several of {', '.join(EVENTS)}, not {_arguments.shown(value)}")
+        raise ValueError(f"events must be one or several of {', '.join(EVENTS)}, not {validation.shown(value)}")
     return tuple(name for name in EVENTS if name in names)  # equal watchers are one, however they were written
 
 
@@ -415,4 +415,6 @@ def _warn(what: str, error: Exception) -> None:
 
 
 def _load() -> None:
-    from airflow_provider_polytomic.api import client, over_aiohttp, watching  # noqa: F401
+    from airflow_provider_polytomic.api import client  # noqa: F401
+    from airflow_provider_polytomic.api.events import poll  # noqa: F401
+    from airflow_provider_polytomic.api.transport import aiohttp_transport  # noqa: F401

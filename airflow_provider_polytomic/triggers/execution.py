@@ -10,8 +10,14 @@ from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_polytomic import _arguments
-from airflow_provider_polytomic._compat import BaseTrigger, TriggerEvent, aget_xcom, aset_xcom, task_instance_state
+from airflow_provider_polytomic._airflow import validation
+from airflow_provider_polytomic._airflow.compat import (
+    BaseTrigger,
+    TriggerEvent,
+    aget_xcom,
+    aset_xcom,
+    task_instance_state,
+)
 from airflow_provider_polytomic.hooks.polytomic import PolytomicHook, read_in_triggerer
 
 if TYPE_CHECKING:
@@ -77,7 +83,7 @@ class PolytomicExecutionTrigger(BaseTrigger):
             ("cancel_on_kill", cancel_on_kill),
             ("log_console", log_console),
         ):
-            _arguments.flag(name, value)
+            validation.flag(name, value)
         self.kind = kind
         self.sync_id = sync_id
         self.execution_id = execution_id
@@ -126,7 +132,7 @@ class PolytomicExecutionTrigger(BaseTrigger):
             # The first trigger of a process loads what all need: some 0.2 s, which must not stall the others.
             await asyncio.to_thread(_load)
         from airflow_provider_polytomic.api.errors import PolytomicError, PolytomicTimeoutError
-        from airflow_provider_polytomic.api.executions import told
+        from airflow_provider_polytomic.api.executions.poll import told
 
         base = {"sync_id": self.sync_id, "execution_id": self.execution_id, "notes": self.notes}
         try:
@@ -150,17 +156,17 @@ class PolytomicExecutionTrigger(BaseTrigger):
 
     async def _end(self) -> Execution:
         from airflow_provider_polytomic.api.client import AsyncClient, adrive
-        from airflow_provider_polytomic.api.console import Console
-        from airflow_provider_polytomic.api.executions import kind_of, wait
+        from airflow_provider_polytomic.api.executions.console_log import Console
+        from airflow_provider_polytomic.api.executions.poll import kind_of, wait
 
-        kind, console = kind_of(self.kind), None
+        kind, console_log = kind_of(self.kind), None
         if self.log_console and self.execution_id is not None:
             await self._recall()
-            console = Console(kind, self.sync_id, self.execution_id, self.console_after)
+            console_log = Console(kind, self.sync_id, self.execution_id, self.console_after)
 
         async def sleep(seconds: float) -> None:
-            if console is not None and console.after != self.console_after:
-                self.console_after = console.after
+            if console_log is not None and console_log.after != self.console_after:
+                self.console_after = console_log.after
                 await self._remember()
             await asyncio.sleep(seconds)
 
@@ -179,7 +185,7 @@ class PolytomicExecutionTrigger(BaseTrigger):
                     first_sleep=SHORTEST_FIRST_SLEEP,
                     since=self.since,
                     schemas=self.schemas or 0,
-                    console=console,
+                    console=console_log,
                 ),
                 client.send,
                 sleep=sleep,
@@ -238,7 +244,7 @@ class PolytomicExecutionTrigger(BaseTrigger):
         await self._cancel()
 
     async def _cancel(self) -> None:
-        from airflow_provider_polytomic.api.executions import cancel_if_running, kind_of
+        from airflow_provider_polytomic.api.executions.poll import cancel_if_running, kind_of
 
         # A triggerer that was frozen may be the last to learn that another one has completed the task.
         plan = cancel_if_running(
@@ -253,6 +259,8 @@ class PolytomicExecutionTrigger(BaseTrigger):
 
 def _load() -> None:
     global _loaded
-    from airflow_provider_polytomic.api import client, console, executions, over_aiohttp  # noqa: F401
+    from airflow_provider_polytomic.api import client  # noqa: F401
+    from airflow_provider_polytomic.api.executions import console_log, poll  # noqa: F401
+    from airflow_provider_polytomic.api.transport import aiohttp_transport  # noqa: F401
 
     _loaded = True

@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import pytest
 
-from airflow_provider_polytomic.api import over_requests
 from airflow_provider_polytomic.api.client import AsyncClient
-from airflow_provider_polytomic.api.http import Answer, Request
+from airflow_provider_polytomic.api.plan import Answer, Request
 from airflow_provider_polytomic.api.settings import Settings
+from airflow_provider_polytomic.api.transport import requests_transport
 
 from .servers import Authority, authority
 
@@ -18,7 +18,7 @@ Send = Callable[..., list[Answer]]
 
 
 def by_requests(settings: Settings, *requests: Request) -> list[Answer]:
-    transport = over_requests.Transport(settings)
+    transport = requests_transport.Transport(settings)
     try:
         return [transport.send(request) for request in requests]
     finally:

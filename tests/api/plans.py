@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from airflow_provider_polytomic.api.http import Answer, Now, Plan, Reconnect, Request, Sleep
+from airflow_provider_polytomic.api.plan import Answer, Now, Plan, Reconnect, Request, Sleep
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from email.utils import formatdate
 from typing import Any
 
-from airflow_provider_polytomic.api.http import Answer, Request, Response, Unreachable
+from airflow_provider_polytomic.api.plan import Answer, Request, Response, Unreachable
 
 from .explorer import IN_FLIGHT_AT_MOST, Chooser, Died
 

@@ -15,11 +15,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_polytomic.api import base_model, models
+from airflow_provider_polytomic.api import models
 from airflow_provider_polytomic.api.call import decode
 from airflow_provider_polytomic.api.endpoints import bulk_syncs
 from airflow_provider_polytomic.api.errors import PolytomicResponseError
-from airflow_provider_polytomic.api.http import Response
 from airflow_provider_polytomic.api.models import (
     BulkSync,
     BulkSyncExecution,
@@ -30,7 +29,9 @@ from airflow_provider_polytomic.api.models import (
     ModelSyncExecution,
     many,
     one,
+    tolerant,
 )
+from airflow_provider_polytomic.api.plan import Response
 
 from .test_models import OURS, sample, sdk_fields
 
@@ -40,7 +41,7 @@ TIME = "2026-09-23T01:02:03Z"
 
 @pytest.fixture(autouse=True)
 def _nothing_is_reported_yet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(base_model, "_reported", set())
+    monkeypatch.setattr(tolerant, "_reported", set())
 
 
 def body(data: Any, **more: Any) -> bytes:
@@ -183,7 +184,7 @@ def test_a_warning_is_logged_once_and_never_has_the_value(caplog: pytest.LogCapt
 
 def test_well_formed_answers_are_validated_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing of the repair is run for them."""
-    monkeypatch.setattr(base_model, "_repair", None)
+    monkeypatch.setattr(tolerant, "_repair", None)
     assert read(BulkSyncExecution, schemas=[{"schema": "a", "record_count": 1}], surprise={"a": 1}).schemas
 
 
@@ -319,4 +320,4 @@ def test_every_model_takes_part_in_the_fuzz() -> None:
     for kind, answer in WELL_FORMED.items():
         value = one(kind)(body(answer))
         assert not isinstance(value, Execution) or value.succeeded
-    assert not base_model._reported
+    assert not tolerant._reported

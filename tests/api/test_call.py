@@ -20,8 +20,8 @@ from airflow_provider_polytomic.api.errors import (
     PolytomicTimeoutError,
     PolytomicUnreachableError,
 )
-from airflow_provider_polytomic.api.http import Answer, Request, Response, Unreachable, pause
-from airflow_provider_polytomic.api.once import CREATION, START, once
+from airflow_provider_polytomic.api.idempotency import CREATION, START, once
+from airflow_provider_polytomic.api.plan import Answer, Request, Response, Unreachable, pause
 from airflow_provider_polytomic.api.settings import Settings
 
 from .plans import Hand

@@ -12,7 +12,7 @@ import pytest
 from airflow_provider_polytomic.api.client import AsyncClient, Client, adrive, drive
 from airflow_provider_polytomic.api.endpoints import identity
 from airflow_provider_polytomic.api.errors import PolytomicAuthError, PolytomicUnreachableError
-from airflow_provider_polytomic.api.http import Answer, Plan, Request, Response, ask, clock, pause, reconnect
+from airflow_provider_polytomic.api.plan import Answer, Plan, Request, Response, ask, clock, pause, reconnect
 from airflow_provider_polytomic.api.settings import Settings
 
 from .servers import Reply, Script, Server, http, until

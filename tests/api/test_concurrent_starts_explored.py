@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from airflow_provider_polytomic.api.errors import PolytomicError
-from airflow_provider_polytomic.api.http import Answer, Now, Request, Sleep
-from airflow_provider_polytomic.api.server_clock import ServerClock
-from airflow_provider_polytomic.api.start_request import ATTEMPTS, StartRequest
-from airflow_provider_polytomic.api.starting import Acquired, Blocked, _start_or_resume
+from airflow_provider_polytomic.api.executions.server_clock import ServerClock
+from airflow_provider_polytomic.api.executions.start import Acquired, Blocked, _start_or_resume
+from airflow_provider_polytomic.api.executions.start_request import ATTEMPTS, StartRequest
+from airflow_provider_polytomic.api.plan import Answer, Now, Request, Sleep
 
 from .explorer import EXTRA, Chooser, explore
 from .start_world import RECORDED_ERROR, SYNC, Budget, Start, World

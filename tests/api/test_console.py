@@ -8,9 +8,15 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_polytomic.api.console import LONGEST_LINE, MOST_PAGES_AT_THE_END, PATIENCE, Console, tail
-from airflow_provider_polytomic.api.executions import KINDS
-from airflow_provider_polytomic.api.http import Answer, Request, Response, Unreachable
+from airflow_provider_polytomic.api.executions.console_log import (
+    LONGEST_LINE,
+    MOST_PAGES_AT_THE_END,
+    PATIENCE,
+    Console,
+    tail,
+)
+from airflow_provider_polytomic.api.executions.poll import KINDS
+from airflow_provider_polytomic.api.plan import Answer, Request, Response, Unreachable
 
 from .plans import Hand
 

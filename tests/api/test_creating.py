@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_polytomic.api.creating import Creation, connection_ids, create_once
 from airflow_provider_polytomic.api.errors import PolytomicError, PolytomicLookupError
-from airflow_provider_polytomic.api.http import Answer, Now, Request, Response, Sleep, Unreachable
+from airflow_provider_polytomic.api.plan import Answer, Now, Request, Response, Sleep, Unreachable
+from airflow_provider_polytomic.api.syncs.create import Creation, connection_ids, create_once
 
 from .explorer import EXTRA, IN_FLIGHT_AT_MOST, Chooser, Died, explore
 from .plans import Hand

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_polytomic.api.destinations import MOST_TOLD, check_configuration, explaining
 from airflow_provider_polytomic.api.endpoints import bulk_syncs
 from airflow_provider_polytomic.api.errors import PolytomicConflictError, PolytomicValidationError
-from airflow_provider_polytomic.api.http import Answer, Request, Response, Unreachable, ask
-from airflow_provider_polytomic.api.once import START, once
+from airflow_provider_polytomic.api.idempotency import START, once
+from airflow_provider_polytomic.api.plan import Answer, Request, Response, Unreachable, ask
+from airflow_provider_polytomic.api.syncs.destination import MOST_TOLD, check_configuration, explaining
 
 from .plans import Hand
 

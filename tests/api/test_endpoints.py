@@ -24,7 +24,7 @@ from airflow_provider_polytomic.api.endpoints import (
     model_syncs,
     schedules,
 )
-from airflow_provider_polytomic.api.http import Plan
+from airflow_provider_polytomic.api.plan import Plan
 from airflow_provider_polytomic.api.settings import Settings
 from airflow_provider_polytomic.sandbox.app import Sandbox
 from airflow_provider_polytomic.sandbox.seed import (

@@ -37,8 +37,8 @@ from airflow_provider_polytomic.api.errors import (
     readable,
     revived,
 )
-from airflow_provider_polytomic.api.http import Answer, Request, Response, Unreachable
 from airflow_provider_polytomic.api.models import BulkSyncExecution
+from airflow_provider_polytomic.api.plan import Answer, Request, Response, Unreachable
 from airflow_provider_polytomic.api.settings import Settings
 
 from .conftest import Send

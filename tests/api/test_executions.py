@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_polytomic.api import executions
 from airflow_provider_polytomic.api.client import drive
 from airflow_provider_polytomic.api.errors import (
     PolytomicAuthError,
@@ -20,11 +19,12 @@ from airflow_provider_polytomic.api.errors import (
     PolytomicTimeoutError,
     PolytomicUnreachableError,
 )
-from airflow_provider_polytomic.api.executions import KINDS, find, problem, retold, summary, told, wait
-from airflow_provider_polytomic.api.http import Answer, Request, Response, Unreachable
+from airflow_provider_polytomic.api.executions import poll
+from airflow_provider_polytomic.api.executions.poll import KINDS, find, problem, retold, summary, told, wait
+from airflow_provider_polytomic.api.executions.start import start_or_resume
+from airflow_provider_polytomic.api.executions.start_request import StartRequest
 from airflow_provider_polytomic.api.models import BulkSyncExecution, ModelSyncExecution
-from airflow_provider_polytomic.api.start_request import StartRequest
-from airflow_provider_polytomic.api.starting import start_or_resume
+from airflow_provider_polytomic.api.plan import Answer, Request, Response, Unreachable
 
 BULK, MODEL = KINDS["bulk"], KINDS["model"]
 
@@ -383,7 +383,7 @@ def test_a_cancel_that_is_not_answered_ends_in_time() -> None:
     script = Script(Unreachable("lost"), takes=1.0)
     script.send = lambda request: (script.requests.append((script.now, request)), script.sleep(1), Unreachable("x"))[2]  # type: ignore[method-assign]
 
-    refused = script.run(executions.cancel(BULK, "s1", "e1", 10))
+    refused = script.run(poll.cancel(BULK, "s1", "e1", 10))
 
     assert "no answer" in refused
     assert script.now - 1_000_000 <= 11
@@ -516,7 +516,7 @@ def test_signed_urls_are_cut() -> None:
     ended = BulkSyncExecution.model_validate({"id": "e1", "status": "failed", "schemas": [row]})
 
     assert "abc123" not in json.dumps(summary("s1", ended))
-    assert "abc123" not in executions.failure(BULK, "s1", None, ended, "it failed", [])
+    assert "abc123" not in poll.failure(BULK, "s1", None, ended, "it failed", [])
 
 
 def test_the_oldest_that_had_not_ended_is_waited_for() -> None:

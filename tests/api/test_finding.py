@@ -13,11 +13,11 @@ from airflow_provider_polytomic.api.call import fetch
 from airflow_provider_polytomic.api.client import Client, drive
 from airflow_provider_polytomic.api.endpoints import bulk_syncs
 from airflow_provider_polytomic.api.errors import PolytomicLookupError
-from airflow_provider_polytomic.api.executions import KINDS, Kind
-from airflow_provider_polytomic.api.finding import MOST_WALKS, find_by_name
-from airflow_provider_polytomic.api.http import Answer, Request
+from airflow_provider_polytomic.api.events.poll import Wanted, syncs_of
+from airflow_provider_polytomic.api.executions.poll import KINDS, Kind
+from airflow_provider_polytomic.api.plan import Answer, Request
 from airflow_provider_polytomic.api.settings import Settings
-from airflow_provider_polytomic.api.watching import Wanted, syncs_of
+from airflow_provider_polytomic.api.syncs.lookup import MOST_WALKS, find_by_name
 from airflow_provider_polytomic.sandbox.app import Sandbox
 from airflow_provider_polytomic.sandbox.seed import SALESFORCE, WAREHOUSE
 

@@ -17,11 +17,8 @@ from typing import Any
 import pytest
 
 from airflow_provider_polytomic.api import call as call_module
-from airflow_provider_polytomic.api import executions as executions_module
-from airflow_provider_polytomic.api import finding, outage
 from airflow_provider_polytomic.api.call import Call, ListCall, decode
 from airflow_provider_polytomic.api.client import Client, drive
-from airflow_provider_polytomic.api.destinations import check_configuration, explaining
 from airflow_provider_polytomic.api.endpoints import bulk_syncs, events, model_syncs
 from airflow_provider_polytomic.api.errors import (
     PolytomicConflictError,
@@ -30,7 +27,10 @@ from airflow_provider_polytomic.api.errors import (
     PolytomicResponseError,
     PolytomicValidationError,
 )
-from airflow_provider_polytomic.api.executions import (
+from airflow_provider_polytomic.api.events.poll import ended_since, look
+from airflow_provider_polytomic.api.executions import outage
+from airflow_provider_polytomic.api.executions import poll as executions_module
+from airflow_provider_polytomic.api.executions.poll import (
     KINDS,
     LARGEST_SUMMARY,
     Kind,
@@ -41,15 +41,16 @@ from airflow_provider_polytomic.api.executions import (
     summary,
     wait,
 )
-from airflow_provider_polytomic.api.executions import told as told_in_event
-from airflow_provider_polytomic.api.finding import walk
-from airflow_provider_polytomic.api.http import Now, Request, Response, Rest, Sleep, Unreachable, path
+from airflow_provider_polytomic.api.executions.poll import told as told_in_event
+from airflow_provider_polytomic.api.executions.start import start_or_resume
+from airflow_provider_polytomic.api.executions.start_request import StartRequest
+from airflow_provider_polytomic.api.idempotency import START, once
 from airflow_provider_polytomic.api.models import BulkSync, BulkSyncExecution, Execution
-from airflow_provider_polytomic.api.once import START, once
+from airflow_provider_polytomic.api.plan import Now, Request, Response, Rest, Sleep, Unreachable, path
 from airflow_provider_polytomic.api.settings import LEAST_OF_A_VALUE, MAX_BODY, MAX_BODY_IN_LOOP, Settings, too_large
-from airflow_provider_polytomic.api.start_request import StartRequest
-from airflow_provider_polytomic.api.starting import start_or_resume
-from airflow_provider_polytomic.api.watching import ended_since, look
+from airflow_provider_polytomic.api.syncs import lookup
+from airflow_provider_polytomic.api.syncs.destination import check_configuration, explaining
+from airflow_provider_polytomic.api.syncs.lookup import walk
 
 from .conftest import Send, by_requests
 from .plans import Hand
@@ -260,7 +261,7 @@ def test_who_waits_keeps_nothing_of_what_was_seen(kind: Kind, monkeypatch: pytes
 
 def test_a_list_is_kept_up_to_a_size(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages that are no longer than a page may be, but never end, are given up before they fill the memory."""
-    monkeypatch.setattr(finding, "MAX_BODY", 100_000)
+    monkeypatch.setattr(lookup, "MAX_BODY", 100_000)
     pages = itertools.count()
 
     def one_more(request: Request) -> Response:

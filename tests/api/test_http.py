@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_polytomic.api.http import Request, Response, path, query
+from airflow_provider_polytomic.api.plan import Request, Response, path, query
 from airflow_provider_polytomic.api.settings import Settings
 
 from .conftest import Send

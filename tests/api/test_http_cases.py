@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from airflow_provider_polytomic.api.http import Request, Response, Unreachable
-from airflow_provider_polytomic.api.responses import (
+from airflow_provider_polytomic.api.plan import Request, Response, Unreachable
+from airflow_provider_polytomic.api.settings import Settings
+from airflow_provider_polytomic.api.transport.responses import (
     MAX_CODINGS,
     MAX_FIELDS,
     MAX_GZIP_MEMBERS,
@@ -19,7 +20,6 @@ from airflow_provider_polytomic.api.responses import (
     UndecodableBodyError,
     decode_body,
 )
-from airflow_provider_polytomic.api.settings import Settings
 
 from .conftest import Send, by_requests
 from .servers import Reply, Server

@@ -19,9 +19,9 @@ import pytest
 from airflow_provider_polytomic.api.client import Client
 from airflow_provider_polytomic.api.endpoints import bulk_syncs, model_syncs
 from airflow_provider_polytomic.api.errors import PolytomicError, PolytomicResponseError, PolytomicUnreachableError
-from airflow_provider_polytomic.api.log_files import LogFile, read
-from airflow_provider_polytomic.api.over_requests import CHUNK
+from airflow_provider_polytomic.api.executions.log_files import LogFile, read
 from airflow_provider_polytomic.api.settings import Settings
+from airflow_provider_polytomic.api.transport.requests_transport import CHUNK
 
 from .servers import Authority, Received, Reply, Script, Server, authority, http, nobody, until
 

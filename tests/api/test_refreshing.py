@@ -8,8 +8,8 @@ from datetime import datetime
 import pytest
 
 from airflow_provider_polytomic.api.errors import PolytomicConflictError, PolytomicTimeoutError
-from airflow_provider_polytomic.api.http import Answer, Response
-from airflow_provider_polytomic.api.refreshing import refresh
+from airflow_provider_polytomic.api.plan import Answer, Response
+from airflow_provider_polytomic.api.syncs.schema_refresh import refresh
 
 from .plans import Hand
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_polytomic.api.http import Answer, Response, Unreachable
+from airflow_provider_polytomic.api.plan import Answer, Response, Unreachable
 from airflow_provider_polytomic.api.retry import (
     LONGEST_WISH,
     SHORTEST_WISH,

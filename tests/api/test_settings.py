@@ -14,7 +14,7 @@ import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_polytomic.api.http import Request
+from airflow_provider_polytomic.api.plan import Request
 from airflow_provider_polytomic.api.settings import (
     Settings,
     _warn_of_socks,
@@ -304,7 +304,7 @@ def test_a_number_that_is_none(text: str, monkeypatch: pytest.MonkeyPatch, caplo
 
 def test_a_wrong_number_of_connections_harms_no_triggerer() -> None:
     """What loads the HTTP library takes the default instead."""
-    asked = "from airflow_provider_polytomic.api.over_aiohttp import CONNECTIONS; print(CONNECTIONS)"
+    asked = "from airflow_provider_polytomic.api.transport.aiohttp_transport import CONNECTIONS; print(CONNECTIONS)"
     environment = os.environ | {"POLYTOMIC_TRIGGERER_CONNECTIONS": "abc"}
     done = subprocess.run([sys.executable, "-c", asked], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == "10\n"

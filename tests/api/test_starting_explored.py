@@ -17,9 +17,14 @@ from typing import Any
 import pytest
 
 from airflow_provider_polytomic.api.errors import PolytomicConflictError, PolytomicError
-from airflow_provider_polytomic.api.http import Now, Request, Sleep
-from airflow_provider_polytomic.api.start_request import ATTEMPTS, StartRequest, StoredStart, first_try_since_clear
-from airflow_provider_polytomic.api.starting import Acquired, Blocked, Skip, start_or_resume
+from airflow_provider_polytomic.api.executions.start import Acquired, Blocked, Skip, start_or_resume
+from airflow_provider_polytomic.api.executions.start_request import (
+    ATTEMPTS,
+    StartRequest,
+    StoredStart,
+    first_try_since_clear,
+)
+from airflow_provider_polytomic.api.plan import Now, Request, Sleep
 
 from .explorer import EXTRA, Chooser, Died, explore
 from .start_world import SYNC, Budget, Execution, Start, World

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from airflow_provider_polytomic.api.errors import PolytomicServerError
-from airflow_provider_polytomic.api.http import Response
+from airflow_provider_polytomic.api.executions.tables import NAMES, Table, table_of, written
 from airflow_provider_polytomic.api.models import BulkSyncExecution, Connection, ModelSyncExecution
-from airflow_provider_polytomic.api.tables import NAMES, Table, table_of, written
+from airflow_provider_polytomic.api.plan import Response
 
 from .plans import Hand
 

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_polytomic.api import executions, together
 from airflow_provider_polytomic.api.client import adrive
-from airflow_provider_polytomic.api.http import Answer, Request, Response, Rest, Unreachable
-from airflow_provider_polytomic.api.together import Waiters
+from airflow_provider_polytomic.api.executions import batch_poller, poll
+from airflow_provider_polytomic.api.executions.batch_poller import Waiters
+from airflow_provider_polytomic.api.plan import Answer, Request, Response, Rest, Unreachable
 
 INTERVAL = 30.0
 
@@ -106,7 +106,7 @@ async def leave(resting: list[asyncio.Task[Any]]) -> None:
 @pytest.mark.parametrize("number", [2, 99, 100, 101, 250, 1000])
 def test_a_hundred_are_one_request_an_interval(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whenever they began, waiters cost one request an interval for each hundred, and nobody is passed over."""
-    monkeypatch.setattr(together, "BELIEVED", (10**6, 10**6))
+    monkeypatch.setattr(batch_poller, "BELIEVED", (10**6, 10**6))
 
     async def main() -> None:
         server, intervals = Server(), 15
@@ -260,8 +260,8 @@ def test_a_stuck_summary_hides_nothing_for_ever(instead: Any) -> None:
         server = Server()
         server.instead = instead
         rested = await asyncio.gather(server.rest("a"), server.rest("b"))
-        assert min(rested) >= (together.BELIEVED[0] - 1) * INTERVAL
-        assert max(rested) <= (together.BELIEVED[1] + 1) * INTERVAL
+        assert min(rested) >= (batch_poller.BELIEVED[0] - 1) * INTERVAL
+        assert max(rested) <= (batch_poller.BELIEVED[1] + 1) * INTERVAL
 
     run(main())
 
@@ -390,7 +390,7 @@ def test_whatever_the_summary_says_the_end_is_found(seed: int) -> None:
     """The summary lies, is stuck, breaks or is slow: each waiter finds its end, and nobody finds one too early."""
     chance = random.Random(seed)
     ends = {f"s{n}": chance.uniform(0, 3000) for n in range(120)}
-    late = (together.BELIEVED[1] + 2) * INTERVAL + together.MISTRUST[1]
+    late = (batch_poller.BELIEVED[1] + 2) * INTERVAL + batch_poller.MISTRUST[1]
 
     async def main() -> None:
         server = Server()
@@ -412,7 +412,7 @@ def test_whatever_the_summary_says_the_end_is_found(seed: int) -> None:
 
         async def wait(sync_id: str) -> None:
             await asyncio.sleep(chance.uniform(0, 60))
-            plan = executions.wait(executions.KINDS["bulk"], sync_id, f"of {sync_id}", poke_interval=INTERVAL)
+            plan = poll.wait(poll.KINDS["bulk"], sync_id, f"of {sync_id}", poke_interval=INTERVAL)
             await adrive(plan, send, rest=server.waiters.rest, now=now)
             found = now() - began - ends[sync_id]
             assert 0 <= found <= late

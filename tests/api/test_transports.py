@@ -15,7 +15,7 @@ from typing import Any
 import certifi
 import pytest
 
-from airflow_provider_polytomic.api.http import Answer, Request, Response, Unreachable
+from airflow_provider_polytomic.api.plan import Answer, Request, Response, Unreachable
 from airflow_provider_polytomic.api.settings import MAX_BODY, Settings
 
 from .conftest import Send

@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_polytomic.api import watching
-from airflow_provider_polytomic.api.http import Response
-from airflow_provider_polytomic.api.watching import (
+from airflow_provider_polytomic.api.events import poll
+from airflow_provider_polytomic.api.events.poll import (
     ENDS,
     OVERLAP,
     Position,
@@ -22,6 +21,7 @@ from airflow_provider_polytomic.api.watching import (
     look,
     syncs_of,
 )
+from airflow_provider_polytomic.api.plan import Response
 from airflow_provider_polytomic.triggers import events as trigger_module
 
 from .plans import Hand
@@ -225,7 +225,7 @@ def test_no_more_syncs_are_looked_at_than_can_be(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Of very many syncs some are left out, and a log says how many there are."""
-    monkeypatch.setattr(watching, "MOST_SYNCS", 2)
+    monkeypatch.setattr(poll, "MOST_SYNCS", 2)
     listed = rows(*({"id": f"s{number}", "name": "Orders"} for number in range(5)))
 
     found = Hand([listed], now=NOON).drive(syncs_of(Wanted(kind="bulk", sync_name="Orders")))

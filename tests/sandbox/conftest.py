@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_polytomic.api.http import Response, Unreachable
+from airflow_provider_polytomic.api.plan import Response, Unreachable
 from airflow_provider_polytomic.sandbox.app import Sandbox
 from airflow_provider_polytomic.sandbox.seed import SALESFORCE_TO_WAREHOUSE
 

@@ -8,9 +8,9 @@ from typing import Any
 import hypothesis.strategies as st
 from hypothesis import given, settings
 
-from airflow_provider_polytomic.api.http import Response
+from airflow_provider_polytomic.api.plan import Response
 from airflow_provider_polytomic.sandbox.app import ROUTES, Sandbox
-from airflow_provider_polytomic.sandbox.bulk_schemas import SCHEMA_DEFAULTS
+from airflow_provider_polytomic.sandbox.routes.bulk_schemas import SCHEMA_DEFAULTS
 from airflow_provider_polytomic.sandbox.seed import (
     SALESFORCE,
     SALESFORCE_TO_WAREHOUSE,

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from airflow_provider_polytomic import assets
-from airflow_provider_polytomic.api import once, outage, starting
+from airflow_provider_polytomic.api import idempotency
+from airflow_provider_polytomic.api.executions import outage, start
 from airflow_provider_polytomic.triggers import execution as trigger_module
 from tools.local_airflow import AIRFLOW_2
 
@@ -157,10 +158,10 @@ def _aliases_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
 def _little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     # How long a start is repeated until its outcome is known, and how long what is new may be unknown to a replica.
     # Tests with a clock of their own use the real minute.
-    monkeypatch.setattr(once, "PATIENCE", 2.0)
-    monkeypatch.setattr(once, "LAG", 2.0)
+    monkeypatch.setattr(idempotency, "PATIENCE", 2.0)
+    monkeypatch.setattr(idempotency, "LAG", 2.0)
     monkeypatch.setattr(outage, "LAG", 2.0)
-    monkeypatch.setattr(starting, "SYNC_LAG", (0.1, 0.1))
+    monkeypatch.setattr(start, "SYNC_LAG", (0.1, 0.1))
 
 
 @pytest.fixture(params=["worker", "deferred"])

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_polytomic._arguments import error_limit
-from airflow_provider_polytomic._compat import AirflowFailException
+from airflow_provider_polytomic._airflow.compat import AirflowFailException
+from airflow_provider_polytomic._airflow.validation import error_limit
 from airflow_provider_polytomic.api.errors import PolytomicSyncError
-from airflow_provider_polytomic.api.executions import problem
+from airflow_provider_polytomic.api.executions.poll import problem
 from airflow_provider_polytomic.api.models import BulkSyncExecution, ModelSyncExecution
 from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator
 from airflow_provider_polytomic.operators.model_sync import PolytomicModelSyncOperator

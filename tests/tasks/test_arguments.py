@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from jinja2 import Template
 
-from airflow_provider_polytomic import _arguments
-from airflow_provider_polytomic._compat import AirflowFailException
+from airflow_provider_polytomic._airflow import validation
+from airflow_provider_polytomic._airflow.compat import AirflowFailException
 from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator, PolytomicCreateBulkSyncOperator
 from airflow_provider_polytomic.operators.model_sync import PolytomicModelSyncOperator
 from airflow_provider_polytomic.sandbox.seed import SALESFORCE_TO_WAREHOUSE as SYNC
@@ -207,7 +207,7 @@ def test_rendered_text_is_understood(polytomic_sandbox: Any) -> None:
 )
 def test_lists_come_in_many_forms(value: Any, expected: Any) -> None:
     """A list is taken as it is, as JSON, as Python prints it, and comma-separated."""
-    assert _arguments.ids("schemas", value) == expected
+    assert validation.ids("schemas", value) == expected
 
 
 @pytest.mark.parametrize("value", [["O'Brien", "Smith"], ['x", "y'], ["back\\slash", "é\x85"], ["a"]], ids=ascii)
@@ -215,8 +215,8 @@ def test_what_jinja_prints_is_read_as_it_was(value: list[str]) -> None:
     """A list that a template made text of is that list, and a dict that dict, whatever is in it."""
     printed = Template("{{ v }}").render
 
-    assert _arguments.texts("identities", printed(v=value)) == value
-    assert _arguments.mapping("destination_configuration", printed(v={"all": value})) == {"all": value}
+    assert validation.texts("identities", printed(v=value)) == value
+    assert validation.mapping("destination_configuration", printed(v={"all": value})) == {"all": value}
 
 
 def test_a_set_is_the_same_in_every_process() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_polytomic._compat import Asset, AssetAlias
+from airflow_provider_polytomic._airflow.compat import Asset, AssetAlias
 from airflow_provider_polytomic.api.errors import PolytomicSyncError
 from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator
 from airflow_provider_polytomic.operators.model_sync import PolytomicModelSyncOperator

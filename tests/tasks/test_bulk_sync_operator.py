@@ -12,9 +12,8 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_polytomic._compat import AirflowFailException, AirflowSkipException
+from airflow_provider_polytomic._airflow.compat import AirflowFailException, AirflowSkipException
 from airflow_provider_polytomic.api import client as client_module
-from airflow_provider_polytomic.api import outage
 from airflow_provider_polytomic.api.errors import (
     PolytomicAuthError,
     PolytomicConflictError,
@@ -24,6 +23,7 @@ from airflow_provider_polytomic.api.errors import (
     PolytomicTimeoutError,
     PolytomicUnreachableError,
 )
+from airflow_provider_polytomic.api.executions import outage
 from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator
 from airflow_provider_polytomic.sandbox.seed import POSTGRES_TO_WAREHOUSE as OTHER
 from airflow_provider_polytomic.sandbox.seed import SALESFORCE_TO_WAREHOUSE as SYNC

@@ -15,17 +15,17 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_polytomic._compat import (
+from airflow_provider_polytomic._airflow.compat import (
     AirflowFailException,
     AirflowSensorTimeout,
     AirflowSkipException,
     AirflowTaskTimeout,
 )
-from airflow_provider_polytomic.api import outage
 from airflow_provider_polytomic.api.errors import PolytomicAuthError, PolytomicServerError
+from airflow_provider_polytomic.api.executions import outage
 from airflow_provider_polytomic.sandbox.seed import POSTGRES_TO_WAREHOUSE as OTHER
 from airflow_provider_polytomic.sandbox.seed import SALESFORCE_TO_WAREHOUSE as SYNC
-from airflow_provider_polytomic.sensors import _execution as sensor_module
+from airflow_provider_polytomic.sensors import _base as sensor_module
 from airflow_provider_polytomic.sensors.bulk_sync import PolytomicBulkSyncSensor
 from tools.local_airflow import AIRFLOW_2
 

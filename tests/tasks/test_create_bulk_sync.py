@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_polytomic._compat import AirflowFailException
-from airflow_provider_polytomic.api import once
+from airflow_provider_polytomic._airflow.compat import AirflowFailException
+from airflow_provider_polytomic.api import idempotency
 from airflow_provider_polytomic.api.call import Call
 from airflow_provider_polytomic.api.endpoints import bulk_syncs
 from airflow_provider_polytomic.api.errors import (
@@ -25,10 +25,7 @@ from airflow_provider_polytomic.api.errors import (
 )
 from airflow_provider_polytomic.api.models import BulkSync
 from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
-from airflow_provider_polytomic.operators.bulk_sync import (
-    PolytomicBulkSyncOperator,
-    PolytomicCreateBulkSyncOperator,
-)
+from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator, PolytomicCreateBulkSyncOperator
 from airflow_provider_polytomic.sandbox.app import Sandbox
 from airflow_provider_polytomic.sandbox.seed import POSTGRES, SALESFORCE, WAREHOUSE
 from airflow_provider_polytomic.sandbox.seed import SALESFORCE_TO_WAREHOUSE as SYNC
@@ -236,7 +233,7 @@ def test_a_retry_waits_for_the_request_of_a_dead_try(
 ) -> None:
     """While the server still works at the request of a try that died, the retry asks on, and gets what comes of it."""
     request = dead_try(polytomic_sandbox)
-    monkeypatch.setattr(once, "PATIENCE", 20.0)
+    monkeypatch.setattr(idempotency, "PATIENCE", 20.0)
     held = polytomic_sandbox.faults.delay(1.5, CREATE)
     client = PolytomicHook().client
     with ThreadPoolExecutor() as pool:

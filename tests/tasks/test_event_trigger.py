@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_polytomic.api import over_aiohttp
-from airflow_provider_polytomic.api.http import Request
-from airflow_provider_polytomic.api.watching import Position
+from airflow_provider_polytomic.api.events.poll import Position
+from airflow_provider_polytomic.api.plan import Request
+from airflow_provider_polytomic.api.transport import aiohttp_transport
 from airflow_provider_polytomic.sandbox.app import Sandbox
 from airflow_provider_polytomic.sandbox.seed import POSTGRES_TO_WAREHOUSE as OTHER
 from airflow_provider_polytomic.sandbox.seed import SALESFORCE_TO_WAREHOUSE as SYNC
@@ -900,8 +900,8 @@ def test_nothing_is_left_open(polytomic_sandbox: Sandbox) -> None:
             airflow.watch(trigger())
             airflow.watch(trigger(sync_id=SYNC))
             await more_looks(polytomic_sandbox)
-            assert over_aiohttp._shared.get(asyncio.get_running_loop())
-        assert not over_aiohttp._shared.get(asyncio.get_running_loop())
+            assert aiohttp_transport._shared.get(asyncio.get_running_loop())
+        assert not aiohttp_transport._shared.get(asyncio.get_running_loop())
 
     asyncio.run(scenario())
 
@@ -923,7 +923,7 @@ def test_alone_it_watches_as_well(polytomic_sandbox: Sandbox) -> None:
         told.append((await anext(running)).payload)
         assert ids(told) == executions
         await running.aclose()
-        assert not over_aiohttp._shared.get(asyncio.get_running_loop())
+        assert not aiohttp_transport._shared.get(asyncio.get_running_loop())
 
     asyncio.run(scenario())
 

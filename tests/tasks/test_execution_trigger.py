@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_polytomic.api import outage, over_aiohttp
+from airflow_provider_polytomic.api.executions import outage
+from airflow_provider_polytomic.api.transport import aiohttp_transport
 from airflow_provider_polytomic.hooks import polytomic as hook_module
 from airflow_provider_polytomic.sandbox.seed import SALESFORCE_TO_WAREHOUSE as SYNC
 from airflow_provider_polytomic.triggers import execution as module
@@ -55,7 +56,7 @@ def test_nothing_is_left_open(polytomic_sandbox: Any) -> None:
     async def run() -> list[Any]:
         seen = []
         async for _ in trigger(execution.id).run():
-            seen.append(dict(over_aiohttp._shared.get(asyncio.get_running_loop(), {})))
+            seen.append(dict(aiohttp_transport._shared.get(asyncio.get_running_loop(), {})))
         return seen
 
     assert asyncio.run(run()) == [{}]
@@ -119,7 +120,7 @@ class TestEndless:
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            assert not over_aiohttp._shared.get(asyncio.get_running_loop())
+            assert not aiohttp_transport._shared.get(asyncio.get_running_loop())
 
         asyncio.run(run())
         assert not [request for request in polytomic_sandbox.requests if request.method == "POST"]
@@ -263,7 +264,7 @@ def test_many_share_few_connections(polytomic_sandbox: Any) -> None:
 
         async def watch() -> None:
             while True:
-                sessions.append(len(over_aiohttp._shared.get(asyncio.get_running_loop(), {})))
+                sessions.append(len(aiohttp_transport._shared.get(asyncio.get_running_loop(), {})))
                 await asyncio.sleep(0.005)
 
         watcher = asyncio.create_task(watch())

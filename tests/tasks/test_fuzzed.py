@@ -13,20 +13,17 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_polytomic._compat import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
+from airflow_provider_polytomic._airflow.compat import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
 from airflow_provider_polytomic.api.client import drive
-from airflow_provider_polytomic.api.console import Console, tail
 from airflow_provider_polytomic.api.errors import PolytomicError
-from airflow_provider_polytomic.api.executions import KINDS, find, problem, summary, wait
-from airflow_provider_polytomic.api.http import Answer, Request, Response, Unreachable
-from airflow_provider_polytomic.api.start_request import StartRequest
-from airflow_provider_polytomic.api.starting import start_or_resume
-from airflow_provider_polytomic.api.watching import ENDS, Position, Wanted, advance, look
+from airflow_provider_polytomic.api.events.poll import ENDS, Position, Wanted, advance, look
+from airflow_provider_polytomic.api.executions.console_log import Console, tail
+from airflow_provider_polytomic.api.executions.poll import KINDS, find, problem, summary, wait
+from airflow_provider_polytomic.api.executions.start import start_or_resume
+from airflow_provider_polytomic.api.executions.start_request import StartRequest
+from airflow_provider_polytomic.api.plan import Answer, Request, Response, Unreachable
 from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
-from airflow_provider_polytomic.operators.bulk_sync import (
-    PolytomicBulkSyncOperator,
-    PolytomicCreateBulkSyncOperator,
-)
+from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator, PolytomicCreateBulkSyncOperator
 from airflow_provider_polytomic.sandbox.app import Sandbox
 from airflow_provider_polytomic.sandbox.seed import SALESFORCE, WAREHOUSE
 from airflow_provider_polytomic.sandbox.seed import SALESFORCE_TO_WAREHOUSE as SYNC

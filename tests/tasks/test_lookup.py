@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_polytomic._compat import AirflowFailException
+from airflow_provider_polytomic._airflow.compat import AirflowFailException
 from airflow_provider_polytomic.api.errors import PolytomicLookupError, PolytomicUnreachableError
 from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
 from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator, PolytomicCreateBulkSyncOperator

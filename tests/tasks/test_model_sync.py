@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_polytomic._compat import AirflowFailException
+from airflow_provider_polytomic._airflow.compat import AirflowFailException
 from airflow_provider_polytomic.api.errors import PolytomicSyncError, PolytomicTimeoutError
 from airflow_provider_polytomic.operators.model_sync import PolytomicModelSyncOperator
 from airflow_provider_polytomic.sandbox.seed import WAREHOUSE

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_polytomic.api.outage import MAX_BACKOFF, MAX_POLL_TIME, OUTAGE_BUDGET
+from airflow_provider_polytomic.api.executions.outage import MAX_BACKOFF, MAX_POLL_TIME, OUTAGE_BUDGET
 
 from .virtual_time import REQUEST_TIMEOUT, Triggerer, make_triggerer
 

@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_polytomic import _execution_task, assets
-from airflow_provider_polytomic._compat import AirflowFailException, AirflowTaskTimeout
-from airflow_provider_polytomic._execution_task import Reporting, deadline
-from airflow_provider_polytomic.api import console, executions, tables
+from airflow_provider_polytomic import assets
+from airflow_provider_polytomic._airflow import deferral
+from airflow_provider_polytomic._airflow.compat import AirflowFailException, AirflowTaskTimeout
+from airflow_provider_polytomic._airflow.deferral import Reporting, deadline
 from airflow_provider_polytomic.api.call import fetch
 from airflow_provider_polytomic.api.endpoints import bulk_syncs
 from airflow_provider_polytomic.api.errors import PolytomicSyncError
+from airflow_provider_polytomic.api.executions import console_log, poll, tables
 from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
 from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator
 from airflow_provider_polytomic.operators.model_sync import PolytomicModelSyncOperator
@@ -75,12 +76,12 @@ class Steps:
 
     def fail(self, name: str, error: BaseException) -> None:
         owner, attribute = {
-            "summary": (executions, "summary"),
-            "pushing the summary": (_execution_task, "push_summary"),
-            "console log": (console.Console, "rest"),
-            "sync name": (_execution_task, "name_of"),
-            "end of the console log": (console, "tail"),
-            "message": (executions, "failure"),
+            "summary": (poll, "summary"),
+            "pushing the summary": (deferral, "push_summary"),
+            "console log": (console_log.Console, "rest"),
+            "sync name": (deferral, "name_of"),
+            "end of the console log": (console_log, "tail"),
+            "message": (poll, "failure"),
             "tables": (tables, "written"),
             "lineage": (tables, "unasked"),
             "alias": (assets, "make_alias"),
@@ -256,7 +257,7 @@ def test_result_stands_when_reports_hang(
     polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch, make: Any, deferrable: bool, outcome: str
 ) -> None:
     """Requests that hang after the end are given up: all of them together get a part of the time that is kept."""
-    monkeypatch.setattr(_execution_task, "REPORTING_TIMEOUT", 0.6)
+    monkeypatch.setattr(deferral, "REPORTING_TIMEOUT", 0.6)
     kind = "bulk/" if make is PolytomicBulkSyncOperator else ""
     sync = f"GET /api/{kind}syncs/{SYNC_OF[make]}"
     held = [
@@ -281,14 +282,14 @@ class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
         self.timeouts: list[float] = []
-        monkeypatch.setattr(_execution_task.time, "monotonic", lambda: self.now)
-        monkeypatch.setattr(_execution_task.time, "sleep", self._sleep)
+        monkeypatch.setattr(deferral.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(deferral.time, "sleep", self._sleep)
 
     def _sleep(self, seconds: float) -> None:
         self.now += seconds
 
     def hang(self, request: Any) -> Any:
-        from airflow_provider_polytomic.api.http import Unreachable
+        from airflow_provider_polytomic.api.plan import Unreachable
 
         self.timeouts.append(request.timeout)
         self.now += request.timeout
@@ -329,7 +330,7 @@ def test_execution_timeout_keeps_a_bounded_reserve(
     monkeypatch: pytest.MonkeyPatch, limit: timedelta, expected: float
 ) -> None:
     """The deadline comes a tenth before `execution_timeout`: 30 s at least, 5 minutes or half of it at most."""
-    monkeypatch.setattr(_execution_task.time, "time", lambda: 1000.0)
+    monkeypatch.setattr(deferral.time, "time", lambda: 1000.0)
 
     assert deadline(None, limit) == 1000 + expected
     assert deadline(5, limit) == 1005

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_polytomic._compat import AirflowFailException
-from airflow_provider_polytomic._execution_task import name_of
+from airflow_provider_polytomic._airflow.compat import AirflowFailException
+from airflow_provider_polytomic._airflow.deferral import name_of
 from airflow_provider_polytomic.api.endpoints import bulk_syncs
 from airflow_provider_polytomic.api.errors import PolytomicSyncError
-from airflow_provider_polytomic.api.executions import kind_of
+from airflow_provider_polytomic.api.executions.poll import kind_of
 from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
 from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator, PolytomicCreateBulkSyncOperator
 from airflow_provider_polytomic.sandbox.app import Sandbox

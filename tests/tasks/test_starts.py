@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_polytomic import _compat, assets
-from airflow_provider_polytomic._compat import AirflowFailException, AirflowSkipException
+from airflow_provider_polytomic import assets
+from airflow_provider_polytomic._airflow import compat
+from airflow_provider_polytomic._airflow.compat import AirflowFailException, AirflowSkipException
 from airflow_provider_polytomic.api.endpoints import bulk_syncs
 from airflow_provider_polytomic.api.errors import PolytomicConflictError, PolytomicTimeoutError
-from airflow_provider_polytomic.api.executions import KINDS
-from airflow_provider_polytomic.api.start_request import StoredStart, first_try_since_clear
-from airflow_provider_polytomic.api.watching import ended_since
+from airflow_provider_polytomic.api.events.poll import ended_since
+from airflow_provider_polytomic.api.executions.poll import KINDS
+from airflow_provider_polytomic.api.executions.start_request import StoredStart, first_try_since_clear
 from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
 from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator
 from airflow_provider_polytomic.operators.model_sync import PolytomicModelSyncOperator
@@ -292,10 +293,10 @@ def test_clears_are_counted_only_where_airflow_counts_all_of_them(monkeypatch: p
     answers = []
     for version in ("2.11.2", "3.1.8", "3.2.0", "3.10.1"):
         monkeypatch.setattr("airflow.__version__", version)
-        answers.append(_compat.is_known_uncleared(context))
+        answers.append(compat.is_known_uncleared(context))
 
     assert answers == [False, False, True, True]
-    assert _compat.is_known_uncleared({"dag_run": CountedRun(clear_number=1)}) is False
+    assert compat.is_known_uncleared({"dag_run": CountedRun(clear_number=1)}) is False
 
 
 # --- the stored start
@@ -448,7 +449,7 @@ def test_list_of_executions_is_halved_while_it_is_too_large(
     """A list that is over the limit is requested with fewer executions instead of failing the start."""
     sync_id = polytomic_sandbox.add_bulk_sync("Wide", schemas=2_000)
     polytomic_sandbox.add_history(sync_id, 5)
-    monkeypatch.setattr("airflow_provider_polytomic.api.over_requests.MAX_BODY", 1_500_000)
+    monkeypatch.setattr("airflow_provider_polytomic.api.transport.requests_transport.MAX_BODY", 1_500_000)
 
     make_task(sync_id=sync_id, wait_for_completion=False).run()
 
@@ -460,7 +461,7 @@ def test_unknown_sync_fails_without_retries_when_it_stays_unknown(
     polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A list that answers 404 for seconds is of a sync that does not exist."""
-    monkeypatch.setattr("airflow_provider_polytomic.api.starting.SYNC_LAG", (0.0, 0.0))
+    monkeypatch.setattr("airflow_provider_polytomic.api.executions.start.SYNC_LAG", (0.0, 0.0))
 
     with pytest.raises(AirflowFailException, match="404"):
         make_task(sync_id="b0000000-0000-4000-8000-00000000dead").run()

@@ -11,15 +11,12 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_polytomic._compat import AirflowFailException
-from airflow_provider_polytomic.api import client, outage
-from airflow_provider_polytomic.api.errors import (
-    PolytomicResponseError,
-    PolytomicServerError,
-    PolytomicTimeoutError,
-)
+from airflow_provider_polytomic._airflow.compat import AirflowFailException
+from airflow_provider_polytomic.api import client
+from airflow_provider_polytomic.api.errors import PolytomicResponseError, PolytomicServerError, PolytomicTimeoutError
+from airflow_provider_polytomic.api.executions import outage
+from airflow_provider_polytomic.api.executions.outage import MAX_BACKOFF, OUTAGE_BUDGET
 from airflow_provider_polytomic.api.models import BulkSyncExecution
-from airflow_provider_polytomic.api.outage import MAX_BACKOFF, OUTAGE_BUDGET
 from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
 from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator
 from airflow_provider_polytomic.operators.model_sync import PolytomicModelSyncOperator

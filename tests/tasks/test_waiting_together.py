@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_polytomic.api import over_aiohttp, together
+from airflow_provider_polytomic.api.executions import batch_poller
+from airflow_provider_polytomic.api.transport import aiohttp_transport
 from airflow_provider_polytomic.triggers.execution import PolytomicExecutionTrigger
 
 from .conftest import revive
@@ -46,7 +47,7 @@ class Waiting:
             await meanwhile(self)
             await asyncio.gather(*tasks)
             assert asyncio.all_tasks() == {asyncio.current_task()}
-            assert not over_aiohttp._shared.get(asyncio.get_running_loop())
+            assert not aiohttp_transport._shared.get(asyncio.get_running_loop())
 
         asyncio.run(main())
         return self
@@ -126,7 +127,7 @@ def test_trouble_with_the_summary_is_nobodys(
     polytomic_sandbox: Any, trouble: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever is wrong with the common question, each trigger finds the end of its own execution."""
-    monkeypatch.setattr(together, "PATIENCE", 0.3)
+    monkeypatch.setattr(batch_poller, "PATIENCE", 0.3)
     TROUBLE[trouble](polytomic_sandbox.faults)
 
     async def end_when_each_has_polled(waiting: Waiting) -> None:
@@ -138,7 +139,7 @@ def test_trouble_with_the_summary_is_nobodys(
 
 def test_a_stuck_summary_is_not_believed_for_ever(polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A summary that says for ever that all run delays an end, and hides none."""
-    monkeypatch.setattr(together, "BELIEVED", (2, 4))
+    monkeypatch.setattr(batch_poller, "BELIEVED", (2, 4))
     waiting = Waiting(polytomic_sandbox)
     rows = [
         {"sync_id": sync_id, "schemas": [{"execution_id": execution_id, "status": "running"}]}

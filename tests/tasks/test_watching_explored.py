@@ -23,8 +23,8 @@ from typing import Any
 import pytest
 
 from airflow_provider_polytomic.api.client import drive
-from airflow_provider_polytomic.api.http import Answer, Request, Response, Unreachable
-from airflow_provider_polytomic.api.watching import OVERLAP, RETENTION
+from airflow_provider_polytomic.api.events.poll import OVERLAP, RETENTION
+from airflow_provider_polytomic.api.plan import Answer, Request, Response, Unreachable
 from airflow_provider_polytomic.triggers.events import Look, Looks, PolytomicSyncEventTrigger
 
 from .test_fuzzed import MANY

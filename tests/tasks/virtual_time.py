@@ -17,8 +17,10 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_polytomic.api import client, over_aiohttp, together
-from airflow_provider_polytomic.api.http import Answer, Request, Response, Unreachable
+from airflow_provider_polytomic.api import client
+from airflow_provider_polytomic.api.executions import batch_poller
+from airflow_provider_polytomic.api.plan import Answer, Request, Response, Unreachable
+from airflow_provider_polytomic.api.transport import aiohttp_transport
 from airflow_provider_polytomic.sandbox.app import Sandbox
 from airflow_provider_polytomic.sandbox.server import Server
 from airflow_provider_polytomic.triggers.execution import PolytomicExecutionTrigger
@@ -142,10 +144,10 @@ def make_triggerer(monkeypatch: pytest.MonkeyPatch, seed: dict[str, Any], close:
     connection = {"conn_type": "polytomic", "host": server.url, "password": sandbox.key}
     monkeypatch.setenv("AIRFLOW_CONN_POLYTOMIC_DEFAULT", json.dumps(connection))
     monkeypatch.setitem(client.adrive.__kwdefaults__, "now", clock.wall)
-    monkeypatch.setattr(together, "time", SimpleNamespace(time=clock.wall))
-    send = over_aiohttp.Transport.send
+    monkeypatch.setattr(batch_poller, "time", SimpleNamespace(time=clock.wall))
+    send = aiohttp_transport.Transport.send
 
-    async def send_and_log(transport: over_aiohttp.Transport, request: Request) -> Answer:
+    async def send_and_log(transport: aiohttp_transport.Transport, request: Request) -> Answer:
         loop: Any = asyncio.get_running_loop()
         if triggerer.hangs:
             await asyncio.sleep(min(request.timeout or REQUEST_TIMEOUT, REQUEST_TIMEOUT))
@@ -163,5 +165,5 @@ def make_triggerer(monkeypatch: pytest.MonkeyPatch, seed: dict[str, Any], close:
         triggerer.polls.append(Poll(clock.elapsed, request.path, good))
         return answer
 
-    monkeypatch.setattr(over_aiohttp.Transport, "send", send_and_log)
+    monkeypatch.setattr(aiohttp_transport.Transport, "send", send_and_log)
     return triggerer

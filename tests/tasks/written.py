@@ -19,8 +19,9 @@ import pytest
 from airflow_provider_polytomic import assets
 from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator, PolytomicCreateBulkSyncOperator
 from airflow_provider_polytomic.operators.model_sync import PolytomicModelSyncOperator
-from airflow_provider_polytomic.sandbox import bulk, world
+from airflow_provider_polytomic.sandbox import world
 from airflow_provider_polytomic.sandbox.app import Sandbox
+from airflow_provider_polytomic.sandbox.routes import bulk_syncs
 from airflow_provider_polytomic.sandbox.seed import (
     POSTGRES_TO_WAREHOUSE,
     SALESFORCE_TO_WAREHOUSE,
@@ -84,7 +85,7 @@ class Stage:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         numbers = count(1)
         counted = SimpleNamespace(uuid4=lambda: uuid.UUID(int=next(numbers)))
-        for module in (world, bulk):
+        for module in (world, bulk_syncs):
             monkeypatch.setattr(module, "uuid", counted)
         monkeypatch.setattr(assets, "make_alias", lambda alias: None)  # Airflow 2 writes it into a database
         monkeypatch.setattr(trigger_module, "SHORTEST_FIRST_SLEEP", 0.02)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..call import Call, ListCall
-from ..http import Request, listed, path, query
 from ..models import (
     BulkSync,
     BulkSyncDestination,
@@ -24,6 +23,7 @@ from ..models import (
     one,
     one_execution,
 )
+from ..plan import Request, listed, path, query
 
 SYNCS = "/api/bulk/syncs"
 SYNC = SYNCS + "/{sync_id}"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ..call import Call, ListCall
-from ..http import Request, path
 from ..models import Connection, SchemaCache, many, nothing, one
+from ..plan import Request, path
 
 CONNECTION = "/api/connections/{connection_id}"
 

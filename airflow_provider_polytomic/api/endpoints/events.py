@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ..call import Call, ListCall
-from ..http import Request, query
 from ..models import Event, many
+from ..plan import Request, query
 
 _events = many(Event)
 _types = many(str)

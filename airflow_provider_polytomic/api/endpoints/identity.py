@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ..call import Call
-from ..http import Request
 from ..models import Identity, one
+from ..plan import Request
 
 _identity = one(Identity)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ..call import Call
-from ..http import Request, path
 from ..models import Job, one
+from ..plan import Request, path
 
 _job = one(Job)
 

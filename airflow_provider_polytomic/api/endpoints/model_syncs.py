@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..base_model import Model
 from ..call import Call, ListCall
-from ..http import Request, listed, path, query
 from ..models import (
     ConsoleLog,
     ModelField,
@@ -24,6 +22,8 @@ from ..models import (
     one,
     one_execution,
 )
+from ..models.tolerant import Model
+from ..plan import Request, listed, path, query
 
 SYNCS = "/api/syncs"
 SYNC = SYNCS + "/{sync_id}"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ..call import Call, ListCall
-from ..http import Request, path
 from ..models import BulkSyncSchedule, many, nothing, one
+from ..plan import Request, path
 
 SCHEDULES = "/api/bulk/syncs/{sync_id}/schedules"
 SCHEDULE = SCHEDULES + "/{schedule_id}"

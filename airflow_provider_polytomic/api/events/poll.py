@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
-from .call import fetch, fetch_fitting_page
-from .endpoints import events
-from .errors import PolytomicAuthError, PolytomicNotFoundError, PolytomicValidationError, readable
-from .executions import KINDS, MOST_LISTED, Kind
-from .finding import walk, walk_until_complete
-from .http import Plan, clock
-from .models import Event, Execution
+from ..call import fetch, fetch_fitting_page
+from ..endpoints import events
+from ..errors import PolytomicAuthError, PolytomicNotFoundError, PolytomicValidationError, readable
+from ..executions.poll import KINDS, MOST_LISTED, Kind
+from ..models import Event, Execution
+from ..plan import Plan, clock
+from ..syncs.lookup import walk, walk_until_complete
 
 log = logging.getLogger(__name__)
 

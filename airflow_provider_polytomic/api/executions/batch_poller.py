@@ -20,11 +20,11 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
 from typing_extensions import NotRequired, TypedDict
 
-from .endpoints import bulk_syncs
-from .http import Answer, Request, Response, Rest
-from .models import RUNNING_STATUSES
-from .retry import wished_delay
-from .settings import number_from_environment
+from ..endpoints import bulk_syncs
+from ..models import RUNNING_STATUSES
+from ..plan import Answer, Request, Response, Rest
+from ..retry import wished_delay
+from ..settings import number_from_environment
 
 MOST_SYNCS = 100  # of one question, as its answer and its URL grow with them
 MOST_ROWS = 2000  # schemas of one answer: reading them must not stall the event loop

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from .call import fetch
-from .errors import PolytomicError, PolytomicNotFoundError, PolytomicValidationError, readable
-from .http import Plan
-from .models import ConsoleLog, ConsoleLogEntry
+from ..call import fetch
+from ..errors import PolytomicError, PolytomicNotFoundError, PolytomicValidationError, readable
+from ..models import ConsoleLog, ConsoleLogEntry
+from ..plan import Plan
 
 if TYPE_CHECKING:
-    from .executions import Kind
+    from .poll import Kind
 
 log = logging.getLogger(__name__)
 

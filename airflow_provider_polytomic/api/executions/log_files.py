@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from .call import Call
-from .errors import PolytomicError, PolytomicResponseError, PolytomicUnreachableError
-from .http import Answer, Request, Response
+from ..call import Call
+from ..errors import PolytomicError, PolytomicResponseError, PolytomicUnreachableError
+from ..plan import Answer, Request, Response
 
 if TYPE_CHECKING:
-    from .client import Client
+    from ..client import Client
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .models import BulkSyncExecution, Execution
+from ..models import BulkSyncExecution, Execution
 
 # What each resync mode does to the destination's tables: by this a running execution shows its mode.
 DISPOSITIONS = {"refetch": "retain", "resync": "truncate", "rebuild": "rebuild"}

@@ -7,9 +7,9 @@ import random
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from .errors import PolytomicAuthError, PolytomicError, PolytomicNotFoundError, more
-from .http import Plan, reconnect
-from .once import LAG
+from ..errors import PolytomicAuthError, PolytomicError, PolytomicNotFoundError, more
+from ..idempotency import LAG
+from ..plan import Plan, reconnect
 
 log = logging.getLogger(__name__)
 

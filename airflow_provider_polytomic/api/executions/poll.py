@@ -12,15 +12,15 @@ from datetime import datetime, timezone
 from decimal import Decimal
 from typing import Any, TypeVar
 
-from .call import DEFAULT_MAX_RETRIES, Call, ListCall, Page, decode, turn
-from .console import Console
-from .endpoints import bulk_syncs, model_syncs
-from .errors import PolytomicError, PolytomicResponseError, PolytomicTimeoutError, api_error, readable
-from .finding import find_by_name
-from .http import Plan, Response, Rest, ask, clock, pause, rest
-from .models import BulkSyncExecution, ConsoleLog, Execution, ModelSyncExecution
+from ..call import DEFAULT_MAX_RETRIES, Call, ListCall, Page, decode, turn
+from ..endpoints import bulk_syncs, model_syncs
+from ..errors import PolytomicError, PolytomicResponseError, PolytomicTimeoutError, api_error, readable
+from ..models import BulkSyncExecution, ConsoleLog, Execution, ModelSyncExecution
+from ..plan import Plan, Response, Rest, ask, clock, pause, rest
+from ..retry import transient, wished_delay
+from ..syncs.lookup import find_by_name
+from .console_log import Console
 from .outage import OutageTracker, PollResult, backoff
-from .retry import transient, wished_delay
 
 log = logging.getLogger(__name__)
 

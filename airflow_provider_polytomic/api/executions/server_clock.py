@@ -7,7 +7,7 @@ from datetime import timezone
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
-from .http import Answer, Plan, Request, Response, ask, clock
+from ..plan import Answer, Plan, Request, Response, ask, clock
 
 T = TypeVar("T")
 

@@ -16,14 +16,14 @@ import random
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from .call import fetch_fitting_page
-from .errors import PolytomicApiError, PolytomicConflictError, PolytomicNotFoundError, PolytomicServerError, more
-from .executions import CANCEL_PATIENCE, cancel
-from .http import Plan, Response, clock, pause
+from ..call import fetch_fitting_page
+from ..errors import PolytomicApiError, PolytomicConflictError, PolytomicNotFoundError, PolytomicServerError, more
+from ..idempotency import LAG, START, as_it_is_now, held_by, outcome
+from ..models import Execution
+from ..plan import Plan, Response, clock, pause
+from ..retry import backoff
 from .matching import does_enough, does_the_same
-from .models import Execution
-from .once import LAG, START, as_it_is_now, held_by, outcome
-from .retry import backoff
+from .poll import CANCEL_PATIENCE, cancel
 from .server_clock import ServerClock
 from .start_request import ATTEMPTS, StartRequest
 

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar
 
-from .call import Call
-from .executions import Kind, kind_of
-from .http import is_id
-from .models import Execution
-from .once import key_of
+from ..call import Call
+from ..idempotency import key_of
+from ..models import Execution
+from ..plan import is_id
+from .poll import Kind, kind_of
 
 ATTEMPTS = 5  # keys of a try; a lost race or a recorded error uses one up
 POLICIES = ("wait", "attach", "fail", "skip", "cancel")

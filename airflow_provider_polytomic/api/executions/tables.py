@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from .call import fetch
-from .endpoints import bulk_syncs, connections, model_syncs
-from .errors import PolytomicAuthError, PolytomicNotFoundError
-from .http import Plan, is_id
-from .models import BulkSync, BulkSyncExecution, Connection, Execution, ModelSync, SchemaExecution
+from ..call import fetch
+from ..endpoints import bulk_syncs, connections, model_syncs
+from ..errors import PolytomicAuthError, PolytomicNotFoundError
+from ..models import BulkSync, BulkSyncExecution, Connection, Execution, ModelSync, SchemaExecution
+from ..plan import Plan, is_id
 
 RETRIES = 1  # of each call: the task has its result already, and only names are wanted
 

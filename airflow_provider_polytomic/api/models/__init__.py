@@ -13,10 +13,10 @@ from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter
 
-from .base_model import Integer, Model, TolerantModel
-from .call import Page
-from .errors import readable
-from .http import CONTROL
+from ..call import Page
+from ..errors import readable
+from ..plan import CONTROL
+from .tolerant import Integer, Model, TolerantModel
 
 RUNNING_STATUSES = frozenset(
     {

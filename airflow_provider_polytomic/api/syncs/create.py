@@ -12,14 +12,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from .call import Call
-from .destinations import check_configuration
-from .endpoints import bulk_syncs, connections
-from .errors import PolytomicLookupError
-from .finding import MOST_WALKS, Walked, named, single_match, walk_until_complete
-from .http import Plan, clock
-from .models import BulkSync, Connection
-from .once import CREATION, as_it_is_now, held_by, key_of, once
+from ..call import Call
+from ..endpoints import bulk_syncs, connections
+from ..errors import PolytomicLookupError
+from ..idempotency import CREATION, as_it_is_now, held_by, key_of, once
+from ..models import BulkSync, Connection
+from ..plan import Plan, clock
+from .destination import check_configuration
+from .lookup import MOST_WALKS, Walked, named, single_match, walk_until_complete
 
 log = logging.getLogger(__name__)
 

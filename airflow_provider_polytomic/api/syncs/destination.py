@@ -9,11 +9,11 @@ import logging
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
-from .call import fetch
-from .endpoints import bulk_syncs
-from .errors import PolytomicError, PolytomicValidationError, more, readable
-from .http import Plan
-from .models import BulkSyncDestination
+from ..call import fetch
+from ..endpoints import bulk_syncs
+from ..errors import PolytomicError, PolytomicValidationError, more, readable
+from ..models import BulkSyncDestination
+from ..plan import Plan
 
 log = logging.getLogger(__name__)
 

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from .call import DEFAULT_MAX_RETRIES, ListCall, fetch_page
-from .errors import PolytomicLookupError, PolytomicResponseError, readable
-from .http import Plan, Response
-from .settings import MAX_BODY
+from ..call import DEFAULT_MAX_RETRIES, ListCall, fetch_page
+from ..errors import PolytomicLookupError, PolytomicResponseError, readable
+from ..plan import Plan, Response
+from ..settings import MAX_BODY
 
 T = TypeVar("T")
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from .call import fetch
-from .endpoints import connections
-from .errors import PolytomicTimeoutError
-from .http import Plan, clock, pause
-from .models import SchemaCache
+from ..call import fetch
+from ..endpoints import connections
+from ..errors import PolytomicTimeoutError
+from ..models import SchemaCache
+from ..plan import Plan, clock, pause
 
 
 def refresh(connection_id: str, *, poke_interval: float, deadline: float) -> Plan[SchemaCache]:

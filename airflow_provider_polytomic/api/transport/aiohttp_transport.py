@@ -13,11 +13,11 @@ import aiohttp
 import certifi
 from yarl import URL
 
-from .http import TOO_LARGE, Answer, Request, Unreachable
+from ..executions.batch_poller import Waiters
+from ..plan import TOO_LARGE, Answer, Request, Unreachable
+from ..settings import MAX_BODY_IN_LOOP, Settings, number_from_environment, warn_if_unprotected
+from .failures import unreachable
 from .responses import MAX_HEADER_LINE, InvalidResponseError, complete, read_headers
-from .settings import MAX_BODY_IN_LOOP, Settings, number_from_environment, warn_if_unprotected
-from .together import Waiters
-from .unreachable import unreachable
 
 # Connections of a session, whatever the number of triggers: each TLS connection costs some 300 kB.
 CONNECTIONS = number_from_environment("POLYTOMIC_TRIGGERER_CONNECTIONS", 10)

@@ -8,8 +8,8 @@ import socket
 import ssl
 from collections.abc import Iterator
 
-from .http import Unreachable
-from .settings import Settings
+from ..plan import Unreachable
+from ..settings import Settings
 
 # What the libraries call the same trouble: requests, urllib3 and http.client; aiohttp.
 _NOT_HTTP = frozenset({"HTTPException", "InvalidHeader", "ClientResponseError"})

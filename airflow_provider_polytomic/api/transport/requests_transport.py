@@ -19,10 +19,10 @@ from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError, InsecureRequestWarning
 
-from .http import TOO_LARGE, Answer, Request, Response, Unreachable
+from ..plan import TOO_LARGE, Answer, Request, Response, Unreachable
+from ..settings import MAX_BODY, USER_AGENT, Settings, warn_if_unprotected
+from .failures import unreachable
 from .responses import InvalidResponseError, complete, read_headers
-from .settings import MAX_BODY, USER_AGENT, Settings, warn_if_unprotected
-from .unreachable import unreachable
 
 CHUNK = 1024 * 1024  # bytes
 

@@ -23,8 +23,8 @@ from collections.abc import Iterable, Mapping
 from http.client import HTTPException
 from io import BytesIO
 
-from .http import TOO_LARGE, Answer, Response, Unreachable
-from .settings import too_large
+from ..plan import TOO_LARGE, Answer, Response, Unreachable
+from ..settings import too_large
 
 MAX_HEADER_LINE = 64 * 1024  # bytes, as in http.client
 MAX_FIELDS = 99  # as in http.client, which counts the empty line too

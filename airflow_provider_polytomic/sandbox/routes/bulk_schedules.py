@@ -7,11 +7,11 @@ import re
 import uuid
 from typing import Any
 
-from .clock import stamp
-from .schedule import Schedule, rule
-from .seed import ACTOR
-from .wire import ApiProblem, Call, Router, typed
-from .world import Sync, World
+from ..clock import stamp
+from ..schedule import Schedule, rule
+from ..seed import ACTOR
+from ..wire import ApiProblem, Call, Router, typed
+from ..world import Sync, World
 
 route = Router()
 

@@ -6,9 +6,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from .history import cancel_answer
-from .wire import ApiProblem, Call, Router, list_of, timestamp, typed
-from .world import Schema, Sync, World
+from ..history import cancel_answer
+from ..wire import ApiProblem, Call, Router, list_of, timestamp, typed
+from ..world import Schema, Sync, World
 
 route = Router()
 

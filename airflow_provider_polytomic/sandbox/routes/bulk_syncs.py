@@ -6,15 +6,15 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
+from ..clock import stamp
+from ..execution import Execution
+from ..history import cancel_answer, execution_page, sync_status
+from ..schedule import rule
+from ..seed import RESYNC_MODES, BulkSyncSpec
+from ..wire import ApiProblem, Call, Invalid, Router, list_of, listing, one_of, page, timestamp, typed
+from ..world import BULK_DEFAULTS, Schema, Sync, World
 from . import logs
 from .bulk_schemas import FIELDS, read_config
-from .clock import stamp
-from .execution import Execution
-from .history import cancel_answer, execution_page, sync_status
-from .schedule import rule
-from .seed import RESYNC_MODES, BulkSyncSpec
-from .wire import ApiProblem, Call, Invalid, Router, list_of, listing, one_of, page, timestamp, typed
-from .world import BULK_DEFAULTS, Schema, Sync, World
 
 route = Router()
 

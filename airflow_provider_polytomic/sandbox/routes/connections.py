@@ -6,12 +6,12 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from airflow_provider_polytomic.api.http import Response
+from airflow_provider_polytomic.api.plan import Response
 
-from .clock import moment, stamp
-from .seed import ACTOR, ConnectionSpec
-from .wire import Call, Invalid, Router, listing, page
-from .world import World
+from ..clock import moment, stamp
+from ..seed import ACTOR, ConnectionSpec
+from ..wire import Call, Invalid, Router, listing, page
+from ..world import World
 
 route = Router()
 

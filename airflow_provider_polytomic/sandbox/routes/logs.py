@@ -8,12 +8,12 @@ import json
 from typing import Any
 from urllib.parse import quote
 
-from airflow_provider_polytomic.api.http import Response
+from airflow_provider_polytomic.api.plan import Response
 
-from .clock import stamp
-from .execution import Execution, LogLine
-from .wire import ApiProblem, Call, Router
-from .world import World
+from ..clock import stamp
+from ..execution import Execution, LogLine
+from ..wire import ApiProblem, Call, Router
+from ..world import World
 
 route = Router()
 

@@ -7,15 +7,15 @@ import uuid
 from dataclasses import replace
 from typing import Any
 
-from airflow_provider_polytomic.api.http import Response
+from airflow_provider_polytomic.api.plan import Response
 
+from ..execution import Execution
+from ..history import cancel_answer, execution_page, sync_status
+from ..schedule import FREQUENCIES
+from ..seed import ModelSyncSpec
+from ..wire import ApiProblem, Call, Invalid, Router, list_of, listing, one_of, page, typed
+from ..world import MODEL_DEFAULTS, Sync, World
 from . import logs
-from .execution import Execution
-from .history import cancel_answer, execution_page, sync_status
-from .schedule import FREQUENCIES
-from .seed import ModelSyncSpec
-from .wire import ApiProblem, Call, Invalid, Router, list_of, listing, one_of, page, typed
-from .world import MODEL_DEFAULTS, Sync, World
 
 route = Router()
 

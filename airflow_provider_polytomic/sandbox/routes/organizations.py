@@ -6,9 +6,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from .seed import ACTOR, made_id
-from .wire import ApiProblem, Call, Router
-from .world import World
+from ..seed import ACTOR, made_id
+from ..wire import ApiProblem, Call, Router
+from ..world import World
 
 route = Router()
 

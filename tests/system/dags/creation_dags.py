@@ -7,10 +7,7 @@ try:
 except ImportError:  # Airflow 2
     from airflow import DAG
 
-from airflow_provider_polytomic.operators.bulk_sync import (
-    PolytomicBulkSyncOperator,
-    PolytomicCreateBulkSyncOperator,
-)
+from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator, PolytomicCreateBulkSyncOperator
 
 with DAG("create_and_run_bulk", schedule=None):
     create = PolytomicCreateBulkSyncOperator(
