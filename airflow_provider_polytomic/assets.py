@@ -14,7 +14,7 @@ from airflow_provider_polytomic._airflow.compat import Asset, AssetAlias, add_as
 
 if TYPE_CHECKING:
     from airflow_provider_polytomic._airflow.deferral import Reporting
-    from airflow_provider_polytomic.api.executions.tables import Written
+    from airflow_provider_polytomic.api.executions.tables import WrittenTable
     from airflow_provider_polytomic.api.models import Execution
 
 log = logging.getLogger(__name__)
@@ -22,12 +22,12 @@ log = logging.getLogger(__name__)
 MAX_EVENTS = 100  # of a task: each is a row in Airflow's database, and may start DAG runs
 
 
-def alias_of(dag_id: str | None, task_id: str) -> AssetAlias:
+def task_alias(dag_id: str | None, task_id: str) -> AssetAlias:
     """The alias of all tables that a task writes: ``polytomic:dag_id.task_id``."""
     return AssetAlias(name=f"polytomic:{dag_id}.{task_id}" if dag_id else f"polytomic:{task_id}")
 
 
-def check(assets: Any) -> None:
+def validate_assets(assets: Any) -> None:
     """Refuse what is not meant for ``assets``.
 
     :raises ValueError: naming the argument.
@@ -46,11 +46,11 @@ def check(assets: Any) -> None:
                 raise ValueError(f"assets: the URI of {table!r:.100}: {error}") from None
 
 
-def emit(
+def emit_events(
     context: Any,
     alias: AssetAlias,
     assets: bool | Mapping[str, Any],
-    written: list[Written],
+    written: list[WrittenTable],
     execution: Execution,
     reporting: Reporting,
 ) -> None:
@@ -71,11 +71,11 @@ def emit(
                 "No asset events of %d of %d tables: the time for reporting is used up", len(tables) - done, len(tables)
             )
             return
-        add = partial(add_asset_event, events, asset, extra_of(table, execution))
-        reporting.attempt(f"asset event of {asset}", add)
+        add = partial(add_asset_event, events, asset, event_extra(table, execution))
+        reporting.best_effort(f"asset event of {asset}", add)
 
 
-def _largest(written: list[Written], names: Mapping[str, Any]) -> list[tuple[Written, Any]]:
+def _largest(written: list[WrittenTable], names: Mapping[str, Any]) -> list[tuple[WrittenTable, Any]]:
     """The tables that get events, each with its asset: those that ``names`` has first, then by number of records."""
     found = []
     for table in written:
@@ -94,7 +94,7 @@ def _largest(written: list[Written], names: Mapping[str, Any]) -> list[tuple[Wri
     return [(table, asset) for *_, table, asset in found[:MAX_EVENTS]]
 
 
-def extra_of(one: Written, execution: Execution) -> dict[str, Any]:
+def event_extra(one: WrittenTable, execution: Execution) -> dict[str, Any]:
     """What an asset event says of one table: no lists, with which Airflow 2.11 and 3.0 fail the task."""
     return {
         "sync_id": one.sync_id,

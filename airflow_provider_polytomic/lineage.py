@@ -10,23 +10,23 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from airflow_provider_polytomic.api.executions.tables import Table, Written
+    from airflow_provider_polytomic.api.executions.tables import Table, WrittenTable
     from airflow_provider_polytomic.api.models import Execution
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Story:
+class LineageRecord:
     """What a task knows of its execution when it ends."""
 
     execution: Execution
     base_url: str
-    written: list[Written]
+    written: list[WrittenTable]
     failure: str | None = None
 
 
-def lineage_of(story: Story | None) -> Any:
+def build_lineage(story: LineageRecord | None) -> Any:
     """The ``OperatorLineage`` of a task: what it read and wrote, which execution that was, and what went wrong.
 
     :returns: None when there is nothing to tell.
@@ -34,13 +34,13 @@ def lineage_of(story: Story | None) -> Any:
     if story is None:
         return None
     try:
-        return _lineage(story)
+        return _build(story)
     except Exception:
         log.exception("OpenLineage is told nothing of execution %s", story.execution.id)
         return None
 
 
-def _lineage(story: Story) -> Any:
+def _build(story: LineageRecord) -> Any:
     from airflow.providers.openlineage.extractors import OperatorLineage
     from openlineage.client.event_v2 import InputDataset, OutputDataset
     from openlineage.client.facet_v2 import (
@@ -54,7 +54,7 @@ def _lineage(story: Story) -> Any:
         where = table.namespace if "://" in table.namespace else f"{table.namespace}://"
         return {"dataSource": datasource_dataset.DatasourceDatasetFacet(name=table.namespace, uri=where)}
 
-    def statistics(one: Written) -> dict[str, Any]:
+    def statistics(one: WrittenTable) -> dict[str, Any]:
         if one.records is None:
             return {}
         rows = output_statistics_output_dataset.OutputStatisticsOutputDatasetFacet(rowCount=one.records)

@@ -15,35 +15,35 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_polytomic.api.plan import Answer, Response
+from airflow_provider_polytomic.api.plan import Response, SendResult
 from airflow_provider_polytomic.sandbox.app import Sandbox
 from airflow_provider_polytomic.sandbox.wire import problem
 
 PATH = "/api/bulk/syncs/status"
 BEHIND = 5.0  # seconds
-Handle = Callable[..., Answer]
+Handle = Callable[..., SendResult]
 
 
-def missing(handle: Handle, *request: Any) -> Answer:
+def missing(handle: Handle, *request: Any) -> SendResult:
     handle(*request)
     return problem(404, "not_found", "no such endpoint")
 
 
-def slow(handle: Handle, *request: Any) -> Answer:
+def slow(handle: Handle, *request: Any) -> SendResult:
     sleep(BEHIND)
     return handle(*request)
 
 
-def stale(handle: Handle, sandbox: Sandbox, method: str, target: str, *more: Any) -> Answer:
+def stale(handle: Handle, sandbox: Sandbox, method: str, target: str, *more: Any) -> SendResult:
     """What was so some seconds ago."""
-    answers: dict[str, tuple[float, Answer]] = vars(sandbox).setdefault("stale_answers", {})
+    answers: dict[str, tuple[float, SendResult]] = vars(sandbox).setdefault("stale_answers", {})
     now, answer = clock(), handle(sandbox, method, target, *more)
     if target not in answers or now - answers[target][0] > BEHIND:
         answers[target] = now, answer
     return answers[target][1]
 
 
-def foreign(handle: Handle, *request: Any) -> Answer:
+def foreign(handle: Handle, *request: Any) -> SendResult:
     """It tells of other executions."""
     answer = handle(*request)
     if isinstance(answer, Response):
@@ -51,7 +51,7 @@ def foreign(handle: Handle, *request: Any) -> Answer:
     return answer
 
 
-KINDS: dict[str, Callable[..., Answer]] = {kind.__name__: kind for kind in (missing, slow, stale, foreign)}
+KINDS: dict[str, Callable[..., SendResult]] = {kind.__name__: kind for kind in (missing, slow, stale, foreign)}
 
 
 def spoil(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
@@ -63,7 +63,7 @@ def spoil(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
         raise pytest.UsageError(f"SUMMARY must be one of {', '.join(KINDS)}, off, not {kind!r}")
     answer, handle = KINDS[kind], Sandbox.handle
 
-    def spoiled(self: Sandbox, method: str, target: str, *more: Any) -> Answer:
+    def spoiled(self: Sandbox, method: str, target: str, *more: Any) -> SendResult:
         if target.partition("?")[0] == PATH:
             return answer(handle, self, method, target, *more)
         return handle(self, method, target, *more)

@@ -20,7 +20,7 @@ def test_a_question_is_asked_to_its_end_when_the_trigger_is_cancelled() -> None:
             await answer.wait()
             read.append("the answer")
 
-        trigger = asyncio.create_task(compat.ask_in_thread(async_to_sync(exchange)))
+        trigger = asyncio.create_task(compat.run_in_thread(async_to_sync(exchange)))
         await asked.wait()
         trigger.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -30,7 +30,7 @@ from airflow_provider_polytomic.api.settings import Settings
 from airflow_provider_polytomic.api.syncs import lookup
 from airflow_provider_polytomic.api.transport import aiohttp_transport, requests_transport
 from airflow_provider_polytomic.get_provider_info import EXTRA_FIELDS, UI_FIELDS, get_provider_info
-from airflow_provider_polytomic.hooks.polytomic import LOG_BYTES, SYNCS_PER_PAGE, PolytomicHook
+from airflow_provider_polytomic.hooks.polytomic import DEFAULT_MAX_LOG_BYTES, MAX_SYNCS_PER_PAGE, PolytomicHook
 from airflow_provider_polytomic.operators import bulk_sync
 from airflow_provider_polytomic.operators._base import IF_RUNNING
 from airflow_provider_polytomic.sandbox.__main__ import _parser
@@ -169,15 +169,15 @@ def test_each_value_of_if_running_is_explained() -> None:
 def test_the_summary_is_documented_field_by_field() -> None:
     """XCom `execution` has the fields of the table, and each of its schemas those that the table names."""
     schema = SchemaExecution(schema="account", output_name="accounts", status="completed")
-    told = poll.summary("a", BulkSyncExecution(id="b", status="completed", schemas=[schema]))
+    told = poll.summarize("a", BulkSyncExecution(id="b", status="completed", schemas=[schema]))
 
     documented = {names(row["Field"])[0]: row["Meaning"] for row in rows(OPERATORS, "What they return")}
 
     assert list(told) == list(documented)
     assert list(told["schemas"][0]) == names(documented["schemas"])
-    assert f"at most {poll.MOST_SCHEMAS}" in documented["schemas"]
-    assert f"at most {poll.LONGEST_MESSAGE} characters" in documented["schemas"]
-    assert f"{poll.LARGEST_SUMMARY // 1024} KiB" in documented["schemas_omitted"]
+    assert f"at most {poll.MAX_SCHEMAS}" in documented["schemas"]
+    assert f"at most {poll.MAX_MESSAGE_LENGTH} characters" in documented["schemas"]
+    assert f"{poll.MAX_SUMMARY_SIZE // 1024} KiB" in documented["schemas_omitted"]
 
 
 # --- the trigger of asset watchers
@@ -199,21 +199,21 @@ def test_the_table_of_the_event_trigger_is_complete() -> None:
 def test_the_payload_of_an_event_is_documented_field_by_field() -> None:
     """The table has what the trigger tells, of events and of executions."""
 
-    def told(plan: Any, row: dict[str, Any]) -> event_poll.Ended:
+    def told(plan: Any, row: dict[str, Any]) -> event_poll.ExecutionEnd:
         answer = Response(200, {}, json.dumps({"data": [{"id": "x", **row}]}).encode())
         found = drive(plan, lambda _: answer, now=lambda: 0.0)
-        (ended,) = found.ended if isinstance(found, event_poll.Window) else found
+        (ended,) = found.ended if isinstance(found, event_poll.EventWindow) else found
         return ended
 
-    by_event = told(event_poll.look(0.0), {"type": "sync.failed", "event": {"execution_id": "e", "error": "x"}})
+    by_event = told(event_poll.poll_events(0.0), {"type": "sync.failed", "event": {"execution_id": "e", "error": "x"}})
     failed = {"status": "failed", "completed_at": "2026-01-01T00:00:00Z"}
-    by_itself = told(event_poll.ended_since(poll.KINDS["bulk"], BulkSync(id="a"), 0.0), failed)
+    by_itself = told(event_poll.list_ended_since(poll.SYNC_KINDS["bulk"], BulkSync(id="a"), 0.0), failed)
 
     payload = [row for row in rows(EVENTS, TRIGGER.__name__) if "Payload" in row]
     documented = {name: row["Meaning"] for row in payload for name in names(row["Payload"])}
 
     assert list(by_event.data) == list(by_itself.data) == list(documented)
-    assert f"at most {poll.LONGEST_ERROR} characters" in documented["error"]
+    assert f"at most {event_poll.MAX_ERROR_LENGTH} characters" in documented["error"]
 
 
 # --- the connection
@@ -479,34 +479,37 @@ def test_the_numbers_are_those_of_the_code() -> None:
         said(ROOT / "docs" / "recipes.md"),
     )
 
-    assert f"(0 to {start_request.ATTEMPTS - 1})" in promises
-    assert f"with the same key for {idempotency.PATIENCE:g} seconds" in promises
+    assert f"(0 to {start_request.MAX_ATTEMPTS - 1})" in promises
+    assert f"with the same key for {idempotency.OUTCOME_TIMEOUT:g} seconds" in promises
     assert f"are repeated for {outage.OUTAGE_BUDGET / 60:g} minutes" in promises
-    assert f"unknown to the server for {idempotency.LAG:g} seconds" in promises
+    assert f"unknown to the server for {idempotency.REPLICA_LAG:g} seconds" in promises
     assert f"polls have failed for {outage.OUTAGE_BUDGET / 60:g} minutes" in behaviour
-    assert f"In the first {idempotency.LAG:g} seconds of the wait" in behaviour
+    assert f"In the first {idempotency.REPLICA_LAG:g} seconds of the wait" in behaviour
     assert (outage.MIN_FAILURES, outage.MAX_BACKOFF) == (3, 60)
     assert "at least three times" in behaviour
     assert f"out of touch with the API for {outage.OUTAGE_BUDGET / 60:g} minutes" in behaviour
-    assert f"the first time after {trigger_execution.SHORTEST_FIRST_SLEEP:g} seconds or more" in behaviour
-    assert f"they begin {poll.SHORTEST_PACE:g} seconds apart" in said(ROOT / "docs" / "reference" / "operators.md")
-    assert f"one for up to {batch_poller.MOST_SYNCS} of them" in behaviour
-    assert "every {} to {} looks".format(*batch_poller.BELIEVED) in behaviour
-    assert f"at most {aiohttp_transport.CONNECTIONS} connections" in behaviour
+    assert f"the first time after {trigger_execution.MIN_FIRST_SLEEP:g} seconds or more" in behaviour
+    assert f"they begin {poll.MIN_POLL_INTERVAL:g} seconds apart" in said(ROOT / "docs" / "reference" / "operators.md")
+    assert f"one for up to {batch_poller.MAX_SYNCS} of them" in behaviour
+    assert "every {} to {} looks".format(*batch_poller.DIRECT_POLL_EVERY) in behaviour
+    assert f"at most {aiohttp_transport.MAX_CONNECTIONS} connections" in behaviour
     assert requests_transport.CHUNK == 2**20
     assert "at most a mebibyte at a time" in recipes
-    assert f"by default {LOG_BYTES / 2**30:g} GiB" in recipes
+    assert f"by default {DEFAULT_MAX_LOG_BYTES / 2**30:g} GiB" in recipes
     operators = said(ROOT / "docs" / "reference" / "operators.md")
-    assert f"at most {lookup.MOST_WALKS} times" in operators
-    assert f"changes during each of {lookup.MOST_WALKS} reads" in promises
-    assert f"unless {SYNCS_PER_PAGE} others are saved" in promises
-    assert f"over the last {poll.OVERLAP / 60:g} minutes" in promises
-    assert f"shows up to {poll.OVERLAP / 60:g} minutes after" in promises
-    assert f"shows more than {poll.OVERLAP / 60:g} minutes after" in promises
-    assert f"keeps events for {poll.RETENTION / 3600:g} hours" in promises
-    assert f"longer than {(poll.RETENTION - poll.MARGIN) / 3600:g} looks" in promises
-    assert f"at most {poll.MOST_SYNCS} of each kind are looked at, for {trigger_events.CATCHING_UP:g} s" in promises
-    assert f"differ by more than {(poll.MARGIN - poll.OVERLAP) / 60:g} minutes" in promises
+    assert f"at most {lookup.MAX_WALKS} times" in operators
+    assert f"changes during each of {lookup.MAX_WALKS} reads" in promises
+    assert f"unless {MAX_SYNCS_PER_PAGE} others are saved" in promises
+    assert f"over the last {event_poll.OVERLAP / 60:g} minutes" in promises
+    assert f"shows up to {event_poll.OVERLAP / 60:g} minutes after" in promises
+    assert f"shows more than {event_poll.OVERLAP / 60:g} minutes after" in promises
+    assert f"keeps events for {event_poll.RETENTION / 3600:g} hours" in promises
+    assert f"longer than {(event_poll.RETENTION - event_poll.MARGIN) / 3600:g} looks" in promises
+    assert (
+        f"at most {event_poll.MAX_SYNCS} of each kind are looked at, for {trigger_events.CATCH_UP_TIMEOUT:g} s"
+        in promises
+    )
+    assert f"differ by more than {(event_poll.MARGIN - event_poll.OVERLAP) / 60:g} minutes" in promises
 
 
 def test_decisions_are_short() -> None:

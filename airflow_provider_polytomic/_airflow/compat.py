@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-_questions: set[asyncio.Future[Any]] = set()
+_pending: set[asyncio.Future[Any]] = set()
 
 # Where Airflow has what, the newest place first, and under which name if it is another one. Looked up at first use, so
 # that a DAG file with an operator does not pay for sensors, hooks and triggers.
@@ -86,7 +86,7 @@ __all__ = [
     "default_deferrable",
     "is_known_uncleared",
     "make_alias",
-    "mask",
+    "mask_secrets",
     "read_xcom",
     "task_instance_state",
     "task_state_store",
@@ -113,14 +113,14 @@ def default_deferrable() -> bool:
     return bool(_find("conf").getboolean("operators", "default_deferrable", fallback=False))
 
 
-def mask(*secrets: str | None) -> None:
+def mask_secrets(*secrets: str | None) -> None:
     """Have Airflow replace these in all logs."""
     for secret in secrets:
         if secret:
             _find("mask_secret")(secret)
 
 
-async def ask_in_thread(question: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+async def run_in_thread(question: Callable[..., T], *args: Any, **kwargs: Any) -> T:
     """Call, from inside the triggerer, what blocks until the supervisor has answered.
 
     A question is asked to its end, also when who asked is cancelled: before Airflow 3.2 the next question would get
@@ -129,17 +129,17 @@ async def ask_in_thread(question: Callable[..., T], *args: Any, **kwargs: Any) -
     from asgiref.sync import sync_to_async
 
     asking = asyncio.ensure_future(sync_to_async(question)(*args, **kwargs))
-    _questions.add(asking)  # the event loop alone would not keep it
-    asking.add_done_callback(_questions.discard)
+    _pending.add(asking)  # the event loop alone would not keep it
+    asking.add_done_callback(_pending.discard)
     return await asyncio.shield(asking)
 
 
-async def amask(*secrets: str | None) -> None:
+async def amask_secrets(*secrets: str | None) -> None:
     """The same in the triggerer, where the call that tells the supervisor must not block."""
     try:
         from airflow.sdk.log import amask_secret
     except ImportError:  # before 3.3.2: in a thread, as with connections
-        await ask_in_thread(mask, *secrets)
+        await run_in_thread(mask_secrets, *secrets)
         return
     for secret in secrets:
         if secret:
@@ -156,7 +156,7 @@ async def aget_connection(conn_id: str) -> Any:
     try:
         from airflow.sdk.log import amask_secret  # noqa: F401  came with the accessor that does not block
     except ImportError:
-        return await ask_in_thread(_find("BaseHook").get_connection, conn_id)
+        return await run_in_thread(_find("BaseHook").get_connection, conn_id)
     return await _find("BaseHook").aget_connection(conn_id)
 
 
@@ -189,7 +189,7 @@ async def task_instance_state(task_instance: Any) -> str | None:
         from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
     except ImportError:  # Airflow 2 has no look-up that works here
         return None
-    states = await ask_in_thread(
+    states = await run_in_thread(
         RuntimeTaskInstance.get_task_states,
         dag_id=task_instance.dag_id,
         task_ids=[task_instance.task_id],
@@ -204,12 +204,12 @@ async def task_instance_state(task_instance: Any) -> str | None:
 
 async def aset_xcom(task_instance: Any, key: str, value: Any) -> None:
     """Push an XCom of a task instance, from inside the triggerer."""
-    await ask_in_thread(_find("XCom").set, key=key, value=value, **_of(task_instance))
+    await run_in_thread(_find("XCom").set, key=key, value=value, **_xcom_address(task_instance))
 
 
 async def aget_xcom(task_instance: Any, key: str) -> Any:
     """Read an XCom of a task instance, from inside the triggerer; None when there is none."""
-    return await ask_in_thread(_find("XCom").get_one, key=key, **_of(task_instance))
+    return await run_in_thread(_find("XCom").get_one, key=key, **_xcom_address(task_instance))
 
 
 def add_asset_event(events: Any, asset: Any, extra: dict[str, Any]) -> None:
@@ -288,5 +288,5 @@ def read_xcom(ti_key: Any, key: str) -> Any:
     return _find("XCom").get_value(ti_key=ti_key, key=key)
 
 
-def _of(task_instance: Any) -> dict[str, Any]:
+def _xcom_address(task_instance: Any) -> dict[str, Any]:
     return {name: getattr(task_instance, name) for name in ("dag_id", "task_id", "run_id", "map_index")}

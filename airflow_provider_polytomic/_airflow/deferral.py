@@ -23,10 +23,10 @@ from airflow_provider_polytomic.links import XCOM_KEY as LINK_KEY
 
 if TYPE_CHECKING:
     from airflow_provider_polytomic.api.errors import PolytomicError
-    from airflow_provider_polytomic.api.executions.poll import Kind
+    from airflow_provider_polytomic.api.executions.poll import SyncKind
     from airflow_provider_polytomic.api.executions.start_request import StoredStart
     from airflow_provider_polytomic.api.models import Execution
-    from airflow_provider_polytomic.api.plan import Answer, Plan, Request
+    from airflow_provider_polytomic.api.plan import Plan, Request, SendResult
     from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
     from airflow_provider_polytomic.triggers.execution import PolytomicExecutionTrigger
 
@@ -96,7 +96,7 @@ def _number(value: Any, otherwise: int) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) else otherwise
 
 
-def task_of(context: Any) -> tuple[str, ...]:
+def task_identity(context: Any) -> tuple[str, ...]:
     """What tells this task of this run from all others."""
     ti, run = context.get("ti"), context.get("dag_run")
     if ti is None:  # called by hand: every call is its own
@@ -107,7 +107,7 @@ def task_of(context: Any) -> tuple[str, ...]:
     return (str(ti.dag_id), str(ti.run_id), start, str(ti.task_id), str(getattr(ti, "map_index", -1)))
 
 
-def _name_of(context: Any) -> str | None:
+def task_key(context: Any) -> str | None:
     """How a trigger's event names the task that it is for; None when it is called by hand."""
     ti = context.get("ti")
     names = [getattr(ti, name, None) for name in ("dag_id", "task_id", "run_id", "map_index")]
@@ -128,14 +128,14 @@ def _reserve(execution_timeout: timedelta) -> float:
     return min(max(SHORTEST_RESERVE, limit / 10), LONGEST_RESERVE, limit / 2)
 
 
-def attempt(what: str, step: Callable[[], T]) -> T | None:
+def best_effort(what: str, step: Callable[[], T]) -> T | None:
     """Take a step that only reports on an execution: whatever it raises is logged, and changes nothing else."""
     try:
         return step()
     except Exception as error:  # noqa: BLE001  the execution runs, or its end is known: that is what counts
-        from airflow_provider_polytomic.api.errors import readable
+        from airflow_provider_polytomic.api.errors import printable
 
-        log.warning("No %s: %s", what, readable(error, 500) or type(error).__name__)
+        log.warning("No %s: %s", what, printable(error, 500) or type(error).__name__)
         return None
 
 
@@ -148,7 +148,7 @@ class Reporting:
     :param send: sends one request.
     """
 
-    def __init__(self, send: Callable[[Request], Answer], execution_timeout: timedelta | None = None) -> None:
+    def __init__(self, send: Callable[[Request], SendResult], execution_timeout: timedelta | None = None) -> None:
         seconds = REPORTING_TIMEOUT
         if execution_timeout is not None:
             seconds = min(seconds, _reserve(execution_timeout) / 2)
@@ -160,10 +160,10 @@ class Reporting:
         """Seconds that are left."""
         return max(self._until - time.monotonic(), 0.0)
 
-    def attempt(self, what: str, step: Callable[[], T]) -> T | None:
-        """Take a step as :func:`attempt` does. Airflow's own timeout, too, ends only the reporting."""
+    def best_effort(self, what: str, step: Callable[[], T]) -> T | None:
+        """Take a step as :func:`best_effort` does. Airflow's own timeout, too, ends only the reporting."""
         try:
-            return attempt(what, step)
+            return best_effort(what, step)
         except AirflowTaskTimeout:
             self._until = time.monotonic()
             log.warning("No %s, nor anything else that Polytomic would be asked for: execution_timeout is over", what)
@@ -175,44 +175,44 @@ class Reporting:
 
         return drive(plan, self._send_in_time, sleep=lambda seconds: time.sleep(min(seconds, self.left)))
 
-    def _send_in_time(self, request: Request) -> Answer:
-        from airflow_provider_polytomic.api.plan import Unreachable
+    def _send_in_time(self, request: Request) -> SendResult:
+        from airflow_provider_polytomic.api.plan import TransportFailure
 
         # One that hangs leaves half of the time to those after it.
         timeout = min(request.timeout or REPORTING_REQUEST_TIMEOUT, REPORTING_REQUEST_TIMEOUT, self.left / 2)
         if timeout < SHORTEST_REQUEST_TIMEOUT:
-            return Unreachable("the time for reporting is used up", sent=False)
+            return TransportFailure("the time for reporting is used up", sent=False)
         return self._send(replace(request, timeout=timeout))
 
 
-def resolve(
-    run: Callable[[Any], Any], kind: Kind, sync_id: Any, sync_name: Any, deadline: float | None = None
+def resolve_sync(
+    run: Callable[[Any], Any], kind: SyncKind, sync_id: Any, sync_name: Any, deadline: float | None = None
 ) -> tuple[str, str | None]:
     """The sync's id, and its name where that is known; a name is looked up."""
     from airflow_provider_polytomic.api.call import with_deadline
-    from airflow_provider_polytomic.api.executions.poll import find
+    from airflow_provider_polytomic.api.executions.poll import find_sync
 
-    validation.one_of_two("sync_id", sync_id, "sync_name", sync_name)
-    sync_id, sync_name = validation.identifier("sync_id", sync_id), validation.given(sync_name)
+    validation.exactly_one("sync_id", sync_id, "sync_name", sync_name)
+    sync_id, sync_name = validation.identifier("sync_id", sync_id), validation.blank_to_none(sync_name)
     if sync_id is not None:
         return sync_id, None
     what = f"the {kind.label} named {sync_name!r} was found"
-    return run(with_deadline(deadline, find(kind, sync_name), what, only_reads=True)).id, sync_name
+    return run(with_deadline(deadline, find_sync(kind, sync_name), what, only_reads=True)).id, sync_name
 
 
-def name_of(run: Callable[[Any], Any], kind: Kind, sync_id: str) -> str | None:
+def sync_display_name(run: Callable[[Any], Any], kind: SyncKind, sync_id: str) -> str | None:
     """A sync's name, in one short line.
 
     :raises Exception: it cannot be read.
     """
     from airflow_provider_polytomic.api.call import fetch
-    from airflow_provider_polytomic.api.errors import readable
+    from airflow_provider_polytomic.api.errors import printable
 
-    return readable(run(fetch(kind.sync(sync_id), 0)).name, 300) or None
+    return printable(run(fetch(kind.sync(sync_id), 0)).name, 300) or None
 
 
-def label(
-    send: Callable[[Request], Answer], kind: Kind, task: Any, context: Any, sync_id: str, name: str | None
+def set_map_index_name(
+    send: Callable[[Request], SendResult], kind: SyncKind, task: Any, context: Any, sync_id: str, name: str | None
 ) -> str | None:
     """Let ``map_index_template`` use ``{{ sync_name }}``. Only a task that does pays for a look-up by id.
 
@@ -220,7 +220,7 @@ def label(
     """
     if name is None and "sync_name" in (getattr(task, "map_index_template", None) or ""):
         reporting = Reporting(send, task.execution_timeout)
-        name = attempt("name of the sync", lambda: name_of(reporting.run, kind, sync_id))
+        name = best_effort("name of the sync", lambda: sync_display_name(reporting.run, kind, sync_id))
     context["sync_name"] = name or sync_id  # a template that finds nothing could fail the task
     return name
 
@@ -232,14 +232,14 @@ def read_event(event: Any, *, may_know_none: bool = False) -> dict[str, Any]:
     :raises PolytomicError: it is not. Nothing is assumed then, least of all success.
     """
     from airflow_provider_polytomic.api.errors import PolytomicError
-    from airflow_provider_polytomic.api.plan import is_id
+    from airflow_provider_polytomic.api.plan import is_valid_id
 
     if (
         not isinstance(event, dict)
         or event.get("outcome") not in OUTCOMES
-        or not is_id(event.get("sync_id"))
+        or not is_valid_id(event.get("sync_id"))
         or not isinstance(event.get("notes"), dict | NoneType)
-        or not (event.get("execution_id") is None or is_id(event["execution_id"]))
+        or not (event.get("execution_id") is None or is_valid_id(event["execution_id"]))
     ):
         raise PolytomicError(f"the trigger sent no event of ours, so nothing is known about the end: {event!r:.500}")
     if not (may_know_none and event["outcome"] != "ended") and event.get("execution_id") is None:
@@ -247,13 +247,13 @@ def read_event(event: Any, *, may_know_none: bool = False) -> dict[str, Any]:
     return event | {"notes": event.get("notes") or {}}
 
 
-def is_anothers(context: Any, event: dict[str, Any], *, of_any_try: bool = False) -> bool:
+def is_foreign_event(context: Any, event: dict[str, Any], *, of_any_try: bool = False) -> bool:
     """Whether the trigger of another task, or of another try of it, has fired for this one.
 
     To Airflow a trigger is the number of its row, and SQLite gives numbers away again: where a task is cleared or
     marked, and it or another one defers within a second, the triggerer may not see that it is another trigger.
     """
-    fired, ours = event["notes"].get("task"), _name_of(context)
+    fired, ours = event["notes"].get("task"), task_key(context)
     number, our_number = event["notes"].get("try_number"), try_number(context)
     other_task = None not in (fired, ours) and fired != ours  # an event of another release names none
     other_try = not of_any_try and number not in (None, our_number)
@@ -264,53 +264,53 @@ def is_anothers(context: Any, event: dict[str, Any], *, of_any_try: bool = False
     return other_task or other_try
 
 
-def error_of(event: dict[str, Any]) -> PolytomicError:
+def error_from_event(event: dict[str, Any]) -> PolytomicError:
     """The error that a trigger met."""
     from airflow_provider_polytomic.api import errors
 
-    return errors.revived(str(event.get("error")), str(event.get("message")))
+    return errors.error_from_payload(str(event.get("error")), str(event.get("message")))
 
 
-def execution_of(kind: Kind, event: dict[str, Any]) -> Execution:
+def execution_from_event(kind: SyncKind, event: dict[str, Any]) -> Execution:
     """The execution that a trigger's event reports as ended. It is judged by the event alone, which asks nobody.
 
     :raises PolytomicError: the event holds no execution.
     """
     from airflow_provider_polytomic.api.errors import PolytomicError
-    from airflow_provider_polytomic.api.executions.poll import retold
+    from airflow_provider_polytomic.api.executions.poll import from_event_payload
 
     try:
-        return retold(kind, event)
+        return from_event_payload(kind, event)
     except ValueError as error:
         raise PolytomicError(f"the trigger told of an end that makes no sense: {event!r:.500}") from error
 
 
-def with_all_schemas(reporting: Reporting, kind: Kind, sync_id: str, execution: Execution) -> Execution:
+def with_all_schemas(reporting: Reporting, kind: SyncKind, sync_id: str, execution: Execution) -> Execution:
     """The execution with the schemas that a trigger's event had no room for, where they can be read."""
     from airflow_provider_polytomic.api.call import fetch
 
     if not getattr(execution, "schemas_omitted", 0):
         return execution
     call = kind.execution(sync_id, execution.id)
-    whole: Execution | None = reporting.attempt("list of all schemas", lambda: reporting.run(fetch(call, 1)))
+    whole: Execution | None = reporting.best_effort("list of all schemas", lambda: reporting.run(fetch(call, 1)))
     return whole if whole is not None and (whole.id, whole.status) == (execution.id, execution.status) else execution
 
 
-def explain(
-    reporting: Reporting, kind: Kind, sync_id: str, sync_name: str | None, execution: Execution, why: str
+def describe_failure(
+    reporting: Reporting, kind: SyncKind, sync_id: str, sync_name: str | None, execution: Execution, why: str
 ) -> str:
     """A failure in words: what failed, what the server said, the last lines of its log."""
-    from airflow_provider_polytomic.api.executions.console_log import tail
-    from airflow_provider_polytomic.api.executions.poll import failure
+    from airflow_provider_polytomic.api.executions.console_log import fetch_tail
+    from airflow_provider_polytomic.api.executions.poll import format_failure
 
     def end_of_log() -> list[str]:
-        return reporting.run(tail(kind, sync_id, execution.id))
+        return reporting.run(fetch_tail(kind, sync_id, execution.id))
 
-    last_lines = reporting.attempt("end of the console log", end_of_log) or []
+    last_lines = reporting.best_effort("end of the console log", end_of_log) or []
     if sync_name is None:
-        sync_name = reporting.attempt("name of the sync", lambda: name_of(reporting.run, kind, sync_id))
-    message = reporting.attempt(
-        "details of the failure", lambda: failure(kind, sync_id, sync_name, execution, why, last_lines)
+        sync_name = reporting.best_effort("name of the sync", lambda: sync_display_name(reporting.run, kind, sync_id))
+    message = reporting.best_effort(
+        "details of the failure", lambda: format_failure(kind, sync_id, sync_name, execution, why, last_lines)
     )
     return message or f"Execution {execution.id} of {kind.label} {sync_id} {why}."
 
@@ -319,10 +319,12 @@ def push_summary(context: Any, summary: dict[str, Any], *, wanted: bool) -> None
     """XCom ``execution``, unless the task was told to push nothing."""
     ti = context.get("ti")
     if ti is not None and wanted:
-        attempt(f"XCom {XCOM_KEY!r}", lambda: ti.xcom_push(key=XCOM_KEY, value=summary))
+        best_effort(f"XCom {XCOM_KEY!r}", lambda: ti.xcom_push(key=XCOM_KEY, value=summary))
 
 
-def push_link(context: Any, hook: PolytomicHook, kind: Kind, sync_id: str, execution_id: str, *, wanted: bool) -> None:
+def push_link(
+    context: Any, hook: PolytomicHook, kind: SyncKind, sync_id: str, execution_id: str, *, wanted: bool
+) -> None:
     """What :class:`~airflow_provider_polytomic.links.PolytomicExecutionLink` shows, from now on."""
     ti = context.get("ti")
 
@@ -330,12 +332,12 @@ def push_link(context: Any, hook: PolytomicHook, kind: Kind, sync_id: str, execu
         ti.xcom_push(key=LINK_KEY, value=hook.client.settings.execution_url(kind.name, sync_id, execution_id))
 
     if ti is not None and wanted:
-        attempt("link to the execution", push)
+        best_effort("link to the execution", push)
 
 
-def trigger(
+def create_trigger(
     context: Any,
-    kind: Kind,
+    kind: SyncKind,
     sync_id: str,
     execution_id: str | None,
     conn_id: str,
@@ -360,13 +362,13 @@ def trigger(
         poke_interval=poke_interval,
         since=time.time(),
         schemas=len(getattr(seen, "schemas", None) or ()) or None,
-        notes=notes | {"task": _name_of(context), "try_number": try_number(context)},
+        notes=notes | {"task": task_key(context), "try_number": try_number(context)},
         **options,
     )
 
 
 @contextmanager
-def translated(started: Callable[[], bool]) -> Iterator[None]:
+def as_airflow_errors(started: Callable[[], bool]) -> Iterator[None]:
     """Tell Airflow what a retry cannot mend; everything else goes up as it is.
 
     :param started: whether an execution of this task may have been started already.
@@ -392,7 +394,7 @@ def translated(started: Callable[[], bool]) -> Iterator[None]:
         raise AirflowFailException(str(error)) from error
 
 
-def hook_of(conn_id: Any) -> PolytomicHook:
+def create_hook(conn_id: Any) -> PolytomicHook:
     from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
 
     return PolytomicHook(validation.text("polytomic_conn_id", conn_id) or validation.DEFAULT_CONN_ID)

@@ -24,20 +24,20 @@ _PIECE = re.compile(r"""[\[({]\s*['"]|['"]\s*[\])}]|\w\([\[({)]""")  # such as i
 _PRINTED_SET = re.compile(r"(?:frozenset|set)\((.*)\)", re.DOTALL)
 
 
-def templated(value: Any) -> bool:
+def is_templated(value: Any) -> bool:
     """Whether a value is only known when the task runs: Jinja, an XComArg, a Param."""
     if isinstance(value, str):
         return "{{" in value or "{%" in value
     if type(value) in _LITERAL:
         return False
     if isinstance(value, list | tuple | set | frozenset):
-        return any(templated(item) for item in value)
+        return any(is_templated(item) for item in value)
     if isinstance(value, dict):
-        return any(templated(item) for item in value.values())
+        return any(is_templated(item) for item in value.values())
     return hasattr(value, "iter_references") or hasattr(value, "resolve")
 
 
-def keep(task: Any, **given: Any) -> None:
+def set_attributes(task: Any, **given: Any) -> None:
     """Set attributes of a task that is being made.
 
     ``BaseOperator.__setattr__`` would look for more to do each time, and find nothing before the task is made: with
@@ -47,37 +47,39 @@ def keep(task: Any, **given: Any) -> None:
         object.__setattr__(task, name, value)
 
 
-def known(task: Any, checks: Mapping[str, Check]) -> dict[str, Any]:
+def validate_known(task: Any, checks: Mapping[str, Check]) -> dict[str, Any]:
     """What is meant by the arguments that are known already.
 
     :raises ValueError: naming the argument.
     """
-    return {name: check(name, value) for name, check in checks.items() if not templated(value := getattr(task, name))}
+    return {
+        name: check(name, value) for name, check in checks.items() if not is_templated(value := getattr(task, name))
+    }
 
 
-def refuse_unrendered(task: Any) -> None:
+def require_rendered(task: Any) -> None:
     """Refuse what should have been rendered by now: taken for nothing, it would make another task of this one.
 
     :raises ValueError: naming the argument.
     """
     for name in task.template_fields:
-        if templated(getattr(task, name)):
+        if is_templated(getattr(task, name)):
             raise ValueError(f"{name} still is a template when the task runs: {getattr(task, name)!r:.200}")
 
 
-def given(value: Any) -> Any:
+def blank_to_none(value: Any) -> Any:
     """The value, or None for what renders as nothing: ``''`` and ``'None'``."""
     return None if isinstance(value, str) and value.strip() in ("", "None") else value
 
 
 def text(name: str, value: Any) -> str | None:
-    value = given(value)
+    value = blank_to_none(value)
     if value is not None and not isinstance(value, str):
-        raise ValueError(f"{name} must be text, not {shown(value)}")
+        raise ValueError(f"{name} must be text, not {format_value(value)}")
     return value
 
 
-def shown(value: Any) -> str:
+def format_value(value: Any) -> str:
     """A rejected value for a message, at most 200 characters."""
     try:
         return f"{value!r:.200}"
@@ -100,7 +102,9 @@ def canonical_id(name: str, value: str) -> str:
     if _UUID.fullmatch(value):
         return value.lower()
     if value in ("", ".", "..") or len(value.split()) > 1 or _UNPRINTABLE.search(value):
-        raise ValueError(f"{name} must not be '.' or '..', or hold white space or control characters: {shown(value)}")
+        raise ValueError(
+            f"{name} must not be '.' or '..', or hold white space or control characters: {format_value(value)}"
+        )
     return value
 
 
@@ -112,20 +116,20 @@ def boolean(name: str, value: Any) -> bool:
         meant = _BOOLEANS.get(str(value).strip().lower())
         if meant is not None:
             return meant
-    raise ValueError(f"{name} must be true or false, not {shown(value)}")
+    raise ValueError(f"{name} must be true or false, not {format_value(value)}")
 
 
 def flag(name: str, value: Any) -> bool:
     """True or False, for an argument that is not templated: any text would count as true."""
     if not isinstance(value, bool):
-        hint = "; it is not a template field" if templated(value) else ""
-        raise ValueError(f"{name} must be True or False, not {shown(value)}{hint}")
+        hint = "; it is not a template field" if is_templated(value) else ""
+        raise ValueError(f"{name} must be True or False, not {format_value(value)}{hint}")
     return value
 
 
 def error_limit(name: str, value: Any) -> bool | int | float:
     """How many records may have errors: True (any number), False (none), a number, or a share below 1."""
-    value = given(value)
+    value = blank_to_none(value)
     if value is None:
         return False
     limit = _number(value) if isinstance(value, str) else value
@@ -153,7 +157,7 @@ def _number(text: str) -> bool | int | float | None:
 def choice(name: str, value: Any, choices: Iterable[str]) -> str | None:
     value = text(name, value)
     if value is not None and value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, not {shown(value)}")
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, not {format_value(value)}")
     return value
 
 
@@ -163,7 +167,7 @@ def one_of(choices: Sequence[str]) -> Check:
 
 def items(name: str, value: Any) -> list[Any] | None:
     """A list: as it is, as JSON, as Python prints it, or as comma-separated text."""
-    value = given(value)
+    value = blank_to_none(value)
     if value is None:
         return None
     if isinstance(value, str):
@@ -173,7 +177,7 @@ def items(name: str, value: Any) -> list[Any] | None:
         return sorted(value, key=repr)
     # An iterator would be used up by this check, and empty when the task runs.
     if isinstance(value, str | bytes | bytearray | memoryview) or not isinstance(value, Sequence):
-        raise ValueError(f"{name} must be a list, JSON, or comma-separated: {shown(value)}")
+        raise ValueError(f"{name} must be a list, JSON, or comma-separated: {format_value(value)}")
     return list(value)
 
 
@@ -186,8 +190,8 @@ def _items_of(name: str, value: str) -> Any:
     if printed_set is not None or value.startswith(("[", "(", "{")):
         with contextlib.suppress(ValueError, TypeError):
             if printed_set is None:
-                return _printed(value)
-            inner = _printed(printed_set[1]) if printed_set[1].strip() else ()
+                return _parse_printed(value)
+            inner = _parse_printed(printed_set[1]) if printed_set[1].strip() else ()
             if isinstance(inner, list | tuple | set):
                 return set(inner)
         raise ValueError(f"{name} must be a list, JSON, or comma-separated; it only begins like a list: {value!r:.200}")
@@ -215,7 +219,7 @@ def ids(name: str, value: Any) -> list[str] | None:
     values = texts(name, value)
     for number, item in enumerate(values or ()):
         if _UNPRINTABLE.search(item):
-            raise ValueError(f"{name}[{number}] must hold no control characters: {shown(item)}")
+            raise ValueError(f"{name}[{number}] must hold no control characters: {format_value(item)}")
     return values
 
 
@@ -224,7 +228,7 @@ def texts(name: str, value: Any) -> list[str] | None:
     values = items(name, value)
     for number, item in enumerate(values or ()):
         if not isinstance(item, str) or not item.strip():
-            raise ValueError(f"{name}[{number}] must be text that is not empty, not {shown(item)}")
+            raise ValueError(f"{name}[{number}] must be text that is not empty, not {format_value(item)}")
     return values
 
 
@@ -233,8 +237,8 @@ def lists(name: str, value: Any) -> list[Any] | None:
     values = items(name, value)
     for number, item in enumerate(values or ()):
         if not isinstance(item, list | tuple):
-            raise ValueError(f"{name}[{number}] must be a list, not {shown(item)}")
-    refuse_unsendable(name, values)
+            raise ValueError(f"{name}[{number}] must be a list, not {format_value(item)}")
+    require_json(name, values)
     return values
 
 
@@ -244,12 +248,13 @@ def iterable(name: str, value: Any) -> list[Any] | None:
         return None
     if isinstance(value, str | bytes | bytearray | Mapping) or not isinstance(value, Iterable):
         raise ValueError(
-            f"{name} must be a list, not {'text' if isinstance(value, str) else type(value).__name__}: {shown(value)}"
+            f"{name} must be a list, not {'text' if isinstance(value, str) else type(value).__name__}: "
+            f"{format_value(value)}"
         )
     return sorted(value, key=repr) if isinstance(value, set | frozenset) else list(value)
 
 
-def must(check: Check) -> Check:
+def required(check: Check) -> Check:
     """What has to be given."""
     return partial(_must, check)
 
@@ -261,7 +266,7 @@ def _must(check: Check, name: str, value: Any) -> Any:
     return meant
 
 
-def some(check: Check) -> Check:
+def non_empty(check: Check) -> Check:
     """What narrows a task to some of all there is: an empty list of them must not become all."""
     return partial(_some, check)
 
@@ -277,21 +282,21 @@ def _some(check: Check, name: str, value: Any) -> Any:
 
 def mapping(name: str, value: Any) -> dict[str, Any] | None:
     """A dict; also as JSON or as Python prints it, because Jinja renders text."""
-    value = given(value)
+    value = blank_to_none(value)
     if isinstance(value, str):
         try:
-            value = _printed(value)
+            value = _parse_printed(value)
         except ValueError:
             raise ValueError(f"{name} must be a dict, or a JSON object; it is other text") from None
     if value is None:
         return None
     if not isinstance(value, dict):
         raise ValueError(f"{name} must be a dict, or a JSON object, not {type(value).__name__}")
-    refuse_unsendable(name, value)
+    require_json(name, value)
     return value
 
 
-def _printed(value: str) -> Any:
+def _parse_printed(value: str) -> Any:
     """Read text that is JSON, or that ``str()`` made, which is how Jinja renders lists and dicts.
 
     :raises ValueError: neither.
@@ -305,7 +310,7 @@ def _printed(value: str) -> Any:
     raise ValueError("neither JSON nor a literal")
 
 
-def refuse_unsendable(name: str, value: Any) -> None:
+def require_json(name: str, value: Any) -> None:
     """Refuse what JSON cannot hold, such as a datetime, a Decimal, NaN or a key that is no text.
 
     :raises ValueError: naming the argument and the place in it.
@@ -322,7 +327,7 @@ def _refuse_unsendable(where: str, value: Any) -> None:
     if isinstance(value, dict):
         for key, item in value.items():
             if not isinstance(key, str):
-                raise ValueError(f"{where} must have text for keys, as JSON has, not {shown(key)}")
+                raise ValueError(f"{where} must have text for keys, as JSON has, not {format_value(key)}")
             _refuse_unsendable(f"{where}[{key!r:.50}]", item)
     elif isinstance(value, list | tuple):
         for number, item in enumerate(value):
@@ -331,11 +336,11 @@ def _refuse_unsendable(where: str, value: Any) -> None:
         try:
             json.dumps(value, allow_nan=False)
         except (TypeError, ValueError):
-            raise ValueError(f"{where} must be what JSON can hold, not {shown(value)}") from None
+            raise ValueError(f"{where} must be what JSON can hold, not {format_value(value)}") from None
 
 
 def count(name: str, value: Any) -> int | None:
-    value = given(value)
+    value = blank_to_none(value)
     if value is None:
         return None
     try:
@@ -353,28 +358,28 @@ def seconds(name: str, value: Any) -> float | None:
         return None
     number = value.total_seconds() if isinstance(value, timedelta) else value
     if isinstance(number, bool) or not isinstance(number, int | float) or not 0 < number <= _LONGEST:
-        raise ValueError(f"{name} must be more than 0 seconds (a number or a timedelta), not {shown(value)}")
+        raise ValueError(f"{name} must be more than 0 seconds (a number or a timedelta), not {format_value(value)}")
     return float(number)
 
 
-def moment(name: str, value: Any) -> datetime:
+def timestamp(name: str, value: Any) -> datetime:
     """A point in time, from a datetime or ISO 8601 text; without a time zone it is UTC."""
     if isinstance(value, str):
         try:
             value = datetime.fromisoformat(value.strip().replace("Z", "+00:00"))
         except ValueError:
-            raise ValueError(f"{name} must be a time in ISO 8601, not {shown(value)}") from None
+            raise ValueError(f"{name} must be a time in ISO 8601, not {format_value(value)}") from None
     if not isinstance(value, datetime):
-        raise ValueError(f"{name} must be a time (datetime or ISO 8601 text), not {shown(value)}")
+        raise ValueError(f"{name} must be a time (datetime or ISO 8601 text), not {format_value(value)}")
     return value if value.tzinfo else value.replace(tzinfo=timezone.utc)
 
 
-def one_of_two(first: str, first_value: Any, second: str, second_value: Any) -> None:
+def exactly_one(first: str, first_value: Any, second: str, second_value: Any) -> None:
     """Exactly one of the two must be given, as text, as far as that is known already.
 
     :raises ValueError: neither or both.
     """
-    if templated(first_value) or templated(second_value):
+    if is_templated(first_value) or is_templated(second_value):
         if first_value is not None and second_value is not None:
             raise ValueError(f"give either {first} or {second}: both given")
         return

@@ -11,15 +11,22 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
 
-from .errors import PolytomicResponseError, PolytomicTimeoutError, conceal, error_from, excerpt, spellings
-from .plan import Answer, Plan, Request, Response, Sleep, Unreachable, ask, clock, pause
-from .retry import retry_delay, surely_not_processed, transient
+from .errors import (
+    PolytomicResponseError,
+    PolytomicTimeoutError,
+    body_excerpt,
+    encoded_forms,
+    error_from_response,
+    redact,
+)
+from .plan import Plan, Request, Response, SendResult, Sleep, TransportFailure, current_time, send, sleep
+from .retry import is_transient, retry_delay, was_not_processed
 from .settings import Credential
 
 T = TypeVar("T")
 DEFAULT_MAX_RETRIES = 5
-MOST_PAGES = 10_000  # of one list
-SHORTEST_CREDENTIAL = 8  # characters that are concealed in answers
+MAX_PAGES = 10_000  # of one list
+MIN_CREDENTIAL_LENGTH = 8  # characters that are concealed in answers
 
 
 @dataclass(frozen=True)
@@ -35,7 +42,7 @@ class Call(Generic[T]):
         """Whether sending it twice does no more than sending it once."""
         return self.idempotent or self.request.method != "POST" or self.request.idempotency_key is not None
 
-    def within(self, seconds: float) -> Call[T]:
+    def with_timeout(self, seconds: float) -> Call[T]:
         """The same call, given at most ``seconds`` for each try."""
         return replace(self, request=replace(self.request, timeout=seconds))
 
@@ -63,7 +70,7 @@ class ListCall(Generic[T]):
             request = replace(request, query=(*request.query, ("page_token", token)))
         return Call(request, self.parse)
 
-    def halved(self) -> ListCall[T] | None:
+    def with_half_page_size(self) -> ListCall[T] | None:
         """The same list with half as many items a page; None where a page has one, or as many as the server likes."""
         limit = int(dict(self.request.query).get("limit", 0)) // 2
         if not limit:
@@ -72,37 +79,37 @@ class ListCall(Generic[T]):
         return replace(self, request=replace(self.request, query=query))
 
 
-def decode(call: Call[T], answer: Answer) -> T:
+def decode(call: Call[T], answer: SendResult) -> T:
     """The parsed answer.
 
     :raises PolytomicError: what the answer is instead.
     """
-    if isinstance(answer, Unreachable) or not 200 <= answer.status < 300:
-        raise error_from(call.request, answer)
+    if isinstance(answer, TransportFailure) or not 200 <= answer.status < 300:
+        raise error_from_response(call.request, answer)
     try:
-        return call.parse(_concealed(answer))
+        return call.parse(_redacted_body(answer))
     except (ValidationError, ValueError, RecursionError) as error:
         why = _unreadable(error, answer)
     # Not in there: the library's error, which quotes the answer, would go along as the context of ours.
     raise PolytomicResponseError(call.request, answer, why)
 
 
-def _concealed(answer: Response) -> bytes:
+def _redacted_body(answer: Response) -> bytes:
     """The body, with stars where it quotes what was sent to the API as credentials.
 
     Whatever is taken from an answer may end in logs, messages and Airflow's database. Very short credentials are no
     secrets, and would occur in names and ids by chance.
     """
-    secrets = [it for it in answer.secrets if isinstance(it, Credential) and len(it) >= SHORTEST_CREDENTIAL]
-    if not any(form.encode("utf-8", "replace") in answer.body for form in spellings(secrets)):
+    secrets = [it for it in answer.secrets if isinstance(it, Credential) and len(it) >= MIN_CREDENTIAL_LENGTH]
+    if not any(form.encode("utf-8", "replace") in answer.body for form in encoded_forms(secrets)):
         return answer.body
 
     def conceal_in(value: Any) -> Any:
         if isinstance(value, dict):
-            return {conceal(name, secrets): conceal_in(item) for name, item in value.items()}
+            return {redact(name, secrets): conceal_in(item) for name, item in value.items()}
         if isinstance(value, list):
             return [conceal_in(item) for item in value]
-        return conceal(value, secrets) if isinstance(value, str) else value
+        return redact(value, secrets) if isinstance(value, str) else value
 
     return json.dumps(conceal_in(json.loads(answer.body))).encode()
 
@@ -111,7 +118,7 @@ def fetch(call: Call[T], max_retries: int = DEFAULT_MAX_RETRIES) -> Plan[T]:
     """Make one call, asking again as the retry rule says."""
     attempt = 1
     while True:
-        answer = yield from ask(call.request)
+        answer = yield from send(call.request)
         if isinstance(answer, Response) and answer.status < 300:
             return decode(call, answer)
         delay = retry_delay(
@@ -119,12 +126,12 @@ def fetch(call: Call[T], max_retries: int = DEFAULT_MAX_RETRIES) -> Plan[T]:
             attempt,
             repeatable=call.repeatable,
             max_retries=max_retries,
-            now=(yield from clock()),
+            now=(yield from current_time()),
             jitter=random.random(),
         )
         if delay is None:
             return decode(call, answer)
-        yield from pause(delay)
+        yield from sleep(delay)
         attempt += 1
 
 
@@ -136,11 +143,11 @@ def fetch_page(
     :raises PolytomicResponseError: when the server hands out a token twice, or too many: the walk would never end.
     """
     page = yield from fetch(call.page(token), max_retries)
-    turn(call, page, seen)
+    record_page_token(call, page, seen)
     return page
 
 
-def turn(call: ListCall[T], page: Page[T], seen: set[str]) -> None:
+def record_page_token(call: ListCall[T], page: Page[T], seen: set[str]) -> None:
     """Take in that the page after this one is to be asked for.
 
     :raises PolytomicResponseError: as :func:`fetch_page`.
@@ -150,8 +157,8 @@ def turn(call: ListCall[T], page: Page[T], seen: set[str]) -> None:
             raise PolytomicResponseError(
                 call.request, Response(200), "the server repeats a page token: the list would never end"
             )
-        if len(seen) >= MOST_PAGES:
-            raise PolytomicResponseError(call.request, Response(200), f"the list has more than {MOST_PAGES} pages")
+        if len(seen) >= MAX_PAGES:
+            raise PolytomicResponseError(call.request, Response(200), f"the list has more than {MAX_PAGES} pages")
         seen.add(page.next_page_token)
 
 
@@ -166,7 +173,7 @@ def fetch_fitting_page(
         try:
             return (yield from fetch_page(call, token, seen, max_retries)), call
         except PolytomicResponseError as error:
-            smaller = call.halved() if error.too_large else None
+            smaller = call.with_half_page_size() if error.too_large else None
             if smaller is None:
                 raise
         call = smaller
@@ -186,7 +193,7 @@ def with_deadline(deadline: float | None, plan: Plan[T], before: str, *, only_re
     """
     if deadline is None:
         return (yield from plan)
-    result: Answer | float | None = None
+    result: SendResult | float | None = None
     sent_keys: set[str] = set()  # those that may have reached the server
     unresolved = False  # whether it is unknown what the last of them has started
     failure = ""
@@ -197,7 +204,7 @@ def with_deadline(deadline: float | None, plan: Plan[T], before: str, *, only_re
     try:
         while True:
             step = plan.send(result)
-            left = deadline - (yield from clock())
+            left = deadline - (yield from current_time())
             if isinstance(step, Request):
                 key = step.idempotency_key
                 refused = key not in sent_keys if key is not None else only_reads or (failure and not unresolved)
@@ -205,14 +212,14 @@ def with_deadline(deadline: float | None, plan: Plan[T], before: str, *, only_re
                     raise passed()
                 if key is None:
                     step = replace(step, timeout=min(max(left, 1.0), step.timeout or math.inf))
-                result = answer = yield from ask(step)
+                result = answer = yield from send(step)
                 good = isinstance(answer, Response) and answer.status < 300
-                failure = "" if good else str(error_from(step, answer))
-                if key is not None and not surely_not_processed(answer):
+                failure = "" if good else str(error_from_response(step, answer))
+                if key is not None and not was_not_processed(answer):
                     sent_keys.add(key)
                     # A 409 after a lost answer may be about that first request, still being processed.
                     conflict = isinstance(answer, Response) and answer.status == 409
-                    unresolved = not good and (transient(answer) or (unresolved and conflict))
+                    unresolved = not good and (is_transient(answer) or (unresolved and conflict))
             elif isinstance(step, Sleep) and not unresolved:
                 if left <= 0:
                     raise passed()
@@ -230,4 +237,4 @@ def _unreadable(error: Exception, answer: Response) -> str:
         what = f"{where}: {first['msg']}"
     else:
         what = str(error)
-    return f"not an answer of the Polytomic API ({what[:200]}): {excerpt(answer)}"
+    return f"not an answer of the Polytomic API ({what[:200]}): {body_excerpt(answer)}"

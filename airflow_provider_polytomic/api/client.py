@@ -8,70 +8,72 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, TypeVar
 
 from .call import Call, ListCall, fetch, fetch_fitting_page
-from .errors import readable
-from .plan import Answer, Now, Plan, Reconnect, Request, Rest, Sleep, Unreachable
+from .errors import printable
+from .plan import BatchableSleep, Now, Plan, ReloadCredentials, Request, SendResult, Sleep, TransportFailure
 from .settings import Settings
 from .transport import requests_transport
 
 T = TypeVar("T")
 
 
-def unread(error: Exception) -> Unreachable:
+def connection_unreadable(error: Exception) -> TransportFailure:
     """The answer to a request while the connection cannot be read: those who wait endure it as any other outage."""
-    return Unreachable(f"the connection cannot be read: {type(error).__name__}: {readable(error, 300)}", sent=False)
+    return TransportFailure(
+        f"the connection cannot be read: {type(error).__name__}: {printable(error, 300)}", sent=False
+    )
 
 
 def drive(
     plan: Plan[T],
-    send: Callable[[Request], Answer],
+    send: Callable[[Request], SendResult],
     *,
     sleep: Callable[[float], None] = time.sleep,
     now: Callable[[], float] = time.time,
-    reconnect: Callable[[], None] = lambda: None,
+    reload_credentials: Callable[[], None] = lambda: None,
 ) -> T:
     """Carry out a plan, blocking."""
-    answer: Answer | float | None = None
+    answer: SendResult | float | None = None
     try:
         while True:
             step = plan.send(answer)
             answer = None
             if isinstance(step, Request):
                 answer = send(step)
-            elif isinstance(step, Sleep | Rest):
+            elif isinstance(step, Sleep | BatchableSleep):
                 sleep(step.seconds)
             elif isinstance(step, Now):
                 answer = now()
-            elif isinstance(step, Reconnect):
-                reconnect()
+            elif isinstance(step, ReloadCredentials):
+                reload_credentials()
     except StopIteration as end:
         return end.value  # type: ignore[no-any-return]
 
 
 async def adrive(
     plan: Plan[T],
-    send: Callable[[Request], Awaitable[Answer]],
+    send: Callable[[Request], Awaitable[SendResult]],
     *,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-    rest: Callable[[Rest], Awaitable[bool]] | None = None,
+    sleep_batchable: Callable[[BatchableSleep], Awaitable[bool]] | None = None,
     now: Callable[[], float] = time.time,
-    reconnect: Callable[[], Awaitable[None]] | None = None,
+    reload_credentials: Callable[[], Awaitable[None]] | None = None,
 ) -> T:
     """Carry out a plan, awaiting."""
-    answer: Answer | float | None = None
+    answer: SendResult | float | None = None
     try:
         while True:
             step = plan.send(answer)
             answer = None
             if isinstance(step, Request):
                 answer = await send(step)
-            elif isinstance(step, Rest) and rest is not None:
-                answer = await rest(step)
-            elif isinstance(step, Sleep | Rest):
+            elif isinstance(step, BatchableSleep) and sleep_batchable is not None:
+                answer = await sleep_batchable(step)
+            elif isinstance(step, Sleep | BatchableSleep):
                 await sleep(step.seconds)
             elif isinstance(step, Now):
                 answer = now()
-            elif isinstance(step, Reconnect) and reconnect is not None:
-                await reconnect()
+            elif isinstance(step, ReloadCredentials) and reload_credentials is not None:
+                await reload_credentials()
     except StopIteration as end:
         return end.value  # type: ignore[no-any-return]
 
@@ -80,12 +82,12 @@ class Client:
     """A blocking client.
 
     :param settings: where Polytomic is and how to reach it.
-    :param reread: where to get fresh settings from, when the server refuses the key.
+    :param reload_settings: where to get fresh settings from, when the server refuses the key.
     """
 
-    def __init__(self, settings: Settings, reread: Callable[[], Settings] | None = None) -> None:
+    def __init__(self, settings: Settings, reload_settings: Callable[[], Settings] | None = None) -> None:
         self.settings = settings
-        self._reread = reread
+        self._reload_settings = reload_settings
         self._refused = False  # what the settings say: the next request needs fresh ones
         self._transport = requests_transport.Transport(settings)
 
@@ -94,7 +96,7 @@ class Client:
 
     def run(self, plan: Plan[T]) -> T:
         """Carry out any plan."""
-        return drive(plan, self.send, reconnect=self.reconnect)
+        return drive(plan, self.send, reload_credentials=self.reload_credentials)
 
     def call(self, call: Call[T]) -> T:
         """Make one call, asking again as the retry rule says.
@@ -122,22 +124,22 @@ class Client:
             if token is None:
                 return
 
-    def send(self, request: Request) -> Answer:
-        if self._refused and self._reread is not None:
+    def send(self, request: Request) -> SendResult:
+        if self._refused and self._reload_settings is not None:
             try:
-                settings = self._reread()
+                settings = self._reload_settings()
             except Exception as error:  # noqa: BLE001  whatever a secrets backend raises
-                return unread(error)
+                return connection_unreadable(error)
             self._transport.close()
             self.settings, self._refused = settings, False
             self._transport = requests_transport.Transport(settings)
         return self._transport.send(request)
 
-    def stream(self, url: str) -> Iterator[bytes | Answer]:
+    def stream(self, url: str) -> Iterator[bytes | SendResult]:
         """Read a file from a signed URL, in chunks, without credentials; what is no chunk says why it ends early."""
         return self._transport.stream(url)
 
-    def reconnect(self) -> None:
+    def reload_credentials(self) -> None:
         """Read the settings again with the next request. While that fails, requests have no answer."""
         self._refused = True
 
@@ -157,9 +159,11 @@ class AsyncClient:
     :param settings: None: they are read with the first request.
     """
 
-    def __init__(self, settings: Settings | None, reread: Callable[[], Awaitable[Settings]] | None = None) -> None:
+    def __init__(
+        self, settings: Settings | None, reload_settings: Callable[[], Awaitable[Settings]] | None = None
+    ) -> None:
         self.settings = settings
-        self._reread = reread
+        self._reload_settings = reload_settings
         self._transport: Any = None
 
     def __repr__(self) -> str:
@@ -167,53 +171,55 @@ class AsyncClient:
 
     async def run(self, plan: Plan[T]) -> T:
         """Carry out any plan."""
-        return await adrive(plan, self.send, rest=self.rest, reconnect=self.reconnect)
+        return await adrive(
+            plan, self.send, sleep_batchable=self.sleep_batchable, reload_credentials=self.reload_credentials
+        )
 
     async def call(self, call: Call[T]) -> T:
         """Make one call, asking again as the retry rule says."""
         return await self.run(fetch(call, (await self._read()).max_retries))
 
-    async def send(self, request: Request) -> Answer:
-        from .transport.failures import unreachable
+    async def send(self, request: Request) -> SendResult:
+        from .transport.failures import classify_transport_error
 
         try:
             settings = await self._read()
         except Exception as error:  # noqa: BLE001  whatever a secrets backend raises
-            return unread(error)
+            return connection_unreadable(error)
         try:
             await self._borrow(settings)
         except (OSError, ValueError) as error:  # the CA certificates cannot be loaded
-            return unreachable(error, settings, settings.timeout)
-        answer: Answer = await self._transport.send(request)
+            return classify_transport_error(error, settings, settings.timeout)
+        answer: SendResult = await self._transport.send(request)
         return answer
 
-    async def rest(self, rest: Rest) -> bool:
+    async def sleep_batchable(self, step: BatchableSleep) -> bool:
         """Let time pass, and more of it while a question for all who wait shows that the execution runs."""
         try:
             await self._borrow(await self._read())
         except Exception:  # noqa: BLE001  the look that follows says so
-            await asyncio.sleep(rest.seconds)
+            await asyncio.sleep(step.seconds)
             return False
-        return bool(await self._transport.waiters.rest(rest))
+        return bool(await self._transport.batch_poller.sleep(step))
 
     async def _read(self) -> Settings:
         if self.settings is None:
-            assert self._reread is not None  # noqa: S101  who gives no settings tells where they are
-            self.settings = await self._reread()
+            assert self._reload_settings is not None  # noqa: S101  who gives no settings tells where they are
+            self.settings = await self._reload_settings()
         return self.settings
 
     async def _borrow(self, settings: Settings) -> None:
         from .transport import aiohttp_transport
 
         if self._transport is None:
-            transport = await aiohttp_transport.borrow(settings)
+            transport = await aiohttp_transport.acquire_transport(settings)
             if self._transport is None:
                 self._transport = transport
             else:  # another task of ours was quicker
-                await aiohttp_transport.give_back(transport)
+                await aiohttp_transport.release_transport(transport)
 
-    async def reconnect(self) -> None:
-        if self._reread is not None:
+    async def reload_credentials(self) -> None:
+        if self._reload_settings is not None:
             await self.close()
             self.settings = None
 
@@ -223,7 +229,7 @@ class AsyncClient:
 
         transport, self._transport = self._transport, None
         if transport is not None:
-            await aiohttp_transport.give_back(transport)
+            await aiohttp_transport.release_transport(transport)
 
     async def __aenter__(self) -> AsyncClient:
         return self

@@ -26,7 +26,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from .plan import TOO_LARGE, Answer, Request, Response, Unreachable
+from .plan import BODY_TOO_LARGE, Request, Response, SendResult, TransportFailure
 
 if TYPE_CHECKING:
     from .models import Execution
@@ -138,7 +138,7 @@ class PolytomicResponseError(PolytomicError):
 
     def __init__(self, request: Request, response: Response, reason: str) -> None:
         self.status_code = response.status
-        self.too_large = reason == TOO_LARGE
+        self.too_large = reason == BODY_TOO_LARGE
         self.method = request.method
         self.path = request.path
         super().__init__(f"{request.method} {request.path}: HTTP {response.status}: {reason}")
@@ -193,36 +193,38 @@ _BY_STATUS: dict[int, type[PolytomicApiError]] = {
 
 
 # Bytes of a body that are searched for secrets before its start is shown.
-_QUOTABLE = 1_000_000
+_MAX_SEARCHED_BYTES = 1_000_000
 # A gateway's page with one of these says nothing about what the API would have said.
-_NO_GATEWAYS = frozenset({400, 401, 403, 404, 409, 410, 422})
+_API_ONLY_STATUSES = frozenset({400, 401, 403, 404, 409, 410, 422})
 
 
-def error_from(request: Request, answer: Answer) -> PolytomicError:
+def error_from_response(request: Request, answer: SendResult) -> PolytomicError:
     """The error that ``answer`` is: for every answer that is not a 2xx."""
-    if isinstance(answer, Unreachable):
+    if isinstance(answer, TransportFailure):
         if answer.status is not None:
             return PolytomicResponseError(request, Response(answer.status), answer.reason)
         return PolytomicUnreachableError(request, answer.reason)
     if 300 <= answer.status < 400:
-        where = _quoted(answer, answer.headers.get("location", "nowhere"), 200)
+        where = _redacted_excerpt(answer, answer.headers.get("location", "nowhere"), 200)
         return PolytomicResponseError(
             request,
             answer,
             f"the server redirects to {where!r}. Redirects are not followed, so that the key "
             "goes to no other host: mend `host` of the Polytomic connection",
         )
-    body = api_error(answer)
+    body = parse_api_error(answer)
     kind = _BY_STATUS.get(answer.status, PolytomicServerError if answer.status >= 500 else PolytomicApiError)
-    foreign = body is None and (answer.status not in _BY_STATUS or (_is_html(answer) and answer.status in _NO_GATEWAYS))
+    foreign = body is None and (
+        answer.status not in _BY_STATUS or (_is_html(answer) and answer.status in _API_ONLY_STATUSES)
+    )
     if foreign:
-        return PolytomicResponseError(request, answer, f"not an answer of the Polytomic API: {excerpt(answer)}")
-    message = _quoted(answer, (body or {}).get("message"), 1000) or excerpt(answer)
-    key = _quoted(answer, (body or {}).get("key"), 100)
+        return PolytomicResponseError(request, answer, f"not an answer of the Polytomic API: {body_excerpt(answer)}")
+    message = _redacted_excerpt(answer, (body or {}).get("message"), 1000) or body_excerpt(answer)
+    key = _redacted_excerpt(answer, (body or {}).get("key"), 100)
     return kind(request, answer, message=message, key=key or None)
 
 
-def api_error(response: Response) -> dict[str, Any] | None:
+def parse_api_error(response: Response) -> dict[str, Any] | None:
     """The API's own error body, or None when somebody else (a gateway, a proxy) wrote the answer."""
     try:
         body = json.loads(response.body)
@@ -233,12 +235,12 @@ def api_error(response: Response) -> dict[str, Any] | None:
 
 def request_id(response: Response) -> str | None:
     for name in ("x-request-id", "x-polytomic-request-id", "cf-ray"):
-        if value := _quoted(response, response.headers.get(name), 100):
+        if value := _redacted_excerpt(response, response.headers.get(name), 100):
             return value
     return None
 
 
-def revived(name: str, message: str) -> PolytomicError:
+def error_from_payload(name: str, message: str) -> PolytomicError:
     """An error that was met in another process, by the name of its type and its message."""
     kind = globals().get(name)
     if not (isinstance(kind, type) and issubclass(kind, PolytomicError)):
@@ -246,21 +248,21 @@ def revived(name: str, message: str) -> PolytomicError:
     return _rebuild(kind, (message,), {})
 
 
-def more(error: PolytomicError, what: str) -> PolytomicError:
+def add_context(error: PolytomicError, what: str) -> PolytomicError:
     """The same error, saying more."""
     error.args = (f"{error}; {what}",)
     return error
 
 
-def excerpt(response: Response) -> str:
+def body_excerpt(response: Response) -> str:
     """The start of a body, as one readable line."""
     if not response.body.strip():
         return "an empty body"
-    text = conceal(response.body[:_QUOTABLE].decode("utf-8", "replace"), response.secrets).strip()
+    text = redact(response.body[:_MAX_SEARCHED_BYTES].decode("utf-8", "replace"), response.secrets).strip()
     if _is_html(response):
         title = re.search(r"<title[^>]*>(.*?)</title>", text[:2000], re.IGNORECASE | re.DOTALL)
-        text = f"an HTML page{f', {readable(title[1], 100)!r}' if title else ''}"
-    return readable(text, 200)
+        text = f"an HTML page{f', {printable(title[1], 100)!r}' if title else ''}"
+    return printable(text, 200)
 
 
 def _is_html(response: Response) -> bool:
@@ -268,14 +270,14 @@ def _is_html(response: Response) -> bool:
     return b"<html" in start or b"<!doctype" in start
 
 
-def conceal(text: str, secrets: Iterable[str]) -> str:
+def redact(text: str, secrets: Iterable[str]) -> str:
     """``text`` with stars for the secrets in it: as they are, or as JSON, HTML or a URL would spell them."""
-    for form in sorted(spellings(secrets), key=len, reverse=True):
+    for form in sorted(encoded_forms(secrets), key=len, reverse=True):
         text = text.replace(form, "***")
     return text
 
 
-def spellings(secrets: Iterable[str]) -> set[str]:
+def encoded_forms(secrets: Iterable[str]) -> set[str]:
     """All ways in which an answer may spell secrets."""
     spelled: set[str] = set()
     for secret in secrets:
@@ -288,12 +290,12 @@ def spellings(secrets: Iterable[str]) -> set[str]:
     return spelled - {""}
 
 
-def _quoted(response: Response, text: object, longest: int) -> str:
+def _redacted_excerpt(response: Response, text: object, longest: int) -> str:
     """A part of an answer, fit for a message."""
-    return readable(None if text is None else conceal(str(text), response.secrets), longest)
+    return printable(None if text is None else redact(str(text), response.secrets), longest)
 
 
-def readable(text: object, longest: int) -> str:
+def printable(text: object, longest: int) -> str:
     """Foreign text as one line of bounded length, without control characters or signed URLs' signatures."""
     if text is None:
         return ""

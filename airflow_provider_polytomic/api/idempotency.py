@@ -22,40 +22,40 @@ from .errors import (
     PolytomicResponseError,
     PolytomicServerError,
     PolytomicUnreachableError,
-    api_error,
-    more,
+    add_context,
+    parse_api_error,
 )
-from .plan import Answer, Plan, Response, Unreachable, ask, clock, pause
-from .retry import backoff, wished_delay
+from .plan import Plan, Response, SendResult, TransportFailure, current_time, send, sleep
+from .retry import backoff, retry_after_delay
 
 T = TypeVar("T")
 
-PATIENCE = 60.0  # seconds for which an outcome is asked for
-LAG = 60.0  # seconds for which what is new may be unknown to the server's replicas
+OUTCOME_TIMEOUT = 60.0  # seconds for which an outcome is asked for
+REPLICA_LAG = 60.0  # seconds for which what is new may be unknown to the server's replicas
 START = "the start"
 CREATION = "the creation"
 
 
-def key_of(what: list[Any]) -> str:
+def compute_key(what: list[Any]) -> str:
     """The idempotency key of something: the same whoever asks, and whenever."""
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
 
-def once(call: Call[T], what: str, *, patience: float | None = None) -> Plan[T]:
+def send_once(call: Call[T], what: str, *, patience: float | None = None) -> Plan[T]:
     """Make a call that has a key of its own, and ask with the same key until its outcome is known.
 
     :param what: :data:`START` or :data:`CREATION`, for messages.
-    :param patience: seconds for which the outcome is asked for, default :data:`PATIENCE`; 0: one request.
+    :param patience: seconds for which the outcome is asked for, default :data:`OUTCOME_TIMEOUT`; 0: one request.
     :raises PolytomicConflictError: the server refused it, because of something else.
     :raises PolytomicError: it was refused, or its outcome is unknown; the message says which.
     """
-    done = yield from outcome(call, what, patience=patience)
+    done = yield from resolve_outcome(call, what, patience=patience)
     if isinstance(done, PolytomicApiError):
         raise done
     return done
 
 
-def outcome(
+def resolve_outcome(
     call: Call[T],
     what: str,
     *,
@@ -71,14 +71,14 @@ def outcome(
     :returns: the result, or the error that is recorded for the key: a conflict, or the API's own 5xx.
     :raises PolytomicError: refused, or the outcome is unknown.
     """
-    patience = PATIENCE if patience is None else patience
+    patience = OUTCOME_TIMEOUT if patience is None else patience
     unanswered = sent_before
     lost = False
     failing_since: float | None = None
     attempt = 0
     while True:
-        answer = yield from ask(call.request)
-        now = yield from clock()
+        answer = yield from send(call.request)
+        now = yield from current_time()
         attempt += 1
         try:
             return decode(call, answer)
@@ -94,7 +94,7 @@ def outcome(
                 unanswered, lost = now, True
         except PolytomicRateLimitError as error:
             failure = error
-        recorded = isinstance(failure, PolytomicServerError) and _by_the_api(answer)
+        recorded = isinstance(failure, PolytomicServerError) and _is_api_error(answer)
         if recorded and find_effect is not None:
             found = yield from find_effect()
             if found is not None:
@@ -105,52 +105,52 @@ def outcome(
                 return failure
             if not lost:
                 raise failure
-            raise more(
+            raise add_context(
                 failure,
                 f"Could not confirm whether {what} succeeded. Repeating it with idempotency key "
                 f"{call.request.idempotency_key} is safe; a task retry does so automatically",
             )
-        wish = wished_delay(answer, now)
-        yield from pause(backoff(attempt, random.random()) if wish is None else wish)
+        wish = retry_after_delay(answer, now)
+        yield from sleep(backoff(attempt, random.random()) if wish is None else wish)
 
 
-def held_by(call: Call[T], what: str, sent_before: float) -> Plan[T | PolytomicApiError]:
+def replay_key(call: Call[T], what: str, sent_before: float) -> Plan[T | PolytomicApiError]:
     """What a key holds that somebody who died may have sent: what came of it, or the error that is recorded for it.
 
     :raises PolytomicError: whether it holds anything is not known.
     """
     try:
-        return (yield from outcome(call, what, sent_before=sent_before))
+        return (yield from resolve_outcome(call, what, sent_before=sent_before))
     except (PolytomicAuthError, PolytomicRateLimitError, PolytomicServerError):
         raise  # no refusal
     except PolytomicApiError as refused:
         return refused
 
 
-def as_it_is_now(call: Call[T]) -> Plan[T | None]:
+def read_current(call: Call[T]) -> Plan[T | None]:
     """Read what an earlier answer was about, because that answer may be old; None when it is gone.
 
     :raises PolytomicError: the server has not answered, or only with something else, such as another execution.
     """
-    since = yield from clock()
+    since = yield from current_time()
     while True:
         try:
             return (yield from fetch(call))
         except PolytomicNotFoundError:
-            if (yield from clock()) - since >= LAG:
+            if (yield from current_time()) - since >= REPLICA_LAG:
                 return None
         except PolytomicResponseError as error:
             # A stale cache lasts no longer than a replica lags.
-            if error.status_code != 200 or (yield from clock()) - since >= LAG:
+            if error.status_code != 200 or (yield from current_time()) - since >= REPLICA_LAG:
                 raise
-        yield from pause(5)
+        yield from sleep(5)
 
 
-def _may_have_arrived(answer: Answer) -> bool:
-    if isinstance(answer, Unreachable):
+def _may_have_arrived(answer: SendResult) -> bool:
+    if isinstance(answer, TransportFailure):
         return answer.sent
-    return not _by_the_api(answer)
+    return not _is_api_error(answer)
 
 
-def _by_the_api(answer: Answer) -> bool:
-    return isinstance(answer, Response) and answer.status >= 400 and api_error(answer) is not None
+def _is_api_error(answer: SendResult) -> bool:
+    return isinstance(answer, Response) and answer.status >= 400 and parse_api_error(answer) is not None

@@ -3,11 +3,11 @@
 A *plan* is a generator. It yields one of five steps and is sent what became of it:
 
 ========================  =====================================================
-:class:`Request`          a :class:`Response`, or :class:`Unreachable`
+:class:`Request`          a :class:`Response`, or :class:`TransportFailure`
 :class:`Sleep`            ``None``, when that time has passed
-:class:`Rest`             whether the execution was shown to run, when it is time to poll it
+:class:`BatchableSleep`             whether the execution was shown to run, when it is time to poll it
 :class:`Now`              the wall clock, in seconds since the epoch
-:class:`Reconnect`        ``None``, when the credentials have been read again
+:class:`ReloadCredentials`        ``None``, when the credentials have been read again
 ========================  =====================================================
 
 and it returns its result, or raises. It does no I/O and reads no clock, so the same plan is driven
@@ -24,10 +24,12 @@ from typing import Any, TypeAlias, TypeVar, cast
 from urllib.parse import quote
 
 T = TypeVar("T")
-CONTROL = r"\x00-\x1f\x7f-\x9f\u2028\u2029"  # within [] of a pattern: what writes lines of its own, or moves a cursor
-_CONTROL = re.compile(f"[{CONTROL}]")
+CONTROL_CHARACTERS = (
+    r"\x00-\x1f\x7f-\x9f\u2028\u2029"  # within [] of a pattern: what writes lines of its own, or moves a cursor
+)
+_CONTROL = re.compile(f"[{CONTROL_CHARACTERS}]")
 _KEY = re.compile(r"[A-Za-z0-9_-]{8,255}")
-TOO_LARGE = "the answer is too large to be read"  # the reason of an Unreachable
+BODY_TOO_LARGE = "the answer is too large to be read"  # the reason of an Unreachable
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class Response:
 
 
 @dataclass(frozen=True)
-class Unreachable:
+class TransportFailure:
     """No answer came, or not all of it. The request may have been processed, unless ``sent`` is False."""
 
     reason: str
@@ -76,7 +78,7 @@ class Sleep:
 
 
 @dataclass(frozen=True)
-class Rest:
+class BatchableSleep:
     """Let time pass until an execution of a bulk sync is looked at.
 
     Who drives the plan may let more of it pass for as long as the execution is known to run.
@@ -101,37 +103,37 @@ class Now:
 
 
 @dataclass(frozen=True)
-class Reconnect:
+class ReloadCredentials:
     pass
 
 
-Answer: TypeAlias = Response | Unreachable
-Step: TypeAlias = Request | Sleep | Rest | Now | Reconnect
-Plan: TypeAlias = Generator[Step, Answer | float | None, T]
+SendResult: TypeAlias = Response | TransportFailure
+Step: TypeAlias = Request | Sleep | BatchableSleep | Now | ReloadCredentials
+Plan: TypeAlias = Generator[Step, SendResult | float | None, T]
 
 
-def ask(request: Request) -> Plan[Answer]:
-    return cast(Answer, (yield request))
+def send(request: Request) -> Plan[SendResult]:
+    return cast(SendResult, (yield request))
 
 
-def pause(seconds: float) -> Plan[None]:
+def sleep(seconds: float) -> Plan[None]:
     yield Sleep(seconds)
 
 
-def rest(step: Rest) -> Plan[bool]:
+def sleep_batchable(step: BatchableSleep) -> Plan[bool]:
     """Whether a batch response has shown meanwhile that the execution runs."""
     return bool((yield step))
 
 
-def clock() -> Plan[float]:
+def current_time() -> Plan[float]:
     return cast(float, (yield Now()))
 
 
-def reconnect() -> Plan[None]:
-    yield Reconnect()
+def reload_credentials() -> Plan[None]:
+    yield ReloadCredentials()
 
 
-def path(template: str, **ids: str) -> str:
+def build_path(template: str, **ids: str) -> str:
     """Fill the ids into ``template``, percent-encoded.
 
     :raises ValueError: for an id that would change which resource is meant. Both HTTP libraries
@@ -141,8 +143,8 @@ def path(template: str, **ids: str) -> str:
     return template.format(**{name: _segment(name, value) for name, value in ids.items()})
 
 
-def is_id(value: object) -> bool:
-    """Whether :func:`path` takes it."""
+def is_valid_id(value: object) -> bool:
+    """Whether :func:`build_path` takes it."""
     try:
         _segment("id", value)
     except ValueError:
@@ -160,13 +162,13 @@ def _segment(name: str, value: object) -> str:
     return quote(value, safe="")
 
 
-def query(**values: object) -> tuple[tuple[str, str], ...]:
+def build_query(**values: object) -> tuple[tuple[str, str], ...]:
     """Query parameters; ``None`` is left out, booleans are spelled as in JSON, a list repeats its name, and what is
     in a mapping has its key in brackets behind the name."""
     pairs: list[tuple[str, str]] = []
     for name, value in values.items():
         if isinstance(value, Mapping):
-            pairs += query(**{f"{name}[{key}]": inner for key, inner in value.items()})
+            pairs += build_query(**{f"{name}[{key}]": inner for key, inner in value.items()})
             continue
         for item in value if isinstance(value, list | tuple) else [value]:
             if item is not None:
@@ -175,7 +177,7 @@ def query(**values: object) -> tuple[tuple[str, str], ...]:
     return tuple(pairs)
 
 
-def listed(name: str, values: Iterable[Any] | None) -> list[Any]:
+def to_list(name: str, values: Iterable[Any] | None) -> list[Any]:
     """A list as it is sent; an empty one for None.
 
     :raises ValueError: for text, which would be sent letter by letter, for a mapping, of which only the keys would be

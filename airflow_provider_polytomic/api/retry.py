@@ -5,23 +5,23 @@ from __future__ import annotations
 from datetime import timezone
 from email.utils import parsedate_to_datetime
 
-from .plan import TOO_LARGE, Answer, Response, Unreachable
+from .plan import BODY_TOO_LARGE, Response, SendResult, TransportFailure
 
 # An answer of these came from a server or gateway that may do better in a moment.
-TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
-SHORTEST_WISH, LONGEST_WISH = 0.5, 120.0  # seconds; what a server may ask for
-_GATEWAY_SAID_NO = frozenset({429, 503})
+TRANSIENT_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
+MIN_RETRY_AFTER, MAX_RETRY_AFTER = 0.5, 120.0  # seconds; what a server may ask for
+_THROTTLING_STATUSES = frozenset({429, 503})
 
 
-def transient(answer: Answer) -> bool:
+def is_transient(answer: SendResult) -> bool:
     """Whether the same request may succeed later: after no answer, 408, 429, or any 5xx."""
-    if isinstance(answer, Unreachable):
-        return answer.reason != TOO_LARGE
-    return answer.status in TRANSIENT or answer.status >= 500
+    if isinstance(answer, TransportFailure):
+        return answer.reason != BODY_TOO_LARGE
+    return answer.status in TRANSIENT_STATUSES or answer.status >= 500
 
 
 def retry_delay(
-    answer: Answer, attempt: int, *, repeatable: bool, max_retries: int, now: float, jitter: float
+    answer: SendResult, attempt: int, *, repeatable: bool, max_retries: int, now: float, jitter: float
 ) -> float | None:
     """Seconds to wait before asking once more, or None: take this answer.
 
@@ -31,11 +31,11 @@ def retry_delay(
     :param now: seconds since the epoch, for servers that name a point in time.
     :param jitter: in [0, 1), so that many callers do not come back at once.
     """
-    if attempt > max_retries or not transient(answer):
+    if attempt > max_retries or not is_transient(answer):
         return None
-    if not repeatable and not surely_not_processed(answer):
+    if not repeatable and not was_not_processed(answer):
         return None
-    wish = wished_delay(answer, now)
+    wish = retry_after_delay(answer, now)
     return backoff(attempt, jitter) if wish is None else wish
 
 
@@ -44,7 +44,7 @@ def backoff(attempt: int, jitter: float) -> float:
     return float(min(0.5 * 2.0 ** min(attempt - 1, 10), 8.0) * (1 - jitter / 4))
 
 
-def wished_delay(answer: Answer, now: float) -> float | None:
+def retry_after_delay(answer: SendResult, now: float) -> float | None:
     """Seconds that the server asked us to wait (``Retry-After``, ``X-RateLimit-Reset``), within bounds, or None.
 
     "At once", and a time that has passed by our clock, are no wishes: whoever heeded them would ask
@@ -53,16 +53,16 @@ def wished_delay(answer: Answer, now: float) -> float | None:
     if not isinstance(answer, Response):
         return None
     after = answer.headers.get("retry-after", "").strip()
-    wish = _seconds(after)
+    wish = _parse_seconds(after)
     if wish is None and after:
-        wish = _until(after, now)
-    if wish is None and answer.status in _GATEWAY_SAID_NO:
-        reset = _seconds(answer.headers.get("x-ratelimit-reset", ""))
+        wish = _seconds_until(after, now)
+    if wish is None and answer.status in _THROTTLING_STATUSES:
+        reset = _parse_seconds(answer.headers.get("x-ratelimit-reset", ""))
         wish = None if reset is None else reset - now
-    return min(max(wish, SHORTEST_WISH), LONGEST_WISH) if wish is not None and wish > 0 else None
+    return min(max(wish, MIN_RETRY_AFTER), MAX_RETRY_AFTER) if wish is not None and wish > 0 else None
 
 
-def _until(date: str, now: float) -> float | None:
+def _seconds_until(date: str, now: float) -> float | None:
     try:
         moment = parsedate_to_datetime(date)
         return moment.replace(tzinfo=moment.tzinfo or timezone.utc).timestamp() - now
@@ -70,7 +70,7 @@ def _until(date: str, now: float) -> float | None:
         return None
 
 
-def _seconds(text: str) -> float | None:
+def _parse_seconds(text: str) -> float | None:
     try:
         value = float(text)
     except ValueError:
@@ -78,6 +78,6 @@ def _seconds(text: str) -> float | None:
     return value if 0 <= value < 1e12 else None  # also refuses nan
 
 
-def surely_not_processed(answer: Answer) -> bool:
+def was_not_processed(answer: SendResult) -> bool:
     """Whether the API cannot have done what was asked: it was too busy, or there was no connection."""
-    return not answer.sent if isinstance(answer, Unreachable) else answer.status == 429
+    return not answer.sent if isinstance(answer, TransportFailure) else answer.status == 429

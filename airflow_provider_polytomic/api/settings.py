@@ -13,7 +13,7 @@ from string import Formatter
 from urllib.parse import SplitResult, quote, unquote, urlencode, urlsplit
 from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
 
-from .errors import conceal
+from .errors import redact
 from .plan import Request
 
 log = logging.getLogger(__name__)
@@ -22,21 +22,21 @@ DEFAULT_HOST = "https://app.polytomic.com"
 DEFAULT_API_VERSION = "2025-09-18"
 DEFAULT_TIMEOUT = 60.0
 DEFAULT_MAX_RETRIES = 5
-PATIENCE = 10  # times the timeout: how long all of an answer may take
-MAX_BODY = 64 * 1024 * 1024  # bytes; what an answer may hold, unpacked
-MAX_BODY_IN_LOOP = 8 * 1024 * 1024  # the same in the triggerer, where all wait while one is read
-LEAST_OF_A_VALUE = 128  # bytes that an object or a list of an answer has, on average
-LINK_NAMES = ("kind", "sync_id", "execution_id")
+TOTAL_TIMEOUT_FACTOR = 10  # times the timeout: how long all of an answer may take
+MAX_BODY_SIZE = 64 * 1024 * 1024  # bytes; what an answer may hold, unpacked
+MAX_TRIGGERER_BODY_SIZE = 8 * 1024 * 1024  # the same in the triggerer, where all wait while one is read
+MIN_BYTES_PER_VALUE = 128  # bytes that an object or a list of an answer has, on average
+LINK_PLACEHOLDERS = ("kind", "sync_id", "execution_id")
 USER_AGENT = "airflow-provider-polytomic"
 _SOCKS = re.compile(r"socks[0-9a-z]*://", re.IGNORECASE)
 _CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 
 
-def too_large(body: bytes, most: int) -> bool:
+def is_too_large(body: bytes, most: int) -> bool:
     """Whether an answer is longer than ``most`` bytes, or would be when it is read: ``{}`` takes 800 of them then."""
-    if LEAST_OF_A_VALUE * len(body) <= most:  # nor if it were nothing but brackets
+    if MIN_BYTES_PER_VALUE * len(body) <= most:  # nor if it were nothing but brackets
         return False
-    return max(len(body), LEAST_OF_A_VALUE * (body.count(b"{") + body.count(b"["))) > most
+    return max(len(body), MIN_BYTES_PER_VALUE * (body.count(b"{") + body.count(b"["))) > most
 
 
 class Secret(str):
@@ -101,18 +101,18 @@ class Settings:
         ids = {"kind": kind, "sync_id": sync_id, "execution_id": execution_id}
         return (self.ui_url or self.base_url).format(**{name: quote(value, safe="") for name, value in ids.items()})
 
-    def timeout_of(self, request: Request) -> float:
+    def request_timeout(self, request: Request) -> float:
         return min(request.timeout or self.timeout, self.timeout)
 
-    def patience_with(self, request: Request) -> float:
+    def total_timeout(self, request: Request) -> float:
         """Seconds for all of an answer, however little of it comes at a time."""
-        return request.timeout or PATIENCE * self.timeout
+        return request.timeout or TOTAL_TIMEOUT_FACTOR * self.timeout
 
     def url(self, request: Request) -> str:
         query = f"?{urlencode(request.query)}" if request.query else ""
         return f"{self.base_url}{request.path}{query}"
 
-    def elsewhere(self, url: str) -> Settings:
+    def for_other_host(self, url: str) -> Settings:
         """The way to another host, to which the key is not sent: TLS and a proxy as for Polytomic itself.
 
         A proxy that the environment has decided on is decided on anew.
@@ -165,12 +165,12 @@ class Settings:
         passwords = [Secret(secret) for secret in (password and unquote(password), password) if secret]
         return tuple(dict.fromkeys([*credentials, *passwords]))
 
-    def censor(self, what: object) -> str:
+    def redact(self, what: object) -> str:
         """``what`` as text, without secrets."""
-        return re.sub(r"//[^/@\s]+@", "//***@", conceal(str(what), self.secrets))
+        return re.sub(r"//[^/@\s]+@", "//***@", redact(str(what), self.secrets))
 
 
-def warn_if_unprotected(settings: Settings) -> None:
+def warn_if_unverified(settings: Settings) -> None:
     """Said by each session when it is opened."""
     where = urlsplit(settings.base_url)
     if where.scheme == "http":
@@ -187,7 +187,7 @@ def _is_this_machine(host: str) -> bool:
         return False
 
 
-def number_from_environment(name: str, default: int, least: int = 1) -> int:
+def read_number_from_environment(name: str, default: int, least: int = 1) -> int:
     """A whole number that the environment may give. What is none is warned of, and not used."""
     text = os.environ.get(name) or default
     try:
@@ -202,7 +202,7 @@ def number_from_environment(name: str, default: int, least: int = 1) -> int:
     return default
 
 
-def http_url(text: str) -> SplitResult:
+def parse_http_url(text: str) -> SplitResult:
     """A URL of an HTTP server, its host name in the form that is looked up, without a trailing slash.
 
     :raises ValueError: it is none. The message quotes nothing: there may be a password in it.
@@ -234,13 +234,13 @@ def _idna(host: str) -> str:
         raise ValueError("not a host name") from None
 
 
-def link_template(text: str) -> str:
+def parse_link_template(text: str) -> str:
     """A URL for a browser, with none but the names in braces that :class:`Settings` knows.
 
     :raises ValueError: it is none.
     """
     for _, name, spec, conversion in Formatter().parse(text):
-        if name is not None and (name not in LINK_NAMES or spec or conversion):
+        if name is not None and (name not in LINK_PLACEHOLDERS or spec or conversion):
             raise ValueError("unknown name in braces")
     parts = urlsplit(text)
     if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc or "{" in parts.netloc:
@@ -269,7 +269,7 @@ def proxy_from_environment(base_url: str) -> str | None:
         _warn_of_socks()
         return None
     try:
-        return http_url(proxy if "://" in proxy else f"http://{proxy}").geturl()
+        return parse_http_url(proxy if "://" in proxy else f"http://{proxy}").geturl()
     except ValueError:
         raise ValueError(f"the environment variable {name.upper()}_PROXY is not the URL of an HTTP proxy") from None
 

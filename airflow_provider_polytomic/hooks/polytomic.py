@@ -14,7 +14,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_polytomic._airflow import validation
-from airflow_provider_polytomic._airflow.compat import BaseHook, aget_connection, amask, mask
+from airflow_provider_polytomic._airflow.compat import BaseHook, aget_connection, amask_secrets, mask_secrets
 from airflow_provider_polytomic.get_provider_info import EXTRA_FIELDS, UI_FIELDS
 
 if TYPE_CHECKING:
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-LOG_BYTES = 1024**3  # of an execution's log files, unless somebody says otherwise
-SYNCS_PER_PAGE, EXECUTIONS_PER_PAGE = 50, 100  # at most, by the API
-TEST_PATIENCE = 9.0  # seconds for a connection test
+DEFAULT_MAX_LOG_BYTES = 1024**3  # of an execution's log files, unless somebody says otherwise
+MAX_SYNCS_PER_PAGE, MAX_EXECUTIONS_PER_PAGE = 50, 100  # at most, by the API
+TEST_TIMEOUT = 9.0  # seconds for a connection test
 # What the API answers about a sync, but does not accept back.
 _READ_ONLY = frozenset(
     {"id", "organization_id", "created_at", "created_by", "updated_at", "updated_by", "problems", "model_ids"}
@@ -121,8 +121,8 @@ class PolytomicHook(BaseHook):
 
         :raises ValueError: a field of the connection is wrong; the message names it.
         """
-        settings = settings_from(self.get_connection(self.polytomic_conn_id), self.timeout, self.max_retries)
-        mask(*settings.secrets)
+        settings = settings_from_connection(self.get_connection(self.polytomic_conn_id), self.timeout, self.max_retries)
+        mask_secrets(*settings.secrets)
         return settings
 
     @cached_property
@@ -140,7 +140,7 @@ class PolytomicHook(BaseHook):
         """A client for triggers; close it before the event is yielded. Many share one HTTP session."""
         from airflow_provider_polytomic.api.client import AsyncClient
 
-        read = partial(read_in_triggerer, self)
+        read = partial(read_settings_in_triggerer, self)
         return AsyncClient(await read(), read)
 
     def call(self, call: Call[T]) -> T:
@@ -168,23 +168,23 @@ class PolytomicHook(BaseHook):
             settings = replace(self.settings(), max_retries=0)
         except Exception as error:  # noqa: BLE001  whatever is wrong with the connection is what the user asks
             return False, str(error)
-        result = (False, f"{settings.host} did not answer within {TEST_PATIENCE:g} s")
+        result = (False, f"{settings.host} did not answer within {TEST_TIMEOUT:g} s")
 
         def ask() -> None:
             nonlocal result
             try:
                 with Client(settings) as client:
-                    who = client.call(identity.get().within(TEST_PATIENCE - 1))
-                result = _whose(who, settings)
+                    who = client.call(identity.get().with_timeout(TEST_TIMEOUT - 1))
+                result = _describe_identity(who, settings)
             except PolytomicError as error:
-                result = (False, _what_is_wrong(error, settings))
+                result = (False, _describe_error(error, settings))
             except Exception as error:  # noqa: BLE001  nobody would see it in this thread
-                result = (False, settings.censor(f"{type(error).__name__}: {error}"))
+                result = (False, settings.redact(f"{type(error).__name__}: {error}"))
 
         # In a thread, because a name server that does not answer heeds no timeout.
         thread = threading.Thread(target=ask, daemon=True)
         thread.start()
-        thread.join(TEST_PATIENCE)
+        thread.join(TEST_TIMEOUT)
         return result
 
     # --- everyday calls
@@ -205,12 +205,12 @@ class PolytomicHook(BaseHook):
         """
         import time
 
-        from airflow_provider_polytomic.api.syncs.schema_refresh import refresh
+        from airflow_provider_polytomic.api.syncs.schema_refresh import refresh_schemas
 
         connection_id = _id("connection_id", connection_id)
         poke_interval = validation.seconds("poke_interval", poke_interval) or 5
         deadline = time.time() + (validation.seconds("timeout", timeout) or 600)
-        return self.client.run(refresh(connection_id, poke_interval=poke_interval, deadline=deadline))
+        return self.client.run(refresh_schemas(connection_id, poke_interval=poke_interval, deadline=deadline))
 
     def list_bulk_syncs(
         self,
@@ -242,13 +242,13 @@ class PolytomicHook(BaseHook):
         _flag("active", active)
         source_connection_id = validation.identifier("source_connection_id", source_connection_id)
         destination_connection_id = validation.identifier("destination_connection_id", destination_connection_id)
-        size = _page_size(limit, SYNCS_PER_PAGE)
+        size = _page_size(limit, MAX_SYNCS_PER_PAGE)
         if (name, source_connection_id, destination_connection_id) != (None, None, None):
             size = None
         fitting = (
             sync
             for sync in self.iterate(bulk_syncs.list_(active=active, limit=size))
-            if _fits(sync.name, name)
+            if _matches_pattern(sync.name, name)
             and source_connection_id in (None, sync.source_connection_id)
             and destination_connection_id in (None, sync.destination_connection_id)
         )
@@ -288,7 +288,7 @@ class PolytomicHook(BaseHook):
 
         _check_fields(changes)
         sync_id = _id("sync_id", sync_id)
-        return self.call(bulk_syncs.replace(sync_id, _changed(self._document(bulk_syncs.get(sync_id)), changes)))
+        return self.call(bulk_syncs.replace(sync_id, _merge_changes(self._document(bulk_syncs.get(sync_id)), changes)))
 
     def activate_bulk_sync(self, sync_id: str, active: bool = True) -> None:
         """Activate a bulk sync, or pause it, which also cancels what runs (``POST …/activate``)."""
@@ -361,7 +361,7 @@ class PolytomicHook(BaseHook):
         _flag("only_terminal", only_terminal)
         _flag("ascending", ascending)
         sync_id = _id("sync_id", sync_id)
-        size = _page_size(limit, EXECUTIONS_PER_PAGE)
+        size = _page_size(limit, MAX_EXECUTIONS_PER_PAGE)
         call = bulk_syncs.executions(sync_id, only_terminal=only_terminal, ascending=ascending, limit=size)
         return islice(self.iterate(call), limit)
 
@@ -399,21 +399,29 @@ class PolytomicHook(BaseHook):
         sync_id = _id("sync_id", sync_id)
         for name in names:
             if not isinstance(name, str):
-                raise ValueError(f"names must each be text, not {validation.shown(name)}")
+                raise ValueError(f"names must each be text, not {validation.format_value(name)}")
         if not names:
             raise ValueError("names must hold one at least: a start with no schemas would sync all of them")
         schemas = [schema for schema in self.iterate(bulk_syncs.schemas(sync_id)) if schema.enabled is not False]
         for name in names:
-            if not any(_fits(schema.id, name) or _fits(schema.output_name, name) for schema in schemas):
+            if not any(
+                _matches_pattern(schema.id, name) or _matches_pattern(schema.output_name, name) for schema in schemas
+            ):
                 known = ", ".join(repr(schema.id) for schema in schemas[:20]) or "none"
                 raise PolytomicLookupError(
                     f"bulk sync {sync_id} has no enabled schema {name!r}; enabled are {known}"
                     + (f" and {len(schemas) - 20} more" if len(schemas) > 20 else "")
                 )
-        fitting = [s.id for s in schemas if any(_fits(s.id, name) or _fits(s.output_name, name) for name in names)]
+        fitting = [
+            s.id
+            for s in schemas
+            if any(_matches_pattern(s.id, name) or _matches_pattern(s.output_name, name) for name in names)
+        ]
         return list(dict.fromkeys(fitting))
 
-    def iter_bulk_sync_logs(self, sync_id: str, execution_id: str, *, max_bytes: int = LOG_BYTES) -> Iterator[LogFile]:
+    def iter_bulk_sync_logs(
+        self, sync_id: str, execution_id: str, *, max_bytes: int = DEFAULT_MAX_LOG_BYTES
+    ) -> Iterator[LogFile]:
         """An execution's log files, read in chunks (``GET …/executions/{exec_id}/logs``).
 
         Each has a ``name`` and ``chunks`` of bytes, to be read before the next file. They come from signed URLs, which
@@ -452,11 +460,11 @@ class PolytomicHook(BaseHook):
 
         _flag("active", active)
         target_connection_id = validation.identifier("target_connection_id", target_connection_id)
-        size = _page_size(limit, SYNCS_PER_PAGE)
+        size = _page_size(limit, MAX_SYNCS_PER_PAGE)
         if name is not None:
             size = None
         call = model_syncs.list_(active=active, mode=mode, target_connection_id=target_connection_id, limit=size)
-        return islice((sync for sync in self.iterate(call) if _fits(sync.name, name)), limit)
+        return islice((sync for sync in self.iterate(call) if _matches_pattern(sync.name, name)), limit)
 
     def get_model_sync(self, sync_id: str) -> ModelSync:
         """One model sync (``GET /api/syncs/{id}``)."""
@@ -482,7 +490,9 @@ class PolytomicHook(BaseHook):
 
         _check_fields(changes)
         sync_id = _id("sync_id", sync_id)
-        return self.call(model_syncs.replace(sync_id, _changed(self._document(model_syncs.get(sync_id)), changes)))
+        return self.call(
+            model_syncs.replace(sync_id, _merge_changes(self._document(model_syncs.get(sync_id)), changes))
+        )
 
     def activate_model_sync(self, sync_id: str, active: bool = True) -> None:
         """Activate a model sync, or pause it (``POST …/activate``)."""
@@ -541,7 +551,7 @@ class PolytomicHook(BaseHook):
         _flag("only_terminal", only_terminal)
         _flag("ascending", ascending)
         sync_id = _id("sync_id", sync_id)
-        size = _page_size(limit, EXECUTIONS_PER_PAGE)
+        size = _page_size(limit, MAX_EXECUTIONS_PER_PAGE)
         call = model_syncs.executions(sync_id, only_terminal=only_terminal, ascending=ascending, limit=size)
         return islice(self.iterate(call), limit)
 
@@ -558,7 +568,7 @@ class PolytomicHook(BaseHook):
         return self._wait("model", sync_id, execution_id, poke_interval, timeout)
 
     def iter_model_sync_logs(
-        self, sync_id: str, execution_id: str, log_type: str, *, max_bytes: int = LOG_BYTES
+        self, sync_id: str, execution_id: str, log_type: str, *, max_bytes: int = DEFAULT_MAX_LOG_BYTES
     ) -> Iterator[LogFile]:
         """An execution's log files of one type (``GET …/executions/{exec_id}/{type}``); as :meth:`iter_bulk_sync_logs`.
 
@@ -572,56 +582,58 @@ class PolytomicHook(BaseHook):
 
     def _document(self, call: Call[Any]) -> dict[str, Any]:
         """What a call returns, exactly as it came: a model has None for a value that it cannot read."""
-        from airflow_provider_polytomic.api.models import document
+        from airflow_provider_polytomic.api.models import parse_document
 
-        return self.call(replace(call, parse=document))
+        return self.call(replace(call, parse=parse_document))
 
     def _log_files(self, call: Call[Any], max_bytes: int) -> Iterator[LogFile]:
-        from airflow_provider_polytomic.api.executions.log_files import read
+        from airflow_provider_polytomic.api.executions.log_files import iter_log_files
 
         if isinstance(max_bytes, bool) or not isinstance(max_bytes, int | float) or not max_bytes > 0:
-            raise ValueError(f"max_bytes must be more than 0, not {validation.shown(max_bytes)}")
-        return read(self.client, call, max_bytes)
+            raise ValueError(f"max_bytes must be more than 0, not {validation.format_value(max_bytes)}")
+        return iter_log_files(self.client, call, max_bytes)
 
     def _find(self, kind: str, name: str) -> Any:
-        from airflow_provider_polytomic.api.executions.poll import find, kind_of
+        from airflow_provider_polytomic.api.executions.poll import find_sync, get_sync_kind
 
-        return self.client.run(find(kind_of(kind), name, self.client.settings.max_retries))
+        return self.client.run(find_sync(get_sync_kind(kind), name, self.client.settings.max_retries))
 
     def _start(self, kind: str, sync_id: str, idempotency_key: str | None, arguments: dict[str, Any]) -> Any:
-        from airflow_provider_polytomic.api.executions.poll import kind_of
+        from airflow_provider_polytomic.api.executions.poll import get_sync_kind
         from airflow_provider_polytomic.api.idempotency import START
-        from airflow_provider_polytomic.api.syncs.destination import explaining
+        from airflow_provider_polytomic.api.syncs.destination import with_resync_mode_hint
 
         sync_id = _id("sync_id", sync_id)
         arguments = {name: _START[name](name, value) for name, value in arguments.items()}
         key = str(uuid.uuid4()) if idempotency_key is None else idempotency_key
-        call = kind_of(kind).start(sync_id, **arguments, idempotency_key=key)
-        return self.client.run(explaining(self._once(call, START), sync_id, arguments.get("resync_mode")))
+        call = get_sync_kind(kind).start(sync_id, **arguments, idempotency_key=key)
+        return self.client.run(with_resync_mode_hint(self._once(call, START), sync_id, arguments.get("resync_mode")))
 
     def _once(self, call: Call[T], what: str) -> Plan[T]:
-        from airflow_provider_polytomic.api.idempotency import once
+        from airflow_provider_polytomic.api.idempotency import send_once
 
-        return once(call, what, patience=None if self.client.settings.max_retries else 0)
+        return send_once(call, what, patience=None if self.client.settings.max_retries else 0)
 
     def _wait(self, kind: str, sync_id: str, execution_id: str, poke_interval: float, timeout: float | None) -> Any:
         import time
 
-        from airflow_provider_polytomic.api.executions.poll import kind_of, wait
+        from airflow_provider_polytomic.api.executions.poll import get_sync_kind, wait_for_execution
 
         sync_id, execution_id = _ids(sync_id, execution_id)
         poke_interval = validation.seconds("poke_interval", poke_interval) or 30
         timeout = validation.seconds("timeout", timeout)
         deadline = None if timeout is None else time.time() + timeout
         execution: Execution = self.client.run(
-            wait(kind_of(kind), sync_id, execution_id, poke_interval=poke_interval, deadline=deadline)
+            wait_for_execution(
+                get_sync_kind(kind), sync_id, execution_id, poke_interval=poke_interval, deadline=deadline
+            )
         )
         return execution
 
 
 # --- arguments
 
-_id = validation.must(validation.identifier)
+_id = validation.required(validation.identifier)
 
 
 def _ids(sync_id: str, execution_id: str) -> tuple[str, str]:
@@ -634,13 +646,13 @@ def _flag(name: str, value: Any) -> bool | None:
 
 def _text(name: str, value: Any) -> str | None:
     if value is not None and not isinstance(value, str):
-        raise ValueError(f"{name} must be text, not {validation.shown(value)}")
+        raise ValueError(f"{name} must be text, not {validation.format_value(value)}")
     return value
 
 
 def _chosen(check: validation.Check, name: str, value: Any) -> Any:
     """A list that narrows a start, where an empty one must not become all."""
-    return validation.some(check)(name, validation.iterable(name, value))
+    return validation.non_empty(check)(name, validation.iterable(name, value))
 
 
 _START: dict[str, validation.Check] = {
@@ -663,31 +675,37 @@ def _check_fields(fields: dict[str, Any]) -> None:
     :raises ValueError: naming the field and the place in it.
     """
     for name, value in fields.items():
-        validation.refuse_unsendable(name, value)
+        validation.require_json(name, value)
         if name in _BOOLEAN_FIELDS:
             _flag(name, value)
 
 
-def _changed(sync: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+def _merge_changes(sync: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """A changed sync, as the API accepts it: all it told, unknown fields included, but what it decides itself."""
     body = {name: value for name, value in sync.items() if name not in _READ_ONLY}
     for one, other in (pair for old, new in _SHAPES for pair in ((old, new), (new, old))):
         if one & changes.keys():
             body = {name: value for name, value in body.items() if name not in other}
     # Schedules among the changes may have been read from a sync, too.
-    return {name: _unstamped(value) if name in _SCHEDULES else value for name, value in (body | changes).items()}
+    return {
+        name: _without_timestamps(value) if name in _SCHEDULES else value for name, value in (body | changes).items()
+    }
 
 
-def _unstamped(value: Any) -> Any:
+def _without_timestamps(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _unstamped(item) for name, item in value.items() if not name.startswith(("created_", "updated_"))}
-    return [_unstamped(item) for item in value] if isinstance(value, list) else value
+        return {
+            name: _without_timestamps(item)
+            for name, item in value.items()
+            if not name.startswith(("created_", "updated_"))
+        }
+    return [_without_timestamps(item) for item in value] if isinstance(value, list) else value
 
 
 # --- reading a connection
 
 
-def _fits(value: str | None, pattern: str | None) -> bool:
+def _matches_pattern(value: str | None, pattern: str | None) -> bool:
     """Whether a name is this one, or fits it as a pattern. Names may hold brackets, so equality comes first."""
     return pattern is None or (value is not None and (value == pattern or fnmatchcase(value, pattern)))
 
@@ -704,17 +722,17 @@ def _page_size(limit: int | None, most: int) -> int | None:
     return min(limit, most)
 
 
-async def read_in_triggerer(hook: PolytomicHook) -> Settings:
+async def read_settings_in_triggerer(hook: PolytomicHook) -> Settings:
     """Read the connection of a hook, inside the triggerer.
 
     :raises ValueError: as :meth:`PolytomicHook.settings`.
     """
-    settings = settings_from(await aget_connection(hook.polytomic_conn_id), hook.timeout, hook.max_retries)
-    await amask(*settings.secrets)
+    settings = settings_from_connection(await aget_connection(hook.polytomic_conn_id), hook.timeout, hook.max_retries)
+    await amask_secrets(*settings.secrets)
     return settings
 
 
-def settings_from(connection: Any, timeout: float | None = None, max_retries: int | None = None) -> Settings:
+def settings_from_connection(connection: Any, timeout: float | None = None, max_retries: int | None = None) -> Settings:
     """What an Airflow connection says.
 
     :raises ValueError: a field is wrong; the message names the connection and the field, and shows no secret.
@@ -763,9 +781,9 @@ class _Fields:
 
     def _shown(self, value: object) -> str:
         """A wrong value, for a message; not if the key was put into the wrong field."""
-        from airflow_provider_polytomic.api.errors import conceal, readable
+        from airflow_provider_polytomic.api.errors import printable, redact
 
-        return readable(conceal(repr(value), [self._connection.password or ""]), 100)
+        return printable(redact(repr(value), [self._connection.password or ""]), 100)
 
     def _value(self, name: str, instead: Any = None) -> Any:
         value = self._extra.get(name) if instead is None else instead
@@ -800,11 +818,11 @@ class _Fields:
         return login
 
     def base_url(self, default: str) -> str:
-        from airflow_provider_polytomic.api.settings import http_url
+        from airflow_provider_polytomic.api.settings import parse_http_url
 
         host = self.text_of("host", self._connection.host).rstrip("/") or default
         try:
-            parts = http_url(host if "://" in host else f"https://{host}")
+            parts = parse_http_url(host if "://" in host else f"https://{host}")
         except ValueError:
             must = "must be the base URL of Polytomic, for instance https://app.polytomic.com"
             raise self._wrong("host", must) from None
@@ -815,7 +833,7 @@ class _Fields:
             parts = parts._replace(netloc=f"{parts.netloc}:{port}")
         schema = self.text_of("schema", self._connection.schema).strip("/")
         try:
-            return http_url(f"{parts.geturl()}/{schema}").geturl()
+            return parse_http_url(f"{parts.geturl()}/{schema}").geturl()
         except ValueError:
             raise self._wrong("schema", "must be the path of the base URL, or empty") from None
 
@@ -865,7 +883,7 @@ class _Fields:
 
     def proxy(self) -> str | None:
         """The URL of the proxy; ``""`` for none, whatever the environment says; None where the environment decides."""
-        from airflow_provider_polytomic.api.settings import http_url
+        from airflow_provider_polytomic.api.settings import parse_http_url
 
         value = self._value("proxy")
         if value is None:
@@ -873,21 +891,21 @@ class _Fields:
         if str(value).lower() in ("none", "false"):
             return ""
         try:
-            return http_url(value if isinstance(value, str) else "").geturl()
+            return parse_http_url(value if isinstance(value, str) else "").geturl()
         except ValueError:
             must = "must be the URL of an HTTP proxy, for instance http://proxy.example.com:3128, or none"
             raise self._wrong("proxy", must) from None
 
     def ui_url(self) -> str:
-        from airflow_provider_polytomic.api.settings import LINK_NAMES, link_template
+        from airflow_provider_polytomic.api.settings import LINK_PLACEHOLDERS, parse_link_template
 
         value = self._value("ui_url")
         if value is None:
             return ""
         try:
-            return link_template(value if isinstance(value, str) else "")
+            return parse_link_template(value if isinstance(value, str) else "")
         except ValueError:
-            names = ", ".join(f"{{{name}}}" for name in LINK_NAMES)
+            names = ", ".join(f"{{{name}}}" for name in LINK_PLACEHOLDERS)
             must = f"must be an http(s) URL, in which {names} may stand, not {self._shown(value)}"
             raise self._wrong("ui_url", must) from None
 
@@ -903,7 +921,7 @@ class _Fields:
 # --- telling of a connection test
 
 
-def _whose(who: Identity, settings: Settings) -> tuple[bool, str]:
+def _describe_identity(who: Identity, settings: Settings) -> tuple[bool, str]:
     if not (who.id or who.organization_id or who.email):
         return False, f"{settings.host} answers, but not as the Polytomic API does: check host"
     if who.is_user:
@@ -928,7 +946,7 @@ def _whose(who: Identity, settings: Settings) -> tuple[bool, str]:
     return True, f"Connected to {settings.host}. It is {kind}{of}."
 
 
-def _what_is_wrong(error: Exception, settings: Settings) -> str:
+def _describe_error(error: Exception, settings: Settings) -> str:
     from airflow_provider_polytomic.api.errors import (
         PolytomicAuthError,
         PolytomicNotFoundError,

@@ -17,16 +17,16 @@ from airflow_provider_polytomic.links import PolytomicExecutionLink
 
 if TYPE_CHECKING:
     from airflow_provider_polytomic._airflow.compat import AssetAlias
-    from airflow_provider_polytomic.api.executions.console_log import Console
-    from airflow_provider_polytomic.api.executions.poll import Kind
+    from airflow_provider_polytomic.api.executions.console_log import ConsoleLogFollower
+    from airflow_provider_polytomic.api.executions.poll import SyncKind
     from airflow_provider_polytomic.api.executions.start import Acquired
     from airflow_provider_polytomic.api.executions.start_request import StartRequest, StoredStart
-    from airflow_provider_polytomic.api.executions.tables import Written
+    from airflow_provider_polytomic.api.executions.tables import WrittenTable
     from airflow_provider_polytomic.api.models import Execution
-    from airflow_provider_polytomic.api.plan import Answer, Request
+    from airflow_provider_polytomic.api.plan import Request, SendResult
     from airflow_provider_polytomic.api.settings import Settings
     from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
-    from airflow_provider_polytomic.lineage import Story
+    from airflow_provider_polytomic.lineage import LineageRecord
 
 IF_RUNNING = ("wait", "attach", "fail", "skip", "cancel")
 _CHECKS: dict[str, validation.Check] = {
@@ -36,25 +36,25 @@ _CHECKS: dict[str, validation.Check] = {
     "min_records": validation.count,
 }
 _FLAGS = ("wait_for_completion", "deferrable", "cancel_on_kill", "log_console")  # not templated
-KILL_PATIENCE = 3.0  # seconds for the cancel of a kill; Airflow 3 ends the process 5 seconds after its signal
-_WAITED = "it was waited for, because this task's own could not start before its end"
+KILL_TIMEOUT = 3.0  # seconds for the cancel of a kill; Airflow 3 ends the process 5 seconds after its signal
+_WAITED_HINT = "it was waited for, because this task's own could not start before its end"
 
 
-def _told(arguments: dict[str, Any]) -> str:
+def _format_arguments(arguments: dict[str, Any]) -> str:
     """What a log says of the arguments of a start: how many identities, often people's addresses, but not which."""
-    from airflow_provider_polytomic.api.errors import readable
+    from airflow_provider_polytomic.api.errors import printable
 
     given = {name: value for name, value in arguments.items() if value}
     told = {name: len(value) if name.endswith("identities") else value for name, value in given.items()}
-    return f" with {readable(told, 500)}" if told else ""
+    return f" with {printable(told, 500)}" if told else ""
 
 
-def _attempts(notes: Mapping[str, Any]) -> int:
+def _read_attempts(notes: Mapping[str, Any]) -> int:
     """How many keys of this try conflicts have used up; less is safe, as a key that was used starts nothing more."""
-    from airflow_provider_polytomic.api.executions.start_request import ATTEMPTS
+    from airflow_provider_polytomic.api.executions.start_request import MAX_ATTEMPTS
 
     attempts = notes.get("attempts")
-    return attempts if type(attempts) is int and 0 <= attempts <= ATTEMPTS else 0
+    return attempts if type(attempts) is int and 0 <= attempts <= MAX_ATTEMPTS else 0
 
 
 class ExecutionOperator(BaseOperator):
@@ -87,8 +87,8 @@ class ExecutionOperator(BaseOperator):
     _may_run = False
     _stored: StoredStart | None = None
     _stored_read = False
-    _console: Console | None = None
-    _story: Story | None = None
+    _console: ConsoleLogFollower | None = None
+    _story: LineageRecord | None = None
 
     def _take(
         self,
@@ -106,10 +106,10 @@ class ExecutionOperator(BaseOperator):
         if every is None:
             raise ValueError("poke_interval must be more than 0 seconds, not None")
         timeout = validation.seconds("timeout", timeout)
-        _assets.check(assets)
+        _assets.validate_assets(assets)
         for name in _FLAGS:
             validation.flag(name, others[name])
-        validation.keep(self, poke_interval=every, timeout=timeout, assets=assets, **others)
+        validation.set_attributes(self, poke_interval=every, timeout=timeout, assets=assets, **others)
         if assets is not False:
             self.outlets = [*self.outlets, self._alias]
         self._check()
@@ -119,8 +119,8 @@ class ExecutionOperator(BaseOperator):
 
         :raises ValueError: naming the argument.
         """
-        validation.one_of_two("sync_id", self.sync_id, "sync_name", self.sync_name)
-        validation.known(self, _CHECKS)
+        validation.exactly_one("sync_id", self.sync_id, "sync_name", self.sync_name)
+        validation.validate_known(self, _CHECKS)
         self._start_arguments()
 
     def _start_arguments(self) -> dict[str, Any]:
@@ -146,19 +146,19 @@ class ExecutionOperator(BaseOperator):
 
         with self._accounting(context):
             event = deferral.read_event(event)
-            if deferral.is_anothers(context, event):
+            if deferral.is_foreign_event(context, event):
                 return self._begin(context)
             notes, sync_id, outcome = event["notes"], event["sync_id"], event["outcome"]
             sync_name, deadline = self._label(context, sync_id, notes.get("sync_name")), notes.get("deadline")
             if notes.get("blocking"):
                 if outcome == "timeout":
-                    raise PolytomicTimeoutError(f"{event.get('message')}; {_WAITED}")
+                    raise PolytomicTimeoutError(f"{event.get('message')}; {_WAITED_HINT}")
                 gone = outcome == "error" and event.get("error") == PolytomicNotFoundError.__name__
                 if outcome == "error" and not gone:
-                    raise deferral.error_of(event)
+                    raise deferral.error_from_event(event)
                 self.log.info("Execution %s is out of the way", event.get("execution_id"))
                 self._begin_in_time(deadline, event["execution_id"])
-                return self._run(context, sync_id, sync_name, deadline, _attempts(notes))
+                return self._run(context, sync_id, sync_name, deadline, _read_attempts(notes))
             self._may_run = True
             owned = event.get("still_running") and not notes.get("adopted")
             if outcome == "timeout":
@@ -166,13 +166,13 @@ class ExecutionOperator(BaseOperator):
                     self._cancel(sync_id, event["execution_id"], "its deadline has passed")
                 raise PolytomicTimeoutError(str(event.get("message")))
             if outcome == "error":
-                error = deferral.error_of(event)
+                error = deferral.error_from_event(event)
                 if owned:
                     # No try follows one that fails because its execution was not found.
                     final = isinstance(error, PolytomicNotFoundError)
                     self._leave(context, sync_id, event["execution_id"], final=final)
                 raise error
-            execution = deferral.execution_of(self._kind, event)
+            execution = deferral.execution_from_event(self._kind, event)
             self._follow_console(sync_id, event["execution_id"], event.get("console_after"))
             return self._finish(context, sync_id, sync_name, deadline, execution, notes)
 
@@ -188,7 +188,7 @@ class ExecutionOperator(BaseOperator):
         try:
             # A connection of its own: the other one is in the middle of something.
             # Half of the time for connecting, half for the answer.
-            call = self._kind.cancel(sync_id, execution_id).within(KILL_PATIENCE / 2)
+            call = self._kind.cancel(sync_id, execution_id).with_timeout(KILL_TIMEOUT / 2)
             answer = Transport(settings).send(call.request)
             self.log.info(
                 "The task is being ended: cancelling execution %s: %s",
@@ -203,7 +203,7 @@ class ExecutionOperator(BaseOperator):
         """Translate errors for Airflow, and leave nothing running behind any of them that nobody knows of."""
         self._may_run = False
         try:
-            with deferral.translated(lambda: self._may_run or self._is_retry(context)):
+            with deferral.as_airflow_errors(lambda: self._may_run or self._is_retry(context)):
                 yield
         except Exception as error:
             if self._ours is not None:
@@ -215,7 +215,7 @@ class ExecutionOperator(BaseOperator):
     # --- starting
 
     def _begin(self, context: Any) -> str:
-        validation.refuse_unrendered(self)
+        validation.require_rendered(self)
         self._check()
         deadline = deferral.deadline(self.timeout, self.execution_timeout)
         sync_id, sync_name = self._resolve_sync(context, deadline)
@@ -224,22 +224,22 @@ class ExecutionOperator(BaseOperator):
 
     def _resolve_sync(self, context: Any, deadline: float | None) -> tuple[str, str | None]:
         """The sync's id, and its name where that is known. A retry takes the sync in which an earlier try started."""
-        sync_name, stored = validation.given(self.sync_name), self._stored_start(context)
+        sync_name, stored = validation.blank_to_none(self.sync_name), self._stored_start(context)
         if sync_name is not None and stored is not None and stored.sync_name == sync_name and self._is_retry(context):
             return stored.sync_id, sync_name
-        return deferral.resolve(self._carry_out, self._kind, self.sync_id, self.sync_name, deadline)
+        return deferral.resolve_sync(self._carry_out, self._kind, self.sync_id, self.sync_name, deadline)
 
     def _run(self, context: Any, sync_id: str, sync_name: str | None, deadline: float | None, attempts: int = 0) -> str:
         from airflow_provider_polytomic.api.call import with_deadline
         from airflow_provider_polytomic.api.errors import PolytomicConflictError
-        from airflow_provider_polytomic.api.executions.poll import wait
+        from airflow_provider_polytomic.api.executions.poll import wait_for_execution
         from airflow_provider_polytomic.api.executions.start import Acquired, Skip, start_or_resume
-        from airflow_provider_polytomic.api.syncs.destination import explaining
+        from airflow_provider_polytomic.api.syncs.destination import with_resync_mode_hint
 
         self._starting = sync_id
         request = replace(self._start_request(context, sync_id), attempts=attempts)
         while True:
-            start = explaining(start_or_resume(request), sync_id, request.arguments.get("resync_mode"))
+            start = with_resync_mode_hint(start_or_resume(request), sync_id, request.arguments.get("resync_mode"))
             try:
                 decision = self._carry_out(with_deadline(deadline, start, "an execution could be started"))
             except PolytomicConflictError:
@@ -260,7 +260,7 @@ class ExecutionOperator(BaseOperator):
             if self.deferrable:
                 self._defer(context, sync_id, decision.execution.id, notes, seen=decision.execution)
             self._wait_out(
-                wait(
+                wait_for_execution(
                     self._kind,
                     sync_id,
                     decision.execution.id,
@@ -281,29 +281,29 @@ class ExecutionOperator(BaseOperator):
             )
 
     def _wait_out(self, plan: Any) -> None:
-        from airflow_provider_polytomic.api.errors import PolytomicNotFoundError, PolytomicTimeoutError, more
+        from airflow_provider_polytomic.api.errors import PolytomicNotFoundError, PolytomicTimeoutError, add_context
 
         try:
             self._carry_out(plan)
         except PolytomicNotFoundError:
             pass  # it is gone, so it is not in the way
         except PolytomicTimeoutError as error:
-            raise more(error, _WAITED) from None
+            raise add_context(error, _WAITED_HINT) from None
 
     def _start_request(self, context: Any, sync_id: str) -> StartRequest:
-        from airflow_provider_polytomic.api.executions.poll import problem
+        from airflow_provider_polytomic.api.executions.poll import failure_reason
         from airflow_provider_polytomic.api.executions.start_request import StartRequest
 
         criteria = self._criteria()
         request = StartRequest(
             kind=self.kind,
             sync_id=sync_id,
-            task=deferral.task_of(context),
+            task=deferral.task_identity(context),
             try_number=deferral.try_number(context),
             first_try=self._first_try(context),
             arguments=self._start_arguments(),
             if_running=validation.choice("if_running", self.if_running, IF_RUNNING) or "wait",
-            succeeded=lambda execution: problem(execution, **criteria) is None,
+            succeeded=lambda execution: failure_reason(execution, **criteria) is None,
             wait_for_completion=self.wait_for_completion,
             cancel_on_kill=self.cancel_on_kill,
         )
@@ -331,7 +331,7 @@ class ExecutionOperator(BaseOperator):
             execution_id=acquired.execution.id,
             sync_id=request.sync_id,
             key=request.key(0, 0),
-            sync_name=validation.given(self.sync_name),
+            sync_name=validation.blank_to_none(self.sync_name),
             first_try=request.first_try,
             max_tries=deferral.max_tries(context),
         )
@@ -341,7 +341,7 @@ class ExecutionOperator(BaseOperator):
         self, context: Any, request: StartRequest, acquired: Acquired, sync_name: str | None, deadline: float | None
     ) -> str:
         from airflow_provider_polytomic.api.errors import PolytomicTimeoutError
-        from airflow_provider_polytomic.api.executions.poll import look, summary, wait
+        from airflow_provider_polytomic.api.executions.poll import poll_execution, summarize, wait_for_execution
 
         execution, sync_id = acquired.execution, request.sync_id
         self._may_run = True
@@ -354,9 +354,9 @@ class ExecutionOperator(BaseOperator):
             execution.id,
             self._kind.label,
             f"{sync_name!r} ({sync_id})" if sync_name else sync_id,
-            "" if acquired.adopted else _told(request.arguments),
+            "" if acquired.adopted else _format_arguments(request.arguments),
         )
-        self._push(context, summary(sync_id, execution, adopted=acquired.adopted))
+        self._push(context, summarize(sync_id, execution, adopted=acquired.adopted))
         deferral.push_link(context, self._hook, self._kind, sync_id, execution.id, wanted=self.do_xcom_push)
         self._follow_console(sync_id, execution.id)
         if not self.wait_for_completion:
@@ -369,13 +369,13 @@ class ExecutionOperator(BaseOperator):
             "resumed": acquired.resumed,
         }
         if self.deferrable:
-            seen = self._carry_out(look(self._kind, sync_id, execution.id)).value
+            seen = self._carry_out(poll_execution(self._kind, sync_id, execution.id)).value
             if seen is None or not seen.is_terminal:
                 self._defer(context, sync_id, execution.id, notes, seen=seen)
             return self._finish(context, sync_id, sync_name, deadline, seen, notes)
         try:
             ended = self._carry_out(
-                wait(
+                wait_for_execution(
                     self._kind,
                     sync_id,
                     execution.id,
@@ -403,7 +403,7 @@ class ExecutionOperator(BaseOperator):
         self.log.info("Deferred: the triggerer waits for the end of execution %s", execution_id)
         self._ours = None  # from here on the trigger answers for it
         self.defer(
-            trigger=deferral.trigger(
+            trigger=deferral.create_trigger(
                 context,
                 self._kind,
                 sync_id,
@@ -433,7 +433,7 @@ class ExecutionOperator(BaseOperator):
         notes: dict[str, Any],
     ) -> str:
         from airflow_provider_polytomic.api.errors import PolytomicSyncError
-        from airflow_provider_polytomic.api.executions.poll import problem, progress, summary
+        from airflow_provider_polytomic.api.executions.poll import failure_reason, format_progress, summarize
 
         self._ours = None
         reporting = deferral.Reporting(self._send, self.execution_timeout)
@@ -442,17 +442,17 @@ class ExecutionOperator(BaseOperator):
             self._begin_in_time(deadline, execution.id)
             self.log.info("Execution %s, which an earlier try started, was cancelled: starting anew", execution.id)
             return self._run(context, sync_id, sync_name, deadline)
-        why = problem(execution, **self._criteria())
+        why = failure_reason(execution, **self._criteria())
         adopted = bool(notes.get("adopted"))
-        reporting.attempt("summary", lambda: self._push(context, summary(sync_id, execution, adopted=adopted)))
+        reporting.best_effort("summary", lambda: self._push(context, summarize(sync_id, execution, adopted=adopted)))
         whole = deferral.with_all_schemas(reporting, self._kind, sync_id, execution)
         if why is None:
-            self.log.info("Execution %s: %s", execution.id, progress(execution))
-            reporting.attempt("lineage", lambda: self._tell(sync_id, whole))
-            reporting.attempt("asset events", lambda: self._emit(reporting, context, sync_id, whole))
+            self.log.info("Execution %s: %s", execution.id, format_progress(execution))
+            reporting.best_effort("lineage", lambda: self._tell(sync_id, whole))
+            reporting.best_effort("asset events", lambda: self._emit(reporting, context, sync_id, whole))
             return execution.id
-        message = deferral.explain(reporting, self._kind, sync_id, sync_name, execution, why)
-        reporting.attempt("lineage", lambda: self._tell(sync_id, whole, failure=message))
+        message = deferral.describe_failure(reporting, self._kind, sync_id, sync_name, execution, why)
+        reporting.best_effort("lineage", lambda: self._tell(sync_id, whole, failure=message))
         raise PolytomicSyncError(message, whole)
 
     def _criteria(self) -> dict[str, Any]:
@@ -468,50 +468,55 @@ class ExecutionOperator(BaseOperator):
     def _log_rest_of_console(self, reporting: deferral.Reporting) -> None:
         console = self._console
         if console is not None:
-            reporting.attempt("rest of the console log", lambda: reporting.run(console.rest()))
+            reporting.best_effort("rest of the console log", lambda: reporting.run(console.rest()))
 
     def _follow_console(self, sync_id: str, execution_id: str, after: str | None = None) -> None:
-        from airflow_provider_polytomic.api.executions.console_log import Console
+        from airflow_provider_polytomic.api.executions.console_log import ConsoleLogFollower
 
-        self._console = Console(self._kind, sync_id, execution_id, after) if self.log_console else None
+        self._console = ConsoleLogFollower(self._kind, sync_id, execution_id, after) if self.log_console else None
 
     @property
     def _alias(self) -> AssetAlias:
-        return _assets.alias_of(self.dag_id if self.has_dag() else None, self.task_id)
+        return _assets.task_alias(self.dag_id if self.has_dag() else None, self.task_id)
 
     def _emit(self, reporting: deferral.Reporting, context: Any, sync_id: str, execution: Execution) -> None:
         """Add an asset event for each table that was written. Airflow keeps them until the task has ended."""
-        from airflow_provider_polytomic.api.executions.tables import written
+        from airflow_provider_polytomic.api.executions.tables import written_tables
 
         if self.assets is False or context.get("outlet_events") is None or self._start_arguments().get("test"):
             return
-        tables = reporting.run(written(sync_id, execution, self._hook.client.settings.base_url))
+        tables = reporting.run(written_tables(sync_id, execution, self._hook.client.settings.base_url))
         self._tell(sync_id, execution, tables)
         alias = self._alias
         if alias not in self.outlets:
             # The task got its DAG or its final id after it was made, and Airflow takes events through outlets alone.
             self.outlets.append(alias)
-        _assets.emit(context, alias, self.assets, tables, execution, reporting)
+        _assets.emit_events(context, alias, self.assets, tables, execution, reporting)
 
     # --- lineage
 
     def _tell(
-        self, sync_id: str, execution: Execution, written: list[Written] | None = None, *, failure: str | None = None
+        self,
+        sync_id: str,
+        execution: Execution,
+        written: list[WrittenTable] | None = None,
+        *,
+        failure: str | None = None,
     ) -> None:
         """Keep what OpenLineage may ask for when the task has ended."""
-        from airflow_provider_polytomic.api.executions.tables import unasked
-        from airflow_provider_polytomic.lineage import Story
+        from airflow_provider_polytomic.api.executions.tables import tables_without_lookup
+        from airflow_provider_polytomic.lineage import LineageRecord
 
         base_url = self._hook.client.settings.base_url
         if written is None:
-            written = unasked(sync_id, execution, base_url)
-        self._story = Story(execution, base_url, written, failure)
+            written = tables_without_lookup(sync_id, execution, base_url)
+        self._story = LineageRecord(execution, base_url, written, failure)
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:  # noqa: ARG002  OpenLineage calls it so
         """What OpenLineage is told: the tables that were read and written, the rows, and the execution's id."""
-        from airflow_provider_polytomic.lineage import lineage_of
+        from airflow_provider_polytomic.lineage import build_lineage
 
-        return lineage_of(self._story)
+        return build_lineage(self._story)
 
     def get_openlineage_facets_on_failure(self, task_instance: Any) -> Any:
         """The same of a task that failed, with what went wrong."""
@@ -528,10 +533,10 @@ class ExecutionOperator(BaseOperator):
             self.log.warning("Execution %s may still run; it is left alone (cancel_on_kill=False)", execution_id)
 
     def _cancel(self, sync_id: str, execution_id: str, reason: str) -> None:
-        from airflow_provider_polytomic.api.executions.poll import CANCEL_PATIENCE, cancel_if_running
+        from airflow_provider_polytomic.api.executions.poll import CANCEL_TIMEOUT, cancel_if_running
 
         try:
-            self._carry_out(cancel_if_running(self._kind, sync_id, execution_id, CANCEL_PATIENCE, reason))
+            self._carry_out(cancel_if_running(self._kind, sync_id, execution_id, CANCEL_TIMEOUT, reason))
         except Exception as error:  # noqa: BLE001  what went wrong before is what the task fails with
             self.log.warning("Execution %s could not be cancelled: %s", execution_id, error)
 
@@ -539,26 +544,26 @@ class ExecutionOperator(BaseOperator):
         deferral.push_summary(context, summary, wanted=self.do_xcom_push)
 
     def _label(self, context: Any, sync_id: str, sync_name: str | None) -> str | None:
-        return deferral.label(self._send, self._kind, self, context, sync_id, sync_name)
+        return deferral.set_map_index_name(self._send, self._kind, self, context, sync_id, sync_name)
 
     # --- sending
 
     @cached_property
     def _hook(self) -> PolytomicHook:
-        return deferral.hook_of(self.polytomic_conn_id)
+        return deferral.create_hook(self.polytomic_conn_id)
 
     @property
-    def _kind(self) -> Kind:
-        from airflow_provider_polytomic.api.executions.poll import kind_of
+    def _kind(self) -> SyncKind:
+        from airflow_provider_polytomic.api.executions.poll import get_sync_kind
 
-        return kind_of(self.kind)
+        return get_sync_kind(self.kind)
 
     def _carry_out(self, plan: Any) -> Any:
         from airflow_provider_polytomic.api.client import drive
 
-        return drive(plan, self._send, reconnect=self._hook.client.reconnect)
+        return drive(plan, self._send, reload_credentials=self._hook.client.reload_credentials)
 
-    def _send(self, request: Request) -> Answer:
+    def _send(self, request: Request) -> SendResult:
         """Send one request; but start nothing after a kill, and cancel what was started during one."""
         from airflow_provider_polytomic.api.call import Call, decode
         from airflow_provider_polytomic.api.errors import PolytomicError

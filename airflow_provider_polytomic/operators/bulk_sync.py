@@ -16,7 +16,7 @@ _START: dict[str, validation.Check] = {
     "test": validation.boolean,
     "resync_mode": validation.one_of(RESYNC_MODES),
     "fetch_mode": validation.one_of(FETCH_MODES),
-    "schemas": validation.some(validation.ids),
+    "schemas": validation.non_empty(validation.ids),
 }
 IF_EXISTS = ("fail", "skip")
 MODES = ("snapshot", "replicate", "append")
@@ -124,7 +124,7 @@ class PolytomicBulkSyncOperator(ExecutionOperator):
         )
 
     def _start_arguments(self) -> dict[str, Any]:
-        values = validation.known(self, _START)
+        values = validation.validate_known(self, _START)
         if values.get("test") and values.get("resync_mode"):
             raise ValueError("test and resync_mode exclude each other")
         return values
@@ -132,11 +132,11 @@ class PolytomicBulkSyncOperator(ExecutionOperator):
 
 def _switch(name: str, value: Any) -> bool | None:
     """True, False, or not set."""
-    return None if validation.given(value) is None else validation.boolean(name, value)
+    return None if validation.blank_to_none(value) is None else validation.boolean(name, value)
 
 
 def _time(name: str, value: Any) -> str | None:
-    return None if validation.given(value) is None else validation.moment(name, value).isoformat()
+    return None if validation.blank_to_none(value) is None else validation.timestamp(name, value).isoformat()
 
 
 def _schedule(name: str, value: Any) -> dict[str, Any] | None:
@@ -147,7 +147,7 @@ def _schedule(name: str, value: Any) -> dict[str, Any] | None:
 
 
 def _schedules(name: str, value: Any) -> list[dict[str, Any]] | None:
-    check = validation.must(_schedule)
+    check = validation.required(_schedule)
     return [check(f"{name}[{number}]", item) for number, item in enumerate(validation.items(name, value) or [])] or None
 
 
@@ -157,12 +157,14 @@ def _policies(name: str, value: Any) -> list[str] | None:
 
 
 def _schemas(name: str, value: Any) -> list[Any] | None:
-    schemas: list[Any] | None = validation.some(validation.items)(name, value)
+    schemas: list[Any] | None = validation.non_empty(validation.items)(name, value)
     for number, schema in enumerate(schemas or []):
         if isinstance(schema, dict) and not schema.get("id"):
-            raise ValueError(f"{name}[{number}] must be an id, or a dict with an id, not {validation.shown(schema)}")
+            raise ValueError(
+                f"{name}[{number}] must be an id, or a dict with an id, not {validation.format_value(schema)}"
+            )
     validation.ids(name, schemas and [schema["id"] if isinstance(schema, dict) else schema for schema in schemas])
-    validation.refuse_unsendable(name, schemas)
+    validation.require_json(name, schemas)
     return schemas
 
 
@@ -242,10 +244,10 @@ class PolytomicCreateBulkSyncOperator(BaseOperator):
         "json",
     )
     _FIELDS: ClassVar[dict[str, validation.Check]] = {
-        "name": validation.must(validation.text),
-        "mode": validation.must(validation.one_of(MODES)),
-        "default_schedule": validation.must(_schedule),
-        "destination_configuration": validation.must(validation.mapping),
+        "name": validation.required(validation.text),
+        "mode": validation.required(validation.one_of(MODES)),
+        "default_schedule": validation.required(_schedule),
+        "destination_configuration": validation.required(validation.mapping),
         "source_connection_id": validation.identifier,
         "destination_connection_id": validation.identifier,
         "source_configuration": validation.mapping,
@@ -324,10 +326,10 @@ class PolytomicCreateBulkSyncOperator(BaseOperator):
         """
         for end in ("source", "destination"):
             by_id, either = f"{end}_connection_id", f"{end}_connection"
-            validation.one_of_two(by_id, getattr(self, by_id), either, getattr(self, either))
-        if not validation.templated(self.if_exists):
+            validation.exactly_one(by_id, getattr(self, by_id), either, getattr(self, either))
+        if not validation.is_templated(self.if_exists):
             validation.choice("if_exists", self.if_exists, IF_EXISTS)
-        known = validation.known(self, self._FIELDS)
+        known = validation.validate_known(self, self._FIELDS)
         return {name: value for name, value in known.items() if value is not None}
 
     def execute(self, context: Any) -> str:
@@ -335,21 +337,21 @@ class PolytomicCreateBulkSyncOperator(BaseOperator):
 
         :returns: the sync's id.
         """
-        from airflow_provider_polytomic.api.syncs.create import Creation, connection_ids, create_once
+        from airflow_provider_polytomic.api.syncs.create import CreateRequest, create_once, resolve_connection_ids
 
         number, first = deferral.try_number(context), deferral.first_try(context, self.retries)
-        with deferral.translated(lambda: number > first):
-            validation.refuse_unrendered(self)
+        with deferral.as_airflow_errors(lambda: number > first):
+            validation.require_rendered(self)
             body = self._body()
-            client = deferral.hook_of(self.polytomic_conn_id).client
+            client = deferral.create_hook(self.polytomic_conn_id).client
             named = {
                 name: value
                 for name in ("source_connection", "destination_connection")
-                if (value := validation.given(getattr(self, name))) is not None
+                if (value := validation.blank_to_none(getattr(self, name))) is not None
             }
-            creation = Creation(
-                body=body | client.run(connection_ids(named)),
-                task=deferral.task_of(context),
+            creation = CreateRequest(
+                body=body | client.run(resolve_connection_ids(named)),
+                task=deferral.task_identity(context),
                 try_number=number,
                 first=first,
                 if_exists=validation.choice("if_exists", self.if_exists, IF_EXISTS) or "fail",

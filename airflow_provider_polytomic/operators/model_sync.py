@@ -10,12 +10,12 @@ from airflow_provider_polytomic._airflow import validation
 from airflow_provider_polytomic._airflow.compat import default_deferrable
 from airflow_provider_polytomic.operators._base import ExecutionOperator
 
-MOST_IDENTITIES = 1000
+MAX_IDENTITIES = 1000
 _START: dict[str, validation.Check] = {
     "test": validation.boolean,
     "resync": validation.boolean,
-    "identities": validation.some(validation.texts),
-    "source_identities": validation.some(validation.lists),
+    "identities": validation.non_empty(validation.texts),
+    "source_identities": validation.non_empty(validation.lists),
 }
 
 
@@ -113,10 +113,10 @@ class PolytomicModelSyncOperator(ExecutionOperator):
         )
 
     def _start_arguments(self) -> dict[str, Any]:
-        values = validation.known(self, _START)
+        values = validation.validate_known(self, _START)
         if values.get("identities") and values.get("source_identities"):
             raise ValueError("identities and source_identities exclude each other")
         for name in ("identities", "source_identities"):
-            if len(values.get(name) or ()) > MOST_IDENTITIES:
-                raise ValueError(f"{name} takes {MOST_IDENTITIES} entries at most, not {len(values[name])}")
+            if len(values.get(name) or ()) > MAX_IDENTITIES:
+                raise ValueError(f"{name} takes {MAX_IDENTITIES} entries at most, not {len(values[name])}")
         return values

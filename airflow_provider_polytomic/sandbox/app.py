@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
-from airflow_provider_polytomic.api.plan import Answer, Request, Response, Unreachable
+from airflow_provider_polytomic.api.plan import Request, Response, SendResult, TransportFailure
 
 from .execution import Execution
 from .faults import Conditions, Fault, Faults
@@ -117,8 +117,8 @@ class Sandbox:
         for world in self._worlds:
             world.url = url
 
-    def handle(self, method: str, target: str, headers: Mapping[str, str], body: bytes = b"") -> Answer:
-        """Answer one request. :class:`Unreachable` means: close the connection without a word.
+    def handle(self, method: str, target: str, headers: Mapping[str, str], body: bytes = b"") -> SendResult:
+        """SendResult one request. :class:`Unreachable` means: close the connection without a word.
 
         :param target: path and query, percent-encoded.
         """
@@ -133,15 +133,15 @@ class Sandbox:
             self._log.append(_logged(call, headers, answer))
         return answer
 
-    def send(self, request: Request) -> Answer:
-        """Answer a request of the client in ``api``, as a transport would: credentials are added here."""
+    def send(self, request: Request) -> SendResult:
+        """SendResult a request of the client in ``api``, as a transport would: credentials are added here."""
         headers = {"authorization": f"Bearer {self.key}", "x-polytomic-version": VERSIONS[-1]}
         if request.idempotency_key is not None:
             headers["idempotency-key"] = request.idempotency_key
         target = request.path + (f"?{urlencode(request.query)}" if request.query else "")
         answer = self.handle(request.method, target, headers, request.body or b"")
         if isinstance(answer, Response) and int(answer.headers.get("content-length", 0)) > len(answer.body):
-            return Unreachable("the connection broke in the middle of the answer")
+            return TransportFailure("the connection broke in the middle of the answer")
         return answer
 
     # what a test sees and does
@@ -279,8 +279,8 @@ class Sandbox:
         """The time by the sandbox's clock, as the ``Date`` header gives it."""
         return formatdate(self._world.now, usegmt=True)
 
-    def _dated(self, answer: Answer) -> Answer:
-        if isinstance(answer, Unreachable) or not self._world.conditions.sends_date:
+    def _dated(self, answer: SendResult) -> SendResult:
+        if isinstance(answer, TransportFailure) or not self._world.conditions.sends_date:
             return answer
         return replace(answer, headers={"date": self.date, **answer.headers})
 
@@ -290,17 +290,17 @@ class Sandbox:
         else:
             self._sleep(seconds)
 
-    def _meet(self, call: Call, headers: Mapping[str, str], fault: Fault | None) -> Answer:
+    def _meet(self, call: Call, headers: Mapping[str, str], fault: Fault | None) -> SendResult:
         if fault is None:
             return self._serve(call, headers, None)
         if not fault.processed and not fault.recorded:  # somebody in front of the API answers, or nobody does
             self._wait(fault, fault.after)
-            return fault.instead or Unreachable("the sandbox dropped the request")
+            return fault.instead or TransportFailure("the sandbox dropped the request")
         answer = self._serve(call, headers, fault)
         if fault.meanwhile is not None:
             fault.meanwhile()
         if fault.dropped:
-            return Unreachable("the sandbox dropped the answer")
+            return TransportFailure("the sandbox dropped the answer")
         return fault.edited(answer) if fault.instead is None or fault.recorded else fault.instead
 
     def _serve(self, call: Call, headers: Mapping[str, str], fault: Fault | None) -> Response:
@@ -397,7 +397,7 @@ def _same(given: str, key: str) -> bool:
     return bool(key) and hmac.compare_digest(given.encode(), key.encode())
 
 
-def _logged(call: Call, headers: Mapping[str, str], answer: Answer) -> LoggedRequest:
+def _logged(call: Call, headers: Mapping[str, str], answer: SendResult) -> LoggedRequest:
     try:
         body = json.loads(call.body) if call.body else None
     except ValueError:

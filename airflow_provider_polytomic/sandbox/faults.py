@@ -28,7 +28,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from airflow_provider_polytomic.api.plan import Answer, Response, Unreachable
+from airflow_provider_polytomic.api.plan import Response, SendResult, TransportFailure
 
 from .wire import problem
 
@@ -68,9 +68,9 @@ class Fault:
         """Hold up nobody any more, now and later."""
         self._over.set()
 
-    def edited(self, answer: Answer) -> Answer:
+    def edited(self, answer: SendResult) -> SendResult:
         """The answer with its JSON edited, where this fault edits answers and it is a successful one."""
-        if self.change is None or isinstance(answer, Unreachable) or answer.status >= 300 or not answer.body:
+        if self.change is None or isinstance(answer, TransportFailure) or answer.status >= 300 or not answer.body:
             return answer
         body = json.loads(answer.body)
         self.change(body)
@@ -105,7 +105,7 @@ class Faults:
         processed: bool = False,
         after: float = 0.0,
     ) -> Fault:
-        """Answer with ``status``.
+        """SendResult with ``status``.
 
         :param body: data is sent as JSON, text and bytes as an HTML page; left out, an error as the API words it.
         :param recorded: the answer becomes the outcome of the request's Idempotency-Key and is given again ever
@@ -138,7 +138,7 @@ class Faults:
         return self._add(on, times, **{"after" if after else "before": seconds})
 
     def garbage(self, kind: str = "html", on: str = ".*", *, times: int | None = 1, processed: bool = True) -> Fault:
-        """Answer 200 with what is not the API's.
+        """SendResult 200 with what is not the API's.
 
         :param kind: ``html``; ``truncated`` (fewer bytes than announced); ``cut`` (half of a JSON text, as announced);
             ``empty``; ``text``.
@@ -175,7 +175,7 @@ class Faults:
         return self._add(on, times, change=change)
 
     def meanwhile(self, action: Callable[[], object], on: str = ".*", *, times: int | None = 1) -> Fault:
-        """Answer as ever, and call ``action`` between that answer and the next request of the client."""
+        """SendResult as ever, and call ``action`` between that answer and the next request of the client."""
         return self._add(on, times, meanwhile=action)
 
     def clear(self) -> None:

@@ -12,7 +12,7 @@ from http.client import responses
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from airflow_provider_polytomic.api.plan import Unreachable
+from airflow_provider_polytomic.api.plan import TransportFailure
 
 from .app import Sandbox
 
@@ -95,7 +95,7 @@ class _Handler(BaseHTTPRequestHandler):
         length = self.headers.get("content-length", "0")
         body = self.rfile.read(int(length)) if length.isdigit() else b""
         answer = self.server.sandbox.handle(self.command, self.path, dict(self.headers.items()), body)
-        if isinstance(answer, Unreachable):
+        if isinstance(answer, TransportFailure):
             self.close_connection = True
             return
         try:

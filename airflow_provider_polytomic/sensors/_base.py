@@ -24,9 +24,9 @@ from airflow_provider_polytomic.links import PolytomicExecutionLink
 
 if TYPE_CHECKING:
     from airflow_provider_polytomic.api.executions.outage import OutageTracker
-    from airflow_provider_polytomic.api.executions.poll import Kind
+    from airflow_provider_polytomic.api.executions.poll import SyncKind
     from airflow_provider_polytomic.api.models import Execution
-    from airflow_provider_polytomic.api.plan import Answer, Request
+    from airflow_provider_polytomic.api.plan import Request, SendResult
     from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
 
 
@@ -76,11 +76,11 @@ class ExecutionSensor(BaseSensorOperator):
 
         :raises ValueError: naming the argument.
         """
-        validation.one_of_two("sync_id", self.sync_id, "sync_name", self.sync_name)
-        known = validation.known(self, _CHECKS)
+        validation.exactly_one("sync_id", self.sync_id, "sync_name", self.sync_name)
+        known = validation.validate_known(self, _CHECKS)
         if known.get("execution_id") is not None and known.get("completed_after") is not None:
             raise ValueError("give either execution_id or completed_after: both given")
-        if not validation.templated(self.allow_errors):
+        if not validation.is_templated(self.allow_errors):
             validation.error_limit("allow_errors", self.allow_errors)
 
     # --- what Airflow calls
@@ -93,12 +93,12 @@ class ExecutionSensor(BaseSensorOperator):
         with self._skips():
             if not self.deferrable:
                 return super().execute(context)
-            with deferral.translated(lambda: self._answered):
+            with deferral.as_airflow_errors(lambda: self._answered):
                 return self._begin_deferrable(context)
 
     def poke(self, context: Any) -> PokeReturnValue:
         """Poll once."""
-        with deferral.translated(lambda: self._answered):
+        with deferral.as_airflow_errors(lambda: self._answered):
             sync_id, sync_name = self._resolved(context)
             execution = self._look(context, sync_id, self._after(context))
             if execution is None or not execution.is_terminal:
@@ -107,16 +107,16 @@ class ExecutionSensor(BaseSensorOperator):
 
     def execute_complete(self, context: Any, event: Any = None) -> Any:
         """Go on when the trigger has fired."""
-        with self._skips(), deferral.translated(lambda: True):
+        with self._skips(), deferral.as_airflow_errors(lambda: True):
             event = deferral.read_event(event, may_know_none=True)
-            if deferral.is_anothers(context, event, of_any_try=True):
+            if deferral.is_foreign_event(context, event, of_any_try=True):
                 return self._begin_deferrable(context)
             if event["outcome"] == "timeout":
                 raise _timeout_error(event["notes"].get("deadline_of"), str(event.get("message")))
             if event["outcome"] == "error":
-                raise deferral.error_of(event)
+                raise deferral.error_from_event(event)
             sync_name = self._label(context, event["sync_id"], event["notes"].get("sync_name"))
-            execution = deferral.execution_of(self._kind, event)
+            execution = deferral.execution_from_event(self._kind, event)
             self._link(context, event["sync_id"], execution.id)
             return self._finish(context, event["sync_id"], sync_name, execution)
 
@@ -132,7 +132,7 @@ class ExecutionSensor(BaseSensorOperator):
         if time.time() >= deadline:
             raise _timeout_error(deadline_of, f"{self._subject(sync_id)} had not ended at the deadline")
         return self.defer(
-            trigger=deferral.trigger(
+            trigger=deferral.create_trigger(
                 context,
                 self._kind,
                 sync_id,
@@ -158,19 +158,19 @@ class ExecutionSensor(BaseSensorOperator):
         return min((deadline, name) for name, deadline in deadlines.items() if deadline is not None)
 
     def _resolved(self, context: Any) -> tuple[str, str | None]:
-        validation.refuse_unrendered(self)
+        validation.require_rendered(self)
         self._check()
         if self._sync is None:
-            sync_id, name = deferral.resolve(self._carry_out, self._kind, self.sync_id, self.sync_name)
+            sync_id, name = deferral.resolve_sync(self._carry_out, self._kind, self.sync_id, self.sync_name)
             self._sync = sync_id, self._label(context, sync_id, name)
         return self._sync
 
     def _label(self, context: Any, sync_id: str, sync_name: str | None) -> str | None:
-        return deferral.label(self._send, self._kind, self, context, sync_id, sync_name)
+        return deferral.set_map_index_name(self._send, self._kind, self, context, sync_id, sync_name)
 
     def _after(self, context: Any) -> datetime:
         """From when on an execution counts; by default from the first poke on."""
-        return _after("completed_after", self.completed_after) or self._first_poke(context)
+        return _completed_after("completed_after", self.completed_after) or self._first_poke(context)
 
     def _first_poke(self, context: Any) -> datetime:
         if self._began is None:
@@ -189,7 +189,7 @@ class ExecutionSensor(BaseSensorOperator):
     def _look(self, context: Any, sync_id: str, after: datetime) -> Execution | None:
         """The execution that is waited for; None while there is none, or no answer."""
         from airflow_provider_polytomic.api.executions.outage import OutageTracker
-        from airflow_provider_polytomic.api.executions.poll import look, look_for, progress
+        from airflow_provider_polytomic.api.executions.poll import format_progress, poll_execution, poll_next_execution
 
         if self._outage is None:
             now = time.time()
@@ -197,7 +197,11 @@ class ExecutionSensor(BaseSensorOperator):
             self._outage = OutageTracker(self._subject(sync_id), self.poke_interval, since, fixed_interval=True)
         execution_id = self._known_id
         while True:
-            plan = look(self._kind, sync_id, execution_id) if execution_id else look_for(self._kind, sync_id, after)
+            plan = (
+                poll_execution(self._kind, sync_id, execution_id)
+                if execution_id
+                else poll_next_execution(self._kind, sync_id, after)
+            )
             poll = self._carry_out(plan)
             if poll.error is None:
                 break
@@ -211,7 +215,7 @@ class ExecutionSensor(BaseSensorOperator):
             self.log.info("No execution of %s %s has begun yet", self._kind.label, sync_id)
         else:
             self._execution_id = execution.id
-            self.log.info("Execution %s: %s", execution.id, progress(execution))
+            self.log.info("Execution %s: %s", execution.id, format_progress(execution))
             self._link(context, sync_id, execution.id)
         return execution
 
@@ -221,18 +225,18 @@ class ExecutionSensor(BaseSensorOperator):
             deferral.push_link(context, self._hook, self._kind, sync_id, execution_id, wanted=self.do_xcom_push)
 
     def _finish(self, context: Any, sync_id: str, sync_name: str | None, execution: Execution) -> str:
-        from airflow_provider_polytomic.api.executions.poll import problem, summary
+        from airflow_provider_polytomic.api.executions.poll import failure_reason, summarize
 
         reporting, wanted = deferral.Reporting(self._send, self.execution_timeout), self.do_xcom_push
-        why = problem(execution, allow_errors=validation.error_limit("allow_errors", self.allow_errors))
-        reporting.attempt(
+        why = failure_reason(execution, allow_errors=validation.error_limit("allow_errors", self.allow_errors))
+        reporting.best_effort(
             "summary",
-            lambda: deferral.push_summary(context, summary(sync_id, execution), wanted=wanted),
+            lambda: deferral.push_summary(context, summarize(sync_id, execution), wanted=wanted),
         )
         if why is None:
             return execution.id
         # A retry of the sensor would find the same end again: only who started the execution can do better.
-        raise AirflowFailException(deferral.explain(reporting, self._kind, sync_id, sync_name, execution, why))
+        raise AirflowFailException(deferral.describe_failure(reporting, self._kind, sync_id, sync_name, execution, why))
 
     @contextmanager
     def _skips(self) -> Iterator[None]:
@@ -249,29 +253,29 @@ class ExecutionSensor(BaseSensorOperator):
 
     @cached_property
     def _hook(self) -> PolytomicHook:
-        return deferral.hook_of(self.polytomic_conn_id)
+        return deferral.create_hook(self.polytomic_conn_id)
 
     @property
-    def _kind(self) -> Kind:
-        from airflow_provider_polytomic.api.executions.poll import kind_of
+    def _kind(self) -> SyncKind:
+        from airflow_provider_polytomic.api.executions.poll import get_sync_kind
 
-        return kind_of(self.kind)
+        return get_sync_kind(self.kind)
 
     def _carry_out(self, plan: Any) -> Any:
         return self._hook.client.run(plan)
 
-    def _send(self, request: Request) -> Answer:
+    def _send(self, request: Request) -> SendResult:
         return self._hook.client.send(request)
 
 
-def _after(name: str, value: Any) -> datetime | None:
-    return None if validation.given(value) is None else validation.moment(name, value)
+def _completed_after(name: str, value: Any) -> datetime | None:
+    return None if validation.blank_to_none(value) is None else validation.timestamp(name, value)
 
 
 _CHECKS: dict[str, validation.Check] = {
     "sync_id": validation.identifier,
     "execution_id": validation.identifier,
-    "completed_after": _after,
+    "completed_after": _completed_after,
 }
 
 

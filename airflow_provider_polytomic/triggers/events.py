@@ -23,20 +23,20 @@ from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
 
 if TYPE_CHECKING:
     from airflow_provider_polytomic.api.client import AsyncClient
-    from airflow_provider_polytomic.api.events.poll import Ended, Position, Wanted, Window
+    from airflow_provider_polytomic.api.events.poll import EventFilter, EventWindow, ExecutionEnd, Position
 
 log = logging.getLogger(__name__)
 
 EVENTS = ("completed", "completed_with_errors", "failed", "canceled")
 KINDS = ("bulk", "model")
-SAVED_EVERY = 300.0  # seconds; how often a position is saved when nothing happens
-SAVING = 10.0  # seconds; how long Airflow may take for it
-GATHERING = 1.0  # seconds in which watchers that have to look further back can join the first of them
+SAVE_INTERVAL = 300.0  # seconds; how often a position is saved when nothing happens
+SAVE_TIMEOUT = 10.0  # seconds; how long Airflow may take for it
+GATHER_DELAY = 1.0  # seconds in which watchers that have to look further back can join the first of them
 # Seconds for the executions after a long absence; Airflow gives up a watcher that has not taken in a look after 300.
-CATCHING_UP = 200.0
-LISTING = 30.0  # seconds for the list of syncs that shows whether a watcher's sync exists
-AT_ONCE = 10  # syncs whose executions are asked for at the same time
-STORED = "stored"  # among the arguments that Airflow stores, and in no DAG
+CATCH_UP_TIMEOUT = 200.0
+LIST_TIMEOUT = 30.0  # seconds for the list of syncs that shows whether a watcher's sync exists
+MAX_CONCURRENT_LISTS = 10  # syncs whose executions are asked for at the same time
+STORED_MARKER = "stored"  # among the arguments that Airflow stores, and in no DAG
 
 
 class PolytomicSyncEventTrigger(BaseEventTrigger):
@@ -73,7 +73,7 @@ class PolytomicSyncEventTrigger(BaseEventTrigger):
         **unknown: Any,
     ) -> None:
         super().__init__()
-        _pass_over(unknown)
+        _check_unknown(unknown)
         self.sync_id = _text("sync_id", sync_id)
         if self.sync_id is not None:
             self.sync_id = validation.canonical_id("sync_id", self.sync_id)
@@ -101,7 +101,7 @@ class PolytomicSyncEventTrigger(BaseEventTrigger):
     def serialize(self) -> tuple[str, dict[str, Any]]:
         return (
             "airflow_provider_polytomic.triggers.events.PolytomicSyncEventTrigger",
-            {**self._watched_for, "poke_interval": self.poke_interval, STORED: True},
+            {**self._watched_for, "poke_interval": self.poke_interval, STORED_MARKER: True},
         )
 
     @property
@@ -121,10 +121,10 @@ class PolytomicSyncEventTrigger(BaseEventTrigger):
         return ("polytomic-events", self.polytomic_conn_id, self.poke_interval)
 
     @classmethod
-    def create_shared_stream_producer(cls, kwargs: dict[str, Any]) -> Looks:
-        return Looks(PolytomicHook(kwargs["polytomic_conn_id"]), kwargs["poke_interval"])
+    def create_shared_stream_producer(cls, kwargs: dict[str, Any]) -> EventPoller:
+        return EventPoller(PolytomicHook(kwargs["polytomic_conn_id"]), kwargs["poke_interval"])
 
-    async def filter_shared_stream(self, shared_stream: AsyncIterator[Look]) -> AsyncIterator[TriggerEvent]:
+    async def filter_shared_stream(self, shared_stream: AsyncIterator[EventBatch]) -> AsyncIterator[TriggerEvent]:
         async for look in shared_stream:
             new = await self._new(look)
             for ended in new:
@@ -144,81 +144,81 @@ class PolytomicSyncEventTrigger(BaseEventTrigger):
 
     # --- what is new
 
-    async def _new(self, look: Look) -> list[Ended]:
+    async def _new(self, look: EventBatch) -> list[ExecutionEnd]:
         try:
             return await self._judge(look)
         except Exception as error:  # noqa: BLE001  a watcher has no end: it considers the next look instead
             _warn(f"{self._says}: what has ended cannot be told yet", error)
             return []
 
-    async def _judge(self, look: Look) -> list[Ended]:
+    async def _judge(self, look: EventBatch) -> list[ExecutionEnd]:
         from airflow_provider_polytomic.api.events import poll
 
         window, wanted = look.window, self._wanted
         if self._position is None:
             self._position = await self._stored()
         if self._position is None:
-            self._position = poll.begin(window, wanted)
+            self._position = poll.initial_position(window, wanted)
             log.info("%s: beginning now", self._says)
             await self._warn_if_unknown(look)
             return []
-        if poll.gap(self._position, window):
-            look.reach_back(self._position.floor)
+        if poll.has_gap(self._position, window):
+            look.request_floor(self._position.floor)
             return []
         since = poll.missed_since(self._position, window)
         executions = [] if since is None else await self._executions(look, since)
         new, position = poll.advance(self._position, window, wanted, executions)
         if new and (stored := await self._stored()):
             # Another triggerer may have had this watcher meanwhile: what it has told is not told again.
-            new, position = poll.advance(self._position.joined(stored), window, wanted, executions)
+            new, position = poll.advance(self._position.merged_with(stored), window, wanted, executions)
         self._position = position
         return new
 
-    async def _warn_if_unknown(self, look: Look) -> None:
+    async def _warn_if_unknown(self, look: EventBatch) -> None:
         """Warn once when the organization has no such sync: nothing else shows that a watcher is misspelled."""
         wanted = self._wanted
         if wanted.sync_id is None and wanted.sync_name is None:
             return
-        if any(wanted.is_about(ended.data) for ended in look.window.ended):
+        if any(wanted.matches_sync(ended.data) for ended in look.window.ended):
             return
         syncs = await look.list_syncs()
-        if syncs is not None and not any(wanted.is_about(sync) for sync in syncs):
+        if syncs is not None and not any(wanted.matches_sync(sync) for sync in syncs):
             log.warning("%s: the organization has no such sync, so nothing fires until it has one", self._says)
 
     @property
-    def _wanted(self) -> Wanted:
-        from airflow_provider_polytomic.api.events.poll import Wanted
+    def _wanted(self) -> EventFilter:
+        from airflow_provider_polytomic.api.events.poll import EventFilter
 
-        return Wanted(self.kind, self.sync_id, self.sync_name, self.events, self.trigger_source)
+        return EventFilter(self.kind, self.sync_id, self.sync_name, self.events, self.trigger_source)
 
     @property
     def _says(self) -> str:
         sync = self.sync_id or (repr(self.sync_name) if self.sync_name else "any sync")
         return f"Watching {self.kind or ''}{' ' if self.kind else ''}{sync} ({', '.join(self.events)})"
 
-    async def _executions(self, look: Look, since: float) -> list[Ended]:
+    async def _executions(self, look: EventBatch, since: float) -> list[ExecutionEnd]:
         """What ended after ``since``: the events of it may be gone."""
         if self.trigger_source is not None:
             log.warning("%s: events may be gone, and executions do not tell their trigger_source", self._says)
             return []
         log.warning("%s: events may be gone, so the executions of the syncs are looked at", self._says)
         try:
-            return await asyncio.wait_for(self._ended_since(look, since), CATCHING_UP)
+            return await asyncio.wait_for(self._ended_since(look, since), CATCH_UP_TIMEOUT)
         except asyncio.TimeoutError:
-            log.error("%s: the executions were not read within %d s: some may be missed", self._says, CATCHING_UP)
+            log.error("%s: the executions were not read within %d s: some may be missed", self._says, CATCH_UP_TIMEOUT)
             return []
 
-    async def _ended_since(self, look: Look, since: float) -> list[Ended]:
+    async def _ended_since(self, look: EventBatch, since: float) -> list[ExecutionEnd]:
         from airflow_provider_polytomic.api.events import poll
 
-        few = asyncio.Semaphore(AT_ONCE)
+        few = asyncio.Semaphore(MAX_CONCURRENT_LISTS)
 
-        async def ended(kind: Any, sync: Any) -> list[Ended]:
+        async def ended(kind: Any, sync: Any) -> list[ExecutionEnd]:
             async with few:
-                found: list[Ended] = await look.run(poll.ended_since(kind, sync, since))
+                found: list[ExecutionEnd] = await look.run(poll.list_ended_since(kind, sync, since))
                 return found
 
-        syncs = await look.run(poll.syncs_of(self._wanted))
+        syncs = await look.run(poll.find_watched_syncs(self._wanted))
         asking = [asyncio.ensure_future(ended(*sync)) for sync in syncs]
         try:
             return [one for found in await asyncio.gather(*asking) for one in found]
@@ -248,33 +248,33 @@ class PolytomicSyncEventTrigger(BaseEventTrigger):
             except ValueError as error:
                 log.warning("%s: what is stored is passed over: %s", self._says, error)
                 continue
-            found = position if found is None else found.joined(position)
+            found = position if found is None else found.merged_with(position)
         return found
 
     async def _save(self, position: Position) -> None:
         try:
             if stored := await self._stored():
-                position = position.joined(stored)
+                position = position.merged_with(stored)
             for store in asset_state_stores(self):
-                await store.aset(self._key, position.as_json())
-            self._save_after = position.asked_at + SAVED_EVERY
+                await store.aset(self._key, position.to_json())
+            self._save_after = position.asked_at + SAVE_INTERVAL
         except Exception as error:  # noqa: BLE001  the next one is saved as well
             _warn(f"{self._says}: the position cannot be saved", error)
 
 
-class Look:
+class EventBatch:
     """One look at the events, on its way to the watchers.
 
     :param window: what it showed.
-    :param reach_back: ask that the next look goes back as far as this.
+    :param request_floor: ask that the next look goes back as far as this.
     :param run: carry out a plan, as the look itself was.
     """
 
     def __init__(
-        self, window: Window, reach_back: Callable[[float], None], run: Callable[[Any], Awaitable[Any]]
+        self, window: EventWindow, request_floor: Callable[[float], None], run: Callable[[Any], Awaitable[Any]]
     ) -> None:
         self.window = window
-        self.reach_back = reach_back
+        self.request_floor = request_floor
         self.run = run
         self._when_stored: list[Callable[[], Awaitable[None]]] = []
         self._listing = asyncio.Lock()
@@ -289,7 +289,7 @@ class Look:
             if not self._listed:
                 self._listed = True
                 try:
-                    self._syncs = await asyncio.wait_for(self.run(poll.list_syncs()), LISTING)
+                    self._syncs = await asyncio.wait_for(self.run(poll.list_syncs()), LIST_TIMEOUT)
                 except Exception as error:  # noqa: BLE001  it only serves a warning
                     log.debug("The syncs could not be listed: %s", error)
         return self._syncs
@@ -302,7 +302,7 @@ class Look:
         await asyncio.gather(*(what() for what in self._when_stored))
 
 
-class Looks(SharedStreamProducer):
+class EventPoller(SharedStreamProducer):
     """Looks at the events of an organization, again and again, for all watchers with the same connection.
 
     It goes on for ever: whatever is wrong it warns of, reads the connection again, and looks once more.
@@ -317,14 +317,14 @@ class Looks(SharedStreamProducer):
         self._poke_interval = poke_interval
         self._client: AsyncClient | None = None
         self._since: float | None = None
-        self._back_to = float("inf")
+        self._requested_floor = float("inf")
         self._asked = asyncio.Event()
         self._failures = 0
 
-    async def open_stream(self) -> AsyncIterator[tuple[Look, Look]]:
-        await asyncio.to_thread(_load)
+    async def open_stream(self) -> AsyncIterator[tuple[EventBatch, EventBatch]]:
+        await asyncio.to_thread(_import_api)
         while True:
-            look = await self.look()
+            look = await self.poll()
             if look is not None:
                 yield look, look
             await self._pause()
@@ -335,24 +335,24 @@ class Looks(SharedStreamProducer):
             # A watcher that was given up begins again where it was saved last: that must stay as it is.
             if item.outcome.failed == 0:
                 with contextlib.suppress(asyncio.TimeoutError):  # a triggerer that stops answers nobody
-                    await asyncio.wait_for(item.broker_payload.stored(), SAVING)
+                    await asyncio.wait_for(item.broker_payload.stored(), SAVE_TIMEOUT)
 
     async def aclose(self) -> None:
         if self._client is not None:
             await self._client.close()
 
-    async def look(self) -> Look | None:
+    async def poll(self) -> EventBatch | None:
         """Look once; None: it failed."""
-        from airflow_provider_polytomic.api.events.poll import look
+        from airflow_provider_polytomic.api.events.poll import poll_events
 
-        back_to, self._back_to = self._back_to, float("inf")
+        back_to, self._requested_floor = self._requested_floor, float("inf")
         since = None if self._since is None else min(self._since, back_to)
         try:
             if self._client is None:
                 self._client = await self._hook.async_client()
             elif self._failures:
-                await self._client.reconnect()  # it may have been mended meanwhile
-            window = await self._client.run(look(since))
+                await self._client.reload_credentials()  # it may have been mended meanwhile
+            window = await self._client.run(poll_events(since))
         except Exception as error:  # noqa: BLE001  nothing ends it
             self._failures += 1
             if self._failures & (self._failures - 1) == 0:  # the 1st, the 2nd, the 4th, the 8th …
@@ -361,11 +361,11 @@ class Looks(SharedStreamProducer):
         if self._failures:
             log.info("%s can be read again", self._says)
         self._since, self._failures = window.floor, 0
-        return Look(window, self._reach_back, self._client.run)
+        return EventBatch(window, self._request_floor, self._client.run)
 
-    def _reach_back(self, floor: float) -> None:
-        if floor < self._back_to:
-            self._back_to = floor
+    def _request_floor(self, floor: float) -> None:
+        if floor < self._requested_floor:
+            self._requested_floor = floor
             self._asked.set()
 
     async def _pause(self) -> None:
@@ -374,16 +374,16 @@ class Looks(SharedStreamProducer):
         else:
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._asked.wait(), self._poke_interval)
-                await asyncio.sleep(min(GATHERING, self._poke_interval))
+                await asyncio.sleep(min(GATHER_DELAY, self._poke_interval))
         self._asked.clear()
 
 
-def _pass_over(unknown: dict[str, Any]) -> None:
+def _check_unknown(unknown: dict[str, Any]) -> None:
     """What another release has stored may hold more than this one knows. In a DAG it is a slip of the pen.
 
     :raises TypeError: naming the arguments that do not exist.
     """
-    stored = unknown.pop(STORED, False)
+    stored = unknown.pop(STORED_MARKER, False)
     if not unknown:
         return
     names = ", ".join(map(repr, unknown))
@@ -395,9 +395,9 @@ def _pass_over(unknown: dict[str, Any]) -> None:
 def _text(name: str, value: Any) -> str | None:
     """Text that is not empty and no template: nothing renders the arguments of a watcher."""
     if value is not None and (
-        not isinstance(value, str) or validation.given(value) is None or validation.templated(value)
+        not isinstance(value, str) or validation.blank_to_none(value) is None or validation.is_templated(value)
     ):
-        raise ValueError(f"{name} must be text that is not empty and no template, not {validation.shown(value)}")
+        raise ValueError(f"{name} must be text that is not empty and no template, not {validation.format_value(value)}")
     return value
 
 
@@ -405,7 +405,7 @@ def _events(value: Any) -> tuple[str, ...]:
     names = validation.items("events", value) or []
     unknown = [name for name in names if name not in EVENTS]
     if unknown or not names:
-        raise ValueError(f"events must be one or several of {', '.join(EVENTS)}, not {validation.shown(value)}")
+        raise ValueError(f"events must be one or several of {', '.join(EVENTS)}, not {validation.format_value(value)}")
     return tuple(name for name in EVENTS if name in names)  # equal watchers are one, however they were written
 
 
@@ -414,7 +414,7 @@ def _warn(what: str, error: Exception) -> None:
     log.debug("%s", what, exc_info=error)
 
 
-def _load() -> None:
+def _import_api() -> None:
     from airflow_provider_polytomic.api import client  # noqa: F401
     from airflow_provider_polytomic.api.events import poll  # noqa: F401
     from airflow_provider_polytomic.api.transport import aiohttp_transport  # noqa: F401

@@ -18,7 +18,7 @@ from airflow_provider_polytomic._airflow.compat import (
     aset_xcom,
     task_instance_state,
 )
-from airflow_provider_polytomic.hooks.polytomic import PolytomicHook, read_in_triggerer
+from airflow_provider_polytomic.hooks.polytomic import PolytomicHook, read_settings_in_triggerer
 
 if TYPE_CHECKING:
     from airflow_provider_polytomic.api.models import Execution
@@ -27,13 +27,13 @@ log = logging.getLogger(__name__)
 
 # A trigger that fires within some 5 seconds of its task's deferral can fail the task: the executor may
 # not have noticed yet that the deferring process has ended. The worker looks before it defers anyway.
-SHORTEST_FIRST_SLEEP = 5.0
+MIN_FIRST_SLEEP = 5.0
 # What a kill may take of the 30 seconds that Airflow grants it. The first question that a triggerer ever asks
 # its Airflow takes up to 10 seconds.
-STATE_PATIENCE = 20.0
-KILL_PATIENCE = 5.0
+STATE_TIMEOUT = 20.0
+KILL_TIMEOUT = 5.0
 _loaded = False
-_KILLING: set[asyncio.Future[None]] = set()  # what runs in a loop lives only as long as somebody knows it
+_kills: set[asyncio.Future[None]] = set()  # what runs in a loop lives only as long as somebody knows it
 CONSOLE_KEY = "console_log"  # of the XCom that says how far the console log was logged
 ENDED_STATES = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
 
@@ -130,9 +130,9 @@ class PolytomicExecutionTrigger(BaseTrigger):
     async def _event(self) -> dict[str, Any]:
         if not _loaded:
             # The first trigger of a process loads what all need: some 0.2 s, which must not stall the others.
-            await asyncio.to_thread(_load)
+            await asyncio.to_thread(_import_api)
         from airflow_provider_polytomic.api.errors import PolytomicError, PolytomicTimeoutError
-        from airflow_provider_polytomic.api.executions.poll import told
+        from airflow_provider_polytomic.api.executions.poll import to_event_payload
 
         base = {"sync_id": self.sync_id, "execution_id": self.execution_id, "notes": self.notes}
         try:
@@ -152,17 +152,17 @@ class PolytomicExecutionTrigger(BaseTrigger):
                 "still_running": True,  # as far as is known: also one that was not found may run
             }
         adopted = {"adopted": bool(self.notes.get("adopted"))}
-        return base | {"outcome": "ended"} | told(self.sync_id, execution) | adopted
+        return base | {"outcome": "ended"} | to_event_payload(self.sync_id, execution) | adopted
 
     async def _end(self) -> Execution:
         from airflow_provider_polytomic.api.client import AsyncClient, adrive
-        from airflow_provider_polytomic.api.executions.console_log import Console
-        from airflow_provider_polytomic.api.executions.poll import kind_of, wait
+        from airflow_provider_polytomic.api.executions.console_log import ConsoleLogFollower
+        from airflow_provider_polytomic.api.executions.poll import get_sync_kind, wait_for_execution
 
-        kind, console_log = kind_of(self.kind), None
+        kind, console_log = get_sync_kind(self.kind), None
         if self.log_console and self.execution_id is not None:
             await self._recall()
-            console_log = Console(kind, self.sync_id, self.execution_id, self.console_after)
+            console_log = ConsoleLogFollower(kind, self.sync_id, self.execution_id, self.console_after)
 
         async def sleep(seconds: float) -> None:
             if console_log is not None and console_log.after != self.console_after:
@@ -171,10 +171,10 @@ class PolytomicExecutionTrigger(BaseTrigger):
             await asyncio.sleep(seconds)
 
         # Read when it is first needed: a secrets backend that is down for a moment is waited for like the API.
-        client = AsyncClient(None, functools.partial(read_in_triggerer, PolytomicHook(self.polytomic_conn_id)))
+        client = AsyncClient(None, functools.partial(read_settings_in_triggerer, PolytomicHook(self.polytomic_conn_id)))
         try:
             return await adrive(
-                wait(
+                wait_for_execution(
                     kind,
                     self.sync_id,
                     self.execution_id,
@@ -182,15 +182,15 @@ class PolytomicExecutionTrigger(BaseTrigger):
                     poke_interval=self.poke_interval,
                     deadline=self.deadline,
                     cancel_at_deadline=self.cancel_at_deadline,
-                    first_sleep=SHORTEST_FIRST_SLEEP,
+                    first_sleep=MIN_FIRST_SLEEP,
                     since=self.since,
                     schemas=self.schemas or 0,
                     console=console_log,
                 ),
                 client.send,
                 sleep=sleep,
-                rest=client.rest,
-                reconnect=client.reconnect,
+                sleep_batchable=client.sleep_batchable,
+                reload_credentials=client.reload_credentials,
             )
         finally:
             await client.close()
@@ -227,15 +227,15 @@ class PolytomicExecutionTrigger(BaseTrigger):
             return
         # Airflow 3.3 cancels a trigger again every second until it has ended, so also while it is in here.
         killing = asyncio.ensure_future(self._kill())
-        _KILLING.add(killing)
-        killing.add_done_callback(_KILLING.discard)
+        _kills.add(killing)
+        killing.add_done_callback(_kills.discard)
         while not killing.done():
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.shield(killing)
 
     async def _kill(self) -> None:
         try:
-            state = await asyncio.wait_for(task_instance_state(self.task_instance), STATE_PATIENCE)
+            state = await asyncio.wait_for(task_instance_state(self.task_instance), STATE_TIMEOUT)
         except Exception:  # noqa: BLE001  no answer is no proof
             state = None
         if state not in (*ENDED_STATES, ""):
@@ -244,11 +244,11 @@ class PolytomicExecutionTrigger(BaseTrigger):
         await self._cancel()
 
     async def _cancel(self) -> None:
-        from airflow_provider_polytomic.api.executions.poll import cancel_if_running, kind_of
+        from airflow_provider_polytomic.api.executions.poll import cancel_if_running, get_sync_kind
 
         # A triggerer that was frozen may be the last to learn that another one has completed the task.
         plan = cancel_if_running(
-            kind_of(self.kind), self.sync_id, str(self.execution_id), KILL_PATIENCE, "its task was ended"
+            get_sync_kind(self.kind), self.sync_id, str(self.execution_id), KILL_TIMEOUT, "its task was ended"
         )
         try:
             async with await PolytomicHook(self.polytomic_conn_id).async_client() as client:
@@ -257,7 +257,7 @@ class PolytomicExecutionTrigger(BaseTrigger):
             log.warning("Execution %s could not be cancelled: %s", self.execution_id, error)
 
 
-def _load() -> None:
+def _import_api() -> None:
     global _loaded
     from airflow_provider_polytomic.api import client  # noqa: F401
     from airflow_provider_polytomic.api.executions import console_log, poll  # noqa: F401

@@ -8,16 +8,16 @@ from collections.abc import Callable
 import pytest
 
 from airflow_provider_polytomic.api.client import AsyncClient
-from airflow_provider_polytomic.api.plan import Answer, Request
+from airflow_provider_polytomic.api.plan import Request, SendResult
 from airflow_provider_polytomic.api.settings import Settings
 from airflow_provider_polytomic.api.transport import requests_transport
 
 from .servers import Authority, authority
 
-Send = Callable[..., list[Answer]]
+Send = Callable[..., list[SendResult]]
 
 
-def by_requests(settings: Settings, *requests: Request) -> list[Answer]:
+def by_requests(settings: Settings, *requests: Request) -> list[SendResult]:
     transport = requests_transport.Transport(settings)
     try:
         return [transport.send(request) for request in requests]
@@ -25,8 +25,8 @@ def by_requests(settings: Settings, *requests: Request) -> list[Answer]:
         transport.close()
 
 
-def by_aiohttp(settings: Settings, *requests: Request) -> list[Answer]:
-    async def send() -> list[Answer]:
+def by_aiohttp(settings: Settings, *requests: Request) -> list[SendResult]:
+    async def send() -> list[SendResult]:
         async with AsyncClient(settings) as client:
             return [await client.send(request) for request in requests]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from airflow_provider_polytomic.api.plan import Answer, Now, Plan, Reconnect, Request, Sleep
+from airflow_provider_polytomic.api.plan import Now, Plan, ReloadCredentials, Request, SendResult, Sleep
 
 T = TypeVar("T")
 
@@ -15,14 +15,14 @@ T = TypeVar("T")
 class Hand:
     """Answers a plan's requests from a list, one after the other, and writes down its steps."""
 
-    answers: Iterable[Answer]
+    answers: Iterable[SendResult]
     now: float = 1_790_000_000.0
     requests: list[Request] = field(default_factory=list)
     sleeps: list[float] = field(default_factory=list)
     reconnects: int = 0
 
     def __post_init__(self) -> None:
-        self._answers: Iterator[Answer] = iter(self.answers)
+        self._answers: Iterator[SendResult] = iter(self.answers)
 
     def drive(self, plan: Plan[T]) -> T:
         told: Any = None
@@ -41,5 +41,5 @@ class Hand:
             elif isinstance(step, Now):
                 told = self.now
             else:
-                assert isinstance(step, Reconnect)
+                assert isinstance(step, ReloadCredentials)
                 self.reconnects += 1

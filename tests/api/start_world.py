@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from email.utils import formatdate
 from typing import Any
 
-from airflow_provider_polytomic.api.plan import Answer, Request, Response, Unreachable
+from airflow_provider_polytomic.api.plan import Request, Response, SendResult, TransportFailure
 
 from .explorer import IN_FLIGHT_AT_MOST, Chooser, Died
 
@@ -142,7 +142,7 @@ class World:
                 self.keys[key] = Response(200, {}, json.dumps({"data": self.begin(key).json}).encode())
         return self.keys[key]
 
-    def send(self, request: Request) -> Answer:
+    def send(self, request: Request) -> SendResult:
         self.now += 0.01
         before = len(self.executions)
         self.meanwhile()
@@ -153,7 +153,7 @@ class World:
             return answer
         return replace(answer, headers={**answer.headers, "date": formatdate(self.now + self.skew, usegmt=True)})
 
-    def answer(self, request: Request) -> Answer:
+    def answer(self, request: Request) -> SendResult:
         if request.method == "GET":
             return self.get(request)
         if request.path.endswith("/cancel"):
@@ -171,7 +171,7 @@ class World:
             data = self.find(request.path.rpartition("/")[2]).json
         return Response(200, {}, json.dumps({"data": data}).encode())
 
-    def post(self, key: str) -> Answer:
+    def post(self, key: str) -> SendResult:
         if key in self.in_flight:
             return Response(409, {}, b'{"status": 409, "message": "in flight", "key": "in_flight"}')
         options = ["answered"]
@@ -190,12 +190,12 @@ class World:
             self.budget.faults -= 1
         match what:
             case "lost before":
-                return Unreachable("lost")
+                return TransportFailure("lost")
             case "gateway":
                 return Response(502, {"content-type": "text/html"}, b"<html>bad gateway</html>")
             case "late":
                 self.in_flight[key] = self.now
-                return Unreachable("lost")
+                return TransportFailure("lost")
             case "recorded error":
                 self.keys[key] = RECORDED_ERROR
                 self.beside_errors |= self.begun_meanwhile
@@ -209,7 +209,7 @@ class World:
         # Not even in a try that fails is a second one started.
         assert self.started_in_this_try <= 1, self.executions
         if what == "lost after":
-            return Unreachable("lost")
+            return TransportFailure("lost")
         if what == "die after":
             self.budget.kills -= 1
             raise Died

@@ -27,8 +27,8 @@ from airflow_provider_polytomic.api.models import (
     Execution,
     Model,
     ModelSyncExecution,
-    many,
-    one,
+    parse_list,
+    parse_one,
     tolerant,
 )
 from airflow_provider_polytomic.api.plan import Response
@@ -49,7 +49,7 @@ def body(data: Any, **more: Any) -> bytes:
 
 
 def read(kind: type[Any], **fields: Any) -> Any:
-    return one(kind)(body({"id": "x", **fields}))
+    return parse_one(kind)(body({"id": "x", **fields}))
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_an_execution_is_unreadable_without_what_a_task_depends_on(field: str, v
     if field == "completed_at" and value == 5:
         value = "soon"  # a number is a time
     row = {"id": "e", field: value}
-    for parse, answer in ((one(BulkSyncExecution), row), (many(BulkSyncExecution), [{"id": "f"}, row])):
+    for parse, answer in ((parse_one(BulkSyncExecution), row), (parse_list(BulkSyncExecution), [{"id": "f"}, row])):
         with pytest.raises(pydantic.ValidationError):
             parse(body(answer))
 
@@ -142,7 +142,7 @@ def test_a_list_of_executions_is_unreadable_when_one_cannot_be_identified(row: A
 @pytest.mark.parametrize("row", [{"id": 5}, {"id": ""}, {}, None, "x", []])
 def test_a_list_of_syncs_leaves_out_what_cannot_be_identified(row: Any, caplog: pytest.LogCaptureFixture) -> None:
     """The other syncs are found, and one warning says what was left out."""
-    page = many(BulkSync)(body([{"id": "a"}, row, {"id": "b", "created_by": "John"}, row]))
+    page = parse_list(BulkSync)(body([{"id": "a"}, row, {"id": "b", "created_by": "John"}, row]))
     assert [sync.id for sync in page.items] == ["a", "b"]
     assert [record.getMessage() for record in caplog.records if "left out" in record.getMessage()] == [
         record.getMessage() for record in caplog.records if "created_by" not in record.getMessage()
@@ -157,12 +157,12 @@ def test_a_list_of_syncs_leaves_out_what_cannot_be_identified(row: Any, caplog: 
 def test_a_list_that_may_go_on_is_not_taken_for_complete(answer: Any) -> None:
     """Without a readable list and token of the next page, the answer is an error."""
     with pytest.raises(pydantic.ValidationError):
-        many(BulkSync)(json.dumps(answer).encode())
+        parse_list(BulkSync)(json.dumps(answer).encode())
 
 
 def test_an_unreadable_object_in_a_field_is_none() -> None:
     """So the rest of a status is readable."""
-    status = one(BulkSyncStatus)(
+    status = parse_one(BulkSyncStatus)(
         body({"current_execution": {"id": 5}, "last_execution": {"id": "e"}, "next_execution_time": TIME})
     )
     assert status.current_execution is None
@@ -198,7 +198,7 @@ def test_what_is_validated_from_python_is_not_changed() -> None:
 
 def test_half_a_character_does_not_make_an_answer_unreadable() -> None:
     """A name that was cut inside of an emoji is JSON, although it is no text."""
-    page = many(BulkSync)(
+    page = parse_list(BulkSync)(
         b'{"data": [{"id": "a", "name": "cut \\ud83d"}, {"id": "b", "name": "whole \\ud83d\\ude00"}]}'
     )
     assert [sync.name for sync in page.items] == ["cut ?", "whole 😀"]
@@ -210,7 +210,7 @@ def test_half_a_character_does_not_make_an_answer_unreadable() -> None:
 def test_what_is_no_answer_is_refused(answer: bytes) -> None:
     """Only fields are repaired, never an answer as a whole."""
     with pytest.raises(pydantic.ValidationError):
-        one(BulkSync)(answer)
+        parse_one(BulkSync)(answer)
 
 
 def test_a_schedule_is_read_in_both_spellings() -> None:
@@ -292,12 +292,12 @@ def test_any_json_in_any_field_leaves_the_rest_readable(case: Any) -> None:
     kind, answer, touched, keys = case
     logging.disable()
     try:
-        alone = one(kind)(body(answer))
-        listed = many(kind)(body([WELL_FORMED[kind], answer, WELL_FORMED[kind]])).items
+        alone = parse_one(kind)(body(answer))
+        listed = parse_list(kind)(body([WELL_FORMED[kind], answer, WELL_FORMED[kind]])).items
     finally:
         logging.disable(logging.NOTSET)
 
-    whole = one(kind)(body(WELL_FORMED[kind]))
+    whole = parse_one(kind)(body(WELL_FORMED[kind]))
     assert [listed[0], listed[-1]] == [whole, whole]
     assert len(listed) == 3
     for value in (alone, listed[1]):
@@ -318,6 +318,6 @@ def test_every_model_takes_part_in_the_fuzz() -> None:
         if isinstance(kind, type) and issubclass(kind, Model) and kind not in (Model, Execution)
     }
     for kind, answer in WELL_FORMED.items():
-        value = one(kind)(body(answer))
+        value = parse_one(kind)(body(answer))
         assert not isinstance(value, Execution) or value.succeeded
     assert not tolerant._reported

@@ -20,8 +20,8 @@ from airflow_provider_polytomic.api.errors import (
     PolytomicTimeoutError,
     PolytomicUnreachableError,
 )
-from airflow_provider_polytomic.api.idempotency import CREATION, START, once
-from airflow_provider_polytomic.api.plan import Answer, Request, Response, Unreachable, pause
+from airflow_provider_polytomic.api.idempotency import CREATION, START, send_once
+from airflow_provider_polytomic.api.plan import Request, Response, SendResult, TransportFailure, sleep
 from airflow_provider_polytomic.api.settings import Settings
 
 from .plans import Hand
@@ -29,7 +29,7 @@ from .plans import Hand
 CALL = Call(Request("GET", "/api/thing"), json.loads)
 POST = Call(Request("POST", "/api/thing"), json.loads)
 OK = Response(200, {}, b'{"a": 1}')
-LOST = Unreachable("reset")
+LOST = TransportFailure("reset")
 TOKEN = "AgAB+/8=/+++//=="
 
 
@@ -63,7 +63,7 @@ def test_a_call_waits_as_the_server_wishes() -> None:
 
 @pytest.mark.parametrize("max_retries", [0, 2])
 @pytest.mark.parametrize(("answer", "kind"), [(error(500), PolytomicServerError), (LOST, PolytomicUnreachableError)])
-def test_a_call_ends_with_the_last_answer(max_retries: int, answer: Answer, kind: type[Exception]) -> None:
+def test_a_call_ends_with_the_last_answer(max_retries: int, answer: SendResult, kind: type[Exception]) -> None:
     """When all repetitions are used up, the error is that of the last answer."""
     hand = Hand([answer] * (max_retries + 1))
     with pytest.raises(kind):
@@ -80,7 +80,7 @@ def test_a_call_ends_with_the_last_answer(max_retries: int, answer: Answer, kind
         (Response(200, {}, b"<html>"), PolytomicResponseError),
     ],
 )
-def test_what_will_not_change_is_asked_once(answer: Answer, kind: type[Exception]) -> None:
+def test_what_will_not_change_is_asked_once(answer: SendResult, kind: type[Exception]) -> None:
     """A refusal, a redirect and a page of somebody else are raised at once."""
     hand = Hand([answer])
     with pytest.raises(kind):
@@ -112,8 +112,8 @@ def test_what_is_repeatable(call: Call[Any], repeatable: bool) -> None:
 
 def test_within_bounds_each_try() -> None:
     """The same call, with a bound on how long its request may take."""
-    assert CALL.within(3).request == Request("GET", "/api/thing", timeout=3)
-    assert CALL.within(3).parse is CALL.parse
+    assert CALL.with_timeout(3).request == Request("GET", "/api/thing", timeout=3)
+    assert CALL.with_timeout(3).parse is CALL.parse
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ def test_a_page_by_itself() -> None:
 
 KEYED = Call(Request("POST", "/api/thing", idempotency_key="a-key-of-a-start"), json.loads)
 BUSY = error(429)
-NEVER_SENT = Unreachable("refused", sent=False)
+NEVER_SENT = TransportFailure("refused", sent=False)
 
 
 def test_with_deadline_lets_a_plan_end_when_every_answer_is_good() -> None:
@@ -274,7 +274,7 @@ def test_with_deadline_sends_no_start_after_it_when_every_answer_was_good() -> N
     """A key that was not sent before the deadline is not sent after it, however good the answers were."""
     hand = Hand([])
     with pytest.raises(PolytomicTimeoutError, match="before it was started"):
-        hand.drive(with_deadline(hand.now - 1, once(KEYED, START), "it was started"))
+        hand.drive(with_deadline(hand.now - 1, send_once(KEYED, START), "it was started"))
 
 
 def test_with_deadline_changes_nothing_without_a_deadline() -> None:
@@ -287,7 +287,7 @@ def test_with_deadline_changes_nothing_without_a_deadline() -> None:
 @pytest.mark.parametrize(
     "answer", [LOST, error(503), Response(502, {}, b"<html>"), error(429, **{"retry-after": "90"})]
 )
-def test_with_deadline_ends_an_outage_at_the_deadline(answer: Answer) -> None:
+def test_with_deadline_ends_an_outage_at_the_deadline(answer: SendResult) -> None:
     """No request, sleep or wait for an answer goes beyond the deadline, and the message holds the last failure."""
     hand = Hand([answer] * 100)
     deadline = hand.now + 10
@@ -298,28 +298,28 @@ def test_with_deadline_ends_an_outage_at_the_deadline(answer: Answer) -> None:
 
 
 @pytest.mark.parametrize("answer", [BUSY, NEVER_SENT])
-def test_with_deadline_does_not_repeat_a_start_that_cannot_have_arrived(answer: Answer) -> None:
+def test_with_deadline_does_not_repeat_a_start_that_cannot_have_arrived(answer: SendResult) -> None:
     """A start that the API was too busy for, or never got, is not sent again after the deadline."""
     hand = Hand([answer] * 100)
     with pytest.raises(PolytomicTimeoutError):
-        hand.drive(with_deadline(hand.now + 10, once(KEYED, START), "it was started"))
+        hand.drive(with_deadline(hand.now + 10, send_once(KEYED, START), "it was started"))
     assert sum(hand.sleeps) == pytest.approx(10)
 
 
 def test_with_deadline_resolves_the_outcome_of_a_start_after_it() -> None:
     """A start that may have arrived is repeated for its whole minute, and its outcome is the result."""
     hand = Hand([LOST, *[BUSY] * 3, OK])
-    assert hand.drive(with_deadline(hand.now + 0.1, once(KEYED, START), "it was started")) == {"a": 1}
+    assert hand.drive(with_deadline(hand.now + 0.1, send_once(KEYED, START), "it was started")) == {"a": 1}
     hand = Hand([LOST] * 100)
     with pytest.raises(PolytomicUnreachableError, match="Could not confirm whether the creation succeeded"):
-        hand.drive(with_deadline(hand.now + 0.1, once(KEYED, CREATION), "it was created"))
+        hand.drive(with_deadline(hand.now + 0.1, send_once(KEYED, CREATION), "it was created"))
     assert 60 <= sum(hand.sleeps) < 70
 
 
 def test_with_deadline_waits_between_conflicts_about_a_start_that_may_have_arrived() -> None:
     """A 409 after a lost answer may be about that very request: it is repeated with pauses, even after the deadline."""
     hand = Hand([LOST, *[error(409)] * 3, OK])
-    assert hand.drive(with_deadline(hand.now + 0.1, once(KEYED, START), "it was started")) == {"a": 1}
+    assert hand.drive(with_deadline(hand.now + 0.1, send_once(KEYED, START), "it was started")) == {"a": 1}
     assert len(hand.sleeps) == 4
     assert min(hand.sleeps) > 0
 
@@ -330,7 +330,7 @@ def test_with_deadline_ends_a_plan_that_polls_with_good_answers() -> None:
     def poll() -> Any:
         while True:
             yield from fetch(CALL)
-            yield from pause(4)
+            yield from sleep(4)
 
     hand = Hand([OK] * 100)
     deadline = hand.now + 10

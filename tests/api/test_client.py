@@ -12,7 +12,16 @@ import pytest
 from airflow_provider_polytomic.api.client import AsyncClient, Client, adrive, drive
 from airflow_provider_polytomic.api.endpoints import identity
 from airflow_provider_polytomic.api.errors import PolytomicAuthError, PolytomicUnreachableError
-from airflow_provider_polytomic.api.plan import Answer, Plan, Request, Response, ask, clock, pause, reconnect
+from airflow_provider_polytomic.api.plan import (
+    Plan,
+    Request,
+    Response,
+    SendResult,
+    current_time,
+    reload_credentials,
+    send,
+    sleep,
+)
 from airflow_provider_polytomic.api.settings import Settings
 
 from .servers import Reply, Script, Server, http, until
@@ -29,10 +38,10 @@ def settings(server: Server, **more: Any) -> Settings:
 
 
 def a_plan() -> Plan[list[Any]]:
-    told: list[Any] = [(yield from ask(GET)), (yield from clock())]
-    yield from pause(2.5)
-    yield from reconnect()
-    told.append((yield from ask(Request("GET", "/2"))))
+    told: list[Any] = [(yield from send(GET)), (yield from current_time())]
+    yield from sleep(2.5)
+    yield from reload_credentials()
+    told.append((yield from send(Request("GET", "/2"))))
     return told
 
 
@@ -42,15 +51,15 @@ class Steps:
     def __init__(self) -> None:
         self.done: list[Any] = []
 
-    def send(self, request: Request) -> Answer:
+    def send(self, request: Request) -> SendResult:
         self.done.append(request)
         return Response(200, {}, request.path.encode())
 
     def sleep(self, seconds: float) -> None:
         self.done.append(seconds)
 
-    def reconnect(self) -> None:
-        self.done.append("reconnect")
+    def reload_credentials(self) -> None:
+        self.done.append("reload_credentials")
 
     def now(self) -> float:
         return 1000.0
@@ -64,26 +73,29 @@ class Steps:
 
 
 EXPECTED = [Response(200, {}, b"/api/me"), 1000.0, Response(200, {}, b"/2")]
-DONE = [GET, 2.5, "reconnect", Request("GET", "/2")]
+DONE = [GET, 2.5, "reload_credentials", Request("GET", "/2")]
 
 
 def test_a_plan_is_driven() -> None:
     """Each step is carried out, and its outcome handed back to the plan."""
     steps = Steps()
-    assert drive(a_plan(), steps.send, sleep=steps.sleep, now=steps.now, reconnect=steps.reconnect) == EXPECTED
+    assert (
+        drive(a_plan(), steps.send, sleep=steps.sleep, now=steps.now, reload_credentials=steps.reload_credentials)
+        == EXPECTED
+    )
     assert steps.done == DONE
 
 
 def test_a_plan_is_driven_in_an_event_loop() -> None:
     """By the same steps to the same result."""
     steps = Steps()
-    awaited = {name: steps.awaited(getattr(steps, name)) for name in ("sleep", "reconnect")}
+    awaited = {name: steps.awaited(getattr(steps, name)) for name in ("sleep", "reload_credentials")}
     assert asyncio.run(adrive(a_plan(), steps.awaited(steps.send), now=steps.now, **awaited)) == EXPECTED
     assert steps.done == DONE
 
 
 def failing() -> Plan[None]:
-    yield from ask(GET)
+    yield from send(GET)
     raise PolytomicUnreachableError(GET, "no")
 
 
@@ -133,11 +145,11 @@ def test_a_client_that_cannot_read_its_settings_has_no_answer() -> None:
     with Server([ME]) as server:
         tries = iter([RuntimeError("secrets backend: 503"), ValueError("verify"), replace(settings(server), key="new")])
 
-        def reread() -> Settings:
+        def reload_settings() -> Settings:
             return settled(next(tries))
 
-        with Client(settings(server), reread) as client:
-            client.reconnect()
+        with Client(settings(server), reload_settings) as client:
+            client.reload_credentials()
             answers = [client.send(GET) for _ in range(4)]
     check_unread(answers, server)
 
@@ -148,16 +160,16 @@ def settled(outcome: Any) -> Any:
     return outcome
 
 
-def check_unread(answers: list[Answer], server: Server) -> None:
+def check_unread(answers: list[SendResult], server: Server) -> None:
     assert [getattr(answer, "sent", None) for answer in answers] == [False, False, None, None]
     assert "the connection cannot be read: RuntimeError: secrets backend: 503" in str(answers[0])
     assert [received.headers["authorization"] for received in server.requests] == ["Bearer new"] * 2
 
 
 def a_plan_that_reconnects() -> Plan[None]:
-    yield from ask(GET)
-    yield from reconnect()
-    yield from ask(GET)
+    yield from send(GET)
+    yield from reload_credentials()
+    yield from send(GET)
 
 
 # sharing
@@ -236,11 +248,11 @@ def test_event_loops_do_not_share() -> None:
     """A session belongs to the loop that it was made in."""
     with Server([ME]) as server:
 
-        async def one() -> Answer:
+        async def one() -> SendResult:
             async with AsyncClient(settings(server)) as client:
                 return await client.send(GET)
 
-        async def here_and_there() -> list[Answer]:
+        async def here_and_there() -> list[SendResult]:
             return [await one(), await asyncio.to_thread(asyncio.run, one()), await one()]
 
         assert all(isinstance(answer, Response) for answer in asyncio.run(here_and_there()))
@@ -297,13 +309,13 @@ def test_an_async_client_reads_its_settings_again() -> None:
     with Server([http(401, b'{"message": "no"}'), ME]) as server:
 
         async def rotate() -> str | None:
-            async def reread() -> Settings:
+            async def reload_settings() -> Settings:
                 return replace(settings(server), key="new")
 
-            async with AsyncClient(settings(server), reread) as client:
+            async with AsyncClient(settings(server), reload_settings) as client:
                 with pytest.raises(PolytomicAuthError):
                     await client.call(identity.get())
-                await client.reconnect()
+                await client.reload_credentials()
                 return (await client.call(identity.get())).id
 
         assert asyncio.run(rotate()) == "me"
@@ -317,12 +329,12 @@ def test_an_async_client_that_cannot_read_its_settings_has_no_answer(known: bool
     with Server([ME]) as server:
         tries = iter([RuntimeError("secrets backend: 503"), ValueError("verify"), replace(settings(server), key="new")])
 
-        async def reread() -> Settings:
+        async def reload_settings() -> Settings:
             return settled(next(tries))
 
-        async def ask() -> list[Answer]:
-            async with AsyncClient(settings(server) if known else None, reread) as client:
-                await client.reconnect()
+        async def ask() -> list[SendResult]:
+            async with AsyncClient(settings(server) if known else None, reload_settings) as client:
+                await client.reload_credentials()
                 return [await client.send(GET) for _ in range(4)]
 
         check_unread(asyncio.run(ask()), server)

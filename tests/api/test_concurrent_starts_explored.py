@@ -16,8 +16,8 @@ import pytest
 from airflow_provider_polytomic.api.errors import PolytomicError
 from airflow_provider_polytomic.api.executions.server_clock import ServerClock
 from airflow_provider_polytomic.api.executions.start import Acquired, Blocked, _start_or_resume
-from airflow_provider_polytomic.api.executions.start_request import ATTEMPTS, StartRequest
-from airflow_provider_polytomic.api.plan import Answer, Now, Request, Sleep
+from airflow_provider_polytomic.api.executions.start_request import MAX_ATTEMPTS, StartRequest
+from airflow_provider_polytomic.api.plan import Now, Request, SendResult, Sleep
 
 from .explorer import EXTRA, Chooser, explore
 from .start_world import RECORDED_ERROR, SYNC, Budget, Start, World
@@ -84,7 +84,7 @@ class Server(World):
     def meanwhile(self) -> None:
         """The scenario decides when executions end."""
 
-    def post(self, key: str) -> Answer:
+    def post(self, key: str) -> SendResult:
         if key not in self.keys and self.running is None and self.budget.effects:
             match self.choose("answered", "recorded error", "recorded error, started"):
                 case "recorded error":
@@ -125,7 +125,10 @@ def run_tasks(choose: Chooser, policy: str, number: int, start: Start, budget: B
     for task in tasks:
         if task.execution_id is not None:
             key = world.find(task.execution_id).key
-            assert key in {task.request.key(1, attempt) for attempt in range(ATTEMPTS)}, (acquired, world.executions)
+            assert key in {task.request.key(1, attempt) for attempt in range(MAX_ATTEMPTS)}, (
+                acquired,
+                world.executions,
+            )
     assert len(world.executions) == len(acquired), (acquired, world.executions)
     return f"{len(acquired)} executions"
 

@@ -9,18 +9,18 @@ from typing import Any
 import pytest
 
 from airflow_provider_polytomic.api.executions.console_log import (
-    LONGEST_LINE,
-    MOST_PAGES_AT_THE_END,
-    PATIENCE,
-    Console,
-    tail,
+    MAX_FINAL_PAGES,
+    MAX_LINE_LENGTH,
+    REQUEST_TIMEOUT,
+    ConsoleLogFollower,
+    fetch_tail,
 )
-from airflow_provider_polytomic.api.executions.poll import KINDS
-from airflow_provider_polytomic.api.plan import Answer, Request, Response, Unreachable
+from airflow_provider_polytomic.api.executions.poll import SYNC_KINDS
+from airflow_provider_polytomic.api.plan import Request, Response, SendResult, TransportFailure
 
 from .plans import Hand
 
-BULK = KINDS["bulk"]
+BULK = SYNC_KINDS["bulk"]
 
 
 def page(*numbers: int, cursor: bool = True, ids: bool = True, **more: Any) -> Response:
@@ -41,9 +41,9 @@ def refused(status: int) -> Response:
 class Followed:
     """A console log that was asked for as often as there are answers."""
 
-    def __init__(self, caplog: pytest.LogCaptureFixture, *answers: Answer, after: str | None = None) -> None:
+    def __init__(self, caplog: pytest.LogCaptureFixture, *answers: SendResult, after: str | None = None) -> None:
         self.hand = Hand(answers)
-        self.console = Console(BULK, "s1", "e1", after)
+        self.console = ConsoleLogFollower(BULK, "s1", "e1", after)
         with caplog.at_level(logging.INFO):
             self.more = [self.hand.drive(self.console.follow()) for _ in answers]
         self.records = [record for record in caplog.records if record.name.endswith("console")]
@@ -91,8 +91,10 @@ def test_a_cursor_that_is_refused_is_dropped(caplog: pytest.LogCaptureFixture) -
     assert followed.lines == ["1", "2", "3"]
 
 
-@pytest.mark.parametrize("trouble", [Unreachable("reset"), refused(500), refused(404), Response(200, {}, b"<html>")])
-def test_trouble_is_told_once_and_costs_no_lines(caplog: pytest.LogCaptureFixture, trouble: Answer) -> None:
+@pytest.mark.parametrize(
+    "trouble", [TransportFailure("reset"), refused(500), refused(404), Response(200, {}, b"<html>")]
+)
+def test_trouble_is_told_once_and_costs_no_lines(caplog: pytest.LogCaptureFixture, trouble: SendResult) -> None:
     """A broken log is one warning, and one request a look; the lines come when it answers again."""
     followed = Followed(caplog, page(1), trouble, trouble, page(1, 2) if trouble == refused(404) else page(2))
 
@@ -103,12 +105,12 @@ def test_trouble_is_told_once_and_costs_no_lines(caplog: pytest.LogCaptureFixtur
 
 def test_a_request_is_given_little_time(caplog: pytest.LogCaptureFixture) -> None:
     """A log that hangs delays no end: seconds for an answer, and never more than there are left."""
-    console = Console(BULK, "s1", "e1")
+    console = ConsoleLogFollower(BULK, "s1", "e1")
     hand = Hand([page(), page()])
     hand.drive(console.follow())
     hand.drive(console.follow(timeout=1.5))
 
-    assert [request.timeout for request in hand.requests] == [PATIENCE, 1.5]
+    assert [request.timeout for request in hand.requests] == [REQUEST_TIMEOUT, 1.5]
 
 
 def test_levels_are_those_of_the_entries(caplog: pytest.LogCaptureFixture) -> None:
@@ -128,7 +130,7 @@ def test_a_line_is_short_and_holds_no_secret(caplog: pytest.LogCaptureFixture) -
     assert "\x1b" not in text
     assert "\n" not in text
     assert "abc" not in text
-    assert len(text) < LONGEST_LINE + 50
+    assert len(text) < MAX_LINE_LENGTH + 50
     assert empty.startswith("Polytomic: 00:00:02")
 
 
@@ -136,7 +138,7 @@ def test_the_rest_is_read_to_its_end(caplog: pytest.LogCaptureFixture) -> None:
     """At the end full pages are followed by another request, one that is not full ends it."""
     hand = Hand([page(*range(50)), page(*range(50, 100)), page(100)])
     with caplog.at_level(logging.INFO):
-        hand.drive(Console(BULK, "s1", "e1").rest())
+        hand.drive(ConsoleLogFollower(BULK, "s1", "e1").rest())
 
     assert len([r for r in caplog.records if "line" in r.getMessage()]) == 101
 
@@ -145,18 +147,18 @@ def test_the_rest_has_an_end() -> None:
     """A server that always has more is not listened to for ever; one that repeats itself not even twice."""
     numbers = iter(range(0, 5000, 50))
     endless = Hand(page(*range(n, n + 50)) for n in numbers)
-    endless.drive(Console(BULK, "s1", "e1").rest())
-    assert len(endless.requests) == MOST_PAGES_AT_THE_END
+    endless.drive(ConsoleLogFollower(BULK, "s1", "e1").rest())
+    assert len(endless.requests) == MAX_FINAL_PAGES
 
     same = Hand(page(*range(50)) for _ in range(5))
-    same.drive(Console(BULK, "s1", "e1").rest())
+    same.drive(ConsoleLogFollower(BULK, "s1", "e1").rest())
     assert len(same.requests) == 2
 
 
 def test_the_tail_asks_for_the_newest() -> None:
     """The last lines are asked for without a cursor; trouble means fewer of them."""
     hand = Hand([page(*range(30))])
-    assert hand.drive(tail(BULK, "s1", "e1")) == [f"info: line {n}" for n in range(20, 30)]
+    assert hand.drive(fetch_tail(BULK, "s1", "e1")) == [f"info: line {n}" for n in range(20, 30)]
     assert [after_of(request) for request in hand.requests] == [None]
 
-    assert Hand([refused(404)]).drive(tail(BULK, "s1", "e1")) == []
+    assert Hand([refused(404)]).drive(fetch_tail(BULK, "s1", "e1")) == []

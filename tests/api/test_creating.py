@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from airflow_provider_polytomic.api.errors import PolytomicError, PolytomicLookupError
-from airflow_provider_polytomic.api.plan import Answer, Now, Request, Response, Sleep, Unreachable
-from airflow_provider_polytomic.api.syncs.create import Creation, connection_ids, create_once
+from airflow_provider_polytomic.api.plan import Now, Request, Response, SendResult, Sleep, TransportFailure
+from airflow_provider_polytomic.api.syncs.create import CreateRequest, create_once, resolve_connection_ids
 
 from .explorer import EXTRA, IN_FLIGHT_AT_MOST, Chooser, Died, explore
 from .plans import Hand
@@ -82,7 +82,7 @@ class World:
                 del self.in_flight[key]
                 self.process(key, body)
 
-    def send(self, request: Request) -> Answer:
+    def send(self, request: Request) -> SendResult:
         self.now += 0.01
         self.meanwhile()
         if self.kills and self.choose("live", "die") == "die":
@@ -104,7 +104,7 @@ class World:
         sync_id = request.path.rsplit("/", 1)[1]
         return data({"id": sync_id, "name": "New"}) if sync_id in self.ours else problem(404, "not_found")
 
-    def post(self, request: Request) -> Answer:
+    def post(self, request: Request) -> SendResult:
         key, body = request.idempotency_key, request.json
         assert key is not None
         # Nothing is asked for that would make a second one.
@@ -122,23 +122,23 @@ class World:
         self.kills -= what in ("die after", "die, late")
         match what:
             case "lost before":
-                return Unreachable("lost")
+                return TransportFailure("lost")
             case "gateway":
                 return Response(502, {"content-type": "text/html"}, b"<html>bad gateway</html>")
             case "late" | "die, late":
                 self.in_flight[key] = body, self.now
                 if what == "late":
-                    return Unreachable("lost")
+                    return TransportFailure("lost")
                 raise Died
             case "recorded error":
                 self.keys[key] = body, problem(500, "internal")
         answer = self.process(key, body)
         if what == "die after":
             raise Died
-        return Unreachable("lost") if what == "lost after" else answer
+        return TransportFailure("lost") if what == "lost after" else answer
 
 
-def drive(world: World, creation: Creation) -> str:
+def drive(world: World, creation: CreateRequest) -> str:
     plan = create_once(creation)
     answer: Any = None
     try:
@@ -164,7 +164,7 @@ def one_task(world: World, policy: str) -> str:
     for number in range(1, RETRIES + 2):
         world.taken = False
         try:
-            returned = drive(world, Creation(BODY, ("t",), number, 1, policy))
+            returned = drive(world, CreateRequest(BODY, ("t",), number, 1, policy))
             how = "ours" if returned in world.ours else "theirs"
             break
         except PolytomicLookupError:
@@ -212,7 +212,7 @@ def test_what_an_earlier_try_created_and_somebody_deleted_is_created_anew() -> N
     gone = problem(404, "not_found")
     hand = Hand([listing(), data({"id": "old", "name": "New"}), *[gone] * 13, listing(), gone, data({"id": "new"})])
 
-    assert hand.drive(create_once(Creation(BODY, ("t",), try_number=2))).id == "new"
+    assert hand.drive(create_once(CreateRequest(BODY, ("t",), try_number=2))).id == "new"
     assert sum(hand.sleeps) >= 60
     first, second = [request.idempotency_key for request in hand.requests if request.method == "POST"]
     assert first != second
@@ -221,11 +221,11 @@ def test_what_an_earlier_try_created_and_somebody_deleted_is_created_anew() -> N
 def test_a_key_is_one_of_the_task_the_wish_and_the_try() -> None:
     """Another task, another body and another try ask with another key; the same ask with the same."""
     creations = [
-        Creation(BODY, ("t",)).call(1, BODY),
-        Creation(BODY, ("t",)).call(2, BODY),
-        Creation(BODY, ("u",)).call(1, BODY),
-        Creation({**BODY, "mode": "append"}, ("t",)).call(1, BODY),
-        Creation(BODY, ("t",), try_number=5, if_exists="skip").call(1, {}),
+        CreateRequest(BODY, ("t",)).call(1, BODY),
+        CreateRequest(BODY, ("t",)).call(2, BODY),
+        CreateRequest(BODY, ("u",)).call(1, BODY),
+        CreateRequest({**BODY, "mode": "append"}, ("t",)).call(1, BODY),
+        CreateRequest(BODY, ("t",), try_number=5, if_exists="skip").call(1, {}),
     ]
     keys = [call.request.idempotency_key for call in creations]
 
@@ -240,13 +240,13 @@ def test_a_connection_is_found_by_its_id_or_name() -> None:
     )
     hand = Hand([known])
 
-    assert hand.drive(connection_ids({"source_connection": "b", "destination_connection": "c"})) == {
+    assert hand.drive(resolve_connection_ids({"source_connection": "b", "destination_connection": "c"})) == {
         "source_connection_id": "b",
         "destination_connection_id": "b",
     }
     assert len(hand.requests) == 1
-    assert Hand([]).drive(connection_ids({})) == {}
+    assert Hand([]).drive(resolve_connection_ids({})) == {}
     with pytest.raises(PolytomicLookupError, match=r"2 connections are named 'e': use source_connection_id with.*d, f"):
-        Hand([known]).drive(connection_ids({"source_connection": "e"}))
+        Hand([known]).drive(resolve_connection_ids({"source_connection": "e"}))
     with pytest.raises(PolytomicLookupError, match="no connection is named 'cc'; the nearest names are 'c'"):
-        Hand([known]).drive(connection_ids({"source_connection": "cc"}))
+        Hand([known]).drive(resolve_connection_ids({"source_connection": "cc"}))

@@ -10,9 +10,9 @@ import pytest
 
 from airflow_provider_polytomic.api.endpoints import bulk_syncs
 from airflow_provider_polytomic.api.errors import PolytomicConflictError, PolytomicValidationError
-from airflow_provider_polytomic.api.idempotency import START, once
-from airflow_provider_polytomic.api.plan import Answer, Request, Response, Unreachable, ask
-from airflow_provider_polytomic.api.syncs.destination import MOST_TOLD, check_configuration, explaining
+from airflow_provider_polytomic.api.idempotency import START, send_once
+from airflow_provider_polytomic.api.plan import Request, Response, SendResult, TransportFailure, send
+from airflow_provider_polytomic.api.syncs.destination import MAX_REPORTED, check_configuration, with_resync_mode_hint
 
 from .plans import Hand
 
@@ -68,7 +68,7 @@ def test_all_that_does_not_fit_is_told_at_once() -> None:
     wrong = {"type": "object", "properties": {f"field_{number}": {"type": "string"} for number in range(50)}}
     with pytest.raises(ValueError) as refused:
         Hand([published(configuration=wrong)]).drive(check_configuration("d", dict.fromkeys(wrong["properties"], 1)))
-    assert str(refused.value).endswith(f"; and {50 - MOST_TOLD} more")
+    assert str(refused.value).endswith(f"; and {50 - MAX_REPORTED} more")
 
 
 def test_what_fits_passes() -> None:
@@ -98,10 +98,10 @@ def test_what_fits_passes() -> None:
         Response(404, {}, b'{"status": 404, "message": "none", "key": "not_found"}'),
         Response(200, {}, b"<html>"),
         BROKEN,
-        Unreachable("refused"),
+        TransportFailure("refused"),
     ],
 )
-def test_what_is_of_no_use_is_not_in_the_way(answer: Answer, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_of_no_use_is_not_in_the_way(answer: SendResult, caplog: pytest.LogCaptureFixture) -> None:
     """Without a schema that can be used the server judges alone; nothing is fetched from where a schema points to."""
     with caplog.at_level(logging.WARNING):
         Hand([answer, answer]).drive(check_configuration("d", {"schema": 5}))
@@ -115,10 +115,10 @@ REFUSED = Response(422, {}, b'{"status": 422, "message": "unsupported mode", "ke
 SYNC = published(id="s", destination_connection_id="d")
 
 
-def refusal(*answers: Answer, resync_mode: str | None = "rebuild") -> str:
+def refusal(*answers: SendResult, resync_mode: str | None = "rebuild") -> str:
     """What is said of a start that was refused."""
     with pytest.raises(PolytomicValidationError) as refused:
-        Hand([REFUSED, *answers]).drive(explaining(once(START_IT, START), "s", resync_mode))
+        Hand([REFUSED, *answers]).drive(with_resync_mode_hint(send_once(START_IT, START), "s", resync_mode))
     assert refused.value.status_code == 422
     assert "unsupported mode" in str(refused.value)
     return str(refused.value)
@@ -144,7 +144,7 @@ def test_a_refused_resync_mode_comes_with_those_that_are_supported() -> None:
         (SYNC, published(supported_resync_modes=["rebuild", "resync"])),
     ],
 )
-def test_nothing_hides_what_the_server_said(answers: tuple[Answer, ...]) -> None:
+def test_nothing_hides_what_the_server_said(answers: tuple[SendResult, ...]) -> None:
     """Where the modes cannot be read, or the mode is among them, the server's own message stands alone."""
     assert "supports as resync_mode" not in refusal(*answers)
 
@@ -154,6 +154,6 @@ def test_other_errors_are_left_alone() -> None:
     assert "supports" not in refusal(resync_mode=None)
     conflict = Response(409, {}, b'{"status": 409, "message": "it runs", "key": "conflict"}')
     with pytest.raises(PolytomicConflictError):
-        Hand([conflict]).drive(explaining(once(START_IT, START), "s", "rebuild"))
-    answer = Hand([REFUSED]).drive(explaining(ask(Request("GET", "/")), "s", "rebuild"))
+        Hand([conflict]).drive(with_resync_mode_hint(send_once(START_IT, START), "s", "rebuild"))
+    answer = Hand([REFUSED]).drive(with_resync_mode_hint(send(Request("GET", "/")), "s", "rebuild"))
     assert answer == REFUSED

@@ -31,14 +31,14 @@ from airflow_provider_polytomic.api.errors import (
     PolytomicTimeoutError,
     PolytomicUnreachableError,
     PolytomicValidationError,
-    conceal,
-    error_from,
-    more,
-    readable,
-    revived,
+    add_context,
+    error_from_payload,
+    error_from_response,
+    printable,
+    redact,
 )
 from airflow_provider_polytomic.api.models import BulkSyncExecution
-from airflow_provider_polytomic.api.plan import Answer, Request, Response, Unreachable
+from airflow_provider_polytomic.api.plan import Request, Response, SendResult, TransportFailure
 from airflow_provider_polytomic.api.settings import Settings
 
 from .conftest import Send
@@ -79,7 +79,7 @@ def api(status: int, **body: Any) -> Response:
 )
 def test_each_status_has_its_type(status: int, kind: type[PolytomicApiError]) -> None:
     """The API's own errors say method, path, status, message, key and request id, in the text and as attributes."""
-    error = error_from(GET, api(status))
+    error = error_from_response(GET, api(status))
     assert type(error) is kind
     assert isinstance(error, PolytomicApiError)
     assert (error.method, error.path, error.status_code) == ("GET", "/api/bulk/syncs/s", status)
@@ -90,7 +90,7 @@ def test_each_status_has_its_type(status: int, kind: type[PolytomicApiError]) ->
 @pytest.mark.parametrize("status", [401, 403, 404])
 def test_some_errors_say_what_to_do(status: int) -> None:
     """Where it is nearly always the same."""
-    assert " - check the " in str(error_from(GET, api(status)))
+    assert " - check the " in str(error_from_response(GET, api(status)))
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_gateways_have_their_own_words(status: int, kind: type[PolytomicError], 
     """What a gateway writes is not the API's word, unless the status alone says it all."""
     if body == PAGE and status in (401, 403):
         kind = PolytomicResponseError
-    error = error_from(GET, Response(status, {}, body))
+    error = error_from_response(GET, Response(status, {}, body))
     assert type(error) is kind
     assert str(error).startswith(f"GET /api/bulk/syncs/s: HTTP {status}: ")
     assert str(error).isprintable()
@@ -123,8 +123,8 @@ def test_gateways_have_their_own_words(status: int, kind: type[PolytomicError], 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 410, 422])
 def test_a_page_is_no_refusal(status: int) -> None:
     """An HTML page with one of these tells of a wrong host or a proxy, not of the sync; other text may be the API's."""
-    assert type(error_from(GET, Response(status, {}, PAGE))) is PolytomicResponseError
-    plain = error_from(GET, Response(status, {}, b"404 page not found"))
+    assert type(error_from_response(GET, Response(status, {}, PAGE))) is PolytomicResponseError
+    plain = error_from_response(GET, Response(status, {}, b"404 page not found"))
     assert isinstance(plain, PolytomicApiError)
     assert plain.message == "404 page not found"
 
@@ -142,7 +142,9 @@ def test_a_page_is_no_refusal(status: int) -> None:
 )
 def test_a_foreign_answer_is_told_in_one_line(body: bytes, told: str) -> None:
     """A page by its title, anything else by its start, without control characters."""
-    assert str(error_from(GET, Response(502, {}, body))).endswith(f"not an answer of the Polytomic API: {told}")
+    assert str(error_from_response(GET, Response(502, {}, body))).endswith(
+        f"not an answer of the Polytomic API: {told}"
+    )
 
 
 @pytest.mark.parametrize(
@@ -159,7 +161,7 @@ def test_a_foreign_answer_is_told_in_one_line(body: bytes, told: str) -> None:
 )
 def test_odd_errors_of_the_api(body: dict[str, Any]) -> None:
     """Fields of other types than documented, missing or huge ones change nothing but the words."""
-    error = error_from(GET, Response(409, {}, json.dumps(body).encode()))
+    error = error_from_response(GET, Response(409, {}, json.dumps(body).encode()))
     assert type(error) is PolytomicConflictError
     assert len(str(error)) < 1500
 
@@ -167,7 +169,7 @@ def test_odd_errors_of_the_api(body: dict[str, Any]) -> None:
 @pytest.mark.parametrize("status", [301, 302, 303, 304, 307, 308])
 def test_a_redirect_says_where_it_points_and_what_to_mend(status: int) -> None:
     """It is never followed; the reader learns which host to write into the connection."""
-    error = error_from(GET, Response(status, {"location": "https://eu.polytomic.com/api/me?state=secret"}))
+    error = error_from_response(GET, Response(status, {"location": "https://eu.polytomic.com/api/me?state=secret"}))
     assert type(error) is PolytomicResponseError
     assert error.status_code == status
     assert "redirects to 'https://eu.polytomic.com/api/me?***'" in str(error)
@@ -176,12 +178,12 @@ def test_a_redirect_says_where_it_points_and_what_to_mend(status: int) -> None:
 
 def test_a_redirect_to_nowhere() -> None:
     """Without a location it says so."""
-    assert "redirects to 'nowhere'" in str(error_from(GET, Response(302)))
+    assert "redirects to 'nowhere'" in str(error_from_response(GET, Response(302)))
 
 
 def test_no_answer() -> None:
     """What the transport said is told, with method and path."""
-    error = error_from(GET, Unreachable("the connection to h was refused", sent=False))
+    error = error_from_response(GET, TransportFailure("the connection to h was refused", sent=False))
     assert type(error) is PolytomicUnreachableError
     assert str(error) == "GET /api/bulk/syncs/s: no answer: the connection to h was refused"
     assert (error.method, error.path, error.reason) == (
@@ -193,7 +195,7 @@ def test_no_answer() -> None:
 
 def test_half_an_answer() -> None:
     """An answer that broke off is one that is not the API's, with its status."""
-    error = error_from(GET, Unreachable("it broke", status=503))
+    error = error_from_response(GET, TransportFailure("it broke", status=503))
     assert type(error) is PolytomicResponseError
     assert (error.status_code, str(error)) == (503, "GET /api/bulk/syncs/s: HTTP 503: it broke")
 
@@ -201,7 +203,7 @@ def test_half_an_answer() -> None:
 @pytest.mark.parametrize("name", ["x-request-id", "x-polytomic-request-id", "cf-ray"])
 def test_request_ids(name: str) -> None:
     """The usual headers are known; what they hold is bounded and printable."""
-    error = error_from(GET, Response(409, {name: "r-\x1b\udcff" + "1" * 500}, b'{"message": "no"}'))
+    error = error_from_response(GET, Response(409, {name: "r-\x1b\udcff" + "1" * 500}, b'{"message": "no"}'))
     assert isinstance(error, PolytomicApiError)
     assert error.request_id is not None
     assert error.request_id.isprintable()
@@ -211,7 +213,7 @@ def test_request_ids(name: str) -> None:
 @given(st.integers(300, 999), st.binary(max_size=200), st.dictionaries(st.text(), st.text(), max_size=2))
 def test_whatever_comes_is_an_error_of_ours(status: int, body: bytes, headers: dict[str, str]) -> None:
     """No answer breaks the code that tells of it."""
-    error = error_from(GET, Response(status, headers, body))
+    error = error_from_response(GET, Response(status, headers, body))
     assert isinstance(error, PolytomicError)
     assert str(error).isprintable()
     assert len(str(error)) < 1500
@@ -225,7 +227,7 @@ def test_whatever_comes_is_an_error_of_ours(status: int, body: bytes, headers: d
 )
 def test_any_json_is_an_error_of_ours(body: Any) -> None:
     """Nor does any JSON."""
-    assert isinstance(error_from(GET, Response(409, {}, json.dumps(body).encode())), PolytomicError)
+    assert isinstance(error_from_response(GET, Response(409, {}, json.dumps(body).encode())), PolytomicError)
 
 
 # secrets
@@ -267,12 +269,12 @@ def test_no_proxy_password_in_a_message(send: Send) -> None:
     with Server([http(502, b"user me, password p@ss-word (p%40ss-word)")]) as proxy:
         url = proxy.url.replace("://", "://me:p%40ss-word@")
         (answer,) = send(Settings(base_url="http://polytomic.invalid", key=KEY, proxy=url), GET)
-    assert str(error_from(GET, answer)).endswith("user me, password *** (***)")
+    assert str(error_from_response(GET, answer)).endswith("user me, password *** (***)")
 
 
 def test_the_longest_secret_is_concealed_first() -> None:
     """Nothing is left of one that holds another one."""
-    assert conceal("apple, pp", ["pp", "apple"]) == "***, ***"
+    assert redact("apple, pp", ["pp", "apple"]) == "***, ***"
 
 
 def test_no_key_in_what_a_client_shows() -> None:
@@ -285,7 +287,7 @@ def test_no_key_in_what_a_client_shows() -> None:
 def test_a_signed_url_loses_its_signature() -> None:
     """Whoever has the whole of it can read the log."""
     text = "see https://s3.example/log.json?X-Amz-Signature=abc&X=1, or http://h/p?q"
-    assert readable(text, 200) == "see https://s3.example/log.json?*** or http://h/p?***"
+    assert printable(text, 200) == "see https://s3.example/log.json?*** or http://h/p?***"
 
 
 # errors travel between processes
@@ -293,10 +295,10 @@ def test_a_signed_url_loses_its_signature() -> None:
 
 EXECUTION = BulkSyncExecution.model_validate({"id": "e", "status": "failed", "schemas": [{"schema": "a"}], "new": 1})
 ALL = [
-    error_from(GET, api(status)) for status in (400, 401, 402, 404, 409, 429, 500)
+    error_from_response(GET, api(status)) for status in (400, 401, 402, 404, 409, 429, 500)
 ] + [
-    error_from(GET, Unreachable("refused")),
-    error_from(GET, Response(302, {"location": "/"})),
+    error_from_response(GET, TransportFailure("refused")),
+    error_from_response(GET, Response(302, {"location": "/"})),
     PolytomicLookupError("none is named so"),
     PolytomicSyncError("it failed", EXECUTION),
     PolytomicSyncError("it failed", {"status": "failed"}),
@@ -321,26 +323,26 @@ def test_errors_survive_being_pickled(error: PolytomicError) -> None:
 @pytest.mark.parametrize("error", ALL, ids=lambda error: type(error).__name__)
 def test_errors_can_be_revived(error: PolytomicError) -> None:
     """Name and message are enough to raise an error of the same type in another process."""
-    same = revived(type(error).__name__, str(error))
+    same = error_from_payload(type(error).__name__, str(error))
     assert (type(same), str(same)) == (type(error), str(error))
 
 
 @pytest.mark.parametrize("name", ["KeyError", "Response", "json", ""])
 def test_what_is_not_ours_is_revived_as_the_base(name: str) -> None:
     """With its name in the text; nothing else of the module can be made by a name."""
-    assert str(revived(name, "what")) == f"{name}: what"
-    assert type(revived(name, "what")) is PolytomicError
+    assert str(error_from_payload(name, "what")) == f"{name}: what"
+    assert type(error_from_payload(name, "what")) is PolytomicError
 
 
 def test_an_error_can_say_more() -> None:
     """It stays the same error."""
-    error = error_from(GET, api(409))
-    assert more(error, "and so on") is error
+    error = error_from_response(GET, api(409))
+    assert add_context(error, "and so on") is error
     assert str(error).endswith("; and so on")
 
 
 def test_an_answer_of_another_kind_is_never_parsed() -> None:
     """Where data was due, an error of the API is raised as such."""
-    answer: Answer = api(404)
+    answer: SendResult = api(404)
     with pytest.raises(PolytomicNotFoundError, match="what is wrong"):
         decode(bulk_syncs.get("s"), answer)

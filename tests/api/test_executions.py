@@ -20,13 +20,21 @@ from airflow_provider_polytomic.api.errors import (
     PolytomicUnreachableError,
 )
 from airflow_provider_polytomic.api.executions import poll
-from airflow_provider_polytomic.api.executions.poll import KINDS, find, problem, retold, summary, told, wait
+from airflow_provider_polytomic.api.executions.poll import (
+    SYNC_KINDS,
+    failure_reason,
+    find_sync,
+    from_event_payload,
+    summarize,
+    to_event_payload,
+    wait_for_execution,
+)
 from airflow_provider_polytomic.api.executions.start import start_or_resume
 from airflow_provider_polytomic.api.executions.start_request import StartRequest
 from airflow_provider_polytomic.api.models import BulkSyncExecution, ModelSyncExecution
-from airflow_provider_polytomic.api.plan import Answer, Request, Response, Unreachable
+from airflow_provider_polytomic.api.plan import Request, Response, SendResult, TransportFailure
 
-BULK, MODEL = KINDS["bulk"], KINDS["model"]
+BULK, MODEL = SYNC_KINDS["bulk"], SYNC_KINDS["model"]
 
 
 def execution(status: str, **more: Any) -> Response:
@@ -45,7 +53,7 @@ RUNNING, COMPLETED = execution("running"), execution("completed")
 class Script:
     """A server that answers as told, the last answer for ever, and a clock that only sleeping moves."""
 
-    def __init__(self, *answers: Answer, takes: float = 0.0) -> None:
+    def __init__(self, *answers: SendResult, takes: float = 0.0) -> None:
         self.answers = list(answers)
         self.takes = takes
         self.now = 1_000_000.0
@@ -53,7 +61,7 @@ class Script:
         self.slept: list[float] = []
         self.reconnected = 0
 
-    def send(self, request: Request) -> Answer:
+    def send(self, request: Request) -> SendResult:
         self.requests.append((self.now, request))
         self.now += self.takes
         if request.path.endswith("/cancel"):
@@ -65,14 +73,16 @@ class Script:
         self.slept.append(seconds)
         self.now += seconds
 
-    def reconnect(self) -> None:
+    def reload_credentials(self) -> None:
         self.reconnected += 1
 
     def run(self, plan: Any) -> Any:
-        return drive(plan, self.send, sleep=self.sleep, now=lambda: self.now, reconnect=self.reconnect)
+        return drive(
+            plan, self.send, sleep=self.sleep, now=lambda: self.now, reload_credentials=self.reload_credentials
+        )
 
     def wait(self, **how: Any) -> Any:
-        return self.run(wait(BULK, "s1", "e1", **{"poke_interval": 30.0, **how}))
+        return self.run(wait_for_execution(BULK, "s1", "e1", **{"poke_interval": 30.0, **how}))
 
 
 def test_it_asks_once_an_interval() -> None:
@@ -126,7 +136,7 @@ def test_a_completed_at_ends_it_whatever_the_status(status: str) -> None:
 
     assert ended.is_terminal
     assert not ended.succeeded
-    assert problem(ended) is not None
+    assert failure_reason(ended) is not None
 
 
 def test_an_unknown_status_is_no_end(caplog: pytest.LogCaptureFixture) -> None:
@@ -140,9 +150,10 @@ def test_an_unknown_status_is_no_end(caplog: pytest.LogCaptureFixture) -> None:
 
 
 @pytest.mark.parametrize(
-    "trouble", [failed(500), failed(503), failed(408), failed(429), HTML, Response(200, {}, b""), Unreachable("lost")]
+    "trouble",
+    [failed(500), failed(503), failed(408), failed(429), HTML, Response(200, {}, b""), TransportFailure("lost")],
 )
-def test_passing_trouble_is_waited_out(trouble: Answer) -> None:
+def test_passing_trouble_is_waited_out(trouble: SendResult) -> None:
     """Lost connections, 408, 429, 5xx and foreign pages do not end a wait."""
     script = Script(RUNNING, *[trouble] * 8, RUNNING, COMPLETED)
 
@@ -180,10 +191,10 @@ def test_an_answer_about_another_execution_is_an_outage(kind: str, answer: dict[
     ours = Response(200, {}, json.dumps({"data": {"id": "E1", "sync_id": "S1", "status": "completed"}}).encode())
     script = Script(another, another, another, another, ours)
 
-    assert script.run(wait(KINDS[kind], "s1", "e1", poke_interval=30)).id == "E1"
+    assert script.run(wait_for_execution(SYNC_KINDS[kind], "s1", "e1", poke_interval=30)).id == "E1"
     assert len(script.requests) == 5
     with pytest.raises(PolytomicResponseError, match=r"about .*(execution e0|sync s0), not .*no good answer for 6"):
-        Script(another).run(wait(KINDS[kind], "s1", "e1", poke_interval=30))
+        Script(another).run(wait_for_execution(SYNC_KINDS[kind], "s1", "e1", poke_interval=30))
 
 
 @pytest.mark.parametrize(
@@ -191,10 +202,10 @@ def test_an_answer_about_another_execution_is_an_outage(kind: str, answer: dict[
     [
         (failed(503), PolytomicServerError),
         (HTML, PolytomicResponseError),
-        (Unreachable("refused"), PolytomicUnreachableError),
+        (TransportFailure("refused"), PolytomicUnreachableError),
     ],
 )
-def test_an_outage_ends_it_after_ten_minutes(trouble: Answer, error: type[Exception]) -> None:
+def test_an_outage_ends_it_after_ten_minutes(trouble: SendResult, error: type[Exception]) -> None:
     """Ten minutes without a good answer end a wait, with the last error and for how long it lasted."""
     script = Script(RUNNING, trouble)
 
@@ -212,7 +223,7 @@ def test_an_outage_ends_it_after_ten_minutes(trouble: Answer, error: type[Except
         (failed(401), PolytomicAuthError, 1),
     ],
 )
-def test_less_is_endured_before_a_start(trouble: Answer, error: type[Exception], requests: int) -> None:
+def test_less_is_endured_before_a_start(trouble: SendResult, error: type[Exception], requests: int) -> None:
     """Before there is an execution a question is repeated five times, in 15 seconds; a refused key ends the try."""
     script = Script(trouble)
 
@@ -380,10 +391,14 @@ def test_no_look_outlasts_the_deadline() -> None:
 
 def test_a_cancel_that_is_not_answered_ends_in_time() -> None:
     """A cancel is asked for at most ten seconds."""
-    script = Script(Unreachable("lost"), takes=1.0)
-    script.send = lambda request: (script.requests.append((script.now, request)), script.sleep(1), Unreachable("x"))[2]  # type: ignore[method-assign]
+    script = Script(TransportFailure("lost"), takes=1.0)
+    script.send = lambda request: (
+        script.requests.append((script.now, request)),
+        script.sleep(1),
+        TransportFailure("x"),
+    )[2]  # type: ignore[method-assign]
 
-    refused = script.run(poll.cancel(BULK, "s1", "e1", 10))
+    refused = script.run(poll.cancel_execution(BULK, "s1", "e1", 10))
 
     assert "no answer" in refused
     assert script.now - 1_000_000 <= 11
@@ -402,7 +417,7 @@ def test_a_list_of_executions_that_never_ends_is_an_outage() -> None:
     script = Script(listed("same"))
 
     with pytest.raises(PolytomicResponseError, match=r"repeats a page token.*no good answer for 6"):
-        script.run(wait(BULK, "s1", None, poke_interval=30))
+        script.run(wait_for_execution(BULK, "s1", None, poke_interval=30))
     assert len(script.requests) < 200
 
 
@@ -411,7 +426,7 @@ def test_no_page_is_asked_for_after_the_deadline() -> None:
     script = Script(*[listed(str(number)) for number in range(100)], takes=1)
 
     with pytest.raises(PolytomicTimeoutError, match="had not ended at the deadline"):
-        script.run(wait(BULK, "s1", None, poke_interval=30, deadline=script.now + 60))
+        script.run(wait_for_execution(BULK, "s1", None, poke_interval=30, deadline=script.now + 60))
     assert len(script.requests) == 60
 
 
@@ -425,18 +440,18 @@ def page(*names: str, token: str | None = None) -> Response:
 
 def test_find_reads_all_pages() -> None:
     """A name on the last page is found, and one that is there twice, on two pages, is refused."""
-    assert Script(page("a", "b", token="t1"), page("c")).run(find(BULK, "c")).id == "id-0-c"
+    assert Script(page("a", "b", token="t1"), page("c")).run(find_sync(BULK, "c")).id == "id-0-c"
 
     with pytest.raises(PolytomicLookupError, match="id-0-a, id-1-a"):
-        Script(*[page("a", token="t1"), page("b", "a")] * 2).run(find(BULK, "a"))
+        Script(*[page("a", token="t1"), page("b", "a")] * 2).run(find_sync(BULK, "a"))
 
 
 def test_an_unknown_name_gets_the_nearest_ones() -> None:
     """No match names the nearest; no syncs at all is said as well."""
     with pytest.raises(PolytomicLookupError, match="'Salesforce'"):
-        Script(page("Salesforce", "Orders")).run(find(BULK, "Salesfroce"))
+        Script(page("Salesforce", "Orders")).run(find_sync(BULK, "Salesfroce"))
     with pytest.raises(PolytomicLookupError, match="none at all"):
-        Script(page()).run(find(MODEL, "x"))
+        Script(page()).run(find_sync(MODEL, "x"))
 
 
 # --- judging and telling
@@ -465,7 +480,7 @@ def test_what_is_a_success(data: dict[str, Any], allow_errors: bool, good: bool)
     """The table of ends: only `completed` is green, with `allow_errors` also what went wrong in parts."""
     ended = BulkSyncExecution.model_validate({"id": "e1", **data})
 
-    assert (problem(ended, allow_errors=allow_errors) is None) is good
+    assert (failure_reason(ended, allow_errors=allow_errors) is None) is good
     if not allow_errors:
         assert ended.succeeded is good
 
@@ -475,18 +490,18 @@ def test_records_in_error_are_no_success_of_a_model_sync(error: int | None, good
     """A model sync that completed with failed records is a partial failure."""
     ended = ModelSyncExecution.model_validate({"id": "e1", "status": "completed", "counts": {"error": error}})
 
-    assert (problem(ended) is None) is good
-    assert problem(ended, allow_errors=True) is None
+    assert (failure_reason(ended) is None) is good
+    assert failure_reason(ended, allow_errors=True) is None
 
 
 def test_min_records() -> None:
     """Fewer than `min_records` are a failure; not for a test run, nor when the count is unknown."""
     few = {"id": "e1", "status": "completed", "record_count": 2}
 
-    assert problem(BulkSyncExecution.model_validate(few), min_records=3)
-    assert problem(BulkSyncExecution.model_validate({**few, "is_test": True}), min_records=3) is None
-    assert problem(BulkSyncExecution.model_validate({**few, "record_count": None}), min_records=3) is None
-    assert problem(BulkSyncExecution.model_validate({**few, "record_count": 0}), min_records=0) is None
+    assert failure_reason(BulkSyncExecution.model_validate(few), min_records=3)
+    assert failure_reason(BulkSyncExecution.model_validate({**few, "is_test": True}), min_records=3) is None
+    assert failure_reason(BulkSyncExecution.model_validate({**few, "record_count": None}), min_records=3) is None
+    assert failure_reason(BulkSyncExecution.model_validate({**few, "record_count": 0}), min_records=0) is None
 
 
 def test_what_is_told_can_be_judged_again() -> None:
@@ -495,9 +510,11 @@ def test_what_is_told_can_be_judged_again() -> None:
         for schema in ("completed", "failed"):
             data = {"id": "e1", "status": status, "schemas": [{"schema": "a", "status": schema}], "record_count": 5}
             ended = BulkSyncExecution.model_validate(data)
-            again = retold(BULK, json.loads(json.dumps(told("s1", ended))))
+            again = from_event_payload(BULK, json.loads(json.dumps(to_event_payload("s1", ended))))
             for allow_errors in (False, True):
-                assert problem(again, allow_errors=allow_errors) == problem(ended, allow_errors=allow_errors)
+                assert failure_reason(again, allow_errors=allow_errors) == failure_reason(
+                    ended, allow_errors=allow_errors
+                )
 
 
 def test_a_summary_stays_small() -> None:
@@ -505,9 +522,9 @@ def test_a_summary_stays_small() -> None:
     row = {"schema": "\u4e16" * 5000, "output_name": "\u4e16" * 5000, "status": "failed", "status_message": "x" * 9999}
     big = BulkSyncExecution.model_validate({"id": "e1", "status": "failed", "schemas": [row] * 300})
 
-    assert len(json.dumps(summary("s1", big))) <= 64 * 1024
+    assert len(json.dumps(summarize("s1", big))) <= 64 * 1024
     errors = ModelSyncExecution.model_validate({"id": "e1", "status": "failed", "errors": ["\u4e16" * 9999] * 500})
-    assert len(json.dumps(summary("s1", errors))) <= 64 * 1024
+    assert len(json.dumps(summarize("s1", errors))) <= 64 * 1024
 
 
 def test_signed_urls_are_cut() -> None:
@@ -515,8 +532,8 @@ def test_signed_urls_are_cut() -> None:
     row = {"schema": "a", "status": "failed", "status_message": "see https://bucket.example.com/log?X-Sig=abc123 there"}
     ended = BulkSyncExecution.model_validate({"id": "e1", "status": "failed", "schemas": [row]})
 
-    assert "abc123" not in json.dumps(summary("s1", ended))
-    assert "abc123" not in poll.failure(BULK, "s1", None, ended, "it failed", [])
+    assert "abc123" not in json.dumps(summarize("s1", ended))
+    assert "abc123" not in poll.format_failure(BULK, "s1", None, ended, "it failed", [])
 
 
 def test_the_oldest_that_had_not_ended_is_waited_for() -> None:
@@ -533,4 +550,4 @@ def test_the_oldest_that_had_not_ended_is_waited_for() -> None:
     second = Response(200, {}, json.dumps({"data": rows[2:]}).encode())
     script = Script(first, second, Response(200, {}, json.dumps({"data": rows[2]}).encode()))
 
-    assert script.run(wait(BULK, "s1", None, after=moment, poke_interval=30)).id == "e3"
+    assert script.run(wait_for_execution(BULK, "s1", None, after=moment, poke_interval=30)).id == "e3"

@@ -13,11 +13,11 @@ from airflow_provider_polytomic.api.call import fetch
 from airflow_provider_polytomic.api.client import Client, drive
 from airflow_provider_polytomic.api.endpoints import bulk_syncs
 from airflow_provider_polytomic.api.errors import PolytomicLookupError
-from airflow_provider_polytomic.api.events.poll import Wanted, syncs_of
-from airflow_provider_polytomic.api.executions.poll import KINDS, Kind
-from airflow_provider_polytomic.api.plan import Answer, Request
+from airflow_provider_polytomic.api.events.poll import EventFilter, find_watched_syncs
+from airflow_provider_polytomic.api.executions.poll import SYNC_KINDS, SyncKind
+from airflow_provider_polytomic.api.plan import Request, SendResult
 from airflow_provider_polytomic.api.settings import Settings
-from airflow_provider_polytomic.api.syncs.lookup import MOST_WALKS, find_by_name
+from airflow_provider_polytomic.api.syncs.lookup import MAX_WALKS, find_by_name
 from airflow_provider_polytomic.sandbox.app import Sandbox
 from airflow_provider_polytomic.sandbox.seed import SALESFORCE, WAREHOUSE
 
@@ -58,7 +58,7 @@ class Moving:
         self.change = change
         self.pages: list[int] = []
 
-    def __call__(self, request: Request) -> Answer:
+    def __call__(self, request: Request) -> SendResult:
         answer = self.sandbox.send(request)
         first = not any(name == "page_token" for name, _ in request.query)
         self.pages.append(1 if first else self.pages[-1] + 1)
@@ -70,7 +70,7 @@ class Moving:
         return self.pages.count(1)
 
 
-def client_over(send: Callable[[Request], Answer]) -> Client:
+def client_over(send: Callable[[Request], SendResult]) -> Client:
     """A client whose requests go there."""
 
     class InMemory(Client):
@@ -133,10 +133,10 @@ def test_lookup_says_that_the_list_kept_changing(by_position: bool) -> None:
     send = Moving(sandbox, lambda page: sandbox.touch(next(turns)) if page == 1 else None)
 
     with pytest.raises(
-        PolytomicLookupError, match=f"may have been missed: the list changed during each of {MOST_WALKS}"
+        PolytomicLookupError, match=f"may have been missed: the list changed during each of {MAX_WALKS}"
     ):
         drive(find_by_name(CALL, "nobody", "bulk sync", "sync_id"), send)
-    assert send.walks == MOST_WALKS
+    assert send.walks == MAX_WALKS
 
 
 def test_lookup_does_not_trust_a_walk_that_repeats_an_item() -> None:
@@ -193,9 +193,9 @@ def test_lookup_follows_a_name_that_moves_to_another_sync(by_position: bool) -> 
 
 
 @both_tokens
-@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+@pytest.mark.parametrize("kind", SYNC_KINDS.values(), ids=SYNC_KINDS)
 def test_syncs_of_a_watcher_include_one_that_moves(
-    kind: Kind, by_position: bool, monkeypatch: pytest.MonkeyPatch
+    kind: SyncKind, by_position: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A watcher that catches up reads the executions of every sync, each once, also of one that moves meanwhile."""
     more = [f"more-{number:02}" for number in range(50)]
@@ -207,7 +207,7 @@ def test_syncs_of_a_watcher_include_one_that_moves(
     changes = iter([target])
     send = Moving(sandbox, lambda _: [sandbox.touch(sync_id) for sync_id in changes])
 
-    found = [sync.id for _, sync in drive(syncs_of(Wanted(kind=kind.name)), send)]
+    found = [sync.id for _, sync in drive(find_watched_syncs(EventFilter(kind=kind.name)), send)]
 
     assert target in found
     assert len(found) == len(set(found)) == 60
@@ -219,9 +219,9 @@ def test_syncs_of_a_watcher_are_those_of_all_walks_when_none_agree(caplog: pytes
     turns = iter([TARGET, *OTHERS])
     send = Moving(sandbox, lambda page: sandbox.touch(next(turns)) if page == 1 else None)
 
-    found = [sync.id for _, sync in drive(syncs_of(Wanted(kind="bulk")), send)]
+    found = [sync.id for _, sync in drive(find_watched_syncs(EventFilter(kind="bulk")), send)]
 
-    assert send.walks == MOST_WALKS
+    assert send.walks == MAX_WALKS
     assert len(found) == len(set(found)) == 60
     assert "The list of bulk syncs kept changing" in caplog.text
 
@@ -306,7 +306,7 @@ def test_iterate_repeats_no_item_and_misses_none_that_stays(by_position: bool) -
         answers: list[str] = []
         send = Moving(sandbox, changes)
 
-        def sent(request: Request, send: Moving = send, answers: list[str] = answers) -> Answer:
+        def sent(request: Request, send: Moving = send, answers: list[str] = answers) -> SendResult:
             answer = send(request)
             answers.extend(item.id for item in CALL.parse(answer.body).items)  # type: ignore[union-attr]
             return answer

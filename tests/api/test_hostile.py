@@ -27,29 +27,43 @@ from airflow_provider_polytomic.api.errors import (
     PolytomicResponseError,
     PolytomicValidationError,
 )
-from airflow_provider_polytomic.api.events.poll import ended_since, look
+from airflow_provider_polytomic.api.events.poll import list_ended_since, poll_events
 from airflow_provider_polytomic.api.executions import outage
 from airflow_provider_polytomic.api.executions import poll as executions_module
 from airflow_provider_polytomic.api.executions.poll import (
-    KINDS,
-    LARGEST_SUMMARY,
-    Kind,
-    find,
-    look_for,
-    problem,
-    progress,
-    summary,
-    wait,
+    MAX_SUMMARY_SIZE,
+    SYNC_KINDS,
+    SyncKind,
+    failure_reason,
+    find_sync,
+    format_progress,
+    poll_next_execution,
+    summarize,
+    wait_for_execution,
 )
-from airflow_provider_polytomic.api.executions.poll import told as told_in_event
+from airflow_provider_polytomic.api.executions.poll import to_event_payload as told_in_event
 from airflow_provider_polytomic.api.executions.start import start_or_resume
 from airflow_provider_polytomic.api.executions.start_request import StartRequest
-from airflow_provider_polytomic.api.idempotency import START, once
+from airflow_provider_polytomic.api.idempotency import START, send_once
 from airflow_provider_polytomic.api.models import BulkSync, BulkSyncExecution, Execution
-from airflow_provider_polytomic.api.plan import Now, Request, Response, Rest, Sleep, Unreachable, path
-from airflow_provider_polytomic.api.settings import LEAST_OF_A_VALUE, MAX_BODY, MAX_BODY_IN_LOOP, Settings, too_large
+from airflow_provider_polytomic.api.plan import (
+    BatchableSleep,
+    Now,
+    Request,
+    Response,
+    Sleep,
+    TransportFailure,
+    build_path,
+)
+from airflow_provider_polytomic.api.settings import (
+    MAX_BODY_SIZE,
+    MAX_TRIGGERER_BODY_SIZE,
+    MIN_BYTES_PER_VALUE,
+    Settings,
+    is_too_large,
+)
 from airflow_provider_polytomic.api.syncs import lookup
-from airflow_provider_polytomic.api.syncs.destination import check_configuration, explaining
+from airflow_provider_polytomic.api.syncs.destination import check_configuration, with_resync_mode_hint
 from airflow_provider_polytomic.api.syncs.lookup import walk
 
 from .conftest import Send, by_requests
@@ -116,7 +130,7 @@ def test_no_id_becomes_a_header_or_another_path(make: Callable[[str], Call[Any]]
 
 def test_any_other_id_stays_in_its_place() -> None:
     """Slashes, queries and fragments in an id are part of the id."""
-    assert path("/api/syncs/{sync_id}/x", sync_id="../?a=b#c%2F") == "/api/syncs/..%2F%3Fa%3Db%23c%252F/x"
+    assert build_path("/api/syncs/{sync_id}/x", sync_id="../?a=b#c%2F") == "/api/syncs/..%2F%3Fa%3Db%23c%252F/x"
 
 
 @pytest.mark.parametrize("bad", [EVIL, "12345678\n", "\n12345678", "1234567 8", "é" * 8, "a" * 256, "short"])
@@ -131,7 +145,7 @@ def test_no_idempotency_key_becomes_a_header(bad: str) -> None:
 
 def bombs() -> dict[str, Script]:
     """Answers of a few hundred kilobytes that unpack to far more than we take."""
-    zeros = bytes(2 * MAX_BODY)
+    zeros = bytes(2 * MAX_BODY_SIZE)
     packed = gzip.compress(zeros, 1)
     return {
         "gzip": http(200, packed, "Content-Encoding: gzip"),
@@ -150,7 +164,7 @@ def test_what_unpacks_to_too_much_is_no_answer(send: Send, packed: dict[str, Scr
     """It is not kept: the answer says that it is too large, or cannot be unpacked."""
     with Server([packed[name]]) as server:
         (answer,) = send(settings(server.url, timeout=60.0), GET)
-    assert isinstance(answer, Unreachable)
+    assert isinstance(answer, TransportFailure)
     assert re.search("too large|cannot be unpacked", answer.reason)
 
 
@@ -194,7 +208,7 @@ def test_an_answer_that_drips_ends(send: Send) -> None:
     with Server([drip]) as server:
         for timeout in (0.1, 1.0, 10.0):  # the first that is long enough for this machine to send the next byte
             (answer,) = send(settings(server.url, timeout=timeout), GET)
-            if answer == Unreachable(f"{server.host} did not answer within {timeout:g} s", status=200):
+            if answer == TransportFailure(f"{server.host} did not answer within {timeout:g} s", status=200):
                 return
     raise AssertionError(answer)
 
@@ -214,34 +228,34 @@ def test_an_id_that_is_none_is_not_taken_up(bad: str) -> None:
 @pytest.mark.parametrize("value", ["{}", "[]"])
 def test_what_swells_when_it_is_read_is_no_answer(send: Send, body: str, value: str) -> None:
     """An empty object takes hundreds of times its two bytes: so many of them are as good as too many bytes."""
-    number = MAX_BODY // LEAST_OF_A_VALUE
+    number = MAX_BODY_SIZE // MIN_BYTES_PER_VALUE
     swollen = (body % ",".join([value] * number)).encode()
     with Server([http(200, swollen)]) as server:
         (answer,) = send(settings(server.url), GET)
 
-    assert answer == Unreachable("the answer is too large to be read", status=200)
-    assert len(swollen) < MAX_BODY_IN_LOOP
+    assert answer == TransportFailure("the answer is too large to be read", status=200)
+    assert len(swollen) < MAX_TRIGGERER_BODY_SIZE
 
 
 def test_less_is_taken_where_all_wait_for_each(send: Send, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker takes what the triggerer, whose loop stands still while an answer is read, does not."""
     taken = {}
-    for size in (MAX_BODY_IN_LOOP, MAX_BODY_IN_LOOP + 1):
+    for size in (MAX_TRIGGERER_BODY_SIZE, MAX_TRIGGERER_BODY_SIZE + 1):
         with Server([http(200, b" " * size)]) as server:
             (answer,) = send(settings(server.url, timeout=60.0), GET)
         taken[size] = isinstance(answer, Response)
 
-    assert taken == {MAX_BODY_IN_LOOP: True, MAX_BODY_IN_LOOP + 1: send is by_requests}
+    assert taken == {MAX_TRIGGERER_BODY_SIZE: True, MAX_TRIGGERER_BODY_SIZE + 1: send is by_requests}
 
 
-@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
-def test_who_waits_keeps_nothing_of_what_was_seen(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", SYNC_KINDS.values(), ids=SYNC_KINDS)
+def test_who_waits_keeps_nothing_of_what_was_seen(kind: SyncKind, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between two looks the execution of the last one is gone, and what was wrong with an answer, too."""
     for module in (executions_module, outage):
         monkeypatch.setattr(module.log, "disabled", True)  # pytest keeps what is logged
     large = {"id": "e", "status": "running", "mark": (mark := "kept-until-the-next-look")}
     looks = [Response(200, {}, json.dumps({"data": large}).encode()), Response(200, {}, mark.encode())]
-    plan = wait(kind, "s", "e", poke_interval=30)
+    plan = wait_for_execution(kind, "s", "e", poke_interval=30)
     told: Any = None
     for _ in range(20):
         step = plan.send(told)
@@ -252,7 +266,7 @@ def test_who_waits_keeps_nothing_of_what_was_seen(kind: Kind, monkeypatch: pytes
             told = looks.pop(0)
         elif isinstance(step, Now):
             told = 0.0
-        elif isinstance(step, Sleep | Rest):
+        elif isinstance(step, Sleep | BatchableSleep):
             gc.collect()
             there = [one for one in gc.get_objects() if issubclass(type(one), Execution | PolytomicResponseError)]
             assert [one for one in there if mark in repr(one)] == []
@@ -288,28 +302,28 @@ def test_executions_are_listed_few_at_a_time(plan: str) -> None:
     row |= dict.fromkeys(("created_at", "started_at", "completed_at", "updated_at"), "2026-01-01T00:00:00.123456Z")
     hand = Hand([Response(200, {}, b'{"data": []}')])
     if plan == "look_for":
-        hand.drive(look_for(KINDS["bulk"], "s", datetime.now(timezone.utc)))
+        hand.drive(poll_next_execution(SYNC_KINDS["bulk"], "s", datetime.now(timezone.utc)))
     else:
-        hand.drive(ended_since(KINDS["bulk"], BulkSync(id="s"), 0.0))
+        hand.drive(list_ended_since(SYNC_KINDS["bulk"], BulkSync(id="s"), 0.0))
     listed = int(dict(hand.requests[0].query)["limit"])
 
     body = json.dumps({"data": [{"id": "e", "schemas": [row] * 2000}] * listed}).encode()
-    assert not too_large(body, MAX_BODY_IN_LOOP)
+    assert not is_too_large(body, MAX_TRIGGERER_BODY_SIZE)
 
 
 ENDLESS = "\u4e16" * 1_000_000
 
 
-@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
-def test_what_is_kept_of_an_execution_is_bounded(kind: Kind) -> None:
+@pytest.mark.parametrize("kind", SYNC_KINDS.values(), ids=SYNC_KINDS)
+def test_what_is_kept_of_an_execution_is_bounded(kind: SyncKind) -> None:
     """However long its texts are, what goes into XCom and into a trigger's event is not."""
     row = dict.fromkeys(("schema", "output_name", "status", "status_message"), ENDLESS)
     told_of_it = {"id": "e", "status_message": ENDLESS, "schemas": [row] * 3, "errors": [ENDLESS] * 3}
     execution = kind.model.model_validate(told_of_it | {"status": ENDLESS, "completed_at": "2026-01-01T00:00:00Z"})
 
-    assert len(json.dumps(summary("s", execution))) <= LARGEST_SUMMARY
-    assert len(json.dumps(told_in_event("s", execution))) <= LARGEST_SUMMARY + 10_000
-    assert len(problem(execution) or "") < 500
+    assert len(json.dumps(summarize("s", execution))) <= MAX_SUMMARY_SIZE
+    assert len(json.dumps(told_in_event("s", execution))) <= MAX_SUMMARY_SIZE + 10_000
+    assert len(failure_reason(execution) or "") < 500
 
 
 def test_an_endless_status_is_an_unknown_one(caplog: pytest.LogCaptureFixture) -> None:
@@ -318,7 +332,7 @@ def test_an_endless_status_is_an_unknown_one(caplog: pytest.LogCaptureFixture) -
     ended = {"data": {"id": "e", "status": "completed"}}
     hand = Hand([Response(200, {}, json.dumps(answer).encode()) for answer in (running, running, ended)])
 
-    assert hand.drive(wait(KINDS["model"], "s", "e", poke_interval=30)).status == "completed"
+    assert hand.drive(wait_for_execution(SYNC_KINDS["model"], "s", "e", poke_interval=30)).status == "completed"
     (warning,) = [record.getMessage() for record in caplog.records if "is unknown" in record.getMessage()]
     assert warning.isprintable()
     assert len(warning) < 300
@@ -329,21 +343,21 @@ def test_what_is_kept_of_an_event_is_bounded() -> None:
     about = dict.fromkeys(("sync_id", "sync_name", "execution_id", "trigger_source", "error"), ENDLESS)
     row = {"id": "v", "type": "bulk_sync.completed", "created_at": "2026-01-01T00:00:00Z", "event": about}
     page = Response(200, {}, json.dumps({"data": [row]}).encode())
-    (ended,) = Hand([page]).drive(look(0.0)).ended
+    (ended,) = Hand([page]).drive(poll_events(0.0)).ended
     sync = BulkSync.model_validate({"id": "s", "name": ENDLESS, "target": {"connection_id": ENDLESS}})
     executed = {"id": "e", "status": "completed", "completed_at": "2026-01-01T00:00:00Z"}
     (by_itself,) = Hand([Response(200, {}, json.dumps({"data": [executed]}).encode())]).drive(
-        ended_since(KINDS["bulk"], sync, 0.0)
+        list_ended_since(SYNC_KINDS["bulk"], sync, 0.0)
     )
 
     for one in (ended, by_itself):
-        assert len(json.dumps([one.key, one.data])) < LARGEST_SUMMARY
+        assert len(json.dumps([one.key, one.data])) < MAX_SUMMARY_SIZE
 
 
 def test_a_cursor_without_an_end_is_none() -> None:
     """How far a console log was read is kept in XCom: an endless cursor or id is None."""
     page = {"next_cursor": ENDLESS, "entries": [{"id": ENDLESS, "message": "hello"}]}
-    log = decode(KINDS["bulk"].console_log("s", "e"), Response(200, {}, json.dumps({"data": page}).encode()))
+    log = decode(SYNC_KINDS["bulk"].console_log("s", "e"), Response(200, {}, json.dumps({"data": page}).encode()))
     assert log.next_cursor is None
     assert [(entry.id, entry.message) for entry in log.entries or []] == [(None, "hello")]
 
@@ -433,7 +447,7 @@ def test_no_mode_writes_lines_of_its_own() -> None:
     modes = Response(200, {}, json.dumps({"data": {"supported_resync_modes": [FORGED]}}).encode())
     start = bulk_syncs.start("s", resync_mode="rebuild", idempotency_key="k" * 8)
     with pytest.raises(PolytomicValidationError, match="forged") as caught:
-        Hand([refused, sync, modes]).drive(explaining(once(start, START), "s", "rebuild"))
+        Hand([refused, sync, modes]).drive(with_resync_mode_hint(send_once(start, START), "s", "rebuild"))
 
     assert str(caught.value).isprintable()
 
@@ -442,7 +456,7 @@ def test_no_name_fills_a_message() -> None:
     """The nearest names are told, but not to their ends."""
     page = Response(200, {}, json.dumps({"data": [{"id": "s", "name": ENDLESS}]}).encode())
     with pytest.raises(PolytomicLookupError) as caught:
-        Hand([page]).drive(find(KINDS["bulk"], "Orders"))
+        Hand([page]).drive(find_sync(SYNC_KINDS["bulk"], "Orders"))
 
     assert len(str(caught.value)) < 500
 
@@ -452,8 +466,8 @@ def test_no_status_writes_lines_of_its_own() -> None:
     forged = "running\n[CRITICAL] \x1b[31mforged" + "x" * 999
     execution = BulkSyncExecution.model_validate({"id": "e", "status": forged})
 
-    assert progress(execution).isprintable()
-    assert len(progress(execution)) < 600
+    assert format_progress(execution).isprintable()
+    assert len(format_progress(execution)) < 600
 
 
 ECHO = {

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_polytomic.api.plan import Request, Response, path, query
+from airflow_provider_polytomic.api.plan import Request, Response, build_path, build_query
 from airflow_provider_polytomic.api.settings import Settings
 
 from .conftest import Send
@@ -46,21 +46,21 @@ STRANGE = [
 def test_ids_that_would_mean_something_else_are_refused(wrong: str) -> None:
     """An empty id, a dot segment or a control character never becomes a path: it might be another resource's."""
     with pytest.raises(ValueError):
-        path(TEMPLATE, sync_id="sync", execution_id=wrong)
+        build_path(TEMPLATE, sync_id="sync", execution_id=wrong)
 
 
 @pytest.mark.parametrize("wrong", [None, 5, b"bytes", ["list"]])
 def test_ids_are_text(wrong: object) -> None:
     """Anything else is a mistake that is named, not text that happens to look like an id."""
     with pytest.raises(ValueError, match="execution_id must be text"):
-        path(TEMPLATE, sync_id="sync", execution_id=wrong)  # type: ignore[arg-type]
+        build_path(TEMPLATE, sync_id="sync", execution_id=wrong)  # type: ignore[arg-type]
 
 
 @given(st.text())
 def test_an_id_is_one_segment_or_refused(text: str) -> None:
     """Whatever an id is, the path has as many segments as the template, and none that a library resolves."""
     try:
-        filled = path(TEMPLATE, sync_id="sync", execution_id=text)
+        filled = build_path(TEMPLATE, sync_id="sync", execution_id=text)
     except ValueError:
         return
     *before, segment, last = filled.split("/")
@@ -73,7 +73,7 @@ def test_an_id_is_one_segment_or_refused(text: str) -> None:
 @pytest.mark.parametrize("text", STRANGE)
 def test_an_id_arrives_as_it_is(send: Send, text: str) -> None:
     """Neither library takes a strange id apart, resolves it, or encodes it twice."""
-    where = path(TEMPLATE, sync_id=text, execution_id="execution")
+    where = build_path(TEMPLATE, sync_id=text, execution_id="execution")
     with Server() as server:
         send(Settings(base_url=server.url, key="key"), Request("POST", where))
         (received,) = server.requests
@@ -88,7 +88,7 @@ def test_a_parameter_arrives_as_it_is(send: Send, text: str) -> None:
     with Server() as server:
         send(
             Settings(base_url=server.url, key="key"),
-            Request("GET", "/api/bulk/syncs", query(limit=50, page_token=text)),
+            Request("GET", "/api/bulk/syncs", build_query(limit=50, page_token=text)),
         )
         (received,) = server.requests
     parts = urlsplit(received.target)
@@ -99,7 +99,7 @@ def test_a_parameter_arrives_as_it_is(send: Send, text: str) -> None:
 def test_queries() -> None:
     """None is left out, booleans are as in JSON, a list repeats its name, a mapping has brackets, order stays."""
     wanted = {"table": "a b", "columns": ["c", "d"], "schema": None}
-    assert query(b=None, active=True, all=False, sync_id=["x", None, "y"], limit=5, params=wanted, none={}) == (
+    assert build_query(b=None, active=True, all=False, sync_id=["x", None, "y"], limit=5, params=wanted, none={}) == (
         ("active", "true"),
         ("all", "false"),
         ("sync_id", "x"),

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from airflow_provider_polytomic.api.plan import Request, Response, Unreachable
+from airflow_provider_polytomic.api.plan import Request, Response, TransportFailure
 from airflow_provider_polytomic.api.settings import Settings
 from airflow_provider_polytomic.api.transport.responses import (
     MAX_CODINGS,
@@ -263,7 +263,7 @@ def test_both_transports_judge_a_raw_answer_as_the_table_says(send: Send, name: 
     with Server([Reply(case.sent, then="close")]) as server:
         (answer,) = send(Settings(base_url=server.url, key="k", timeout=60.0), GET)
     if expected.unreachable is not None:
-        assert isinstance(answer, Unreachable)
+        assert isinstance(answer, TransportFailure)
         assert expected.unreachable in ("*", answer.reason.replace(server.host, "{host}"))
         assert answer.sent
         return

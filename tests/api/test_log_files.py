@@ -19,7 +19,7 @@ import pytest
 from airflow_provider_polytomic.api.client import Client
 from airflow_provider_polytomic.api.endpoints import bulk_syncs, model_syncs
 from airflow_provider_polytomic.api.errors import PolytomicError, PolytomicResponseError, PolytomicUnreachableError
-from airflow_provider_polytomic.api.executions.log_files import LogFile, read
+from airflow_provider_polytomic.api.executions.log_files import LogFile, iter_log_files
 from airflow_provider_polytomic.api.settings import Settings
 from airflow_provider_polytomic.api.transport.requests_transport import CHUNK
 
@@ -55,7 +55,7 @@ def test_files_are_read_one_after_the_other() -> None:
     with Server([http(200, b"one"), http(200, b""), http(200, b"three")]) as storage:
         urls = [signed(storage), signed(storage, "log.json"), signed(storage, "deep/%2e%2e%2Fodd%20n%C3%A4me.gz")]
         with asking(listing(*urls)) as client:
-            files = content(read(client, CALL, 100))
+            files = content(iter_log_files(client, CALL, 100))
 
     assert files == {"1-log.json": b"one", "2-log.json": b"", "3-odd_n_me.gz": b"three"}
 
@@ -63,7 +63,7 @@ def test_files_are_read_one_after_the_other() -> None:
 def test_none_is_none() -> None:
     """An execution without log files has none to read."""
     with asking(http(200, b'{"data": {"Expires": null, "URLs": null}}')) as client:
-        assert content(read(client, CALL, 1)) == {}
+        assert content(iter_log_files(client, CALL, 1)) == {}
 
 
 def test_log_files_of_model_syncs() -> None:
@@ -71,7 +71,9 @@ def test_log_files_of_model_syncs() -> None:
     with Server([http(200, b"one")]) as storage:
         answer = http(200, json.dumps({"data": {"urls": [signed(storage)]}}).encode())
         with asking(answer) as client:
-            assert content(read(client, model_syncs.log_files("s", "e", "errors"), 9)) == {"1-log.json": b"one"}
+            assert content(iter_log_files(client, model_syncs.log_files("s", "e", "errors"), 9)) == {
+                "1-log.json": b"one"
+            }
 
 
 def test_each_file_has_a_fresh_url() -> None:
@@ -80,7 +82,7 @@ def test_each_file_has_a_fresh_url() -> None:
         first = listing(signed(storage, "a", "n=1"), signed(storage, "b", "n=1"))
         second = listing(signed(storage, "a", "n=2"), signed(storage, "b", "n=2"))
         with asking(first, second) as client:
-            content(read(client, CALL, 9))
+            content(iter_log_files(client, CALL, 9))
         assert [received.target for received in storage.requests] == ["/bucket/a?n=1", "/bucket/b?n=2"]
 
 
@@ -89,7 +91,7 @@ def test_the_key_is_not_sent_along(login: str) -> None:
     """The storage gets the URL as it was signed, and no header that tells it anything about us."""
     with Server([http(200, b"x", "Set-Cookie: a=b")]) as storage:
         with asking(listing(signed(storage), signed(storage)), login=login) as client:
-            content(read(client, CALL, 9))
+            content(iter_log_files(client, CALL, 9))
         for received in storage.requests:
             assert received.target == f"/bucket/log.json?{QUERY}"
             assert received.headers == {
@@ -110,7 +112,7 @@ def test_what_has_come_can_be_read_before_the_rest() -> None:
         hung_up.append(connection.recv(1) == b"")
 
     with Server([slowly]) as storage, asking(listing(signed(storage)), timeout=30.0) as client:
-        (file,) = [next(read(client, CALL, 9 * CHUNK))]
+        (file,) = [next(iter_log_files(client, CALL, 9 * CHUNK))]
         assert next(file.chunks) == b"x" * CHUNK
         file.chunks.close()  # type: ignore[attr-defined]
         until(lambda: hung_up)
@@ -128,7 +130,7 @@ def test_a_large_file_takes_little_memory() -> None:
 
     with Server([much]) as storage, asking(listing(signed(storage))) as client:
         tracemalloc.start()
-        read_in_all = sum(len(chunk) for file in read(client, CALL, 64 * CHUNK) for chunk in file.chunks)
+        read_in_all = sum(len(chunk) for file in iter_log_files(client, CALL, 64 * CHUNK) for chunk in file.chunks)
         _, most = tracemalloc.get_traced_memory()
         tracemalloc.stop()
     assert read_in_all == 64 * CHUNK
@@ -139,7 +141,7 @@ def test_a_large_file_takes_little_memory() -> None:
 def test_how_much_is_read_is_bounded(bound: int, readable: bool) -> None:
     """By the sum of all files; what is more is refused, by the name of the argument."""
     with Server([http(200, b"abc")]) as storage, asking(listing(signed(storage), signed(storage))) as client:
-        files = read(client, CALL, bound)
+        files = iter_log_files(client, CALL, bound)
         if readable:
             assert len(content(files)) == 2
         else:
@@ -191,7 +193,7 @@ def fails(caplog: pytest.LogCaptureFixture) -> Fail:
 
     def fails(url: str, client: Client) -> PolytomicError:
         with caplog.at_level(logging.DEBUG), pytest.raises(PolytomicError) as caught:
-            content(read(client, CALL, 100))
+            content(iter_log_files(client, CALL, 100))
         told = shown(caught.value) + caplog.text + repr(caplog.records)
         assert url not in told
         for secret in (SIGNATURE, "s3cr3t", "X-Signature", "StringToSign", KEY):
@@ -268,7 +270,7 @@ def test_a_good_read_is_not_logged_either(caplog: pytest.LogCaptureFixture) -> N
     """urllib3's debug log has the requests to the API, but not those to the storage; afterwards it is as it was."""
     caplog.set_level(logging.DEBUG)
     with Server([http(200, b"x")]) as storage, asking(listing(signed(storage))) as client:
-        content(read(client, CALL, 9))
+        content(iter_log_files(client, CALL, 9))
     assert "/api/bulk/syncs/s/executions/e/logs" in caplog.text
     assert "bucket" not in caplog.text
     assert logging.getLogger("urllib3.connectionpool").filters == []
@@ -277,7 +279,7 @@ def test_a_good_read_is_not_logged_either(caplog: pytest.LogCaptureFixture) -> N
 def test_a_log_file_does_not_show_its_url() -> None:
     """Nor does what is answered about it, when it is printed."""
     with Server([http(200, b"x")]) as storage, asking(listing(signed(storage))) as client:
-        (file,) = read(client, CALL, 9)
+        (file,) = iter_log_files(client, CALL, 9)
         assert repr(file) == "LogFile(name='1-log.json')"
         assert "s3cr3t" not in repr(client.call(CALL))
 
@@ -295,12 +297,12 @@ def test_tls_is_as_the_connection_says(trusted: Authority, fails: Fail) -> None:
     with Server([http(200, b"x")], tls=trusted.context) as storage:
         url = signed(storage)
         with asking(listing(url), ca_bundle=str(trusted.bundle)) as client:
-            assert content(read(client, CALL, 9)) == {"1-log.json": b"x"}
+            assert content(iter_log_files(client, CALL, 9)) == {"1-log.json": b"x"}
         with asking(listing(url)) as client:
             assert f"the certificate of {storage.host} is not trusted" in str(fails(url, client))
         with asking(listing(url), verify=False) as client, warnings.catch_warnings():
             warnings.simplefilter("error")
-            assert content(read(client, CALL, 9)) == {"1-log.json": b"x"}
+            assert content(iter_log_files(client, CALL, 9)) == {"1-log.json": b"x"}
 
 
 @pytest.mark.parametrize(
@@ -330,7 +332,7 @@ def test_the_way_through_a_proxy(
             monkeypatch.setenv(name, spelled.get(value, value))
         decided = proxy_from_environment(api.url) if proxy == "environment" else proxy and spelled[proxy]
         with closing(Client(Settings(api.url, KEY, proxy=decided, timeout=5.0))) as client:
-            assert content(read(client, CALL, 9)) == {"1-log.json": b"x"}
+            assert content(iter_log_files(client, CALL, 9)) == {"1-log.json": b"x"}
         hosts = [(api.host, api.requests), (storage.host, storage.requests)]
         directly = [host for host, requests in hosts if requests]
         by_proxy = {received.headers["host"] for received in between.requests}

@@ -28,7 +28,7 @@ from airflow_provider_polytomic.api.endpoints import (
     schedules,
 )
 from airflow_provider_polytomic.api.models import (
-    RUNNING_STATUSES,
+    NON_TERMINAL_STATUSES,
     TERMINAL_STATUSES,
     BulkSync,
     BulkSyncExecution,
@@ -285,8 +285,8 @@ def test_all_statuses_of_the_sdk_are_known() -> None:
     theirs: set[str] = set()
     for kind in (polytomic.BulkSyncExecution, polytomic.GetExecutionResponseSchema, polytomic.BulkSyncSchemaExecution):
         theirs |= set(_literals(kind.model_fields["status"].annotation))
-    assert theirs <= RUNNING_STATUSES | TERMINAL_STATUSES
-    assert not RUNNING_STATUSES & TERMINAL_STATUSES
+    assert theirs <= NON_TERMINAL_STATUSES | TERMINAL_STATUSES
+    assert not NON_TERMINAL_STATUSES & TERMINAL_STATUSES
 
 
 @pytest.mark.parametrize(("mode", "ours"), [("fetch_mode", models.FETCH_MODES), ("resync_mode", models.RESYNC_MODES)])
@@ -331,7 +331,7 @@ def test_unknown_values_of_enumerations_are_kept() -> None:
     """A status that nobody has heard of is a status; it is neither running nor terminal."""
     execution = BulkSyncExecution(id="e", status="pondering", fetch_mode="sideways")
     assert (execution.status, execution.fetch_mode) == ("pondering", "sideways")
-    assert not execution.known_status
+    assert not execution.has_known_status
     assert not execution.is_terminal
 
 
@@ -435,7 +435,7 @@ def test_fields_with_other_names_in_python() -> None:
 
 
 @pytest.mark.parametrize(
-    ("execution", "terminal", "succeeded", "partly_failed"),
+    ("execution", "terminal", "succeeded", "partially_failed"),
     [
         (BulkSyncExecution(id="e", status="completed"), True, True, False),
         (BulkSyncExecution(id="e", status="running"), False, False, False),
@@ -458,12 +458,12 @@ def test_fields_with_other_names_in_python() -> None:
         (ModelSyncExecution(id="e", status="queued"), False, False, False),
     ],
 )
-def test_executions_judge_themselves(execution: Any, terminal: bool, succeeded: bool, partly_failed: bool) -> None:
+def test_executions_judge_themselves(execution: Any, terminal: bool, succeeded: bool, partially_failed: bool) -> None:
     """Only `completed` with nothing in it that failed is a success; a time of completion ends any."""
-    assert (execution.is_terminal, execution.succeeded, execution.partly_failed) == (
+    assert (execution.is_terminal, execution.succeeded, execution.partially_failed) == (
         terminal,
         succeeded,
-        partly_failed,
+        partially_failed,
     )
 
 

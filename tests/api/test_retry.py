@@ -10,23 +10,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_polytomic.api.plan import Answer, Response, Unreachable
+from airflow_provider_polytomic.api.plan import Response, SendResult, TransportFailure
 from airflow_provider_polytomic.api.retry import (
-    LONGEST_WISH,
-    SHORTEST_WISH,
+    MAX_RETRY_AFTER,
+    MIN_RETRY_AFTER,
     backoff,
+    is_transient,
+    retry_after_delay,
     retry_delay,
-    transient,
-    wished_delay,
 )
 
 NOW = 1_790_000_000.0
-LOST = Unreachable("reset")
-NEVER_SENT = Unreachable("refused", sent=False)
-HALF = Unreachable("closed in the middle", status=200)
+LOST = TransportFailure("reset")
+NEVER_SENT = TransportFailure("refused", sent=False)
+HALF = TransportFailure("closed in the middle", status=200)
 
 
-def delay(answer: Answer, attempt: int = 1, *, repeatable: bool = True, max_retries: int = 5) -> float | None:
+def delay(answer: SendResult, attempt: int = 1, *, repeatable: bool = True, max_retries: int = 5) -> float | None:
     return retry_delay(answer, attempt, repeatable=repeatable, max_retries=max_retries, now=NOW, jitter=0.0)
 
 
@@ -43,11 +43,11 @@ def delay(answer: Answer, attempt: int = 1, *, repeatable: bool = True, max_retr
     ],
     ids=str,
 )
-def test_the_rule(answer: Answer, repeatable: bool, otherwise: bool) -> None:
+def test_the_rule(answer: SendResult, repeatable: bool, otherwise: bool) -> None:
     """What may do more when sent twice is only sent again if it was surely not processed."""
     assert (delay(answer) is not None) is repeatable
     assert (delay(answer, repeatable=False) is not None) is otherwise
-    assert transient(answer) is repeatable
+    assert is_transient(answer) is repeatable
 
 
 def test_it_backs_off() -> None:
@@ -112,21 +112,21 @@ def far_from_greenwich(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 )
 def test_what_a_server_wishes(status: int, headers: dict[str, str], wish: float | None) -> None:
     """Seconds, HTTP dates in all their three forms, and the time of a limit's reset are understood."""
-    assert wished_delay(Response(status, headers), NOW) == (None if wish is None else pytest.approx(wish, abs=1))
+    assert retry_after_delay(Response(status, headers), NOW) == (None if wish is None else pytest.approx(wish, abs=1))
 
 
 @given(st.text(), st.text(), st.sampled_from([429, 503, 500]))
 def test_no_header_breaks_it(after: str, reset: str, status: int) -> None:
     """Whatever a server sends, it is a number of seconds, or nothing."""
-    wish = wished_delay(Response(status, {"retry-after": after, "x-ratelimit-reset": reset}), NOW)
-    assert wish is None or SHORTEST_WISH <= wish <= LONGEST_WISH
+    wish = retry_after_delay(Response(status, {"retry-after": after, "x-ratelimit-reset": reset}), NOW)
+    assert wish is None or MIN_RETRY_AFTER <= wish <= MAX_RETRY_AFTER
 
 
 def test_a_wish_is_heeded_exactly_and_up_to_two_minutes() -> None:
     """It replaces our own pace; a longer one is cut."""
     assert delay(Response(429, {"retry-after": "7"}), 3) == 7
-    assert delay(Response(503, {"retry-after": "3600"})) == LONGEST_WISH == 120
-    assert delay(Response(503, {"retry-after": "0.001"})) == SHORTEST_WISH == 0.5
+    assert delay(Response(503, {"retry-after": "3600"})) == MAX_RETRY_AFTER == 120
+    assert delay(Response(503, {"retry-after": "0.001"})) == MIN_RETRY_AFTER == 0.5
     assert delay(Response(429, {"retry-after": "0"}), 3) == 2
 
 
@@ -140,4 +140,4 @@ def test_a_wish_makes_nothing_repeatable() -> None:
 
 def test_who_gave_no_answer_wishes_nothing() -> None:
     """A lost connection has no headers."""
-    assert wished_delay(LOST, NOW) is None
+    assert retry_after_delay(LOST, NOW) is None

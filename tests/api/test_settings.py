@@ -19,9 +19,9 @@ from airflow_provider_polytomic.api.settings import (
     Settings,
     _warn_of_socks,
     ca_bundle_from_environment,
-    http_url,
-    number_from_environment,
+    parse_http_url,
     proxy_from_environment,
+    read_number_from_environment,
 )
 
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "all_proxy", "no_proxy")
@@ -52,8 +52,8 @@ def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_urls(text: str, url: str) -> None:
     """A URL has one form: host in lower case as it is looked up, path encoded, no slash at its end."""
-    assert http_url(text).geturl() == url
-    assert http_url(url).geturl() == url
+    assert parse_http_url(text).geturl() == url
+    assert parse_http_url(url).geturl() == url
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_urls(text: str, url: str) -> None:
 def test_what_is_no_url(text: str) -> None:
     """It is refused before a library makes something of it."""
     with pytest.raises(ValueError) as error:
-        http_url(text)
+        parse_http_url(text)
     assert type(error.value) is not UnicodeError
 
 
@@ -102,10 +102,10 @@ def test_what_is_no_url(text: str) -> None:
 def test_a_url_or_a_value_error(text: str, before: str) -> None:
     """Whatever the text is; and what is accepted is accepted again, unchanged."""
     try:
-        url = http_url(before + text).geturl()
+        url = parse_http_url(before + text).geturl()
     except ValueError:
         return
-    assert http_url(url).geturl() == url
+    assert parse_http_url(url).geturl() == url
     assert url.isascii() or "@" in url
 
 
@@ -232,7 +232,7 @@ def test_another_host_is_reached_without_the_proxy_of_the_environment_when_there
     """`no_proxy` counts for a log file's host, too, which the environment would reach through its proxy."""
     monkeypatch.setenv("HTTPS_PROXY", "http://p:3128")
     monkeypatch.setenv("NO_PROXY", "h")
-    there = Settings("https://h", no_proxy=no_proxy).elsewhere("https://storage/log")
+    there = Settings("https://h", no_proxy=no_proxy).for_other_host("https://storage/log")
     assert there.proxy == (None if no_proxy else "http://p:3128")
 
 
@@ -263,22 +263,22 @@ def test_secrets() -> None:
 def test_an_encrypted_answer_does_not_lead_to_an_unencrypted_url() -> None:
     """What was learnt over TLS is not fetched without it; from a server without it all URLs are taken."""
     with pytest.raises(ValueError, match="unencrypted"):
-        Settings("https://h").elsewhere("http://storage/log?signature")
-    assert Settings("https://h").elsewhere("https://storage/log").base_url == "https://storage"
-    assert Settings("http://h").elsewhere("http://storage/log").base_url == "http://storage"
+        Settings("https://h").for_other_host("http://storage/log?signature")
+    assert Settings("https://h").for_other_host("https://storage/log").base_url == "https://storage"
+    assert Settings("http://h").for_other_host("http://storage/log").base_url == "http://storage"
 
 
 def test_text_is_censored() -> None:
     """Secrets, and whatever stands before the @ of a URL."""
     settings = Settings(key="the/key", proxy="http://me:p%40ss@p")
-    assert settings.censor("the/key the%2Fkey p@ss http://a:b@h/x") == "*** *** *** http://***@h/x"
+    assert settings.redact("the/key the%2Fkey p@ss http://a:b@h/x") == "*** *** *** http://***@h/x"
 
 
 def test_a_request_may_take_less_time_but_not_more() -> None:
     """A call's own bound only shortens the connection's."""
-    assert Settings(timeout=60).timeout_of(Request("GET", "/")) == 60
-    assert Settings(timeout=60).timeout_of(Request("GET", "/", timeout=3)) == 3
-    assert Settings(timeout=60).timeout_of(Request("GET", "/", timeout=300)) == 60
+    assert Settings(timeout=60).request_timeout(Request("GET", "/")) == 60
+    assert Settings(timeout=60).request_timeout(Request("GET", "/", timeout=3)) == 3
+    assert Settings(timeout=60).request_timeout(Request("GET", "/", timeout=300)) == 60
 
 
 # numbers
@@ -290,7 +290,7 @@ def test_a_number_of_the_environment(text: str | None, number: int, monkeypatch:
     monkeypatch.delenv("A_NUMBER", raising=False)
     if text is not None:
         monkeypatch.setenv("A_NUMBER", text)
-    assert number_from_environment("A_NUMBER", 10) == number
+    assert read_number_from_environment("A_NUMBER", 10) == number
 
 
 @pytest.mark.parametrize("text", ["abc", "0", "-1", "1.5", "9" * 5000])
@@ -298,7 +298,7 @@ def test_a_number_that_is_none(text: str, monkeypatch: pytest.MonkeyPatch, caplo
     """It is warned of by the name of its variable, and not used."""
     monkeypatch.setenv("A_NUMBER", text)
     with caplog.at_level(logging.WARNING):
-        assert number_from_environment("A_NUMBER", 10) == 10
+        assert read_number_from_environment("A_NUMBER", 10) == 10
     assert "A_NUMBER must be a whole number from 1 on" in caplog.text
 
 

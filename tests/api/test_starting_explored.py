@@ -19,7 +19,7 @@ import pytest
 from airflow_provider_polytomic.api.errors import PolytomicConflictError, PolytomicError
 from airflow_provider_polytomic.api.executions.start import Acquired, Blocked, Skip, start_or_resume
 from airflow_provider_polytomic.api.executions.start_request import (
-    ATTEMPTS,
+    MAX_ATTEMPTS,
     StartRequest,
     StoredStart,
     first_try_since_clear,
@@ -83,7 +83,7 @@ def run_task(world: World, policy: str, store: bool) -> str:
         )
         request = StartRequest(start.kind, SYNC, ("t",), number, first, start.arguments, policy, stored=stored)
         world.started_in_this_try = 0
-        world.keys_of_try = {request.key(number, attempt) for attempt in range(ATTEMPTS)}
+        world.keys_of_try = {request.key(number, attempt) for attempt in range(MAX_ATTEMPTS)}
         try:
             while True:
                 decision = drive(world, request)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_polytomic.api.errors import PolytomicServerError
-from airflow_provider_polytomic.api.executions.tables import NAMES, Table, table_of, written
+from airflow_provider_polytomic.api.executions.tables import ADDRESS_FORMATS, Table, table_address, written_tables
 from airflow_provider_polytomic.api.models import BulkSyncExecution, Connection, ModelSyncExecution
 from airflow_provider_polytomic.api.plan import Response
 
@@ -92,15 +92,15 @@ def test_a_table_is_called_as_its_destination_calls_it(
     """By the convention of the destination's kind; not at all where something needed is not told."""
     connection = Connection(id="c", type={"id": kind}, configuration=configuration)
 
-    assert table_of(connection, wishes, "orders") == expected
+    assert table_address(connection, wishes, "orders") == expected
 
 
 def test_every_kind_is_tried() -> None:
     """The table of cases knows each kind of connection that has a convention, but for twins."""
-    assert set(NAMES) - {"amazon_rds_postgresql"} == {case[0] for case in CASES} - {"something new"}
+    assert set(ADDRESS_FORMATS) - {"amazon_rds_postgresql"} == {case[0] for case in CASES} - {"something new"}
 
 
-@pytest.mark.parametrize("kind", NAMES)
+@pytest.mark.parametrize("kind", ADDRESS_FORMATS)
 @pytest.mark.parametrize(
     "configuration", [None, {}, {"hostname": None, "port": True, "database": ["x"], "bucket": 7.5}]
 )
@@ -108,14 +108,14 @@ def test_odd_configurations_name_nothing(kind: str, configuration: Any) -> None:
     """What the API may answer instead of a configuration is no error."""
     connection = Connection(id="c", type={"id": kind}, configuration=configuration)
 
-    assert table_of(connection, None, "orders") is None
+    assert table_address(connection, None, "orders") is None
 
 
 def test_odd_names_are_encoded() -> None:
     """A table may be called anything, and still has an address of its own."""
     connection = Connection(id="c", type={"id": "postgresql"}, configuration=POSTGRES)
 
-    assert table_of(connection, {"schema": "raw"}, "Ö/ps ?#").uri.endswith("/raw/%C3%96%2Fps%20%3F%23")  # type: ignore[union-attr]
+    assert table_address(connection, {"schema": "raw"}, "Ö/ps ?#").uri.endswith("/raw/%C3%96%2Fps%20%3F%23")  # type: ignore[union-attr]
 
 
 def answer(**data: Any) -> Response:
@@ -145,7 +145,7 @@ def test_the_schemas_that_completed_were_written() -> None:
     """Each with its counts and its source; with two requests, whatever their number."""
     hand = Hand([SYNC, CONNECTION])
 
-    orders, items = hand.drive(written("s1", bulk(), BASE))
+    orders, items = hand.drive(written_tables("s1", bulk(), BASE))
 
     assert orders.table.uri == "postgres://db.example.com:5433/shop/raw/orders"
     assert (orders.schema, orders.records, orders.errors) == ("public.orders", 7, 1)
@@ -157,13 +157,13 @@ def test_the_schemas_that_completed_were_written() -> None:
 @pytest.mark.parametrize("more", [{"is_test": True}, {"schemas": []}, {"schemas": ROWS[1:2]}])
 def test_nothing_written_costs_nothing(more: dict[str, Any]) -> None:
     """A test run, or one in which no schema completed, wrote nothing; nobody is asked."""
-    assert Hand([]).drive(written("s1", bulk(**more), BASE)) == []
+    assert Hand([]).drive(written_tables("s1", bulk(**more), BASE)) == []
 
 
 @pytest.mark.parametrize("status", [403, 404])
 def test_a_connection_that_may_not_be_seen(status: int) -> None:
     """Then the tables have an address at Polytomic, the same each time."""
-    tables = Hand([SYNC, refused(status)]).drive(written("s1", bulk(), BASE))
+    tables = Hand([SYNC, refused(status)]).drive(written_tables("s1", bulk(), BASE))
 
     assert tables[0].table.uri == "polytomic://app.polytomic.com/bulk/s1/public.orders"
 
@@ -172,7 +172,7 @@ def test_passing_trouble_makes_up_no_names() -> None:
     """What cannot be read now is not called otherwise for that: it is an error."""
     hand = Hand([SYNC, *[refused(500)] * 3])
     with pytest.raises(PolytomicServerError):
-        hand.drive(written("s1", bulk(), BASE))
+        hand.drive(written_tables("s1", bulk(), BASE))
 
 
 def test_a_model_sync_writes_its_target_object() -> None:
@@ -182,7 +182,7 @@ def test_a_model_sync_writes_its_target_object() -> None:
     )
     sync = answer(id="m1", model_ids=["a", "b"], target={"connection_id": "c9", "object": "Account"})
 
-    (one,) = Hand([sync]).drive(written("m1", execution, BASE))
+    (one,) = Hand([sync]).drive(written_tables("m1", execution, BASE))
 
     assert one.table.uri == "polytomic://app.polytomic.com/connections/c9/Account"
     assert [source.uri for source in one.sources] == [f"polytomic://app.polytomic.com/models/{m}" for m in "ab"]
@@ -193,4 +193,4 @@ def test_a_model_sync_that_did_not_complete_wrote_nothing_that_is_known() -> Non
     """Nobody is asked then."""
     execution = ModelSyncExecution.model_validate({"id": "e1", "status": "errors"})
 
-    assert Hand([]).drive(written("m1", execution, BASE)) == []
+    assert Hand([]).drive(written_tables("m1", execution, BASE)) == []

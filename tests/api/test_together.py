@@ -17,8 +17,8 @@ import pytest
 
 from airflow_provider_polytomic.api.client import adrive
 from airflow_provider_polytomic.api.executions import batch_poller, poll
-from airflow_provider_polytomic.api.executions.batch_poller import Waiters
-from airflow_provider_polytomic.api.plan import Answer, Request, Response, Rest, Unreachable
+from airflow_provider_polytomic.api.executions.batch_poller import BatchPoller
+from airflow_provider_polytomic.api.plan import BatchableSleep, Request, Response, SendResult, TransportFailure
 
 INTERVAL = 30.0
 
@@ -60,11 +60,11 @@ class Server:
         self.schemas = schemas
         self.ended: set[str] = set()
         self.asked: list[tuple[float, list[str]]] = []
-        self.instead: Callable[[], Answer] | None = None
+        self.instead: Callable[[], SendResult] | None = None
         self.takes = 0.1
-        self.waiters = Waiters(self.send)
+        self.batch_poller = BatchPoller(self.send)
 
-    async def send(self, request: Request) -> Answer:
+    async def send(self, request: Request) -> SendResult:
         assert (request.method, request.path) == ("GET", "/api/bulk/syncs/status")
         sync_ids = [value for name, value in request.query if name == "sync_id"]
         self.asked.append((now(), sync_ids))
@@ -79,7 +79,9 @@ class Server:
     async def rest(self, sync_id: str, seconds: float = INTERVAL, **how: Any) -> float:
         """How long a waiter rested."""
         began = now()
-        await self.waiters.rest(Rest(sync_id, f"of {sync_id}", seconds, **{"pace": lambda _: INTERVAL, **how}))
+        await self.batch_poller.rest(
+            BatchableSleep(sync_id, f"of {sync_id}", seconds, **{"pace": lambda _: INTERVAL, **how})
+        )
         return now() - began
 
 
@@ -194,7 +196,7 @@ def test_what_proves_nothing_wakes_one(odd: str) -> None:
     run(main())
 
 
-BAD: dict[str, Callable[[], Answer]] = {
+BAD: dict[str, Callable[[], SendResult]] = {
     "missing": lambda: answer(None, 404),
     "forbidden": lambda: answer(None, 403),
     "broken": lambda: answer(None, 500),
@@ -202,7 +204,7 @@ BAD: dict[str, Callable[[], Answer]] = {
     "cut": lambda: Response(200, {}, b'{"data": [{"sync_id"'),
     "not a summary": lambda: answer({"a": "running"}),
     "not an object": lambda: Response(200, {}, b"[]"),
-    "slow": lambda: Unreachable("no answer within 10 s"),
+    "slow": lambda: TransportFailure("no answer within 10 s"),
     "a mistake of ours": lambda: 1 / 0,  # type: ignore[dict-item,return-value]
 }
 
@@ -260,8 +262,8 @@ def test_a_stuck_summary_hides_nothing_for_ever(instead: Any) -> None:
         server = Server()
         server.instead = instead
         rested = await asyncio.gather(server.rest("a"), server.rest("b"))
-        assert min(rested) >= (batch_poller.BELIEVED[0] - 1) * INTERVAL
-        assert max(rested) <= (batch_poller.BELIEVED[1] + 1) * INTERVAL
+        assert min(rested) >= (batch_poller.DIRECT_POLL_EVERY[0] - 1) * INTERVAL
+        assert max(rested) <= (batch_poller.DIRECT_POLL_EVERY[1] + 1) * INTERVAL
 
     run(main())
 
@@ -294,7 +296,11 @@ def test_who_leaves_leaves_nothing() -> None:
         await leave(resting)
         await asyncio.sleep(0)
         assert asyncio.all_tasks() == {asyncio.current_task()}
-        assert (server.waiters._queue, server.waiters._timer, server.waiters._questions) == ([], None, set())
+        assert (server.batch_poller._queue, server.batch_poller._timer, server.batch_poller._questions) == (
+            [],
+            None,
+            set(),
+        )
 
     run(main())
 
@@ -390,13 +396,13 @@ def test_whatever_the_summary_says_the_end_is_found(seed: int) -> None:
     """The summary lies, is stuck, breaks or is slow: each waiter finds its end, and nobody finds one too early."""
     chance = random.Random(seed)
     ends = {f"s{n}": chance.uniform(0, 3000) for n in range(120)}
-    late = (batch_poller.BELIEVED[1] + 2) * INTERVAL + batch_poller.MISTRUST[1]
+    late = (batch_poller.DIRECT_POLL_EVERY[1] + 2) * INTERVAL + batch_poller.DIRECT_POLL_PERIOD[1]
 
     async def main() -> None:
         server = Server()
         began = now()
 
-        def summary() -> Answer:
+        def summary() -> SendResult:
             behind = chance.choice([0, 0, 0, 600, 1e6])
             server.ended = {sync_id for sync_id, end in ends.items() if began + end < now() - behind}
             odd = chance.choice([None] * 20 + [*ODD.values()] + [lambda _, bad=bad: bad() for bad in BAD.values()])
@@ -404,7 +410,7 @@ def test_whatever_the_summary_says_the_end_is_found(seed: int) -> None:
 
         server.instead = summary
 
-        async def send(request: Request) -> Answer:
+        async def send(request: Request) -> SendResult:
             await asyncio.sleep(0.1)
             sync_id = request.path.split("/")[4]
             status = "completed" if now() >= began + ends[sync_id] else "running"
@@ -412,8 +418,8 @@ def test_whatever_the_summary_says_the_end_is_found(seed: int) -> None:
 
         async def wait(sync_id: str) -> None:
             await asyncio.sleep(chance.uniform(0, 60))
-            plan = poll.wait(poll.KINDS["bulk"], sync_id, f"of {sync_id}", poke_interval=INTERVAL)
-            await adrive(plan, send, rest=server.waiters.rest, now=now)
+            plan = poll.wait_for_execution(poll.SYNC_KINDS["bulk"], sync_id, f"of {sync_id}", poke_interval=INTERVAL)
+            await adrive(plan, send, rest=server.batch_poller.rest, now=now)
             found = now() - began - ends[sync_id]
             assert 0 <= found <= late
 

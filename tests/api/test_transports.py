@@ -15,8 +15,8 @@ from typing import Any
 import certifi
 import pytest
 
-from airflow_provider_polytomic.api.plan import Answer, Request, Response, Unreachable
-from airflow_provider_polytomic.api.settings import MAX_BODY, Settings
+from airflow_provider_polytomic.api.plan import Request, Response, SendResult, TransportFailure
+from airflow_provider_polytomic.api.settings import MAX_BODY_SIZE, Settings
 
 from .conftest import Send
 from .servers import Authority, Received, Reply, Script, Server, authority, http, nobody, tunnel
@@ -150,14 +150,14 @@ class Trouble:
     """A server that does ``script``, and what both transports make of it."""
 
     script: Script
-    expected: Answer
+    expected: SendResult
     request: Request = GET
 
 
 def endless(_: Server, connection: socket.socket, __: Received) -> None:
     """An answer that is larger than any of the API's."""
-    connection.sendall(f"HTTP/1.1 200 OK\r\nContent-Length: {MAX_BODY + 1}\r\n\r\n".encode())
-    connection.sendall(b" " * (MAX_BODY + 1))
+    connection.sendall(f"HTTP/1.1 200 OK\r\nContent-Length: {MAX_BODY_SIZE + 1}\r\n\r\n".encode())
+    connection.sendall(b" " * (MAX_BODY_SIZE + 1))
 
 
 def drip(server: Server, connection: socket.socket, _: Received) -> None:
@@ -170,48 +170,48 @@ def drip(server: Server, connection: socket.socket, _: Received) -> None:
 HALF = b'{"data": [1, 2, '
 TROUBLE = {
     "no answer in time": Trouble(
-        Reply(then="hold"), Unreachable("{host} did not answer within {seconds} s"), replace(GET, timeout=0.3)
+        Reply(then="hold"), TransportFailure("{host} did not answer within {seconds} s"), replace(GET, timeout=0.3)
     ),
     "half an answer in time": Trouble(
         http(200, HALF, length=999, then="hold"),
-        Unreachable("{host} did not answer within {seconds} s", status=200),
+        TransportFailure("{host} did not answer within {seconds} s", status=200),
         replace(GET, timeout=0.3),
     ),
     "an answer that drips": Trouble(
-        drip, Unreachable("{host} did not answer within {seconds} s", status=200), replace(GET, timeout=0.3)
+        drip, TransportFailure("{host} did not answer within {seconds} s", status=200), replace(GET, timeout=0.3)
     ),
     "closed without an answer": Trouble(
-        Reply(then="close"), Unreachable("{host} closed the connection without an answer")
+        Reply(then="close"), TransportFailure("{host} closed the connection without an answer")
     ),
     "reset without an answer": Trouble(
-        Reply(then="reset"), Unreachable("{host} closed the connection without an answer")
+        Reply(then="reset"), TransportFailure("{host} closed the connection without an answer")
     ),
     "fewer bytes than announced": Trouble(
         http(200, HALF, length=999, then="close"),
-        Unreachable("{host} closed the connection in the middle of the answer", status=200),
+        TransportFailure("{host} closed the connection in the middle of the answer", status=200),
     ),
     "fewer bytes than announced, of an error": Trouble(
         http(503, HALF, length=999, then="close"),
-        Unreachable("{host} closed the connection in the middle of the answer", status=503),
+        TransportFailure("{host} closed the connection in the middle of the answer", status=503),
     ),
     "a chunk that never ends": Trouble(
         Reply(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10\r\n" + HALF, then="close"),
-        Unreachable("{host} closed the connection in the middle of the answer", status=200),
+        TransportFailure("{host} closed the connection in the middle of the answer", status=200),
     ),
     "reset in the middle": Trouble(
         http(200, HALF, length=999, then="reset"),
-        Unreachable("{host} closed the connection in the middle of the answer", status=200),
+        TransportFailure("{host} closed the connection in the middle of the answer", status=200),
     ),
     "not HTTP": Trouble(
-        Reply(b"SSH-2.0-OpenSSH_9.7\r\n\r\n", then="close"), Unreachable("what {host} answers is not HTTP")
+        Reply(b"SSH-2.0-OpenSSH_9.7\r\n\r\n", then="close"), TransportFailure("what {host} answers is not HTTP")
     ),
     "not gzip": Trouble(
         http(200, b"never packed", "Content-Encoding: gzip"),
-        Unreachable("the answer cannot be unpacked", status=200),
+        TransportFailure("the answer cannot be unpacked", status=200),
     ),
     "more than we take": Trouble(
         endless,
-        Unreachable("the answer is too large to be read", status=200),
+        TransportFailure("the answer is too large to be read", status=200),
     ),
 }
 
@@ -221,7 +221,7 @@ def test_trouble_with_a_server(send: Send, name: str) -> None:
     """Whatever a server does instead of answering, both say the same of it."""
     trouble = TROUBLE[name]
     expected = trouble.expected
-    assert isinstance(expected, Unreachable)
+    assert isinstance(expected, TransportFailure)
     with Server([trouble.script]) as server:
         for slower in (1, 10, 100):  # where time runs out: the first that lets this machine begin to answer
             seconds = slower * (trouble.request.timeout or 60)
@@ -243,7 +243,7 @@ def test_a_server_that_is_down(send: Send) -> None:
     """Refused: and the request was surely not processed."""
     with nobody() as host:
         (answer,) = send(settings(f"http://{host}"), GET)
-    assert answer == Unreachable(f"the connection to {host} was refused", sent=False)
+    assert answer == TransportFailure(f"the connection to {host} was refused", sent=False)
 
 
 def test_a_name_that_nobody_knows(send: Send, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,7 +254,7 @@ def test_a_name_that_nobody_knows(send: Send, monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
     reason = "the host name of polytomic.invalid cannot be resolved"
-    assert send(settings("https://polytomic.invalid"), GET) == [Unreachable(reason, sent=False)]
+    assert send(settings("https://polytomic.invalid"), GET) == [TransportFailure(reason, sent=False)]
 
 
 def test_a_server_that_takes_no_connection(send: Send) -> None:
@@ -270,7 +270,7 @@ def test_a_server_that_takes_no_connection(send: Send) -> None:
         (answer,) = send(settings(f"http://127.0.0.1:{port}", timeout=0.3), GET)
         for one in waiting:
             one.close()
-    assert answer == Unreachable(f"could not connect to 127.0.0.1:{port} within 0.3 s", sent=False)
+    assert answer == TransportFailure(f"could not connect to 127.0.0.1:{port} within 0.3 s", sent=False)
 
 
 @pytest.mark.parametrize("timeout", [None, 86400.0])
@@ -278,7 +278,7 @@ def test_a_timeout_of_a_request_only_shortens(send: Send, timeout: float | None)
     """What the settings say is the most: the request ends, although the server never answers."""
     with Server([Reply(then="hold")]) as server:
         (answer,) = send(settings(server.url, timeout=0.2), replace(GET, timeout=timeout))
-    assert answer == Unreachable(f"{server.host} did not answer within 0.2 s")
+    assert answer == TransportFailure(f"{server.host} did not answer within 0.2 s")
 
 
 # TLS
@@ -310,7 +310,7 @@ def test_a_certificate_that_nobody_vouches_for(send: Send, trusted: Authority, b
     with Server(tls=trusted.context) as server:
         (answer,) = send(settings(server.url, ca_bundle=bundle), GET)
         assert server.requests == []
-    assert isinstance(answer, Unreachable)
+    assert isinstance(answer, TransportFailure)
     assert answer.sent is False
     assert answer.reason.startswith(f"TLS failed: the certificate of {server.host} is not trusted (")
     assert answer.reason.endswith(f"; trusted are those of {bundle or 'certifi'}")
@@ -322,7 +322,7 @@ def test_a_certificate_of_somebody_else(send: Send, tmp_path: Path) -> None:
     with Server(tls=other.context) as server:
         (answer,) = send(settings(server.url, ca_bundle=str(other.bundle)), GET)
         assert server.requests == []
-    assert isinstance(answer, Unreachable)
+    assert isinstance(answer, TransportFailure)
     assert re.search(r"is not trusted \(.*match", answer.reason)
     assert answer.sent is False
 
@@ -335,7 +335,7 @@ def test_the_environment_says_nothing_about_tls(
         monkeypatch.setenv(name, str(trusted.bundle))
     with Server(tls=trusted.context) as server:
         (answer,) = send(settings(server.url, ca_bundle=certifi.where()), GET)
-    assert isinstance(answer, Unreachable)
+    assert isinstance(answer, TransportFailure)
 
 
 def test_certificates_need_not_be_verified(send: Send, trusted: Authority, caplog: pytest.LogCaptureFixture) -> None:
@@ -350,7 +350,7 @@ def test_https_where_only_http_is_spoken(send: Send) -> None:
     """The message says that TLS failed."""
     with Server([Reply(b"HTTP/1.1 400 Bad Request\r\n\r\n", then="close")]) as server:
         (answer,) = send(settings(f"https://{server.host}"), GET)
-    assert isinstance(answer, Unreachable)
+    assert isinstance(answer, TransportFailure)
     assert answer.reason.startswith(f"TLS failed with {server.host}: ")
 
 
@@ -359,7 +359,7 @@ def test_a_bundle_without_certificates(send: Send, tmp_path: Path) -> None:
     bundle = tmp_path / "empty.pem"
     bundle.write_text("no certificates here")
     (answer,) = send(settings("https://127.0.0.1:1", ca_bundle=str(bundle)), GET)
-    assert isinstance(answer, Unreachable)
+    assert isinstance(answer, TransportFailure)
 
 
 def test_a_bundle_that_has_changed_is_read_again(send: Send, trusted: Authority, tmp_path: Path) -> None:
@@ -368,7 +368,7 @@ def test_a_bundle_that_has_changed_is_read_again(send: Send, trusted: Authority,
     bundle.write_bytes(Path(certifi.where()).read_bytes())
     with Server(tls=trusted.context) as server:
         where = settings(server.url, ca_bundle=str(bundle))
-        assert isinstance(send(where, GET)[0], Unreachable)
+        assert isinstance(send(where, GET)[0], TransportFailure)
         bundle.write_bytes(trusted.bundle.read_bytes())
         assert isinstance(send(where, GET)[0], Response)
 
@@ -432,7 +432,7 @@ def test_a_proxy_that_is_down(send: Send, scheme: str) -> None:
     """It is the proxy that is named, without its password."""
     with nobody() as host:
         (answer,) = send(settings(f"{scheme}://polytomic.invalid", proxy=f"http://me:pass-word@{host}"), GET)
-    assert answer == Unreachable(f"the connection to {host} (the proxy) was refused", sent=False)
+    assert answer == TransportFailure(f"the connection to {host} (the proxy) was refused", sent=False)
 
 
 @pytest.mark.parametrize("status", [403, 407, 502])
@@ -440,7 +440,7 @@ def test_a_proxy_that_refuses_a_tunnel(send: Send, status: int) -> None:
     """What it said is told; the request was surely not processed."""
     with Server([http(status, b"go away")]) as proxy:
         (answer,) = send(settings("https://polytomic.invalid", proxy=proxy.url), GET)
-    assert answer == Unreachable(f"the proxy {proxy.host} refuses: {status} Whatever", sent=False)
+    assert answer == TransportFailure(f"the proxy {proxy.host} refuses: {status} Whatever", sent=False)
 
 
 def test_a_proxy_that_refuses_a_request(send: Send) -> None:

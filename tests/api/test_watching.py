@@ -13,13 +13,13 @@ from airflow_provider_polytomic.api.events import poll
 from airflow_provider_polytomic.api.events.poll import (
     ENDS,
     OVERLAP,
+    EventFilter,
     Position,
-    Wanted,
     advance,
-    begin,
-    ended_since,
-    look,
-    syncs_of,
+    find_watched_syncs,
+    initial_position,
+    list_ended_since,
+    poll_events,
 )
 from airflow_provider_polytomic.api.plan import Response
 from airflow_provider_polytomic.triggers import events as trigger_module
@@ -54,7 +54,7 @@ def test_the_first_look_begins_a_little_before_the_newest_event() -> None:
     """It asks for the newest event alone, and then for all since ten minutes before that one, by the server's time."""
     hand = Hand([rows(event(9, -100), token="more"), rows(event(9, -100), event(8, -300))], now=NOON + 3600)
 
-    window = hand.drive(look(None))
+    window = hand.drive(poll_events(None))
 
     first, second = (dict(request.query) for request in hand.requests)
     assert first == {"limit": "1"}
@@ -67,7 +67,7 @@ def test_without_any_event_a_look_is_for_all() -> None:
     """In an organization where nothing has happened nothing bounds the look, nor the next one."""
     hand = Hand([rows(), rows()], now=NOON)
 
-    window = hand.drive(look(None))
+    window = hand.drive(poll_events(None))
 
     assert dict(hand.requests[1].query) == {"limit": "100"}
     assert (window.since, window.floor) == (-math.inf, -math.inf)
@@ -77,7 +77,7 @@ def test_all_pages_are_read() -> None:
     """A burst of more than a page is followed to its end."""
     hand = Hand([rows(event(3, 0), token="t2"), rows(event(2, 0), token="t3"), rows(event(1, 0))], now=NOON)
 
-    window = hand.drive(look(NOON - 5))
+    window = hand.drive(poll_events(NOON - 5))
 
     assert [dict(request.query).get("page_token") for request in hand.requests] == [None, "t2", "t3"]
     assert len(window.ended) == 3
@@ -87,7 +87,7 @@ def test_an_event_from_the_future_hides_no_other() -> None:
     """The next look begins before our own time, even if the newest event claims to be of tomorrow."""
     hand = Hand([rows(event(1, 86400))], now=NOON)
 
-    assert hand.drive(look(NOON - 5)).floor == NOON - OVERLAP
+    assert hand.drive(poll_events(NOON - 5)).floor == NOON - OVERLAP
 
 
 def test_a_look_tells_only_of_ends() -> None:
@@ -104,7 +104,7 @@ def test_a_look_tells_only_of_ends() -> None:
         event(7, 0, "sync.completed_with_errors"),
         event(8, 0, "sync.failed", error="it broke " * 100, target_connection_id="c1"),
     ]
-    window = Hand([rows(*rest, *ends)], now=NOON).drive(look(NOON - 5))
+    window = Hand([rows(*rest, *ends)], now=NOON).drive(poll_events(NOON - 5))
 
     told = [ended.data for ended in window.ended]
     assert [(data["kind"], data["event"]) for data in told] == [
@@ -122,22 +122,22 @@ def test_the_words_of_the_trigger_are_those_of_the_looks() -> None:
 
 
 def window_of(*ended: dict[str, Any]) -> Any:
-    return Hand([rows(*ended)], now=NOON).drive(look(NOON - 5000))
+    return Hand([rows(*ended)], now=NOON).drive(poll_events(NOON - 5000))
 
 
 @pytest.mark.parametrize(
     ("wanted", "taken"),
     [
-        (Wanted(), ["x2", "x1"]),
-        (Wanted(kind="model"), ["x2"]),
-        (Wanted(sync_id="s2"), ["x2"]),
-        (Wanted(sync_name="Orders"), ["x1"]),
-        (Wanted(events=("failed", "canceled")), ["x3"]),
-        (Wanted(kind="bulk", trigger_source="schedule"), ["x1"]),
-        (Wanted(sync_id="s3"), []),
+        (EventFilter(), ["x2", "x1"]),
+        (EventFilter(kind="model"), ["x2"]),
+        (EventFilter(sync_id="s2"), ["x2"]),
+        (EventFilter(sync_name="Orders"), ["x1"]),
+        (EventFilter(events=("failed", "canceled")), ["x3"]),
+        (EventFilter(kind="bulk", trigger_source="schedule"), ["x1"]),
+        (EventFilter(sync_id="s3"), []),
     ],
 )
-def test_what_is_wanted(wanted: Wanted, taken: list[str]) -> None:
+def test_what_is_wanted(wanted: EventFilter, taken: list[str]) -> None:
     """All that was asked for has to agree; the oldest comes first."""
     window = window_of(
         event(1, 0, trigger_source="schedule"),
@@ -151,25 +151,25 @@ def test_what_is_wanted(wanted: Wanted, taken: list[str]) -> None:
 def test_who_begins_is_told_nothing_of_before() -> None:
     """What the first look shows is not new, and what turns up later is, even if it is older than all that."""
     first = window_of(event(2, 0))
-    position = begin(first, Wanted())
+    position = initial_position(first, EventFilter())
 
-    new, position = advance(position, window_of(event(2, 0), event(1, -500)), Wanted())
+    new, position = advance(position, window_of(event(2, 0), event(1, -500)), EventFilter())
 
     assert [ended.key for ended in new] == ["x1"]
-    assert advance(position, window_of(event(2, 0), event(1, -500)), Wanted())[0] == []
+    assert advance(position, window_of(event(2, 0), event(1, -500)), EventFilter())[0] == []
 
 
 def test_one_end_is_one_however_often_it_is_told() -> None:
     """Two events of one execution, with ids of their own, are one."""
     again = {**event(1, 0), "id": "another"}
 
-    assert len(advance(Position(0, 0), window_of(event(1, 0), again), Wanted())[0]) == 1
+    assert len(advance(Position(0, 0), window_of(event(1, 0), again), EventFilter())[0]) == 1
 
 
 def test_a_position_can_be_kept_as_json() -> None:
     """What was kept is the position again, also of one who has seen no event yet."""
     for position in (Position(NOON + 0.1, NOON, {"x1": NOON + 1 / 3}), Position(-math.inf, NOON)):
-        assert Position.from_json(json.loads(json.dumps(position.as_json(), allow_nan=False))) == position
+        assert Position.from_json(json.loads(json.dumps(position.to_json(), allow_nan=False))) == position
 
 
 @pytest.mark.parametrize(
@@ -208,9 +208,9 @@ def test_the_executions_that_ended_after_a_time() -> None:
         rows(execution(6, -20, "interrupted"), execution(5, -30, "errors"), execution(4, -40), token="t3"),
     ]
     hand = Hand([sync, NOT_FOUND, *pages], now=NOON)
-    (found,) = hand.drive(syncs_of(Wanted(sync_id="s1")))
+    (found,) = hand.drive(find_watched_syncs(EventFilter(sync_id="s1")))
 
-    ended = hand.drive(ended_since(*found, NOON - 40))
+    ended = hand.drive(list_ended_since(*found, NOON - 40))
 
     assert [(one.key, one.at - NOON, one.data["event"]) for one in ended] == [
         ("x8", 0, "completed"),
@@ -228,7 +228,7 @@ def test_no_more_syncs_are_looked_at_than_can_be(
     monkeypatch.setattr(poll, "MOST_SYNCS", 2)
     listed = rows(*({"id": f"s{number}", "name": "Orders"} for number in range(5)))
 
-    found = Hand([listed], now=NOON).drive(syncs_of(Wanted(kind="bulk", sync_name="Orders")))
+    found = Hand([listed], now=NOON).drive(find_watched_syncs(EventFilter(kind="bulk", sync_name="Orders")))
 
     assert [sync.id for _, sync in found] == ["s0", "s1"]
     assert "There are 5 bulk syncs" in caplog.text
@@ -236,10 +236,12 @@ def test_no_more_syncs_are_looked_at_than_can_be(
 
 def test_a_completed_execution_with_failed_parts_has_ended_with_errors() -> None:
     """The status alone does not make an execution a success."""
-    kind, sync = Hand([rows(), rows({"id": "m1", "name": "Health"})], now=NOON).drive(syncs_of(Wanted()))[0]
+    kind, sync = Hand([rows(), rows({"id": "m1", "name": "Health"})], now=NOON).drive(
+        find_watched_syncs(EventFilter())
+    )[0]
     counted = execution(1, 0, counts={"error": 3})
 
-    (ended,) = Hand([rows(counted)], now=NOON).drive(ended_since(kind, sync, NOON - 1))
+    (ended,) = Hand([rows(counted)], now=NOON).drive(list_ended_since(kind, sync, NOON - 1))
 
     assert (ended.data["kind"], ended.data["event"]) == ("model", "completed_with_errors")
     assert ended.data["type"] == "sync.completed_with_errors"
@@ -248,9 +250,11 @@ def test_a_completed_execution_with_failed_parts_has_ended_with_errors() -> None
 @pytest.mark.parametrize("target", [{"target_connection_id": "c1"}, {"target": {"connection_id": "c1"}}])
 def test_an_execution_of_a_model_sync_names_the_target_connection(target: dict[str, Any]) -> None:
     """It is a field of its own where syncs are listed, and within the target of a single sync."""
-    kind, sync = Hand([rows(), rows({"id": "m1", "name": "Health"} | target)], now=NOON).drive(syncs_of(Wanted()))[0]
+    kind, sync = Hand([rows(), rows({"id": "m1", "name": "Health"} | target)], now=NOON).drive(
+        find_watched_syncs(EventFilter())
+    )[0]
 
-    (ended,) = Hand([rows(execution(1, 0))], now=NOON).drive(ended_since(kind, sync, NOON - 1))
+    (ended,) = Hand([rows(execution(1, 0))], now=NOON).drive(list_ended_since(kind, sync, NOON - 1))
 
     assert ended.data["target_connection_id"] == "c1"
 
@@ -260,26 +264,30 @@ def test_an_odd_field_of_an_event_hides_no_end() -> None:
     odd = event(8, 0, "sync.failed", error={"code": 7})
     hand = Hand([rows({"id": 5}), rows({"id": None}, "text", odd)], now=NOON)
 
-    new, _ = advance(Position(-1e12, 0), hand.drive(look(None)), Wanted(events=("failed",)))
+    new, _ = advance(Position(-1e12, 0), hand.drive(poll_events(None)), EventFilter(events=("failed",)))
 
     assert [(ended.data["event_id"], ended.data["error"]) for ended in new] == [("v8", None)]
 
 
 def test_an_execution_and_its_event_are_one() -> None:
     """Where both tell of an end, it is new once, and the event is what is told."""
-    kind, sync = Hand([rows({"id": "s1", "name": "Orders"})], now=NOON).drive(syncs_of(Wanted("bulk")))[0]
-    executions = Hand([rows(execution(1, 0))], now=NOON).drive(ended_since(kind, sync, NOON - 1))
+    kind, sync = Hand([rows({"id": "s1", "name": "Orders"})], now=NOON).drive(find_watched_syncs(EventFilter("bulk")))[
+        0
+    ]
+    executions = Hand([rows(execution(1, 0))], now=NOON).drive(list_ended_since(kind, sync, NOON - 1))
 
-    new, _ = advance(Position(0, 0), window_of(event(1, 0.5)), Wanted(), executions)
+    new, _ = advance(Position(0, 0), window_of(event(1, 0.5)), EventFilter(), executions)
 
     assert [ended.data["event_id"] for ended in new] == ["v1"]
 
 
 def test_completed_bulk_execution_with_records_in_error_has_ended_with_errors() -> None:
     """The watcher judges as the operators do: records in error are errors, whichever count reports them."""
-    kind, sync = Hand([rows({"id": "s1", "name": "Orders"})], now=NOON).drive(syncs_of(Wanted("bulk")))[0]
+    kind, sync = Hand([rows({"id": "s1", "name": "Orders"})], now=NOON).drive(find_watched_syncs(EventFilter("bulk")))[
+        0
+    ]
     by_schema = execution(1, 0, error_count=0, schemas=[{"schema": "a", "status": "completed", "error_count": 3}])
 
-    (ended,) = Hand([rows(by_schema)], now=NOON).drive(ended_since(kind, sync, NOON - 1))
+    (ended,) = Hand([rows(by_schema)], now=NOON).drive(list_ended_since(kind, sync, NOON - 1))
 
     assert ended.data["type"] == "bulk_sync.completed_with_error"

@@ -13,13 +13,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from airflow_provider_polytomic.api.settings import Settings
-from airflow_provider_polytomic.hooks.polytomic import PolytomicHook, settings_from
+from airflow_provider_polytomic.hooks.polytomic import PolytomicHook, settings_from_connection
 
 from .conftest import KEY, Define, connection
 
 
 def settings(**fields: Any) -> Settings:
-    return settings_from(connection(**fields))
+    return settings_from_connection(connection(**fields))
 
 
 # where
@@ -206,7 +206,7 @@ def test_a_wrong_value_is_named(field: str, fields: dict[str, Any]) -> None:
     """The error names connection and field, and shows no secret, even one that was put into the wrong field."""
     conn = SimpleNamespace(**vars_of(fields))
     with pytest.raises(ValueError) as caught:
-        settings_from(conn)
+        settings_from_connection(conn)
     message = str(caught.value)
     assert message.startswith(f"connection 'c': {field} ")
     assert KEY not in message
@@ -228,14 +228,14 @@ def vars_of(fields: dict[str, Any]) -> dict[str, Any]:
 def test_the_hooks_own_timeout_is_checked_too(timeout: Any) -> None:
     """What was passed to the hook wins over the connection, and must be as good."""
     with pytest.raises(ValueError, match="timeout must be a number of seconds"):
-        settings_from(connection(), timeout=timeout)
+        settings_from_connection(connection(), timeout=timeout)
 
 
 def test_what_was_passed_to_the_hook_wins() -> None:
     """Over what the connection says; 0 retries are not "not set"."""
     conn = connection(extra={"timeout": 7, "max_retries": 9})
-    assert (settings_from(conn, 3, 0).timeout, settings_from(conn, 3, 0).max_retries) == (3, 0)
-    assert (settings_from(conn).timeout, settings_from(conn).max_retries) == (7, 9)
+    assert (settings_from_connection(conn, 3, 0).timeout, settings_from_connection(conn, 3, 0).max_retries) == (3, 0)
+    assert (settings_from_connection(conn).timeout, settings_from_connection(conn).max_retries) == (7, 9)
 
 
 def test_the_page_of_an_execution() -> None:
@@ -330,7 +330,7 @@ def test_any_connection_makes_settings_or_a_value_error(
     fields = {"host": host, "schema": schema, "login": login, "port": port, "extra": extra}
     conn = SimpleNamespace(conn_id="c", conn_type="polytomic", password=KEY, **fields)
     try:
-        found = settings_from(conn)
+        found = settings_from_connection(conn)
     except ValueError as error:
         assert KEY not in str(error)
         return
@@ -343,7 +343,7 @@ def test_any_connection_makes_settings_or_a_value_error(
 def test_any_key_can_be_sent_or_is_refused(password: str | None) -> None:
     """What is accepted as a key fits into a header, however a library encodes that."""
     try:
-        found = settings_from(SimpleNamespace(**vars_of({"password": password})))
+        found = settings_from_connection(SimpleNamespace(**vars_of({"password": password})))
     except ValueError:
         return
     assert found.key.isprintable()

@@ -16,7 +16,7 @@ import pytest
 from packaging.version import Version
 
 from airflow_provider_polytomic.get_provider_info import EXTRA_FIELDS, get_provider_info
-from airflow_provider_polytomic.hooks.polytomic import PolytomicHook, settings_from
+from airflow_provider_polytomic.hooks.polytomic import PolytomicHook, settings_from_connection
 
 from .conftest import connection
 
@@ -70,7 +70,7 @@ def test_every_field_is_there() -> None:
 @pytest.mark.parametrize("name", FIELDS)
 def test_what_a_placeholder_shows_can_be_typed_in(name: str) -> None:
     """It is a good value of its field."""
-    assert settings_from(connection(extra={name: EXTRA_FIELDS[name]["placeholder"]}))
+    assert settings_from_connection(connection(extra={name: EXTRA_FIELDS[name]["placeholder"]}))
 
 
 def test_nothing_is_out_of_reach() -> None:

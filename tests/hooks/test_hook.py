@@ -163,7 +163,7 @@ def test_a_timeout_of_the_hook(define: Define) -> None:
 
 
 def test_a_key_that_was_rotated_meanwhile(polytomic_sandbox: Sandbox, define: Define) -> None:
-    """Asked to reconnect, the client reads the connection again."""
+    """Asked to reload_credentials, the client reads the connection again."""
     define(host=polytomic_sandbox.url, password="sandbox")
     hook = PolytomicHook()
     hook.get_identity()
@@ -171,7 +171,7 @@ def test_a_key_that_was_rotated_meanwhile(polytomic_sandbox: Sandbox, define: De
     with pytest.raises(PolytomicAuthError):
         hook.get_identity()
     define(host=polytomic_sandbox.url, password="another-key")
-    hook.client.reconnect()
+    hook.client.reload_credentials()
     assert isinstance(hook.get_identity(), Identity)
 
 
@@ -838,7 +838,7 @@ def test_the_client_of_triggers(polytomic_sandbox: Sandbox, define: Define) -> N
             assert (await client.call(bulk_syncs.get(POSTGRES_TO_WAREHOUSE))).id == POSTGRES_TO_WAREHOUSE
             polytomic_sandbox.rotate_key("another-key")
             define(host=polytomic_sandbox.url, password="another-key")
-            await client.reconnect()
+            await client.reload_credentials()
             assert (await client.call(bulk_syncs.get(POSTGRES_TO_WAREHOUSE))).id == POSTGRES_TO_WAREHOUSE
 
     asyncio.run(ask())

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_polytomic.api.plan import Response, Unreachable
+from airflow_provider_polytomic.api.plan import Response, TransportFailure
 from airflow_provider_polytomic.sandbox.app import Sandbox
 from airflow_provider_polytomic.sandbox.seed import SALESFORCE_TO_WAREHOUSE
 
@@ -50,7 +50,7 @@ class Asker:
             {name: value for name, value in headers.items() if value is not None},
             b"" if body is None else json.dumps(body).encode(),
         )
-        assert not isinstance(answer, Unreachable), answer
+        assert not isinstance(answer, TransportFailure), answer
         return answer
 
     def data(self, method: str, target: str, body: Any = None, **how: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_polytomic.api.plan import Request, Response, Unreachable
+from airflow_provider_polytomic.api.plan import Request, Response, TransportFailure
 from airflow_provider_polytomic.sandbox.app import Sandbox
 from airflow_provider_polytomic.sandbox.seed import SALESFORCE_TO_WAREHOUSE as SYNC_ID
 
@@ -18,7 +18,7 @@ START = f"{BULK}/executions"
 HEADERS = {"authorization": "Bearer sandbox", "x-polytomic-version": "2025-09-18"}
 
 
-def post(sandbox: Sandbox, key: str | None = None) -> Response | Unreachable:
+def post(sandbox: Sandbox, key: str | None = None) -> Response | TransportFailure:
     headers = {**HEADERS, "idempotency-key": key} if key else HEADERS
     return sandbox.handle("POST", START, headers, b"{}")
 
@@ -147,9 +147,9 @@ def test_a_request_can_be_dropped_before_or_after(ask: Asker) -> None:
     """No answer in both cases, and an execution in one of them."""
     ask.sandbox.faults.drop_before("POST .*")
     ask.sandbox.faults.drop_after("POST .*")
-    assert isinstance(post(ask.sandbox, "dropped-1"), Unreachable)
+    assert isinstance(post(ask.sandbox, "dropped-1"), TransportFailure)
     assert ask.sandbox.starts(SYNC_ID) == []
-    assert isinstance(post(ask.sandbox, "dropped-2"), Unreachable)
+    assert isinstance(post(ask.sandbox, "dropped-2"), TransportFailure)
     assert len(ask.sandbox.starts(SYNC_ID)) == 1
     assert [logged.status for logged in ask.sandbox.requests] == [None, None]
     assert ask.data("POST", START, {}, key="dropped-2")["id"] == ask.sandbox.starts(SYNC_ID)[0].id
@@ -180,7 +180,7 @@ def test_a_truncated_answer_announces_more_than_comes(ask: Asker) -> None:
     ask.sandbox.faults.garbage("truncated", times=2)
     answer = ask("GET", "/api/me")
     assert int(answer.headers["content-length"]) > len(answer.body)
-    assert isinstance(ask.sandbox.send(Request("GET", "/api/me")), Unreachable)
+    assert isinstance(ask.sandbox.send(Request("GET", "/api/me")), TransportFailure)
 
 
 def test_edit_changes_successful_answers_and_no_others(ask: Asker) -> None:

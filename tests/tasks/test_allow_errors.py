@@ -9,7 +9,7 @@ import pytest
 from airflow_provider_polytomic._airflow.compat import AirflowFailException
 from airflow_provider_polytomic._airflow.validation import error_limit
 from airflow_provider_polytomic.api.errors import PolytomicSyncError
-from airflow_provider_polytomic.api.executions.poll import problem
+from airflow_provider_polytomic.api.executions.poll import failure_reason
 from airflow_provider_polytomic.api.models import BulkSyncExecution, ModelSyncExecution
 from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator
 from airflow_provider_polytomic.operators.model_sync import PolytomicModelSyncOperator
@@ -127,7 +127,7 @@ BULK_ENDS: list[tuple[dict[str, Any], Any, str | None]] = [
 @pytest.mark.parametrize(("data", "allowed", "says"), BULK_ENDS)
 def test_bulk_execution_is_judged_by_its_counts(data: dict[str, Any], allowed: Any, says: str | None) -> None:
     """Missing counts of a `completed` execution fail nothing; errors whose share is unknown are not within a share."""
-    why = problem(BulkSyncExecution.model_validate({"id": "e1", **data}), allow_errors=allowed)
+    why = failure_reason(BulkSyncExecution.model_validate({"id": "e1", **data}), allow_errors=allowed)
 
     assert why is None if says is None else says in (why or "")
 
@@ -146,7 +146,7 @@ def test_model_execution_is_judged_by_its_counts(counts: Any, allowed: Any, good
     """The same for `counts.error` and `counts.total`."""
     ended = ModelSyncExecution.model_validate({"id": "e1", "status": "completed", "counts": counts})
 
-    assert (problem(ended, allow_errors=allowed) is None) is good
+    assert (failure_reason(ended, allow_errors=allowed) is None) is good
 
 
 @pytest.mark.parametrize("value", [-1, 1.0, 1.5, -0.1, float("nan"), float("inf"), [], {}, "many", "-1", "1.0", "nan"])

@@ -1092,7 +1092,7 @@ class TestRotated:
         """A key rotated in mid-wait and a connection that is wrong then: waited for, and left to the next try."""
         name = "AIRFLOW_CONN_POLYTOMIC_DEFAULT"
         right = json.loads(os.environ[name]) | {"password": "a-new-key"}
-        unread, seen = client_module.unread, threading.Event()
+        unread, seen = client_module.connection_unreadable, threading.Event()
         monkeypatch.setattr(client_module, "unread", lambda error: (seen.set(), unread(error))[1])
         monkeypatch.setattr(outage, "OUTAGE_BUDGET", 600.0 if passes else 0.3)
 

@@ -538,7 +538,7 @@ def test_after_a_restart_all_look_back_together(polytomic_sandbox: Sandbox, monk
         store = SlowStore()
         watchers = [trigger(sync_name=f"Sync {number}", poke_interval=30) for number in range(20)]
         for watcher in watchers:
-            await store.aset(watcher._key, Position(time.time() - HOUR, time.time() - HOUR).as_json())
+            await store.aset(watcher._key, Position(time.time() - HOUR, time.time() - HOUR).to_json())
         async with triggerer() as airflow:
             for watcher in watchers:
                 airflow.watch(watcher, store)
@@ -708,7 +708,7 @@ def test_after_more_than_two_days_the_executions_tell(
         before = end(old_sandbox)
         later.ahead += HOUR
         seen = Position(later() - 700, time.time() - 55 * HOUR)
-        await store.aset(watcher._key, seen.as_json())
+        await store.aset(watcher._key, seen.to_json())
         happened = {
             "one": end(old_sandbox),
             "two": end(old_sandbox, OTHER),
@@ -739,7 +739,7 @@ def test_a_long_absence_is_retried_until_the_executions_are_read(
 
     async def scenario() -> None:
         watcher, store = trigger(sync_id=SYNC, kind="bulk"), Store()
-        await store.aset(watcher._key, Position(later() - 700, time.time() - 55 * HOUR).as_json())
+        await store.aset(watcher._key, Position(later() - 700, time.time() - 55 * HOUR).to_json())
         missed = end(old_sandbox)
         later.ahead += 55 * HOUR
         old_sandbox.faults.garbage("html", "GET .*/executions")
@@ -767,7 +767,7 @@ def test_executions_that_may_not_be_read_hold_up_no_watcher(
 
     async def scenario() -> None:
         watcher, store = trigger(), Store()
-        await store.aset(watcher._key, Position(later() - 700, time.time() - 55 * HOUR).as_json())
+        await store.aset(watcher._key, Position(later() - 700, time.time() - 55 * HOUR).to_json())
         happened = {sync: end(old_sandbox, sync) for sync in (SYNC, OTHER, MODEL)}
         later.ahead += 55 * HOUR
         old_sandbox.faults.status(403, refused, times=None)
@@ -790,7 +790,7 @@ def test_executions_that_take_too_long_are_given_up(
 
     async def scenario() -> None:
         watcher, store = trigger(), Store()
-        await store.aset(watcher._key, Position(later() - 700, time.time() - 55 * HOUR).as_json())
+        await store.aset(watcher._key, Position(later() - 700, time.time() - 55 * HOUR).to_json())
         end(old_sandbox)
         later.ahead += 55 * HOUR
         old_sandbox.faults.delay(5, "GET .*/syncs", times=None)
@@ -883,9 +883,9 @@ def test_warnings_become_rare(monkeypatch: pytest.MonkeyPatch, caplog: pytest.Lo
     monkeypatch.delenv("AIRFLOW_CONN_POLYTOMIC_DEFAULT", raising=False)
 
     async def scenario() -> None:
-        stream = module.Looks(module.PolytomicHook("no_such_connection"), 1)
+        stream = module.EventPoller(module.PolytomicHook("no_such_connection"), 1)
         for _ in range(20):
-            assert await stream.look() is None
+            assert await stream.poll() is None
 
     asyncio.run(scenario())
     warned = [record.getMessage() for record in caplog.records if "cannot be read" in record.getMessage()]

@@ -16,12 +16,18 @@ from hypothesis import strategies as st
 from airflow_provider_polytomic._airflow.compat import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
 from airflow_provider_polytomic.api.client import drive
 from airflow_provider_polytomic.api.errors import PolytomicError
-from airflow_provider_polytomic.api.events.poll import ENDS, Position, Wanted, advance, look
-from airflow_provider_polytomic.api.executions.console_log import Console, tail
-from airflow_provider_polytomic.api.executions.poll import KINDS, find, problem, summary, wait
+from airflow_provider_polytomic.api.events.poll import ENDS, EventFilter, Position, advance, poll_events
+from airflow_provider_polytomic.api.executions.console_log import ConsoleLogFollower, fetch_tail
+from airflow_provider_polytomic.api.executions.poll import (
+    SYNC_KINDS,
+    failure_reason,
+    find_sync,
+    summarize,
+    wait_for_execution,
+)
 from airflow_provider_polytomic.api.executions.start import start_or_resume
 from airflow_provider_polytomic.api.executions.start_request import StartRequest
-from airflow_provider_polytomic.api.plan import Answer, Request, Response, Unreachable
+from airflow_provider_polytomic.api.plan import Request, Response, SendResult, TransportFailure
 from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
 from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator, PolytomicCreateBulkSyncOperator
 from airflow_provider_polytomic.sandbox.app import Sandbox
@@ -94,7 +100,7 @@ headers = st.dictionaries(
 codes = st.sampled_from([200, 200, 200, 200, 201, 204, 301, 400, 401, 403, 404, 408, 409, 422, 429, 500, 502, 503])
 answers = st.one_of(
     st.builds(Response, codes | st.integers(100, 599), headers, bodies),
-    st.builds(Unreachable, st.text(max_size=10), st.booleans()),
+    st.builds(TransportFailure, st.text(max_size=10), st.booleans()),
 )
 
 
@@ -105,12 +111,12 @@ class Enough(Exception):  # noqa: N818  not an error: the plan would have waited
 class Server_:  # noqa: N801  plays one
     """Answers from a list, and stops the plan when that is used up."""
 
-    def __init__(self, answers: list[Answer]) -> None:
+    def __init__(self, answers: list[SendResult]) -> None:
         self._answers = answers
         self.now = 1_000_000.0
-        self.last: Answer | None = None
+        self.last: SendResult | None = None
 
-    def send(self, request: Request) -> Answer:
+    def send(self, request: Request) -> SendResult:
         assert "/../" not in request.path
         assert not request.path.endswith("/..")
         if not self._answers:
@@ -128,19 +134,19 @@ class Server_:  # noqa: N801  plays one
 
 @fuzz
 @given(st.sampled_from(["bulk", "model"]), st.lists(answers, min_size=1, max_size=8), st.booleans())
-def test_waiting_bears_any_answer(kind: str, script: list[Answer], allow_errors: bool) -> None:
+def test_waiting_bears_any_answer(kind: str, script: list[SendResult], allow_errors: bool) -> None:
     """A wait ends with an execution that the server called ended, with a documented error, or goes on."""
     server = Server_(list(script))
     try:
-        ended = server.run(wait(KINDS[kind], "s1", "e1", poke_interval=5, deadline=1_001_000.0))
+        ended = server.run(wait_for_execution(SYNC_KINDS[kind], "s1", "e1", poke_interval=5, deadline=1_001_000.0))
     except (Enough, PolytomicError):
         return
 
     assert isinstance(server.last, Response)
     told = json.loads(server.last.body)["data"]
-    if problem(ended, allow_errors=allow_errors) is None:
+    if failure_reason(ended, allow_errors=allow_errors) is None:
         assert told["status"] == "completed" or (allow_errors and told["status"] == "errors")
-    assert len(json.dumps(summary("s1", ended))) <= 64 * 1024
+    assert len(json.dumps(summarize("s1", ended))) <= 64 * 1024
 
 
 times = st.sampled_from(["2026-01-01T00:00:00Z", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59-12:00", "", "soon", 0])
@@ -158,23 +164,23 @@ event_pages = st.builds(
 
 @fuzz
 @given(st.lists(event_pages | answers, min_size=1, max_size=8), st.none() | st.floats(0, 2e9))
-def test_looking_at_events_bears_any_answer(script: list[Answer], since: float | None) -> None:
+def test_looking_at_events_bears_any_answer(script: list[SendResult], since: float | None) -> None:
     """A look shows what can be told as JSON, and where to go on, or ends with a documented error."""
     server = Server_(list(script))
     try:
-        window = server.run(look(since))
+        window = server.run(poll_events(since))
     except (Enough, PolytomicError):
         return
 
-    new, position = advance(Position(-1e12, 0), window, Wanted(events=ENDS))
-    assert Position.from_json(json.loads(json.dumps(position.as_json(), allow_nan=False))) == position
+    new, position = advance(Position(-1e12, 0), window, EventFilter(events=ENDS))
+    assert Position.from_json(json.loads(json.dumps(position.to_json(), allow_nan=False))) == position
     assert json.dumps([dict(ended.data) for ended in new])
     assert window.floor < server.now
 
 
 @fuzz
 @given(st.sampled_from(["bulk", "model"]), st.sampled_from([1, 2, 3]), st.lists(answers, min_size=1, max_size=12))
-def test_starting_bears_any_answer(kind: str, try_number: int, script: list[Answer]) -> None:
+def test_starting_bears_any_answer(kind: str, try_number: int, script: list[SendResult]) -> None:
     """A start ends with a decision, with a documented error, or asks on."""
     server = Server_(list(script))
     try:
@@ -189,15 +195,15 @@ def test_starting_bears_any_answer(kind: str, try_number: int, script: list[Answ
 
 @fuzz
 @given(st.lists(answers, min_size=1, max_size=6))
-def test_finding_and_reading_logs_bear_any_answer(script: list[Answer]) -> None:
+def test_finding_and_reading_logs_bear_any_answer(script: list[SendResult]) -> None:
     """Looking up a name ends with a sync or a documented error; reading a log ends with lines, whatever comes."""
     try:
-        assert Server_(list(script)).run(find(KINDS["bulk"], "name")).name == "name"
+        assert Server_(list(script)).run(find_sync(SYNC_KINDS["bulk"], "name")).name == "name"
     except (Enough, PolytomicError):
         pass
     try:
-        lines = Server_(list(script)).run(tail(KINDS["bulk"], "s1", "e1"))
-        Server_(list(script)).run(Console(KINDS["bulk"], "s1", "e1").rest())
+        lines = Server_(list(script)).run(fetch_tail(SYNC_KINDS["bulk"], "s1", "e1"))
+        Server_(list(script)).run(ConsoleLogFollower(SYNC_KINDS["bulk"], "s1", "e1").rest())
     except Enough:
         return
     assert all(isinstance(line, str) and len(line) < 1000 for line in lines)

@@ -24,8 +24,8 @@ from jinja2 import Template
 
 from airflow_provider_polytomic._airflow import validation
 from airflow_provider_polytomic.api.errors import PolytomicError
-from airflow_provider_polytomic.api.executions.poll import kind_of
-from airflow_provider_polytomic.api.plan import path
+from airflow_provider_polytomic.api.executions.poll import get_sync_kind
+from airflow_provider_polytomic.api.plan import build_path
 from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
 from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator, PolytomicCreateBulkSyncOperator
 from airflow_provider_polytomic.operators.model_sync import PolytomicModelSyncOperator
@@ -108,12 +108,12 @@ SETS: dict[str, Callable[[list[Any]], Any]] = {
 def bulk(**arguments: Any) -> Any:
     """The body of a start."""
     operator = PolytomicBulkSyncOperator(task_id="t", sync_id=BULK, **arguments)
-    return _body(kind_of("bulk").start("s", **operator._start_arguments()))
+    return _body(get_sync_kind("bulk").start("s", **operator._start_arguments()))
 
 
 def model(**arguments: Any) -> Any:
     operator = PolytomicModelSyncOperator(task_id="t", sync_id=MODEL, **arguments)
-    return _body(kind_of("model").start("s", **operator._start_arguments()))
+    return _body(get_sync_kind("model").start("s", **operator._start_arguments()))
 
 
 def creation(**arguments: Any) -> Any:
@@ -235,7 +235,7 @@ texts_like_lists = st.text("[](){}<>'\",ab \nset", max_size=14)
 @example("identities", '"a"')
 def test_any_value_for_a_list_is_refused_by_name_or_sent_as_meant(name: str, value: Any) -> None:
     """Whatever a DAG or a template says, only texts that it means are sent, and an empty list never is."""
-    if validation.templated(value):
+    if validation.is_templated(value):
         return
     result = sent(name, value)
     if result is None:
@@ -268,7 +268,7 @@ def _joins_strings(text: str) -> bool:
 @given(values)
 def test_any_value_for_source_identities_is_refused_by_name_or_sent_as_meant(value: Any) -> None:
     """What JSON cannot hold is refused when the DAG file is read, however deep it is."""
-    if validation.templated(value):
+    if validation.is_templated(value):
         return
     result = sent("source_identities", value)
     if result is None or isinstance(value, str):
@@ -285,7 +285,7 @@ BOOLEANS = {"true": True, "1": True, "false": False, "0": False, "none": False, 
 def test_any_value_for_a_boolean_is_refused_by_name_or_meant(where: tuple[Any, str], value: Any) -> None:
     """True, False, and the texts that Jinja makes of them."""
     make, name = where
-    if validation.templated(value):
+    if validation.is_templated(value):
         return
     try:
         result = make(**{name: value}).get(name, NOT_SENT)
@@ -334,7 +334,7 @@ def test_any_value_for_seconds_is_refused_by_name_or_meant(name: str, value: Any
 @example(f" {BULK.upper()}\n")
 def test_any_value_for_an_id_is_refused_by_name_or_canonical(value: Any) -> None:
     """What is accepted is one segment of a path, without white space, and the same id for everybody who reads it."""
-    if validation.templated(value):
+    if validation.is_templated(value):
         return
     made = []
     for make in (
@@ -352,7 +352,7 @@ def test_any_value_for_an_id_is_refused_by_name_or_canonical(value: Any) -> None
     if made[0] != "refused":
         assert isinstance(value, str)
         assert made[0] in (value.strip(), value.strip().lower())
-        assert path("/{sync_id}", sync_id=made[0]).count("/") == 1
+        assert build_path("/{sync_id}", sync_id=made[0]).count("/") == 1
 
 
 @fuzz
@@ -392,7 +392,7 @@ def test_any_value_of_a_watcher_is_refused_by_name_or_kept(value: Any, name: str
 )
 def test_any_value_of_a_creation_is_refused_by_name_or_json(name: str, value: Any) -> None:
     """The body of a creation is JSON, or the argument is refused by its name."""
-    if validation.templated(value):
+    if validation.is_templated(value):
         return
     try:
         body = creation(**{name: value})

@@ -240,7 +240,7 @@ def test_retry_sends_nothing_that_could_create_while_the_list_changes(sandbox: S
 
 
 def connection_pages(sandbox: Sandbox, *walks: tuple[list[tuple[str, str]], list[tuple[str, str]]]) -> None:
-    """Answer requests for connections with these pages: ids and names."""
+    """SendResult requests for connections with these pages: ids and names."""
     for first, second in walks:
         for page, token in ((first, "2"), (second, None)):
             rows = [{"id": connection_id, "name": name} for connection_id, name in page]

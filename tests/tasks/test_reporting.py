@@ -78,7 +78,7 @@ class Steps:
         owner, attribute = {
             "summary": (poll, "summary"),
             "pushing the summary": (deferral, "push_summary"),
-            "console log": (console_log.Console, "rest"),
+            "console log": (console_log.ConsoleLogFollower, "rest"),
             "sync name": (deferral, "name_of"),
             "end of the console log": (console_log, "tail"),
             "message": (poll, "failure"),
@@ -289,11 +289,11 @@ class Clock:
         self.now += seconds
 
     def hang(self, request: Any) -> Any:
-        from airflow_provider_polytomic.api.plan import Unreachable
+        from airflow_provider_polytomic.api.plan import TransportFailure
 
         self.timeouts.append(request.timeout)
         self.now += request.timeout
-        return Unreachable("timed out")
+        return TransportFailure("timed out")
 
 
 @pytest.mark.parametrize(
@@ -306,7 +306,7 @@ def test_reporting_has_a_budget(monkeypatch: pytest.MonkeyPatch, execution_timeo
     reporting = Reporting(clock.hang, execution_timeout and timedelta(seconds=execution_timeout))
 
     for number in range(20):
-        assert reporting.attempt(f"report {number}", lambda: reporting.run(fetch(bulk_syncs.get(BULK), 3))) is None
+        assert reporting.best_effort(f"report {number}", lambda: reporting.run(fetch(bulk_syncs.get(BULK), 3))) is None
 
     assert clock.now - 1000 <= budget
     assert len(clock.timeouts) >= 2
@@ -342,9 +342,9 @@ def test_airflows_timeout_ends_only_the_reporting(monkeypatch: pytest.MonkeyPatc
     clock = Clock(monkeypatch)
     reporting = Reporting(clock.hang)
 
-    assert reporting.attempt("one", raise_instead(AirflowTaskTimeout())) is None
-    assert reporting.attempt("two", lambda: reporting.run(fetch(bulk_syncs.get(BULK), 3))) is None
-    assert reporting.attempt("three", lambda: 3) == 3
+    assert reporting.best_effort("one", raise_instead(AirflowTaskTimeout())) is None
+    assert reporting.best_effort("two", lambda: reporting.run(fetch(bulk_syncs.get(BULK), 3))) is None
+    assert reporting.best_effort("three", lambda: 3) == 3
     assert clock.timeouts == []
 
 

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from airflow_provider_polytomic._airflow.compat import AirflowFailException
-from airflow_provider_polytomic._airflow.deferral import name_of
+from airflow_provider_polytomic._airflow.deferral import sync_display_name
 from airflow_provider_polytomic.api.endpoints import bulk_syncs
 from airflow_provider_polytomic.api.errors import PolytomicSyncError
-from airflow_provider_polytomic.api.executions.poll import kind_of
+from airflow_provider_polytomic.api.executions.poll import get_sync_kind
 from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
 from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator, PolytomicCreateBulkSyncOperator
 from airflow_provider_polytomic.sandbox.app import Sandbox
@@ -232,7 +232,7 @@ def test_no_name_is_kept_to_its_end(polytomic_sandbox: Sandbox) -> None:
     """A sync's name, which goes into notes, events and messages, is one short line."""
     polytomic_sandbox._world.syncs[SYNC].doc["name"] = "x\n" + "y" * 100_000
     client = PolytomicHook().client
-    name = name_of(client.run, kind_of("bulk"), SYNC) or ""
+    name = sync_display_name(client.run, get_sync_kind("bulk"), SYNC) or ""
 
     assert name.isprintable()
     assert len(name) < 500

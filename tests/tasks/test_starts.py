@@ -16,8 +16,8 @@ from airflow_provider_polytomic._airflow import compat
 from airflow_provider_polytomic._airflow.compat import AirflowFailException, AirflowSkipException
 from airflow_provider_polytomic.api.endpoints import bulk_syncs
 from airflow_provider_polytomic.api.errors import PolytomicConflictError, PolytomicTimeoutError
-from airflow_provider_polytomic.api.events.poll import ended_since
-from airflow_provider_polytomic.api.executions.poll import KINDS
+from airflow_provider_polytomic.api.events.poll import list_ended_since
+from airflow_provider_polytomic.api.executions.poll import SYNC_KINDS
 from airflow_provider_polytomic.api.executions.start_request import StoredStart, first_try_since_clear
 from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
 from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator
@@ -422,7 +422,7 @@ class TestWide:
         async def read() -> list[Any]:
             async with await PolytomicHook().async_client() as client:
                 sync = await client.call(bulk_syncs.get(wide))
-                return await client.run(ended_since(KINDS["bulk"], sync, after))
+                return await client.run(list_ended_since(SYNC_KINDS["bulk"], sync, after))
 
         assert len(asyncio.run(read())) == 6
         lists = requests_of(polytomic_sandbox, "GET", f"/api/bulk/syncs/{wide}/executions")
@@ -461,7 +461,7 @@ def test_unknown_sync_fails_without_retries_when_it_stays_unknown(
     polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A list that answers 404 for seconds is of a sync that does not exist."""
-    monkeypatch.setattr("airflow_provider_polytomic.api.executions.start.SYNC_LAG", (0.0, 0.0))
+    monkeypatch.setattr("airflow_provider_polytomic.api.executions.start.NEW_SYNC_DELAYS", (0.0, 0.0))
 
     with pytest.raises(AirflowFailException, match="404"):
         make_task(sync_id="b0000000-0000-4000-8000-00000000dead").run()

@@ -210,4 +210,4 @@ def test_a_watcher_of_each_release_goes_on_where_it_was(file: Path, name: str) -
 
     assert watcher.serialize()[1].items() >= scene["row"]["kwargs"].items()
     assert found is not None
-    assert found.as_json() == position
+    assert found.to_json() == position

@@ -347,7 +347,7 @@ def waited_for(sandbox: Any, kind: str, where: str, interval: float) -> Any:
 
 def test_an_execution_counts_as_another_by_its_id_alone() -> None:
     """The comparison does not depend on how an id is spelled."""
-    from airflow_provider_polytomic.api.models import one_execution
+    from airflow_provider_polytomic.api.models import parse_execution
 
-    read = one_execution(BulkSyncExecution, "S", "ABC-1")
+    read = parse_execution(BulkSyncExecution, "S", "ABC-1")
     assert read(b'{"data": {"id": "abc-1", "sync_id": "s"}}').id == "abc-1"

@@ -24,8 +24,8 @@ import pytest
 
 from airflow_provider_polytomic.api.client import drive
 from airflow_provider_polytomic.api.events.poll import OVERLAP, RETENTION
-from airflow_provider_polytomic.api.plan import Answer, Request, Response, Unreachable
-from airflow_provider_polytomic.triggers.events import Look, Looks, PolytomicSyncEventTrigger
+from airflow_provider_polytomic.api.plan import Request, Response, SendResult, TransportFailure
+from airflow_provider_polytomic.triggers.events import EventBatch, EventPoller, PolytomicSyncEventTrigger
 
 from .test_fuzzed import MANY
 
@@ -72,10 +72,10 @@ class Polytomic:
         self.now += 0.001
         self.ends += [End(f"e{len(self.ends)}-{sync}", sync, "completed", self.now, 0.0) for sync in MANY_SYNCS]
 
-    def send(self, request: Request) -> Answer:
+    def send(self, request: Request) -> SendResult:
         self.now += 0.01
         if self.down:
-            return Unreachable("nobody is there", sent=False)
+            return TransportFailure("nobody is there", sent=False)
         query = dict(request.query)
         parts = request.path.split("/")[2:]
         if parts == ["events"]:
@@ -133,7 +133,7 @@ class Client:
 
         return drive(plan, self._server.send, sleep=sleep, now=lambda: self._server.now + self._skew)
 
-    async def reconnect(self) -> None:
+    async def reload_credentials(self) -> None:
         pass
 
 
@@ -163,19 +163,19 @@ class Watcher:
         self.trigger = PolytomicSyncEventTrigger(**arguments)
         self.trigger.asset_state_store = store
         self.told: list[str] = []
-        self._looks: asyncio.Queue[Look] = asyncio.Queue()
+        self._looks: asyncio.Queue[EventBatch] = asyncio.Queue()
         self._task = asyncio.create_task(self._run())
 
     async def _run(self) -> None:
         async for event in self.trigger.filter_shared_stream(self._handed()):
             self.told.append(event.payload["execution_id"])
 
-    async def _handed(self) -> AsyncIterator[Look]:
+    async def _handed(self) -> AsyncIterator[EventBatch]:
         while True:
             yield await self._looks.get()
             self._looks.task_done()
 
-    async def consider(self, look: Look) -> None:
+    async def consider(self, look: EventBatch) -> None:
         self._looks.put_nowait(look)
         joining = asyncio.ensure_future(self._looks.join())
         await asyncio.wait([joining, self._task], return_when=asyncio.FIRST_COMPLETED)
@@ -213,7 +213,7 @@ class History:
 
     def live(self, skew: float) -> None:
         """A triggerer begins."""
-        self.looks = Looks(Hook(Client(self.server, self.skew + skew)), 60)  # type: ignore[arg-type]
+        self.looks = EventPoller(Hook(Client(self.server, self.skew + skew)), 60)  # type: ignore[arg-type]
         store = self.store if self.stored else None
         self.lives.append([Watcher(arguments, store) for arguments, _ in WATCHERS])
 
@@ -227,7 +227,7 @@ class History:
     async def look(self, death: str = "") -> None:
         """The watchers of the newest life consider a look, and may die of it."""
         began = self.server.now
-        look = await self.looks.look()
+        look = await self.looks.poll()
         if look is None:
             return
         self.before = began if self.before is None else self.before

@@ -19,7 +19,7 @@ import pytest
 
 from airflow_provider_polytomic.api import client
 from airflow_provider_polytomic.api.executions import batch_poller
-from airflow_provider_polytomic.api.plan import Answer, Request, Response, Unreachable
+from airflow_provider_polytomic.api.plan import Request, Response, SendResult, TransportFailure
 from airflow_provider_polytomic.api.transport import aiohttp_transport
 from airflow_provider_polytomic.sandbox.app import Sandbox
 from airflow_provider_polytomic.sandbox.server import Server
@@ -147,11 +147,11 @@ def make_triggerer(monkeypatch: pytest.MonkeyPatch, seed: dict[str, Any], close:
     monkeypatch.setattr(batch_poller, "time", SimpleNamespace(time=clock.wall))
     send = aiohttp_transport.Transport.send
 
-    async def send_and_log(transport: aiohttp_transport.Transport, request: Request) -> Answer:
+    async def send_and_log(transport: aiohttp_transport.Transport, request: Request) -> SendResult:
         loop: Any = asyncio.get_running_loop()
         if triggerer.hangs:
             await asyncio.sleep(min(request.timeout or REQUEST_TIMEOUT, REQUEST_TIMEOUT))
-            answer: Answer = Unreachable("no answer in time")
+            answer: SendResult = TransportFailure("no answer in time")
         elif not triggerer.over_http:
             await asyncio.sleep(LATENCY)
             answer = sandbox.send(request)

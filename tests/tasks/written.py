@@ -154,7 +154,7 @@ def all_that_is_written(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     found["what a watcher is told, and keeps"] = _watched(monkeypatch)
     found["creation"] = _creation(monkeypatch)
     found["troubles"] = _troubles(monkeypatch)
-    found["aliases"] = [assets.alias_of(None, "sync").name, assets.alias_of("a_dag", "sync").name]
+    found["aliases"] = [assets.task_alias(None, "sync").name, assets.task_alias("a_dag", "sync").name]
     steady: dict[str, Any] = _steady(found)
     return steady
 
@@ -242,7 +242,7 @@ def _watched(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         await until(lambda: len(told) == len(ENDS))
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
-        return {"payloads": sorted(told, key=lambda one: one["created_at"]), "position": watcher._position.as_json()}
+        return {"payloads": sorted(told, key=lambda one: one["created_at"]), "position": watcher._position.to_json()}
 
     with stage(monkeypatch) as on:
         found: dict[str, Any] = json.loads(json.dumps(asyncio.run(scenario())))

@@ -17,13 +17,13 @@ from ..models import (
     ConsoleLog,
     Job,
     LogFiles,
-    export,
-    many,
-    nothing,
-    one,
-    one_execution,
+    parse_execution,
+    parse_export,
+    parse_list,
+    parse_nothing,
+    parse_one,
 )
-from ..plan import Request, listed, path, query
+from ..plan import Request, build_path, build_query, to_list
 
 SYNCS = "/api/bulk/syncs"
 SYNC = SYNCS + "/{sync_id}"
@@ -32,17 +32,17 @@ EXECUTION = EXECUTIONS + "/{execution_id}"
 SCHEMAS = SYNC + "/schemas"
 SCHEMA = SCHEMAS + "/{schema_id}"
 
-_sync, _syncs = one(BulkSync), many(BulkSync)
-_execution, _executions = one(BulkSyncExecution), many(BulkSyncExecution)
-_status, _summaries = one(BulkSyncStatus), many(BulkSyncStatusSummary)
-_schema, _schemas = one(BulkSyncSchema), many(BulkSyncSchema)
-_source, _destination = one(BulkSyncSource), one(BulkSyncDestination)
-_console_log, _log_files = one(ConsoleLog), one(LogFiles)
+_sync, _syncs = parse_one(BulkSync), parse_list(BulkSync)
+_execution, _executions = parse_one(BulkSyncExecution), parse_list(BulkSyncExecution)
+_status, _summaries = parse_one(BulkSyncStatus), parse_list(BulkSyncStatusSummary)
+_schema, _schemas = parse_one(BulkSyncSchema), parse_list(BulkSyncSchema)
+_source, _destination = parse_one(BulkSyncSource), parse_one(BulkSyncDestination)
+_console_log, _log_files = parse_one(ConsoleLog), parse_one(LogFiles)
 
 
 def list_(*, active: bool | None = None, limit: int | None = None) -> ListCall[BulkSync]:
     """``GET /api/bulk/syncs``: all bulk syncs, last changed first; 50 a page at most."""
-    return ListCall(Request("GET", SYNCS, query(active=active, limit=limit)), _syncs)
+    return ListCall(Request("GET", SYNCS, build_query(active=active, limit=limit)), _syncs)
 
 
 def create(body: dict[str, Any], *, idempotency_key: str | None = None) -> Call[BulkSync]:
@@ -52,34 +52,36 @@ def create(body: dict[str, Any], *, idempotency_key: str | None = None) -> Call[
 
 def get(sync_id: str) -> Call[BulkSync]:
     """``GET /api/bulk/syncs/{id}``."""
-    return Call(Request("GET", path(SYNC, sync_id=sync_id)), _sync)
+    return Call(Request("GET", build_path(SYNC, sync_id=sync_id)), _sync)
 
 
 def replace(sync_id: str, body: dict[str, Any]) -> Call[BulkSync]:
     """``PUT /api/bulk/syncs/{id}``: replace a bulk sync. What ``body`` leaves out is reset."""
-    return Call(Request("PUT", path(SYNC, sync_id=sync_id), json=body), _sync)
+    return Call(Request("PUT", build_path(SYNC, sync_id=sync_id), json=body), _sync)
 
 
 def delete(sync_id: str) -> Call[None]:
     """``DELETE /api/bulk/syncs/{id}``: also cancels what runs, and removes the history."""
-    return Call(Request("DELETE", path(SYNC, sync_id=sync_id)), nothing)
+    return Call(Request("DELETE", build_path(SYNC, sync_id=sync_id)), parse_nothing)
 
 
 def activate(sync_id: str, active: bool) -> Call[None]:
     """``POST /api/bulk/syncs/{id}/activate``. Deactivating also cancels what runs."""
     return Call(
-        Request("POST", path(SYNC + "/activate", sync_id=sync_id), json={"active": active}), nothing, idempotent=True
+        Request("POST", build_path(SYNC + "/activate", sync_id=sync_id), json={"active": active}),
+        parse_nothing,
+        idempotent=True,
     )
 
 
 def cancel_running(sync_id: str) -> Call[None]:
     """``POST /api/bulk/syncs/{id}/cancel``: cancel whatever execution runs, whoever started it."""
-    return Call(Request("POST", path(SYNC + "/cancel", sync_id=sync_id)), nothing)
+    return Call(Request("POST", build_path(SYNC + "/cancel", sync_id=sync_id)), parse_nothing)
 
 
 def status(sync_id: str) -> Call[BulkSyncStatus]:
     """``GET /api/bulk/syncs/{id}/status``: the current and the last execution."""
-    return Call(Request("GET", path(SYNC + "/status", sync_id=sync_id)), _status)
+    return Call(Request("GET", build_path(SYNC + "/status", sync_id=sync_id)), _status)
 
 
 def status_of_many(
@@ -89,7 +91,7 @@ def status_of_many(
     active: bool | None = None,
 ) -> ListCall[BulkSyncStatusSummary]:
     """``GET /api/bulk/syncs/status``: a summary for up to 100 syncs. It proves no end of an execution."""
-    parameters = query(sync_id=listed("sync_ids", sync_ids), all=all, active=active)
+    parameters = build_query(sync_id=to_list("sync_ids", sync_ids), all=all, active=active)
     return ListCall(Request("GET", SYNCS + "/status", parameters), _summaries)
 
 
@@ -115,9 +117,14 @@ def start(
     """
     if test and resync_mode:
         raise ValueError("test and resync_mode exclude each other")
-    wanted = {"test": test, "resync_mode": resync_mode, "fetch_mode": fetch_mode, "schemas": listed("schemas", schemas)}
+    wanted = {
+        "test": test,
+        "resync_mode": resync_mode,
+        "fetch_mode": fetch_mode,
+        "schemas": to_list("schemas", schemas),
+    }
     body = {name: value for name, value in wanted.items() if value}
-    request = Request("POST", path(EXECUTIONS, sync_id=sync_id), json=body, idempotency_key=idempotency_key)
+    request = Request("POST", build_path(EXECUTIONS, sync_id=sync_id), json=body, idempotency_key=idempotency_key)
     return Call(request, _execution)
 
 
@@ -125,21 +132,21 @@ def executions(
     sync_id: str, *, only_terminal: bool | None = None, ascending: bool | None = None, limit: int | None = None
 ) -> ListCall[BulkSyncExecution]:
     """``GET /api/bulk/syncs/{id}/executions``: newest first; 100 a page at most."""
-    parameters = query(only_terminal=only_terminal, ascending=ascending, limit=limit)
-    return ListCall(Request("GET", path(EXECUTIONS, sync_id=sync_id), parameters), _executions)
+    parameters = build_query(only_terminal=only_terminal, ascending=ascending, limit=limit)
+    return ListCall(Request("GET", build_path(EXECUTIONS, sync_id=sync_id), parameters), _executions)
 
 
 def execution(sync_id: str, execution_id: str) -> Call[BulkSyncExecution]:
     """``GET /api/bulk/syncs/{id}/executions/{exec_id}``, with a row per schema."""
-    request = Request("GET", path(EXECUTION, sync_id=sync_id, execution_id=execution_id))
-    return Call(request, one_execution(BulkSyncExecution, sync_id, execution_id))
+    request = Request("GET", build_path(EXECUTION, sync_id=sync_id, execution_id=execution_id))
+    return Call(request, parse_execution(BulkSyncExecution, sync_id, execution_id))
 
 
 def cancel(sync_id: str, execution_id: str) -> Call[None]:
     """``POST /api/bulk/syncs/{id}/executions/{exec_id}/cancel``: asynchronous, ask until it has ended."""
     return Call(
-        Request("POST", path(EXECUTION + "/cancel", sync_id=sync_id, execution_id=execution_id)),
-        nothing,
+        Request("POST", build_path(EXECUTION + "/cancel", sync_id=sync_id, execution_id=execution_id)),
+        parse_nothing,
         idempotent=True,
     )
 
@@ -148,23 +155,23 @@ def console_log(
     sync_id: str, execution_id: str, *, after: str | None = None, limit: int | None = None
 ) -> Call[ConsoleLog]:
     """``GET …/executions/{exec_id}/consolelog``: up to 50 entries after the cursor ``after``."""
-    where = path(EXECUTION + "/consolelog", sync_id=sync_id, execution_id=execution_id)
-    return Call(Request("GET", where, query(after=after, limit=limit)), _console_log)
+    where = build_path(EXECUTION + "/consolelog", sync_id=sync_id, execution_id=execution_id)
+    return Call(Request("GET", where, build_query(after=after, limit=limit)), _console_log)
 
 
 def schema_console_log(
     sync_id: str, execution_id: str, schema_id: str, *, after: str | None = None, limit: int | None = None
 ) -> Call[ConsoleLog]:
     """``GET …/executions/{exec_id}/schemas/{schema_id}/consolelog``."""
-    where = path(
+    where = build_path(
         EXECUTION + "/schemas/{schema_id}/consolelog", sync_id=sync_id, execution_id=execution_id, schema_id=schema_id
     )
-    return Call(Request("GET", where, query(after=after, limit=limit)), _console_log)
+    return Call(Request("GET", where, build_query(after=after, limit=limit)), _console_log)
 
 
 def log_files(sync_id: str, execution_id: str) -> Call[LogFiles]:
     """``GET …/executions/{exec_id}/logs``: signed URLs, which are secrets."""
-    return Call(Request("GET", path(EXECUTION + "/logs", sync_id=sync_id, execution_id=execution_id)), _log_files)
+    return Call(Request("GET", build_path(EXECUTION + "/logs", sync_id=sync_id, execution_id=execution_id)), _log_files)
 
 
 def export_logs(
@@ -177,13 +184,13 @@ def export_logs(
 
     :param notify: have Polytomic send a mail when it is ready.
     """
-    where = path(EXECUTION + "/logs/export", sync_id=sync_id, execution_id=execution_id)
-    return Call(Request("POST", where, query(notify=notify), idempotency_key=idempotency_key), export)
+    where = build_path(EXECUTION + "/logs/export", sync_id=sync_id, execution_id=execution_id)
+    return Call(Request("POST", where, build_query(notify=notify), idempotency_key=idempotency_key), parse_export)
 
 
 def schemas(sync_id: str) -> ListCall[BulkSyncSchema]:
     """``GET /api/bulk/syncs/{id}/schemas``, without their fields and filters."""
-    return ListCall(Request("GET", path(SCHEMAS, sync_id=sync_id)), _schemas)
+    return ListCall(Request("GET", build_path(SCHEMAS, sync_id=sync_id)), _schemas)
 
 
 def patch_schemas(sync_id: str, schemas: Sequence[dict[str, Any]]) -> Call[list[BulkSyncSchema]]:
@@ -192,32 +199,32 @@ def patch_schemas(sync_id: str, schemas: Sequence[dict[str, Any]]) -> Call[list[
     :param schemas: each with its ``id``, and what is to change. Give ``fields`` back as they were read: without them
         all its fields are enabled.
     """
-    request = Request("PATCH", path(SCHEMAS, sync_id=sync_id), json={"schemas": listed("schemas", schemas)})
+    request = Request("PATCH", build_path(SCHEMAS, sync_id=sync_id), json={"schemas": to_list("schemas", schemas)})
     return Call(request, lambda body: _schemas(body).items)
 
 
 def schema(sync_id: str, schema_id: str) -> Call[BulkSyncSchema]:
     """``GET /api/bulk/syncs/{id}/schemas/{schema_id}``, with its fields and filters."""
-    return Call(Request("GET", path(SCHEMA, sync_id=sync_id, schema_id=schema_id)), _schema)
+    return Call(Request("GET", build_path(SCHEMA, sync_id=sync_id, schema_id=schema_id)), _schema)
 
 
 def replace_schema(sync_id: str, schema_id: str, body: dict[str, Any]) -> Call[BulkSyncSchema]:
     """``PUT /api/bulk/syncs/{id}/schemas/{schema_id}``: replace it. What ``body`` leaves out is reset."""
-    return Call(Request("PUT", path(SCHEMA, sync_id=sync_id, schema_id=schema_id), json=body), _schema)
+    return Call(Request("PUT", build_path(SCHEMA, sync_id=sync_id, schema_id=schema_id), json=body), _schema)
 
 
 def cancel_schema(sync_id: str, schema_id: str) -> Call[None]:
     """``POST /api/bulk/syncs/{id}/schemas/{schema_id}/cancel``: cancel it in whatever execution runs."""
-    return Call(Request("POST", path(SCHEMA + "/cancel", sync_id=sync_id, schema_id=schema_id)), nothing)
+    return Call(Request("POST", build_path(SCHEMA + "/cancel", sync_id=sync_id, schema_id=schema_id)), parse_nothing)
 
 
 def source(connection_id: str, *, include_fields: bool | None = None) -> Call[BulkSyncSource]:
     """``GET /api/connections/{id}/bulksync/source``: what can be synced from a connection."""
-    where = path("/api/connections/{connection_id}/bulksync/source", connection_id=connection_id)
-    return Call(Request("GET", where, query(include_fields=include_fields)), _source)
+    where = build_path("/api/connections/{connection_id}/bulksync/source", connection_id=connection_id)
+    return Call(Request("GET", where, build_query(include_fields=include_fields)), _source)
 
 
 def destination(connection_id: str) -> Call[BulkSyncDestination]:
     """``GET /api/connections/{id}/bulksync/target``: what a destination expects and supports."""
-    where = path("/api/connections/{connection_id}/bulksync/target", connection_id=connection_id)
+    where = build_path("/api/connections/{connection_id}/bulksync/target", connection_id=connection_id)
     return Call(Request("GET", where), _destination)

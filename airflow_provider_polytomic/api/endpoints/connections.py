@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from ..call import Call, ListCall
-from ..models import Connection, SchemaCache, many, nothing, one
-from ..plan import Request, path
+from ..models import Connection, SchemaCache, parse_list, parse_nothing, parse_one
+from ..plan import Request, build_path
 
 CONNECTION = "/api/connections/{connection_id}"
 
-_connection, _connections = one(Connection), many(Connection)
-_schema_cache = one(SchemaCache)
+_connection, _connections = parse_one(Connection), parse_list(Connection)
+_schema_cache = parse_one(SchemaCache)
 
 
 def list_() -> ListCall[Connection]:
@@ -19,15 +19,15 @@ def list_() -> ListCall[Connection]:
 
 def get(connection_id: str) -> Call[Connection]:
     """``GET /api/connections/{id}``."""
-    return Call(Request("GET", path(CONNECTION, connection_id=connection_id)), _connection)
+    return Call(Request("GET", build_path(CONNECTION, connection_id=connection_id)), _connection)
 
 
 def refresh_schemas(connection_id: str) -> Call[None]:
     """``POST /api/connections/{id}/schemas/refresh``: begin to look anew which schemas and fields there are."""
-    where = path(CONNECTION + "/schemas/refresh", connection_id=connection_id)
-    return Call(Request("POST", where), nothing, idempotent=True)
+    where = build_path(CONNECTION + "/schemas/refresh", connection_id=connection_id)
+    return Call(Request("POST", where), parse_nothing, idempotent=True)
 
 
 def schema_cache(connection_id: str) -> Call[SchemaCache]:
     """``GET /api/connections/{id}/schemas/status``: whether they are being looked at, and when they were last."""
-    return Call(Request("GET", path(CONNECTION + "/schemas/status", connection_id=connection_id)), _schema_cache)
+    return Call(Request("GET", build_path(CONNECTION + "/schemas/status", connection_id=connection_id)), _schema_cache)

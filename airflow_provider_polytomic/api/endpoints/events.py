@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from ..call import Call, ListCall
-from ..models import Event, many
-from ..plan import Request, query
+from ..models import Event, parse_list
+from ..plan import Request, build_query
 
-_events = many(Event)
-_types = many(str)
+_events = parse_list(Event)
+_types = parse_list(str)
 
 
 def list_(
@@ -22,7 +22,7 @@ def list_(
     :param starting_after: only events created after this time (RFC 3339), exclusive.
     :param ending_before: only events created before this time, exclusive.
     """
-    parameters = query(type=type, starting_after=starting_after, ending_before=ending_before, limit=limit)
+    parameters = build_query(type=type, starting_after=starting_after, ending_before=ending_before, limit=limit)
     return ListCall(Request("GET", "/api/events", parameters), _events)
 
 

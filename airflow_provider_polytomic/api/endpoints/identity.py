@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from ..call import Call
-from ..models import Identity, one
+from ..models import Identity, parse_one
 from ..plan import Request
 
-_identity = one(Identity)
+_identity = parse_one(Identity)
 
 
 def get() -> Call[Identity]:

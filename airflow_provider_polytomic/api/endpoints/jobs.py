@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from ..call import Call
-from ..models import Job, one
-from ..plan import Request, path
+from ..models import Job, parse_one
+from ..plan import Request, build_path
 
-_job = one(Job)
+_job = parse_one(Job)
 
 
 def get(job_type: str, job_id: str) -> Call[Job]:
@@ -14,4 +14,4 @@ def get(job_type: str, job_id: str) -> Call[Job]:
 
     :param job_type: as the job itself says, for instance ``exportlogs``.
     """
-    return Call(Request("GET", path("/api/jobs/{job_type}/{job_id}", job_type=job_type, job_id=job_id)), _job)
+    return Call(Request("GET", build_path("/api/jobs/{job_type}/{job_id}", job_type=job_type, job_id=job_id)), _job)

@@ -17,27 +17,27 @@ from ..models import (
     ModelSyncStatus,
     ModelSyncTarget,
     TargetObject,
-    many,
-    nothing,
-    one,
-    one_execution,
+    parse_execution,
+    parse_list,
+    parse_nothing,
+    parse_one,
 )
 from ..models.tolerant import Model
-from ..plan import Request, listed, path, query
+from ..plan import Request, build_path, build_query, to_list
 
 SYNCS = "/api/syncs"
 SYNC = SYNCS + "/{sync_id}"
 EXECUTIONS = SYNC + "/executions"
 EXECUTION = EXECUTIONS + "/{execution_id}"
 CONNECTION = "/api/connections/{connection_id}/modelsync"
-MOST_IDENTITIES = 1000
+MAX_IDENTITIES = 1000
 
-_sync, _syncs = one(ModelSync), many(ModelSync)
-_execution, _executions = one(ModelSyncExecution), many(ModelSyncExecution)
-_status, _schedule_options = one(ModelSyncStatus), one(Model)
-_console_log, _log_index, _log_files = one(ConsoleLog), one(ModelLogIndex), one(ModelLogFiles)
-_source, _source_fields = one(ModelSyncSource), many(ModelField)
-_targets, _target = many(TargetObject), one(ModelSyncTarget)
+_sync, _syncs = parse_one(ModelSync), parse_list(ModelSync)
+_execution, _executions = parse_one(ModelSyncExecution), parse_list(ModelSyncExecution)
+_status, _schedule_options = parse_one(ModelSyncStatus), parse_one(Model)
+_console_log, _log_index, _log_files = parse_one(ConsoleLog), parse_one(ModelLogIndex), parse_one(ModelLogFiles)
+_source, _source_fields = parse_one(ModelSyncSource), parse_list(ModelField)
+_targets, _target = parse_list(TargetObject), parse_one(ModelSyncTarget)
 
 
 def list_(
@@ -48,7 +48,7 @@ def list_(
     limit: int | None = None,
 ) -> ListCall[ModelSync]:
     """``GET /api/syncs``: all model syncs, last changed first; 50 a page at most."""
-    parameters = query(active=active, mode=mode, target_connection_id=target_connection_id, limit=limit)
+    parameters = build_query(active=active, mode=mode, target_connection_id=target_connection_id, limit=limit)
     return ListCall(Request("GET", SYNCS, parameters), _syncs)
 
 
@@ -59,34 +59,36 @@ def create(body: dict[str, Any], *, idempotency_key: str | None = None) -> Call[
 
 def get(sync_id: str) -> Call[ModelSync]:
     """``GET /api/syncs/{id}``."""
-    return Call(Request("GET", path(SYNC, sync_id=sync_id)), _sync)
+    return Call(Request("GET", build_path(SYNC, sync_id=sync_id)), _sync)
 
 
 def replace(sync_id: str, body: dict[str, Any]) -> Call[ModelSync]:
     """``PUT /api/syncs/{id}``: replace a model sync. What ``body`` leaves out is reset."""
-    return Call(Request("PUT", path(SYNC, sync_id=sync_id), json=body), _sync)
+    return Call(Request("PUT", build_path(SYNC, sync_id=sync_id), json=body), _sync)
 
 
 def delete(sync_id: str) -> Call[None]:
     """``DELETE /api/syncs/{id}``."""
-    return Call(Request("DELETE", path(SYNC, sync_id=sync_id)), nothing)
+    return Call(Request("DELETE", build_path(SYNC, sync_id=sync_id)), parse_nothing)
 
 
 def activate(sync_id: str, active: bool) -> Call[None]:
     """``POST /api/syncs/{id}/activate``."""
     return Call(
-        Request("POST", path(SYNC + "/activate", sync_id=sync_id), json={"active": active}), nothing, idempotent=True
+        Request("POST", build_path(SYNC + "/activate", sync_id=sync_id), json={"active": active}),
+        parse_nothing,
+        idempotent=True,
     )
 
 
 def cancel_running(sync_id: str) -> Call[None]:
     """``POST /api/syncs/{id}/cancel``: cancel whatever execution runs, whoever started it."""
-    return Call(Request("POST", path(SYNC + "/cancel", sync_id=sync_id)), nothing)
+    return Call(Request("POST", build_path(SYNC + "/cancel", sync_id=sync_id)), parse_nothing)
 
 
 def status(sync_id: str) -> Call[ModelSyncStatus]:
     """``GET /api/syncs/{id}/status``: the current and the last execution."""
-    return Call(Request("GET", path(SYNC + "/status", sync_id=sync_id)), _status)
+    return Call(Request("GET", build_path(SYNC + "/status", sync_id=sync_id)), _status)
 
 
 def schedule_options() -> Call[Model]:
@@ -118,11 +120,11 @@ def start(
         raise ValueError("identities and source_identities exclude each other")
     wanted: dict[str, Any] = {"test": test, "resync": resync}
     for name, values in (("identities", identities), ("source_identities", source_identities)):
-        wanted[name] = listed(name, values)
-        if len(wanted[name]) > MOST_IDENTITIES:
-            raise ValueError(f"{name} takes {MOST_IDENTITIES} entries at most, not {len(wanted[name])}")
+        wanted[name] = to_list(name, values)
+        if len(wanted[name]) > MAX_IDENTITIES:
+            raise ValueError(f"{name} takes {MAX_IDENTITIES} entries at most, not {len(wanted[name])}")
     body = {name: value for name, value in wanted.items() if value}
-    request = Request("POST", path(EXECUTIONS, sync_id=sync_id), json=body, idempotency_key=idempotency_key)
+    request = Request("POST", build_path(EXECUTIONS, sync_id=sync_id), json=body, idempotency_key=idempotency_key)
     return Call(request, _execution)
 
 
@@ -133,21 +135,21 @@ def executions(
 
     :param only_terminal: only those that have ended (the API's ``only_completed``).
     """
-    parameters = query(only_completed=only_terminal, ascending=ascending, limit=limit)
-    return ListCall(Request("GET", path(EXECUTIONS, sync_id=sync_id), parameters), _executions)
+    parameters = build_query(only_completed=only_terminal, ascending=ascending, limit=limit)
+    return ListCall(Request("GET", build_path(EXECUTIONS, sync_id=sync_id), parameters), _executions)
 
 
 def execution(sync_id: str, execution_id: str) -> Call[ModelSyncExecution]:
     """``GET /api/syncs/{id}/executions/{exec_id}``, with counts and errors."""
-    request = Request("GET", path(EXECUTION, sync_id=sync_id, execution_id=execution_id))
-    return Call(request, one_execution(ModelSyncExecution, sync_id, execution_id))
+    request = Request("GET", build_path(EXECUTION, sync_id=sync_id, execution_id=execution_id))
+    return Call(request, parse_execution(ModelSyncExecution, sync_id, execution_id))
 
 
 def cancel(sync_id: str, execution_id: str) -> Call[None]:
     """``POST /api/syncs/{id}/executions/{exec_id}/cancel``: asynchronous, ask until it has ended."""
     return Call(
-        Request("POST", path(EXECUTION + "/cancel", sync_id=sync_id, execution_id=execution_id)),
-        nothing,
+        Request("POST", build_path(EXECUTION + "/cancel", sync_id=sync_id, execution_id=execution_id)),
+        parse_nothing,
         idempotent=True,
     )
 
@@ -156,13 +158,13 @@ def console_log(
     sync_id: str, execution_id: str, *, after: str | None = None, limit: int | None = None
 ) -> Call[ConsoleLog]:
     """``GET …/executions/{exec_id}/consolelog``: up to 50 entries after the cursor ``after``."""
-    where = path(EXECUTION + "/consolelog", sync_id=sync_id, execution_id=execution_id)
-    return Call(Request("GET", where, query(after=after, limit=limit)), _console_log)
+    where = build_path(EXECUTION + "/consolelog", sync_id=sync_id, execution_id=execution_id)
+    return Call(Request("GET", where, build_query(after=after, limit=limit)), _console_log)
 
 
 def log_index(sync_id: str, execution_id: str) -> Call[ModelLogIndex]:
     """``GET …/executions/{exec_id}/logs``: which types of log files there are."""
-    return Call(Request("GET", path(EXECUTION + "/logs", sync_id=sync_id, execution_id=execution_id)), _log_index)
+    return Call(Request("GET", build_path(EXECUTION + "/logs", sync_id=sync_id, execution_id=execution_id)), _log_index)
 
 
 def log_files(sync_id: str, execution_id: str, log_type: str) -> Call[ModelLogFiles]:
@@ -170,7 +172,7 @@ def log_files(sync_id: str, execution_id: str, log_type: str) -> Call[ModelLogFi
 
     :param log_type: ``records``, ``errors``, ``warnings``, ``inserts``, ``updates`` or ``deletes``.
     """
-    where = path(EXECUTION + "/{log_type}", sync_id=sync_id, execution_id=execution_id, log_type=log_type)
+    where = build_path(EXECUTION + "/{log_type}", sync_id=sync_id, execution_id=execution_id, log_type=log_type)
     return Call(Request("GET", where), _log_files)
 
 
@@ -179,8 +181,8 @@ def source(connection_id: str, configuration: Mapping[str, str | list[str]] | No
 
     :param configuration: what of it is known already, by the names of an earlier answer.
     """
-    where = path(CONNECTION + "/source", connection_id=connection_id)
-    return Call(Request("GET", where, query(params=configuration)), _source)
+    where = build_path(CONNECTION + "/source", connection_id=connection_id)
+    return Call(Request("GET", where, build_query(params=configuration)), _source)
 
 
 def source_fields(
@@ -190,13 +192,13 @@ def source_fields(
 
     :param configuration: which records, for instance a table, by the names that :func:`source` tells.
     """
-    where = path(CONNECTION + "/source/fields", connection_id=connection_id)
-    return ListCall(Request("GET", where, query(params=configuration)), _source_fields)
+    where = build_path(CONNECTION + "/source/fields", connection_id=connection_id)
+    return ListCall(Request("GET", where, build_query(params=configuration)), _source_fields)
 
 
 def targets(connection_id: str) -> ListCall[TargetObject]:
     """``GET /api/connections/{id}/modelsync/targetobjects``: what can be written to."""
-    return ListCall(Request("GET", path(CONNECTION + "/targetobjects", connection_id=connection_id)), _targets)
+    return ListCall(Request("GET", build_path(CONNECTION + "/targetobjects", connection_id=connection_id)), _targets)
 
 
 def target_fields(connection_id: str, target: str, *, refresh: bool | None = None) -> Call[ModelSyncTarget]:
@@ -205,5 +207,5 @@ def target_fields(connection_id: str, target: str, *, refresh: bool | None = Non
     :param target: its id, as :func:`targets` tells it.
     :param refresh: look at the target anew first.
     """
-    where = path(CONNECTION + "/target/fields", connection_id=connection_id)
-    return Call(Request("GET", where, query(target=target, refresh=refresh)), _target)
+    where = build_path(CONNECTION + "/target/fields", connection_id=connection_id)
+    return Call(Request("GET", where, build_query(target=target, refresh=refresh)), _target)

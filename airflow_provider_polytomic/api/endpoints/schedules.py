@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from ..call import Call, ListCall
-from ..models import BulkSyncSchedule, many, nothing, one
-from ..plan import Request, path
+from ..models import BulkSyncSchedule, parse_list, parse_nothing, parse_one
+from ..plan import Request, build_path
 
 SCHEDULES = "/api/bulk/syncs/{sync_id}/schedules"
 SCHEDULE = SCHEDULES + "/{schedule_id}"
 
-_schedule, _schedules = one(BulkSyncSchedule), many(BulkSyncSchedule)
+_schedule, _schedules = parse_one(BulkSyncSchedule), parse_list(BulkSyncSchedule)
 
 
 def list_(sync_id: str) -> ListCall[BulkSyncSchedule]:
     """``GET /api/bulk/syncs/{id}/schedules``."""
-    return ListCall(Request("GET", path(SCHEDULES, sync_id=sync_id)), _schedules)
+    return ListCall(Request("GET", build_path(SCHEDULES, sync_id=sync_id)), _schedules)
 
 
 def create(sync_id: str, schedule: dict[str, Any], *, idempotency_key: str | None = None) -> Call[BulkSyncSchedule]:
@@ -25,13 +25,13 @@ def create(sync_id: str, schedule: dict[str, Any], *, idempotency_key: str | Non
     :param schedule: ``frequency`` (``manual``, ``hourly``, ``daily``, ``weekly``, …) and, as text, what of ``minute``,
         ``hour``, ``dayOfWeek``, ``dayOfMonth`` and ``month`` it needs; ``selectiveMode``.
     """
-    where = path(SCHEDULES, sync_id=sync_id)
+    where = build_path(SCHEDULES, sync_id=sync_id)
     return Call(Request("POST", where, json={"schedule": schedule}, idempotency_key=idempotency_key), _schedule)
 
 
 def get(sync_id: str, schedule_id: str) -> Call[BulkSyncSchedule]:
     """``GET /api/bulk/syncs/{id}/schedules/{schedule_id}``."""
-    return Call(Request("GET", path(SCHEDULE, sync_id=sync_id, schedule_id=schedule_id)), _schedule)
+    return Call(Request("GET", build_path(SCHEDULE, sync_id=sync_id, schedule_id=schedule_id)), _schedule)
 
 
 def replace(sync_id: str, schedule_id: str, schedule: dict[str, Any]) -> Call[BulkSyncSchedule]:
@@ -39,10 +39,10 @@ def replace(sync_id: str, schedule_id: str, schedule: dict[str, Any]) -> Call[Bu
 
     :param schedule: as in :func:`create`.
     """
-    where = path(SCHEDULE, sync_id=sync_id, schedule_id=schedule_id)
+    where = build_path(SCHEDULE, sync_id=sync_id, schedule_id=schedule_id)
     return Call(Request("PUT", where, json={"schedule": schedule}), _schedule)
 
 
 def delete(sync_id: str, schedule_id: str) -> Call[None]:
     """``DELETE /api/bulk/syncs/{id}/schedules/{schedule_id}``. What runs goes on."""
-    return Call(Request("DELETE", path(SCHEDULE, sync_id=sync_id, schedule_id=schedule_id)), nothing)
+    return Call(Request("DELETE", build_path(SCHEDULE, sync_id=sync_id, schedule_id=schedule_id)), parse_nothing)

@@ -17,10 +17,10 @@ from typing import Any
 
 from ..call import fetch, fetch_fitting_page
 from ..endpoints import events
-from ..errors import PolytomicAuthError, PolytomicNotFoundError, PolytomicValidationError, readable
-from ..executions.poll import KINDS, MOST_LISTED, Kind
+from ..errors import PolytomicAuthError, PolytomicNotFoundError, PolytomicValidationError, printable
+from ..executions.poll import PAGE_SIZE, SYNC_KINDS, SyncKind
 from ..models import Event, Execution
-from ..plan import Plan, clock
+from ..plan import Plan, current_time
 from ..syncs.lookup import walk, walk_until_complete
 
 log = logging.getLogger(__name__)
@@ -28,9 +28,9 @@ log = logging.getLogger(__name__)
 OVERLAP = 600.0  # seconds by which an event may be late
 RETENTION = 48 * 3600.0  # seconds for which the API keeps events
 MARGIN = 3600.0  # seconds; an absence that came so close to that counts as longer
-MOST_SYNCS = 1000  # of each kind, whose executions are looked at after a longer absence
-LONGEST_ERROR = 300
-LONGEST_TEXT = 1000  # all else that is told of an end is names and ids
+MAX_SYNCS = 1000  # of each kind, whose executions are looked at after a longer absence
+MAX_ERROR_LENGTH = 300
+MAX_TEXT_LENGTH = 1000  # all else that is told of an end is names and ids
 
 # How an execution can end, in the words of the API's events, one spelling for both kinds.
 COMPLETED, WITH_ERRORS, FAILED, CANCELED = ENDS = ("completed", "completed_with_errors", "failed", "canceled")
@@ -39,8 +39,8 @@ _TYPES = {
     **{f"bulk_sync.{name}": ("bulk", name) for name in ENDS},
     "bulk_sync.completed_with_error": ("bulk", WITH_ERRORS),
 }
-_SPELLED = {end: name for name, end in _TYPES.items()}
-_OF_STATUS = {
+_EVENT_TYPES = {end: name for name, end in _TYPES.items()}
+_END_BY_STATUS = {
     "completed": COMPLETED,
     "errors": WITH_ERRORS,
     "failed": FAILED,
@@ -50,7 +50,7 @@ _OF_STATUS = {
 
 
 @dataclass(frozen=True)
-class Ended:
+class ExecutionEnd:
     """An execution has ended: as an event tells it, or the execution itself."""
 
     key: str  # what it is recognized by: one end of an execution is one, however often and wherever it is told
@@ -59,7 +59,7 @@ class Ended:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class EventFilter:
     """Which ends a watcher wants."""
 
     kind: str | None = None
@@ -68,20 +68,20 @@ class Wanted:
     events: tuple[str, ...] = (COMPLETED,)
     trigger_source: str | None = None
 
-    def of(self, told: Iterable[Ended]) -> list[Ended]:
+    def of(self, told: Iterable[ExecutionEnd]) -> list[ExecutionEnd]:
         """What of this is wanted, the oldest first."""
         return sorted(
             (
                 ended
                 for ended in told
                 if ended.data["event"] in self.events
-                and self.is_about(ended.data)
+                and self.matches_sync(ended.data)
                 and self.trigger_source in (None, ended.data["trigger_source"])
             ),
             key=lambda ended: ended.at,
         )
 
-    def is_about(self, sync: Mapping[str, Any]) -> bool:
+    def matches_sync(self, sync: Mapping[str, Any]) -> bool:
         """Whether the watcher asks for this sync, or for the sync of this end."""
         return all(getattr(self, name) in (None, sync[name]) for name in ("kind", "sync_id", "sync_name"))
 
@@ -90,40 +90,40 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Window:
+class EventWindow:
     """What one look showed: all events created after ``since`` that there were by then."""
 
     since: float  # by the server's clock; -inf: from the first on
     asked_at: float  # by our clock
     newest: float = -math.inf  # when the newest event was created
-    ended: tuple[Ended, ...] = ()
+    ended: tuple[ExecutionEnd, ...] = ()
 
     @property
     def floor(self) -> float:
         """Where the next look has to begin."""
-        return _overlapping(self.newest, self.asked_at)
+        return _overlap_start(self.newest, self.asked_at)
 
 
-def look(since: float | None) -> Plan[Window]:
+def poll_events(since: float | None) -> Plan[EventWindow]:
     """Look at the events once (``GET /api/events``, all pages).
 
     :param since: where to begin; None, for the first look: a little before the newest event.
     """
-    asked_at = yield from clock()
+    asked_at = yield from current_time()
     if since is None:
         newest = yield from fetch(events.list_(limit=1).page())
-        since = _overlapping(_newest(newest.items, asked_at), asked_at)
+        since = _overlap_start(_newest(newest.items, asked_at), asked_at)
     rows = yield from walk(events.list_(starting_after=_rfc3339(since), limit=100))
-    ended = tuple(ended for event in rows if (ended := _told_by(event, asked_at)))
+    ended = tuple(ended for event in rows if (ended := _end_from_event(event, asked_at)))
     # A look that goes on where another one ended sees the newest event of that one again.
-    return Window(since, asked_at, _newest(rows, asked_at), ended)
+    return EventWindow(since, asked_at, _newest(rows, asked_at), ended)
 
 
 def _newest(rows: Iterable[Event], asked_at: float) -> float:
     return max((_created(event, asked_at) for event in rows), default=-math.inf)
 
 
-def _overlapping(newest: float, now: float) -> float:
+def _overlap_start(newest: float, now: float) -> float:
     # Our clock keeps an event from the future from hiding all others. If it is slow we only look back too far.
     return min(newest, now) - OVERLAP
 
@@ -138,7 +138,7 @@ def _rfc3339(seconds: float) -> str | None:
     return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def _told_by(event: Event, asked_at: float) -> Ended | None:
+def _end_from_event(event: Event, asked_at: float) -> ExecutionEnd | None:
     if event.type not in _TYPES or event.event is None:
         return None
     kind, name = _TYPES[event.type]
@@ -156,9 +156,9 @@ def _told_by(event: Event, asked_at: float) -> Ended | None:
         "destination_connection_id": about.destination_connection_id,
         "target_connection_id": about.target_connection_id,
         "trigger_source": about.trigger_source,
-        "error": readable(about.error, LONGEST_ERROR) if about.error else None,
+        "error": printable(about.error, MAX_ERROR_LENGTH) if about.error else None,
     }
-    return _ended(about.execution_id or event.id, _created(event, asked_at), data)
+    return _make_end(about.execution_id or event.id, _created(event, asked_at), data)
 
 
 # --- what is new
@@ -177,7 +177,7 @@ class Position:
     asked_at: float
     known: Mapping[str, float] = field(default_factory=dict)
 
-    def as_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         floor = None if self.floor == -math.inf else self.floor
         return {"floor": floor, "asked_at": self.asked_at, "known": dict(self.known)}
 
@@ -193,12 +193,12 @@ class Position:
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
             raise ValueError(f"not a position: {value!r:.200}") from None
 
-    def joined(self, other: Position) -> Position:
+    def merged_with(self, other: Position) -> Position:
         """What two have come to together, who watched for the same."""
         known = {**self.known, **other.known}
-        return self.moved(other.floor, other.asked_at, known)
+        return self.advanced_to(other.floor, other.asked_at, known)
 
-    def moved(self, floor: float, asked_at: float, known: Mapping[str, float]) -> Position:
+    def advanced_to(self, floor: float, asked_at: float, known: Mapping[str, float]) -> Position:
         """Forward, never back; what came before the floor is forgotten."""
         floor, asked_at = max(self.floor, floor), max(self.asked_at, asked_at)
         return Position(floor, asked_at, {key: at for key, at in known.items() if at > floor})
@@ -210,17 +210,17 @@ def _number(value: Any) -> float:
     return number
 
 
-def begin(window: Window, wanted: Wanted) -> Position:
+def initial_position(window: EventWindow, wanted: EventFilter) -> Position:
     """The position of a watcher who sees events for the first time: what there is already is not for it."""
     return advance(Position(-math.inf, window.asked_at), window, wanted)[1]
 
 
-def gap(position: Position, window: Window) -> bool:
+def has_gap(position: Position, window: EventWindow) -> bool:
     """Whether a look went back less far than the watcher has to look."""
     return window.since > position.floor
 
 
-def missed_since(position: Position, window: Window) -> float | None:
+def missed_since(position: Position, window: EventWindow) -> float | None:
     """Since when events may have been removed before the watcher saw them; None: that cannot be."""
     if window.asked_at - position.asked_at <= RETENTION - MARGIN:
         return None
@@ -230,8 +230,8 @@ def missed_since(position: Position, window: Window) -> float | None:
 
 
 def advance(
-    position: Position, window: Window, wanted: Wanted, executions: Iterable[Ended] = ()
-) -> tuple[list[Ended], Position]:
+    position: Position, window: EventWindow, wanted: EventFilter, executions: Iterable[ExecutionEnd] = ()
+) -> tuple[list[ExecutionEnd], Position]:
     """What of a look is new, the oldest first, and the position after it.
 
     :param executions: what executions told, of which there may be no event any more. Where there is one, the
@@ -245,7 +245,7 @@ def advance(
             if ended.key not in known:
                 new.append(ended)
             known[ended.key] = max(ended.at, known.get(ended.key, -math.inf))
-    return new, position.moved(window.floor, window.asked_at, known)
+    return new, position.advanced_to(window.floor, window.asked_at, known)
 
 
 # --- executions, when events are gone
@@ -254,10 +254,10 @@ def advance(
 _REFUSALS = (PolytomicAuthError, PolytomicNotFoundError, PolytomicValidationError)
 
 
-def syncs_of(wanted: Wanted) -> Plan[list[tuple[Kind, Any]]]:
+def find_watched_syncs(wanted: EventFilter) -> Plan[list[tuple[SyncKind, Any]]]:
     """The syncs whose ends are wanted."""
-    found: list[tuple[Kind, Any]] = []
-    for kind in KINDS.values() if wanted.kind is None else [KINDS[wanted.kind]]:
+    found: list[tuple[SyncKind, Any]] = []
+    for kind in SYNC_KINDS.values() if wanted.kind is None else [SYNC_KINDS[wanted.kind]]:
         try:
             if wanted.sync_id is not None:
                 found.append((kind, (yield from fetch(kind.sync(wanted.sync_id)))))
@@ -272,9 +272,9 @@ def syncs_of(wanted: Wanted) -> Plan[list[tuple[Kind, Any]]]:
         if not walked.complete:
             log.warning("The list of %ss kept changing, so ends of some may be missed", kind.label)
         named = [sync for sync in walked.items if wanted.sync_name in (None, sync.name)]
-        if len(named) > MOST_SYNCS:
-            log.error("There are %d %ss: the ends of all but %d may be missed", len(named), kind.label, MOST_SYNCS)
-        found += [(kind, sync) for sync in named[:MOST_SYNCS]]
+        if len(named) > MAX_SYNCS:
+            log.error("There are %d %ss: the ends of all but %d may be missed", len(named), kind.label, MAX_SYNCS)
+        found += [(kind, sync) for sync in named[:MAX_SYNCS]]
     return found
 
 
@@ -284,16 +284,16 @@ def list_syncs() -> Plan[list[dict[str, Any]]]:
     :raises PolytomicError: the server did not list them.
     """
     found: list[dict[str, Any]] = []
-    for kind in KINDS.values():
+    for kind in SYNC_KINDS.values():
         syncs = yield from walk(kind.syncs())
         found += [{"kind": kind.name, "sync_id": sync.id, "sync_name": sync.name} for sync in syncs]
     return found
 
 
-def ended_since(kind: Kind, sync: Any, since: float) -> Plan[list[Ended]]:
+def list_ended_since(kind: SyncKind, sync: Any, since: float) -> Plan[list[ExecutionEnd]]:
     """The executions of a sync that ended after ``since``, but for test runs."""
-    found: list[Ended] = []
-    call, token, seen = kind.executions(sync.id, limit=MOST_LISTED), None, set[str]()
+    found: list[ExecutionEnd] = []
+    call, token, seen = kind.executions(sync.id, limit=PAGE_SIZE), None, set[str]()
     while True:
         try:
             page, call = yield from fetch_fitting_page(call, token, seen)
@@ -308,22 +308,22 @@ def ended_since(kind: Kind, sync: Any, since: float) -> Plan[list[Ended]]:
                 continue
             if at.timestamp() <= since:
                 return found
-            if ended := _told_by_itself(kind, sync, execution, at):
+            if ended := _end_from_execution(kind, sync, execution, at):
                 found.append(ended)
         token = page.next_page_token
         if token is None:
             return found
 
 
-def _told_by_itself(kind: Kind, sync: Any, execution: Execution, at: datetime) -> Ended | None:
-    name = _OF_STATUS.get(str(execution.status))
+def _end_from_execution(kind: SyncKind, sync: Any, execution: Execution, at: datetime) -> ExecutionEnd | None:
+    name = _END_BY_STATUS.get(str(execution.status))
     if name is None:
         return None
-    if name == COMPLETED and execution.partly_failed:
+    if name == COMPLETED and execution.partially_failed:
         name = WITH_ERRORS
     data = {
         "event_id": None,
-        "type": _SPELLED[kind.name, name],
+        "type": _EVENT_TYPES[kind.name, name],
         "created_at": at.isoformat(),
         "kind": kind.name,
         "event": name,
@@ -336,7 +336,7 @@ def _told_by_itself(kind: Kind, sync: Any, execution: Execution, at: datetime) -
         "trigger_source": None,
         "error": None,
     }
-    return _ended(execution.id, at.timestamp(), data)
+    return _make_end(execution.id, at.timestamp(), data)
 
 
 def _target_connection_id(sync: Any) -> Any:
@@ -345,7 +345,7 @@ def _target_connection_id(sync: Any) -> Any:
     return getattr(sync, "target_connection_id", None) or target.get("connection_id")
 
 
-def _ended(key: str, at: float, data: dict[str, Any]) -> Ended:
+def _make_end(key: str, at: float, data: dict[str, Any]) -> ExecutionEnd:
     # It is kept in Airflow's database, so it is of bounded length, whoever tells it.
-    told = {name: value and str(value)[:LONGEST_TEXT] for name, value in data.items()}
-    return Ended(key[:LONGEST_TEXT], at, told)
+    told = {name: value and str(value)[:MAX_TEXT_LENGTH] for name, value in data.items()}
+    return ExecutionEnd(key[:MAX_TEXT_LENGTH], at, told)

@@ -21,18 +21,18 @@ from pydantic_core import from_json
 from typing_extensions import NotRequired, TypedDict
 
 from ..endpoints import bulk_syncs
-from ..models import RUNNING_STATUSES
-from ..plan import Answer, Request, Response, Rest
-from ..retry import wished_delay
-from ..settings import number_from_environment
+from ..models import NON_TERMINAL_STATUSES
+from ..plan import BatchableSleep, Request, Response, SendResult
+from ..retry import retry_after_delay
+from ..settings import read_number_from_environment
 
-MOST_SYNCS = 100  # of one question, as its answer and its URL grow with them
-MOST_ROWS = 2000  # schemas of one answer: reading them must not stall the event loop
-ROWS_ASSUMED = 20  # schemas of a sync, where no more are known of
-PATIENCE = 10.0  # seconds for an answer
+MAX_SYNCS = 100  # of one question, as its answer and its URL grow with them
+MAX_SCHEMAS = 2000  # schemas of one answer: reading them must not stall the event loop
+DEFAULT_SCHEMAS = 20  # schemas of a sync, where no more are known of
+REQUEST_TIMEOUT = 10.0  # seconds for an answer
 # A summary that is stuck could hide an end. So this is how often a waiter believes it before it looks for itself.
-BELIEVED = (20, 40)
-MISTRUST = (60.0, 600.0)  # seconds for which all look for themselves: after one bad answer, and after many
+DIRECT_POLL_EVERY = (20, 40)
+DIRECT_POLL_PERIOD = (60.0, 600.0)  # seconds for which all look for themselves: after one bad answer, and after many
 
 
 # Only what is needed, and as plain dicts: this is read for every waiter and interval.
@@ -57,12 +57,12 @@ _row = TypeAdapter(_Row)
 class _Waiter:
     __slots__ = ("believes", "rest", "rows", "shown_running", "until", "wakes")
 
-    def __init__(self, rest: Rest, wakes: asyncio.Future[None], until: float | None) -> None:
+    def __init__(self, rest: BatchableSleep, wakes: asyncio.Future[None], until: float | None) -> None:
         self.rest = rest
         self.wakes = wakes
         self.until = until  # by the loop's clock
-        self.rows = max(rest.schemas, ROWS_ASSUMED)
-        self.believes = random.randint(*BELIEVED)
+        self.rows = max(rest.schemas, DEFAULT_SCHEMAS)
+        self.believes = random.randint(*DIRECT_POLL_EVERY)
         self.shown_running = False  # by a batch response
 
     def wake(self) -> None:
@@ -70,16 +70,16 @@ class _Waiter:
             self.wakes.set_result(None)
 
 
-class Waiters:
+class BatchPoller:
     """All who wait in an event loop with equal settings.
 
     :param send: how to ask.
     """
 
-    def __init__(self, send: Callable[[Request], Awaitable[Answer]]) -> None:
+    def __init__(self, send: Callable[[Request], Awaitable[SendResult]]) -> None:
         self._send = send
-        most = number_from_environment("POLYTOMIC_TRIGGERER_BATCH", MOST_SYNCS, least=0)
-        self._most = max(1, min(most, MOST_SYNCS))
+        most = read_number_from_environment("POLYTOMIC_TRIGGERER_BATCH", MAX_SYNCS, least=0)
+        self._most = max(1, min(most, MAX_SYNCS))
         self._number = 0
         # By when they are due. Who has left meanwhile is passed over when the turn comes.
         self._queue: list[tuple[float, int, _Waiter]] = []
@@ -89,17 +89,17 @@ class Waiters:
         self._mistrust = 0.0
         self._alone_until = 0.0
 
-    async def rest(self, rest: Rest) -> bool:
+    async def sleep(self, step: BatchableSleep) -> bool:
         """Return when it is time to poll the execution.
 
         :returns: whether a batch response has shown meanwhile that it runs.
         """
         loop = asyncio.get_running_loop()
-        until = None if rest.until is None else loop.time() + rest.until - time.time()
-        waiter = _Waiter(rest, loop.create_future(), until)
+        until = None if step.until is None else loop.time() + step.until - time.time()
+        waiter = _Waiter(step, loop.create_future(), until)
         self._number += 1
         try:
-            self._put(waiter, loop.time() + rest.seconds)
+            self._put(waiter, loop.time() + step.seconds)
             await waiter.wakes
             return waiter.shown_running
         finally:
@@ -158,7 +158,7 @@ class Waiters:
             early = due - now
             if early > 0 and (not batch or early > waiter.rest.pace(wall) / 2):
                 break
-            if batch and rows + waiter.rows > MOST_ROWS:
+            if batch and rows + waiter.rows > MAX_SCHEMAS:
                 break
             heapq.heappop(self._queue)
             if waiter.until is not None and waiter.until <= now:
@@ -174,10 +174,12 @@ class Waiters:
         busy = 0.0
         schemas: dict[str, list[_Schema] | None] = {}
         try:
-            answer = await self._send(bulk_syncs.status_of_many(list(sync_ids)).page().within(PATIENCE).request)
+            answer = await self._send(
+                bulk_syncs.status_of_many(list(sync_ids)).page().with_timeout(REQUEST_TIMEOUT).request
+            )
             if isinstance(answer, Response) and answer.status == 429:
                 # A server that has too many questions is not asked a hundred instead.
-                busy = wished_delay(answer, time.time()) or 1.0
+                busy = retry_after_delay(answer, time.time()) or 1.0
             else:
                 schemas = _read(answer)
             self._mistrust = 0.0
@@ -197,11 +199,11 @@ class Waiters:
 
     def _look_alone(self, now: float) -> None:
         if now >= self._alone_until:  # several questions at once are one reason
-            self._mistrust = min(max(self._mistrust * 2, MISTRUST[0]), MISTRUST[1])
+            self._mistrust = min(max(self._mistrust * 2, DIRECT_POLL_PERIOD[0]), DIRECT_POLL_PERIOD[1])
             self._alone_until = now + self._mistrust
 
 
-def _read(answer: Answer) -> dict[str, list[_Schema] | None]:
+def _read(answer: SendResult) -> dict[str, list[_Schema] | None]:
     """What a summary tells of each sync.
 
     :raises ValueError: it is none.
@@ -233,5 +235,6 @@ def _readable_rows(body: bytes) -> list[_Row]:
 def _runs(execution_id: str, schemas: list[_Schema] | None) -> bool:
     """Whether this proves that the execution runs."""
     return schemas is not None and any(
-        schema.get("execution_id") == execution_id and schema.get("status") in RUNNING_STATUSES for schema in schemas
+        schema.get("execution_id") == execution_id and schema.get("status") in NON_TERMINAL_STATUSES
+        for schema in schemas
     )

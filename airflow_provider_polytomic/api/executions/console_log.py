@@ -6,31 +6,31 @@ import logging
 from typing import TYPE_CHECKING
 
 from ..call import fetch
-from ..errors import PolytomicError, PolytomicNotFoundError, PolytomicValidationError, readable
+from ..errors import PolytomicError, PolytomicNotFoundError, PolytomicValidationError, printable
 from ..models import ConsoleLog, ConsoleLogEntry
 from ..plan import Plan
 
 if TYPE_CHECKING:
-    from .poll import Kind
+    from .poll import SyncKind
 
 log = logging.getLogger(__name__)
 
-RETAINED = 50  # entries that the API keeps of an execution's console log, and gives in one answer
-PATIENCE = 5.0  # seconds for an answer: a log that hangs must not keep anybody from seeing the end
-TAIL = 10  # lines in a failure's message
-LONGEST_LINE = 1000
-LONGEST_LINE_OF_TAIL = 300
-MOST_PAGES_AT_THE_END = 10
+MAX_ENTRIES = 50  # entries that the API keeps of an execution's console log, and gives in one answer
+REQUEST_TIMEOUT = 5.0  # seconds for an answer: a log that hangs must not keep anybody from seeing the end
+TAIL_LINES = 10  # lines in a failure's message
+MAX_LINE_LENGTH = 1000
+MAX_TAIL_LINE_LENGTH = 300
+MAX_FINAL_PAGES = 10
 LEVELS = {"warn": logging.WARNING, "warning": logging.WARNING, "error": logging.ERROR, "fatal": logging.ERROR}
 
 
-class Console:
+class ConsoleLogFollower:
     """Follows a console log, and logs each entry once. Best effort: no trouble with it ends a wait.
 
     :param after: the cursor that another process has come to.
     """
 
-    def __init__(self, kind: Kind, sync_id: str, execution_id: str, after: str | None = None) -> None:
+    def __init__(self, kind: SyncKind, sync_id: str, execution_id: str, after: str | None = None) -> None:
         self.after = after
         self._kind = kind
         self._sync_id = sync_id
@@ -41,12 +41,14 @@ class Console:
     def follow(self, timeout: float | None = None) -> Plan[bool]:
         """Log what is new, with one request.
 
-        :param timeout: seconds for the answer, if less than :data:`PATIENCE`.
+        :param timeout: seconds for the answer, if less than :data:`REQUEST_TIMEOUT`.
         :returns: whether there may be more already.
         """
-        call = self._kind.console_log(self._sync_id, self._execution_id, after=self.after, limit=RETAINED)
+        call = self._kind.console_log(self._sync_id, self._execution_id, after=self.after, limit=MAX_ENTRIES)
         try:
-            page = yield from fetch(call.within(PATIENCE if timeout is None else min(timeout, PATIENCE)), 0)
+            page = yield from fetch(
+                call.with_timeout(REQUEST_TIMEOUT if timeout is None else min(timeout, REQUEST_TIMEOUT)), 0
+            )
         except PolytomicError as error:
             if isinstance(error, PolytomicValidationError | PolytomicNotFoundError):
                 self.after = None  # a cursor that is refused once is refused for ever
@@ -59,7 +61,7 @@ class Console:
 
     def rest(self) -> Plan[None]:
         """Log what is left when the execution has ended."""
-        for _ in range(MOST_PAGES_AT_THE_END):
+        for _ in range(MAX_FINAL_PAGES):
             if not (yield from self.follow()):
                 return
 
@@ -69,23 +71,25 @@ class Console:
         for entry in new:
             when = f"{entry.timestamp:%H:%M:%S} " if entry.timestamp else ""
             level = LEVELS.get((entry.level or "").lower(), logging.INFO)
-            log.log(level, "Polytomic: %s%s", when, readable(entry.message, LONGEST_LINE))
+            log.log(level, "Polytomic: %s%s", when, printable(entry.message, MAX_LINE_LENGTH))
         # Whatever the server takes for "after", and if it takes no cursor at all: no entry is logged twice.
-        self._logged = [*self._logged, *(entry.id for entry in new if entry.id is not None)][-2 * RETAINED :]
+        self._logged = [*self._logged, *(entry.id for entry in new if entry.id is not None)][-2 * MAX_ENTRIES :]
         self.after = page.next_cursor or (entries[-1].id if entries else None) or self.after
-        return bool(new) and len(entries) >= RETAINED
+        return bool(new) and len(entries) >= MAX_ENTRIES
 
 
-def tail(kind: Kind, sync_id: str, execution_id: str) -> Plan[list[str]]:
+def fetch_tail(kind: SyncKind, sync_id: str, execution_id: str) -> Plan[list[str]]:
     """The last lines of a console log. Best effort: whatever goes wrong, fewer lines come back."""
     try:
         # Without a cursor the API answers the newest entries.
-        page = yield from fetch(kind.console_log(sync_id, execution_id, limit=RETAINED).within(2 * PATIENCE), 1)
+        page = yield from fetch(
+            kind.console_log(sync_id, execution_id, limit=MAX_ENTRIES).with_timeout(2 * REQUEST_TIMEOUT), 1
+        )
     except PolytomicError as error:
         log.info("The console log could not be read: %s", error)
         return []
-    return [_line(entry) for entry in (page.entries or [])[-TAIL:]]
+    return [_format_entry(entry) for entry in (page.entries or [])[-TAIL_LINES:]]
 
 
-def _line(entry: ConsoleLogEntry) -> str:
-    return f"{entry.level or 'info'}: {readable(entry.message, LONGEST_LINE_OF_TAIL)}"
+def _format_entry(entry: ConsoleLogEntry) -> str:
+    return f"{entry.level or 'info'}: {printable(entry.message, MAX_TAIL_LINE_LENGTH)}"

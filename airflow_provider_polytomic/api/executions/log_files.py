@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 from ..call import Call
 from ..errors import PolytomicError, PolytomicResponseError, PolytomicUnreachableError
-from ..plan import Answer, Request, Response
+from ..plan import Request, Response, SendResult
 
 if TYPE_CHECKING:
     from ..client import Client
@@ -31,7 +31,7 @@ class LogFile:
     chunks: Iterator[bytes] = field(repr=False)
 
 
-def read(client: Client, call: Call[Any], max_bytes: int) -> Iterator[LogFile]:
+def iter_log_files(client: Client, call: Call[Any], max_bytes: int) -> Iterator[LogFile]:
     """One file after the other; all of them may hold ``max_bytes``.
 
     :param call: what gives their URLs, for either kind of execution.
@@ -42,7 +42,7 @@ def read(client: Client, call: Call[Any], max_bytes: int) -> Iterator[LogFile]:
         nonlocal left
         for chunk in client.stream(url):
             if not isinstance(chunk, bytes):
-                raise _unread(call.request, number, chunk)
+                raise _read_error(call.request, number, chunk)
             left -= len(chunk)
             if left < 0:
                 too_much = f"log file {number}: there is more to read than the {max_bytes} bytes of max_bytes"
@@ -56,15 +56,15 @@ def read(client: Client, call: Call[Any], max_bytes: int) -> Iterator[LogFile]:
             return
         url = urls[number]
         number += 1
-        yield LogFile(_name(number, url), chunks(number, url))
+        yield LogFile(_file_name(number, url), chunks(number, url))
 
 
-def _name(number: int, url: str) -> str:
+def _file_name(number: int, url: str) -> str:
     called = unquote(url.partition("?")[0]).rpartition("/")[2]
     return f"{number}-{re.sub('[^A-Za-z0-9._-]', '_', called)[-100:]}"
 
 
-def _unread(request: Request, number: int, answer: Answer) -> PolytomicError:
+def _read_error(request: Request, number: int, answer: SendResult) -> PolytomicError:
     if isinstance(answer, Response):
         return PolytomicResponseError(request, answer, f"log file {number} cannot be read from where it is stored")
     return PolytomicUnreachableError(request, f"log file {number}: {answer.reason}")

@@ -7,9 +7,9 @@ import random
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from ..errors import PolytomicAuthError, PolytomicError, PolytomicNotFoundError, more
-from ..idempotency import LAG
-from ..plan import Plan, reconnect
+from ..errors import PolytomicAuthError, PolytomicError, PolytomicNotFoundError, add_context
+from ..idempotency import REPLICA_LAG
+from ..plan import Plan, reload_credentials
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ class OutageTracker:
         self._failures += 1
         self._last_failure = now
         if self._failures >= MIN_FAILURES and self._duration >= OUTAGE_BUDGET:
-            raise more(error, f"no good answer for {self._duration:.0f} s")
+            raise add_context(error, f"no good answer for {self._duration:.0f} s")
         if self._failures == 1:
             log.warning("%s: %s. Polling again, for up to %d s.", self._subject, error, OUTAGE_BUDGET)
         self._delay = self._next_delay(poll.retry_after)
@@ -88,10 +88,10 @@ class OutageTracker:
         if isinstance(error, PolytomicAuthError) and not self._credentials_reread:
             log.warning("%s: %s. Reading the connection again.", self._subject, error)
             self._credentials_reread = True
-            yield from reconnect()
+            yield from reload_credentials()
             return 0.0
         self._since = min(self._since, now)  # the clock may have been set back
-        left = LAG - (now - self._since)
+        left = REPLICA_LAG - (now - self._since)
         if isinstance(error, PolytomicNotFoundError) and left > 0:
             if not self._lag_logged:
                 self._lag_logged = True

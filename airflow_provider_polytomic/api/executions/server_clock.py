@@ -7,7 +7,7 @@ from datetime import timezone
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
-from ..plan import Answer, Plan, Request, Response, ask, clock
+from ..plan import Plan, Request, Response, SendResult, current_time, send
 
 T = TypeVar("T")
 
@@ -33,9 +33,9 @@ class ServerClock:
         try:
             while True:
                 if isinstance(step, Request):
-                    sent = yield from clock()
-                    answer = yield from ask(step)
-                    self.note(sent, (yield from clock()), answer)
+                    sent = yield from current_time()
+                    answer = yield from send(step)
+                    self.note(sent, (yield from current_time()), answer)
                     step = plan.send(answer)
                 else:
                     step = plan.send((yield step))
@@ -62,7 +62,7 @@ class ServerClock:
         middle = (self._lowest + self._highest) / 2
         return math.ceil(now + middle) - middle - now
 
-    def note(self, sent: float, received: float, answer: Answer) -> None:
+    def note(self, sent: float, received: float, answer: SendResult) -> None:
         """Learn from one exchange."""
         self.last_exchange = sent, received
         date = _date(answer)
@@ -76,7 +76,7 @@ class ServerClock:
             self._lowest, self._highest = max(self._lowest, lowest), min(self._highest, highest)
 
 
-def _date(answer: Answer) -> float | None:
+def _date(answer: SendResult) -> float | None:
     if not isinstance(answer, Response):
         return None
     try:

@@ -17,23 +17,29 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from ..call import fetch_fitting_page
-from ..errors import PolytomicApiError, PolytomicConflictError, PolytomicNotFoundError, PolytomicServerError, more
-from ..idempotency import LAG, START, as_it_is_now, held_by, outcome
+from ..errors import (
+    PolytomicApiError,
+    PolytomicConflictError,
+    PolytomicNotFoundError,
+    PolytomicServerError,
+    add_context,
+)
+from ..idempotency import REPLICA_LAG, START, read_current, replay_key, resolve_outcome
 from ..models import Execution
-from ..plan import Plan, Response, clock, pause
+from ..plan import Plan, Response, current_time, sleep
 from ..retry import backoff
 from .matching import does_enough, does_the_same
-from .poll import CANCEL_PATIENCE, cancel
+from .poll import CANCEL_TIMEOUT, cancel_execution
 from .server_clock import ServerClock
-from .start_request import ATTEMPTS, StartRequest
+from .start_request import MAX_ATTEMPTS, StartRequest
 
 log = logging.getLogger(__name__)
 
-NEWEST = 3  # executions that a list asks for: one runs at most, and each may hold thousands of schemas
-SEARCHED = 25  # executions that are searched for the effect of a failed start
-UNDATED_LAG = 5.0  # seconds in which such an effect has to show in the list of a server that sends no Date
-CLOCK_SAMPLES = 20  # requests, at most, that determine the server's clock: on a quiet machine six do
-SYNC_LAG = (1.0, 2.0, 4.0)  # seconds between requests for a list that answers 404: the sync may be new
+LIST_LIMIT = 3  # executions that a list asks for: one runs at most, and each may hold thousands of schemas
+SEARCH_LIMIT = 25  # executions that are searched for the effect of a failed start
+UNDATED_EFFECT_LAG = 5.0  # seconds in which such an effect has to show in the list of a server that sends no Date
+MAX_CLOCK_SAMPLES = 20  # requests, at most, that determine the server's clock: on a quiet machine six do
+NEW_SYNC_DELAYS = (1.0, 2.0, 4.0)  # seconds between requests for a list that answers 404: the sync may be new
 
 
 @dataclass(frozen=True)
@@ -107,7 +113,7 @@ def start_or_resume(request: StartRequest) -> Plan[Decision]:
 
 
 def _start_or_resume(request: StartRequest, server_clock: ServerClock) -> Plan[Decision]:
-    began = yield from clock()
+    began = yield from current_time()
     baseline = yield from _list_when_known(request)
     resumed = yield from _resume_earlier_tries(request, baseline, began)
     if resumed is not None:
@@ -115,11 +121,11 @@ def _start_or_resume(request: StartRequest, server_clock: ServerClock) -> Plan[D
     # Where no earlier try had to be replayed, nothing has happened since the first list.
     listed = baseline if request.first_try == request.try_number else (yield from _list(request))
     error: PolytomicApiError = _conflict(request, f"{request.sync_kind.label.capitalize()} {request.sync_id}: no start")
-    for attempt in range(request.attempts, ATTEMPTS + 1):
+    for attempt in range(request.attempts, MAX_ATTEMPTS + 1):
         if listed.active is not None:
             decision = yield from _handle_running(request, listed.active, baseline, began)
             return replace(decision, attempts=attempt) if isinstance(decision, Blocked) else decision
-        if attempt == ATTEMPTS:
+        if attempt == MAX_ATTEMPTS:
             break
         result = yield from _start_attempt(request, attempt, listed, server_clock)
         if isinstance(result, Execution):
@@ -132,7 +138,9 @@ def _start_or_resume(request: StartRequest, server_clock: ServerClock) -> Plan[D
             listed = found
         else:
             listed = yield from _list(request)
-    raise more(error, f"Gave up after {ATTEMPTS} attempts: each met a concurrent execution or a server error")
+    raise add_context(
+        error, f"Gave up after {MAX_ATTEMPTS} attempts: each met a concurrent execution or a server error"
+    )
 
 
 # --- earlier tries
@@ -176,7 +184,7 @@ def _replay_try(request: StartRequest, try_number: int, began: float) -> Plan[Ex
         if replayed is None:
             return None
         execution_id = replayed.id
-    execution: Execution | None = yield from as_it_is_now(request.sync_kind.execution(request.sync_id, execution_id))
+    execution: Execution | None = yield from read_current(request.sync_kind.execution(request.sync_id, execution_id))
     if execution is None:
         log.warning("Execution %s, which try %d started, no longer exists", execution_id, try_number)
     return execution
@@ -184,8 +192,8 @@ def _replay_try(request: StartRequest, try_number: int, began: float) -> Plan[Ex
 
 def _replay_try_attempts(request: StartRequest, try_number: int, began: float) -> Plan[Execution | None]:
     """Replay every key of a try until one returns an execution. A key that was never used starts one."""
-    for attempt in range(ATTEMPTS):
-        result = yield from held_by(request.call(try_number, attempt), START, began)
+    for attempt in range(MAX_ATTEMPTS):
+        result = yield from replay_key(request.call(try_number, attempt), START, began)
         if isinstance(result, Execution):
             return result
         # This key started nothing, and never will.
@@ -210,7 +218,7 @@ def _start_attempt(
         failed_exchange.append(server_clock.last_exchange)
         return (yield from _find_effect(request, listed, server_clock, *failed_exchange[0]))
 
-    return (yield from outcome(request.call(request.try_number, attempt), START, find_effect=find_effect))
+    return (yield from resolve_outcome(request.call(request.try_number, attempt), START, find_effect=find_effect))
 
 
 def _find_effect(
@@ -225,9 +233,9 @@ def _find_effect(
     :param sent: when the request was sent, by this machine's clock.
     :param failed: when its answer was received.
     """
-    for _ in range(CLOCK_SAMPLES):
-        listed = yield from _list(request, SEARCHED)
-        now = yield from clock()
+    for _ in range(MAX_CLOCK_SAMPLES):
+        listed = yield from _list(request, SEARCH_LIMIT)
+        now = yield from current_time()
         within = server_clock.interval(sent, failed)
         candidates = [
             execution
@@ -235,7 +243,7 @@ def _find_effect(
             if not before.has(execution)
             and does_the_same(execution, request.arguments)
             and (
-                (now - failed <= UNDATED_LAG and before.is_older_than(execution))
+                (now - failed <= UNDATED_EFFECT_LAG and before.is_older_than(execution))
                 if within is None
                 else (execution.created_at and within[0] <= execution.created_at.timestamp() <= within[1])
             )
@@ -246,7 +254,7 @@ def _find_effect(
             log.warning("The server answered the start with an error, but began execution %s", candidates[0].id)
             return candidates[0]
         # Within a second of the failure it may be somebody else's: the server's clock has to be known better.
-        yield from pause(server_clock.seconds_to_tick(now))
+        yield from sleep(server_clock.seconds_to_tick(now))
     return None  # in doubt it is not taken: two tasks must not report one execution
 
 
@@ -258,7 +266,7 @@ def _list_until_conflict_shows(
     :param before: the list before the conflict. What is not in it, but has ended now, explains the 409 as well.
     :raises PolytomicConflictError: it is not listed, and ``if_running`` is ``fail``.
     """
-    began = yield from clock()
+    began = yield from current_time()
     attempt = 0
     while True:
         listed = yield from _list(request)
@@ -266,7 +274,7 @@ def _list_until_conflict_shows(
             return listed
         if not request.was_cleared:  # after a clear it may be this task's own, which has to be canceled
             if request.if_running == "fail":
-                raise more(conflict, "if_running='fail': nothing was started")
+                raise add_context(conflict, "if_running='fail': nothing was started")
             if request.if_running == "skip":
                 return Skip(None)
         if attempt == 0:
@@ -276,12 +284,12 @@ def _list_until_conflict_shows(
                 request.sync_id,
             )
         attempt += 1
-        if (yield from clock()) - began >= LAG:
+        if (yield from current_time()) - began >= REPLICA_LAG:
             return listed
-        yield from pause(backoff(attempt, random.random()))
+        yield from sleep(backoff(attempt, random.random()))
 
 
-def _list(request: StartRequest, limit: int = NEWEST) -> Plan[_Listed]:
+def _list(request: StartRequest, limit: int = LIST_LIMIT) -> Plan[_Listed]:
     call = request.sync_kind.executions(request.sync_id, limit=limit)
     page, _ = yield from fetch_fitting_page(call, None, set())
     return _Listed(page.items)
@@ -289,12 +297,12 @@ def _list(request: StartRequest, limit: int = NEWEST) -> Plan[_Listed]:
 
 def _list_when_known(request: StartRequest) -> Plan[_Listed]:
     """The first list. A sync that was just created may be unknown to a replica of the server for some seconds."""
-    for delay in SYNC_LAG:
+    for delay in NEW_SYNC_DELAYS:
         try:
             return (yield from _list(request))
         except PolytomicNotFoundError as error:
             log.info("%s. The sync may be new: listing again in %g s", error, delay)
-        yield from pause(delay)
+        yield from sleep(delay)
     return (yield from _list(request))
 
 
@@ -357,7 +365,7 @@ def _cancel_or_wait_for(request: StartRequest, running: Execution, is_own: bool)
     cancels = (is_own and request.cancel_on_kill) or request.if_running == "cancel"
     if cancels and running.status != "canceling":
         log.info("Canceling execution %s, %s", running.id, origin)
-        refused = yield from cancel(request.sync_kind, request.sync_id, running.id, CANCEL_PATIENCE)
+        refused = yield from cancel_execution(request.sync_kind, request.sync_id, running.id, CANCEL_TIMEOUT)
         if refused:
             log.warning("Execution %s could not be canceled: %s", running.id, refused)
     return Blocked(running, f"execution {running.id}, {origin}, has to end first")

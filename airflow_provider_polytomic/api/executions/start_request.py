@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar
 
 from ..call import Call
-from ..idempotency import key_of
+from ..idempotency import compute_key
 from ..models import Execution
-from ..plan import is_id
-from .poll import Kind, kind_of
+from ..plan import is_valid_id
+from .poll import SyncKind, get_sync_kind
 
-ATTEMPTS = 5  # keys of a try; a lost race or a recorded error uses one up
+MAX_ATTEMPTS = 5  # keys of a try; a lost race or a recorded error uses one up
 POLICIES = ("wait", "attach", "fail", "skip", "cancel")
 
 
@@ -52,7 +52,7 @@ class StoredStart:
         given = {item.name: value.get(item.name) for item in fields(cls)}
         texts = [given[name] for name in ("execution_id", "sync_id", "key")]
         numbers = [given[name] for name in ("try_number", "first_try", "max_tries")]
-        if not all(map(is_id, texts)) or not all(type(number) is int for number in numbers):
+        if not all(map(is_valid_id, texts)) or not all(type(number) is int for number in numbers):
             raise ValueError(f"a stored start with wrong fields: {value!r:.200}")
         if not isinstance(given["sync_name"], str | None):
             raise ValueError(f"a stored start with a wrong sync_name: {value!r:.200}")
@@ -88,17 +88,17 @@ class StartRequest:
     stored: StoredStart | None = None
 
     @property
-    def sync_kind(self) -> Kind:
-        return kind_of(self.kind)
+    def sync_kind(self) -> SyncKind:
+        return get_sync_kind(self.kind)
 
     @property
     def digest(self) -> str:
         body = self.sync_kind.start(self.sync_id, **self.arguments).request.json
-        return key_of([self.kind, self.sync_id, body])
+        return compute_key([self.kind, self.sync_id, body])
 
     def key(self, try_number: int, attempt: int) -> str:
         """The idempotency key of an attempt."""
-        return key_of([*self.task, self.digest, try_number, attempt])
+        return compute_key([*self.task, self.digest, try_number, attempt])
 
     def call(self, try_number: int, attempt: int) -> Call[Execution]:
         key = self.key(try_number, attempt)

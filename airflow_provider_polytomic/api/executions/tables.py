@@ -16,9 +16,9 @@ from ..call import fetch
 from ..endpoints import bulk_syncs, connections, model_syncs
 from ..errors import PolytomicAuthError, PolytomicNotFoundError
 from ..models import BulkSync, BulkSyncExecution, Connection, Execution, ModelSync, SchemaExecution
-from ..plan import Plan, is_id
+from ..plan import Plan, is_valid_id
 
-RETRIES = 1  # of each call: the task has its result already, and only names are wanted
+MAX_RETRIES = 1  # of each call: the task has its result already, and only names are wanted
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Written:
+class WrittenTable:
     """What an execution did with one table: where it read, where it wrote, and how much."""
 
     sync_id: str
@@ -49,10 +49,14 @@ def _path(*parts: str) -> str:
 
 def _database(scheme: str, port: int, namespace_of: Callable[[str], str] = str) -> Callable[..., Table | None]:
     def name(configuration: Mapping[str, Any], wishes: Mapping[str, Any], table: str) -> Table | None:
-        host, database, schema = (_text(configuration, "hostname"), _text(configuration, "database"), _schema(wishes))
+        host, database, schema = (
+            _setting(configuration, "hostname"),
+            _setting(configuration, "database"),
+            _schema(wishes),
+        )
         if not (host and database and schema):
             return None
-        number = _text(configuration, "port") or str(port)
+        number = _setting(configuration, "port") or str(port)
         return Table(
             f"{scheme}://{host}:{number}/{_path(database, schema, table)}",
             f"{scheme}://{namespace_of(host)}:{number}",
@@ -63,7 +67,7 @@ def _database(scheme: str, port: int, namespace_of: Callable[[str], str] = str) 
 
 
 def _snowflake(configuration: Mapping[str, Any], wishes: Mapping[str, Any], table: str) -> Table | None:
-    account, database, schema = (_text(configuration, "account"), _text(configuration, "dbname"), _schema(wishes))
+    account, database, schema = (_setting(configuration, "account"), _setting(configuration, "dbname"), _schema(wishes))
     if not (account and database and schema):
         return None
     where = f"snowflake://{account}"
@@ -71,46 +75,46 @@ def _snowflake(configuration: Mapping[str, Any], wishes: Mapping[str, Any], tabl
 
 
 def _bigquery(configuration: Mapping[str, Any], wishes: Mapping[str, Any], table: str) -> Table | None:
-    projects = (_text(configuration, name) for name in ("override_project_id", "project_id", "wif_project_id"))
+    projects = (_setting(configuration, name) for name in ("override_project_id", "project_id", "wif_project_id"))
     project = next((project for project in projects if project), "")
-    dataset = _text(wishes, "dataset") or _schema(wishes)
+    dataset = _setting(wishes, "dataset") or _schema(wishes)
     if not (project and dataset):
         return None
     return Table(f"bigquery://{_path(project, dataset, table)}", "bigquery", f"{project}.{dataset}.{table}")
 
 
 def _databricks(configuration: Mapping[str, Any], wishes: Mapping[str, Any], table: str) -> Table | None:
-    host, schema = _text(configuration, "server_hostname"), _schema(wishes)
+    host, schema = _setting(configuration, "server_hostname"), _schema(wishes)
     if not (host and schema):
         return None
-    parts = [part for part in (_text(wishes, "catalog"), schema, table) if part]
+    parts = [part for part in (_setting(wishes, "catalog"), schema, table) if part]
     return Table(f"databricks://{host}/{_path(*parts)}", f"databricks://{host}", ".".join(parts))
 
 
 def _bucket(scheme: str, name_of_it: str) -> Callable[..., Table | None]:
     def name(configuration: Mapping[str, Any], wishes: Mapping[str, Any], table: str) -> Table | None:
-        bucket, _, folder = _text(configuration, name_of_it).partition("://")[-1].strip("/").partition("/")
+        bucket, _, folder = _setting(configuration, name_of_it).partition("://")[-1].strip("/").partition("/")
         if not bucket:
-            bucket, _, folder = _text(configuration, name_of_it).strip("/").partition("/")
+            bucket, _, folder = _setting(configuration, name_of_it).strip("/").partition("/")
         if not bucket:
             return None
-        parts = [part for part in (*folder.split("/"), *_text(wishes, "path").split("/"), table) if part]
+        parts = [part for part in (*folder.split("/"), *_setting(wishes, "path").split("/"), table) if part]
         return Table(f"{scheme}://{bucket}/{_path(*parts)}", f"{scheme}://{bucket}", "/".join(parts))
 
     return name
 
 
-def _cluster(host: str) -> str:
+def _redshift_cluster(host: str) -> str:
     """A Redshift cluster as OpenLineage calls it: its name and region, of `name.id.region.redshift.amazonaws.com`."""
     known = re.fullmatch(r"([^.]+)\.[^.]+\.([^.]+)\.redshift\.amazonaws\.com", host)
     return f"{known[1]}.{known[2]}" if known else host
 
 
 # How each kind of connection names its tables.
-NAMES: dict[str, Callable[..., Table | None]] = {
+ADDRESS_FORMATS: dict[str, Callable[..., Table | None]] = {
     "postgresql": _database("postgres", 5432),
     "amazon_rds_postgresql": _database("postgres", 5432),
-    "redshift": _database("redshift", 5439, _cluster),
+    "redshift": _database("redshift", 5439, _redshift_cluster),
     "snowflake": _snowflake,
     "bigquery": _bigquery,
     "databricks": _databricks,
@@ -119,32 +123,32 @@ NAMES: dict[str, Callable[..., Table | None]] = {
 }
 
 
-def _text(values: Mapping[str, Any], name: str) -> str:
+def _setting(values: Mapping[str, Any], name: str) -> str:
     value = values.get(name)
     return str(value).strip() if isinstance(value, str | int) and not isinstance(value, bool) else ""
 
 
 def _schema(wishes: Mapping[str, Any]) -> str:
-    return _text(wishes, "schema")
+    return _setting(wishes, "schema")
 
 
-def table_of(connection: Connection | None, wishes: Mapping[str, Any] | None, output_name: str) -> Table | None:
+def table_address(connection: Connection | None, wishes: Mapping[str, Any] | None, output_name: str) -> Table | None:
     """A table of a connection, or None where nobody would know how to call it.
 
     :param wishes: the sync's ``destination_configuration``.
     """
     if connection is None:
         return None
-    name = NAMES.get(str((connection.type or {}).get("id")))
+    name = ADDRESS_FORMATS.get(str((connection.type or {}).get("id")))
     return name(connection.configuration or {}, wishes or {}, output_name) if name else None
 
 
-def _ours(base_url: str, *parts: str) -> Table:
+def _polytomic_address(base_url: str, *parts: str) -> Table:
     host = urlsplit(base_url).netloc
     return Table(f"polytomic://{host}/{_path(*parts)}", f"polytomic://{host}", "/".join(parts))
 
 
-def written(sync_id: str, execution: Execution, base_url: str) -> Plan[list[Written]]:
+def written_tables(sync_id: str, execution: Execution, base_url: str) -> Plan[list[WrittenTable]]:
     """What an execution wrote: every schema that completed, or the object of a model sync; nothing for test runs.
 
     Behind it: ``GET`` of the sync, and of the connection that it writes to.
@@ -155,59 +159,60 @@ def written(sync_id: str, execution: Execution, base_url: str) -> Plan[list[Writ
         done = [row for row in execution.schemas or [] if row.status == "completed" and row.schema_id]
         if execution.is_test or not done:
             return []
-        sync: BulkSync = yield from fetch(bulk_syncs.get(sync_id), RETRIES)
+        sync: BulkSync = yield from fetch(bulk_syncs.get(sync_id), MAX_RETRIES)
         destination = yield from _connection(sync.destination_connection_id)
-        return [_of_bulk(sync, destination, row, base_url) for row in done]
+        return [_bulk_table(sync, destination, row, base_url) for row in done]
     if execution.status != "completed":
         return []
-    model_sync: ModelSync = yield from fetch(model_syncs.get(sync_id), RETRIES)
-    return _of_model(model_sync, execution, base_url)
+    model_sync: ModelSync = yield from fetch(model_syncs.get(sync_id), MAX_RETRIES)
+    return _model_tables(model_sync, execution, base_url)
 
 
-def unasked(sync_id: str, execution: Execution, base_url: str) -> list[Written]:
+def tables_without_lookup(sync_id: str, execution: Execution, base_url: str) -> list[WrittenTable]:
     """The same of a bulk sync without asking anybody: every table under its address at Polytomic."""
     if not isinstance(execution, BulkSyncExecution) or execution.is_test:
         return []
     done = [row for row in execution.schemas or [] if row.status == "completed" and row.schema_id]
-    return [_of_bulk(BulkSync(id=sync_id), None, row, base_url) for row in done]
+    return [_bulk_table(BulkSync(id=sync_id), None, row, base_url) for row in done]
 
 
 def _connection(connection_id: str | None) -> Plan[Connection | None]:
-    if not is_id(connection_id):
+    if not is_valid_id(connection_id):
         return None
     try:
-        return (yield from fetch(connections.get(str(connection_id)), RETRIES))
+        return (yield from fetch(connections.get(str(connection_id)), MAX_RETRIES))
     except (PolytomicAuthError, PolytomicNotFoundError):
         return None  # for good: this key may not see it
 
 
-def _of_bulk(sync: BulkSync, destination: Connection | None, row: SchemaExecution, base_url: str) -> Written:
+def _bulk_table(sync: BulkSync, destination: Connection | None, row: SchemaExecution, base_url: str) -> WrittenTable:
     schema = str(row.schema_id)
     name = row.output_name or schema
     source_id = sync.source_connection_id
-    return Written(
+    return WrittenTable(
         sync_id=sync.id,
         schema=schema,
         output_name=name,
-        table=table_of(destination, sync.destination_configuration, name) or _ours(base_url, "bulk", sync.id, schema),
-        sources=(_ours(base_url, "connections", source_id, schema),) if source_id else (),
+        table=table_address(destination, sync.destination_configuration, name)
+        or _polytomic_address(base_url, "bulk", sync.id, schema),
+        sources=(_polytomic_address(base_url, "connections", source_id, schema),) if source_id else (),
         records=row.record_count,
         errors=row.error_count,
     )
 
 
-def _of_model(sync: ModelSync, execution: Execution, base_url: str) -> list[Written]:
+def _model_tables(sync: ModelSync, execution: Execution, base_url: str) -> list[WrittenTable]:
     target = sync.target or {}
     connection_id = str(sync.target_connection_id or target.get("connection_id") or "unknown")
     name = str(sync.target_object or target.get("object") or "unknown")
     counts = getattr(execution, "counts", None)
     return [
-        Written(
+        WrittenTable(
             sync_id=sync.id,
             schema=name,
             output_name=name,
-            table=_ours(base_url, "connections", connection_id, name),
-            sources=tuple(_ours(base_url, "models", model_id) for model_id in sync.model_ids or []),
+            table=_polytomic_address(base_url, "connections", connection_id, name),
+            sources=tuple(_polytomic_address(base_url, "models", model_id) for model_id in sync.model_ids or []),
             records=execution.records,
             errors=counts.error if counts else None,
         )

@@ -14,11 +14,11 @@ from typing import Annotated, Any, Generic, TypeVar
 from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter
 
 from ..call import Page
-from ..errors import readable
-from ..plan import CONTROL
+from ..errors import printable
+from ..plan import CONTROL_CHARACTERS
 from .tolerant import Integer, Model, TolerantModel
 
-RUNNING_STATUSES = frozenset(
+NON_TERMINAL_STATUSES = frozenset(
     {
         "created",
         "scheduled",
@@ -68,11 +68,14 @@ else:  # there, `fromisoformat` reads next to nothing of what the API writes
     Time = _AnyTime
 
 # Ids are written into logs, URLs and databases. In a path, dots alone would lead elsewhere.
-Id = Annotated[str, Field(max_length=1000, pattern=rf"^[^{CONTROL}]*[^{CONTROL}\s.][^{CONTROL}]*$")]
+Id = Annotated[
+    str,
+    Field(max_length=1000, pattern=rf"^[^{CONTROL_CHARACTERS}]*[^{CONTROL_CHARACTERS}\s.][^{CONTROL_CHARACTERS}]*$"),
+]
 
 # So are the statuses of executions. One that is too long to be one is unknown as it is, and stays so.
-_KNOWN = RUNNING_STATUSES | TERMINAL_STATUSES
-Status = Annotated[str, AfterValidator(lambda status: status if status in _KNOWN else readable(status, 100))]
+_KNOWN = NON_TERMINAL_STATUSES | TERMINAL_STATUSES
+Status = Annotated[str, AfterValidator(lambda status: status if status in _KNOWN else printable(status, 100))]
 
 
 class SchemaExecution(Model):
@@ -123,15 +126,15 @@ class Execution(Model):
     @property
     def succeeded(self) -> bool:
         """Whether it ended and everything in it went well."""
-        return self.status == "completed" and not self.partly_failed
+        return self.status == "completed" and not self.partially_failed
 
     @property
-    def partly_failed(self) -> bool:
+    def partially_failed(self) -> bool:
         """Whether it ended, but something in it did not go well."""
         raise NotImplementedError
 
     @property
-    def known_status(self) -> bool:
+    def has_known_status(self) -> bool:
         return self.status in _KNOWN
 
     @property
@@ -160,14 +163,14 @@ class BulkSyncExecution(Execution):
     schemas: list[SchemaExecution] | None = None
 
     @property
-    def partly_failed(self) -> bool:
+    def partially_failed(self) -> bool:
         incomplete = bool(self.failed_schemas or self.error_records)
         return self.status == "errors" or (self.status == "completed" and incomplete)
 
     @property
     def failed_schemas(self) -> list[SchemaExecution]:
         """The schemas that did not end well. While the execution runs: those that have failed so far."""
-        good = (None, "completed") if self.is_terminal else (None, "completed", *RUNNING_STATUSES)
+        good = (None, "completed") if self.is_terminal else (None, "completed", *NON_TERMINAL_STATUSES)
         return [schema for schema in self.schemas or [] if schema.status not in good]
 
     @property
@@ -204,7 +207,7 @@ class ModelSyncExecution(Execution):
     errors: list[str] | None = None
 
     @property
-    def partly_failed(self) -> bool:
+    def partially_failed(self) -> bool:
         return self.status == "errors" or (self.status == "completed" and bool(self.error_records))
 
     @property
@@ -586,7 +589,7 @@ class _ListEnvelope(TolerantModel, Generic[M]):
     pagination: _Pagination | None = None
 
 
-def one(model: type[M]) -> Callable[[bytes], M]:
+def parse_one(model: type[M]) -> Callable[[bytes], M]:
     """A parser of ``{"data": {...}}``."""
     envelope = _Envelope[model]  # type: ignore[valid-type]
 
@@ -600,28 +603,28 @@ class _Document(TolerantModel):
     data: dict[str, Any]
 
 
-def document(body: bytes) -> dict[str, Any]:
+def parse_document(body: bytes) -> dict[str, Any]:
     """A parser of ``{"data": {...}}`` that replaces nothing: for what is written back."""
     return _Document.model_validate_json(body).data
 
 
-def one_execution(model: type[E], sync_id: str, execution_id: str) -> Callable[[bytes], E]:
+def parse_execution(model: type[E], sync_id: str, execution_id: str) -> Callable[[bytes], E]:
     """A parser of one execution that refuses any other: a stale cache may answer with one that ended yesterday."""
-    parse_any = one(model)
+    parse_any = parse_one(model)
 
     def parse(body: bytes) -> E:
         execution = parse_any(body)
         other_sync = getattr(execution, "sync_id", None)
         if execution.id.casefold() != execution_id.casefold():
-            raise ValueError(f"it is about execution {readable(execution.id, 100)}, not {execution_id}")
+            raise ValueError(f"it is about execution {printable(execution.id, 100)}, not {execution_id}")
         if isinstance(other_sync, str) and other_sync.casefold() != sync_id.casefold():
-            raise ValueError(f"it is about an execution of sync {readable(other_sync, 100)}, not {sync_id}")
+            raise ValueError(f"it is about an execution of sync {printable(other_sync, 100)}, not {sync_id}")
         return execution
 
     return parse
 
 
-def many(model: type[M]) -> Callable[[bytes], Page[M]]:
+def parse_list(model: type[M]) -> Callable[[bytes], Page[M]]:
     """A parser of ``{"data": [...] | null, "pagination": {...}}``."""
     envelope = _ListEnvelope[model]  # type: ignore[valid-type]
 
@@ -638,7 +641,7 @@ class _ExportEnvelope(TolerantModel):
     job: Job | None = None
 
 
-def export(body: bytes) -> Job:
+def parse_export(body: bytes) -> Job:
     """A parser of ``{"job": {...}}``, or of ``{"data": {...}}`` where what is to be made is there already."""
     answer = _ExportEnvelope.model_validate_json(body)
     if answer.job is not None:
@@ -648,5 +651,5 @@ def export(body: bytes) -> Job:
     return Job(status="done", result=answer.data)
 
 
-def nothing(_body: bytes) -> None:
+def parse_nothing(_body: bytes) -> None:
     """A parser of answers that say no more than their status."""

@@ -15,11 +15,11 @@ from typing import Any
 from ..call import Call
 from ..endpoints import bulk_syncs, connections
 from ..errors import PolytomicLookupError
-from ..idempotency import CREATION, as_it_is_now, held_by, key_of, once
+from ..idempotency import CREATION, compute_key, read_current, replay_key, send_once
 from ..models import BulkSync, Connection
-from ..plan import Plan, clock
+from ..plan import Plan, current_time
 from .destination import check_configuration
-from .lookup import MOST_WALKS, Walked, named, single_match, walk_until_complete
+from .lookup import MAX_WALKS, Walked, single_match, walk_until_complete, with_name
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ POLICIES = ("fail", "skip")
 
 
 @dataclass(frozen=True)
-class Creation:
+class CreateRequest:
     """What is to be created, and for whom.
 
     :param body: the fields of the API's request.
@@ -45,11 +45,11 @@ class Creation:
 
     def call(self, try_number: int, body: dict[str, Any]) -> Call[BulkSync]:
         """A request with the key of a try."""
-        key = key_of(["create", *self.task, self.body, try_number])
+        key = compute_key(["create", *self.task, self.body, try_number])
         return bulk_syncs.create(body, idempotency_key=key)
 
 
-def connection_ids(wanted: dict[str, str]) -> Plan[dict[str, str]]:
+def resolve_connection_ids(wanted: dict[str, str]) -> Plan[dict[str, str]]:
     """The ids of connections that are named by their id or name.
 
     :param wanted: ``source_connection`` and ``destination_connection``, or one of them, or none.
@@ -61,7 +61,7 @@ def connection_ids(wanted: dict[str, str]) -> Plan[dict[str, str]]:
 
     def enough(items: Iterable[Connection]) -> bool:
         ids = {connection.id for connection in items}
-        return all(it in ids or len(named(items, it)) == 1 for it in wanted.values())
+        return all(it in ids or len(with_name(items, it)) == 1 for it in wanted.values())
 
     walked = yield from walk_until_complete(connections.list_(), enough=enough)
     ids = {connection.id for connection in walked.items}
@@ -71,7 +71,7 @@ def connection_ids(wanted: dict[str, str]) -> Plan[dict[str, str]]:
     }
 
 
-def create_once(creation: Creation) -> Plan[BulkSync]:
+def create_once(creation: CreateRequest) -> Plan[BulkSync]:
     """The sync that this task has created, now or in an earlier try; or, with ``skip``, the one that was there.
 
     :raises PolytomicLookupError: the name is taken and ``if_exists`` is ``fail``, or several have it; or the list of
@@ -79,41 +79,43 @@ def create_once(creation: Creation) -> Plan[BulkSync]:
     :raises ValueError: the destination's own schema says that ``destination_configuration`` does not fit.
     :raises PolytomicError: the server refused it, or the outcome is unknown.
     """
-    began = yield from clock()
+    began = yield from current_time()
     name = creation.body["name"]
     there: Walked[BulkSync] = Walked([], complete=False)
     for earlier in range(creation.first, creation.try_number):
         if not there.items:
-            there = yield from _syncs_named(name)
+            there = yield from _list_syncs_named(name)
         # Unless the name is known to be free, the request is one that can create nothing.
         is_free = there.complete and not there.items
-        sync = yield from _created_by(creation, earlier, creation.body if is_free else {}, began)
+        sync = yield from _replay_creation(creation, earlier, creation.body if is_free else {}, began)
         if sync is not None:
             return sync
     if not there.items:
-        there = yield from _syncs_named(name)
+        there = yield from _list_syncs_named(name)
     if there.items:
-        return _taken(creation, there.items)
+        return _use_existing(creation, there.items)
     if not there.complete:
         raise PolytomicLookupError(
             f"Could not confirm that no bulk sync is named {name!r}: the list of bulk syncs changed during each of "
-            f"{MOST_WALKS} walks. Nothing was created."
+            f"{MAX_WALKS} walks. Nothing was created."
         )
     yield from check_configuration(
         creation.body["destination_connection_id"], creation.body["destination_configuration"]
     )
-    created = yield from once(creation.call(creation.try_number, creation.body), CREATION)
+    created = yield from send_once(creation.call(creation.try_number, creation.body), CREATION)
     log.info("Created bulk sync %r (%s)", created.name, created.id)
     return created
 
 
-def _created_by(creation: Creation, try_number: int, body: dict[str, Any], began: float) -> Plan[BulkSync | None]:
+def _replay_creation(
+    creation: CreateRequest, try_number: int, body: dict[str, Any], began: float
+) -> Plan[BulkSync | None]:
     """What an earlier try has created, as it is now; None when it created nothing, or that is gone."""
-    held = yield from held_by(creation.call(try_number, body), CREATION, began)
+    held = yield from replay_key(creation.call(try_number, body), CREATION, began)
     if not isinstance(held, BulkSync):
         log.info("Try %d created nothing: %s", try_number, held)
         return None
-    sync = yield from as_it_is_now(bulk_syncs.get(held.id))
+    sync = yield from read_current(bulk_syncs.get(held.id))
     if sync is None:
         log.warning("Try %d created bulk sync %s, which is gone", try_number, held.id)
     else:
@@ -121,13 +123,13 @@ def _created_by(creation: Creation, try_number: int, body: dict[str, Any], began
     return sync
 
 
-def _syncs_named(name: str) -> Plan[Walked[BulkSync]]:
+def _list_syncs_named(name: str) -> Plan[Walked[BulkSync]]:
     """The syncs that have this name. Only when the list is complete, no sync means that the name is free."""
-    walked = yield from walk_until_complete(bulk_syncs.list_(), enough=lambda items: len(named(items, name)) == 1)
-    return Walked(named(walked.items, name), walked.complete)
+    walked = yield from walk_until_complete(bulk_syncs.list_(), enough=lambda items: len(with_name(items, name)) == 1)
+    return Walked(with_name(walked.items, name), walked.complete)
 
 
-def _taken(creation: Creation, there: list[BulkSync]) -> BulkSync:
+def _use_existing(creation: CreateRequest, there: list[BulkSync]) -> BulkSync:
     name, ids = creation.body["name"], ", ".join(sync.id for sync in there)
     if creation.if_exists == "fail":
         has = "a bulk sync has" if len(there) == 1 else f"{len(there)} bulk syncs have"

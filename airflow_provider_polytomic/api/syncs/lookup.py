@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from ..call import DEFAULT_MAX_RETRIES, ListCall, fetch_page
-from ..errors import PolytomicLookupError, PolytomicResponseError, readable
+from ..errors import PolytomicLookupError, PolytomicResponseError, printable
 from ..plan import Plan, Response
-from ..settings import MAX_BODY
+from ..settings import MAX_BODY_SIZE
 
 T = TypeVar("T")
 
-MOST_WALKS = 5  # of a list that changes during each walk
+MAX_WALKS = 5  # of a list that changes during each walk
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def walk_until_complete(
     enough: Callable[[Iterable[Any]], bool] = lambda _: False,
     max_retries: int = DEFAULT_MAX_RETRIES,
 ) -> Plan[Walked[T]]:
-    """Walk a list until two walks in a row find the same ids, the second each once, at most :data:`MOST_WALKS` times.
+    """Walk a list until two walks in a row find the same ids, the second each once, at most :data:`MAX_WALKS` times.
 
     One walk is enough for a list of one page, which comes in one answer.
 
@@ -57,7 +57,7 @@ def walk_until_complete(
     """
     known: dict[str, T] = {}
     before: set[str] | None = None
-    for _ in range(MOST_WALKS):
+    for _ in range(MAX_WALKS):
         found, pages, repeats = yield from _walk(call, max_retries)
         if pages == 1 or (found.keys() == before and not repeats):
             return Walked(list(found.values()), complete=True)
@@ -80,8 +80,8 @@ def _walk(call: ListCall[Any], max_retries: int) -> Plan[tuple[dict[str, Any], i
         size += page.size
         rows += len(page.items)
         pages += 1
-        if size > MAX_BODY:
-            raise PolytomicResponseError(call.request, Response(200), f"the list has more than {MAX_BODY} bytes")
+        if size > MAX_BODY_SIZE:
+            raise PolytomicResponseError(call.request, Response(200), f"the list has more than {MAX_BODY_SIZE} bytes")
         token = page.next_page_token
         if token is None:
             return items, pages, rows > len(items)
@@ -97,12 +97,12 @@ def find_by_name(
     :raises PolytomicLookupError: as :func:`single_match`.
     """
     walked = yield from walk_until_complete(
-        call, enough=lambda items: len(named(items, name)) == 1, max_retries=max_retries
+        call, enough=lambda items: len(with_name(items, name)) == 1, max_retries=max_retries
     )
     return single_match(walked, name, label, use)
 
 
-def named(items: Iterable[Any], name: str) -> list[Any]:
+def with_name(items: Iterable[Any], name: str) -> list[Any]:
     """The items that have this name."""
     return [item for item in items if item.name == name]
 
@@ -112,20 +112,20 @@ def single_match(walked: Walked[Any], name: str, label: str, use: str) -> Any:
 
     :raises PolytomicLookupError: none has it (the message lists the nearest names), or several (with their ids).
     """
-    matches = named(walked.items, name)
+    matches = with_name(walked.items, name)
     if len(matches) == 1:
         return matches[0]
     if matches:
-        ids = readable(", ".join(item.id for item in matches), 2000)
+        ids = printable(", ".join(item.id for item in matches), 2000)
         message = f"{len(matches)} {label}s are named {name!r}: use {use} with one of {ids}"
         raise PolytomicLookupError(message, [item.id for item in matches])
     names = {item.name for item in walked.items if item.name}
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.4) or sorted(names)[:3]
     hint = (
-        f"the nearest names are {', '.join(repr(readable(it, 100)) for it in near)}"
+        f"the nearest names are {', '.join(repr(printable(it, 100)) for it in near)}"
         if near
         else "this key sees none at all"
     )
     if not walked.complete:
-        hint += f". It may have been missed: the list changed during each of {MOST_WALKS} walks"
+        hint += f". It may have been missed: the list changed during each of {MAX_WALKS} walks"
     raise PolytomicLookupError(f"no {label} is named {name!r}; {hint}")

@@ -6,10 +6,10 @@ from ..call import fetch
 from ..endpoints import connections
 from ..errors import PolytomicTimeoutError
 from ..models import SchemaCache
-from ..plan import Plan, clock, pause
+from ..plan import Plan, current_time, sleep
 
 
-def refresh(connection_id: str, *, poke_interval: float, deadline: float) -> Plan[SchemaCache]:
+def refresh_schemas(connection_id: str, *, poke_interval: float, deadline: float) -> Plan[SchemaCache]:
     """Refresh a connection's schemas, and wait until that has finished.
 
     :param poke_interval: seconds between looks.
@@ -27,10 +27,10 @@ def refresh(connection_id: str, *, poke_interval: float, deadline: float) -> Pla
         # The status of a moment does not tell one refresh from another, and one that failed looks finished.
         elif finished != before.last_refresh_finished or (begun and finished is None):
             return cache
-        now = yield from clock()
+        now = yield from current_time()
         if now >= deadline:
             raise PolytomicTimeoutError(
                 f"the schemas of connection {connection_id} had not been refreshed at the deadline; "
                 f"their status is {cache.cache_status!r}, the last refresh has finished at {finished}"
             )
-        yield from pause(min(poke_interval, deadline - now))
+        yield from sleep(min(poke_interval, deadline - now))

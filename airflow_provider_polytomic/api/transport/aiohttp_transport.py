@@ -13,24 +13,24 @@ import aiohttp
 import certifi
 from yarl import URL
 
-from ..executions.batch_poller import Waiters
-from ..plan import TOO_LARGE, Answer, Request, Unreachable
-from ..settings import MAX_BODY_IN_LOOP, Settings, number_from_environment, warn_if_unprotected
-from .failures import unreachable
-from .responses import MAX_HEADER_LINE, InvalidResponseError, complete, read_headers
+from ..executions.batch_poller import BatchPoller
+from ..plan import BODY_TOO_LARGE, Request, SendResult, TransportFailure
+from ..settings import MAX_TRIGGERER_BODY_SIZE, Settings, read_number_from_environment, warn_if_unverified
+from .failures import classify_transport_error
+from .responses import MAX_HEADER_LINE, InvalidResponseError, build_response, read_headers
 
 # Connections of a session, whatever the number of triggers: each TLS connection costs some 300 kB.
-CONNECTIONS = number_from_environment("POLYTOMIC_TRIGGERER_CONNECTIONS", 10)
+MAX_CONNECTIONS = read_number_from_environment("POLYTOMIC_TRIGGERER_CONNECTIONS", 10)
 
 
 class Transport:
-    """A session of at most :data:`CONNECTIONS` connections, and those who wait for executions with it."""
+    """A session of at most :data:`MAX_CONNECTIONS` connections, and those who wait for executions with it."""
 
     def __init__(self, settings: Settings, tls: ssl.SSLContext) -> None:
-        warn_if_unprotected(settings)
+        warn_if_unverified(settings)
         self.settings = settings
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=CONNECTIONS, ssl=tls),
+            connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS, ssl=tls),
             cookie_jar=aiohttp.DummyCookieJar(),
             skip_auto_headers=["Content-Type"],  # of a POST without a body
             trust_env=False,
@@ -38,12 +38,12 @@ class Transport:
             max_line_size=MAX_HEADER_LINE,
             max_field_size=MAX_HEADER_LINE,
         )
-        self.waiters = Waiters(self.send)
+        self.batch_poller = BatchPoller(self.send)
         self.users = 0
 
-    async def send(self, request: Request) -> Answer:
+    async def send(self, request: Request) -> SendResult:
         settings = self.settings
-        timeout = settings.timeout_of(request)
+        timeout = settings.request_timeout(request)
         status = None
         try:
             async with self._session.request(
@@ -53,7 +53,7 @@ class Transport:
                 headers=settings.headers(request),
                 # As in the worker: for connecting, for each wait for more, and for all of it.
                 timeout=aiohttp.ClientTimeout(
-                    total=settings.patience_with(request), sock_connect=timeout, sock_read=timeout
+                    total=settings.total_timeout(request), sock_connect=timeout, sock_read=timeout
                 ),
                 proxy=settings.proxy,
                 allow_redirects=False,
@@ -63,13 +63,13 @@ class Transport:
                 body = BytesIO()
                 async for chunk in answer.content.iter_chunked(65536):
                     body.write(chunk)
-                    if body.tell() > MAX_BODY_IN_LOOP:
-                        return Unreachable(TOO_LARGE, status=status)
-                return complete(status, headers, body.getvalue(), MAX_BODY_IN_LOOP, settings.secrets)
+                    if body.tell() > MAX_TRIGGERER_BODY_SIZE:
+                        return TransportFailure(BODY_TOO_LARGE, status=status)
+                return build_response(status, headers, body.getvalue(), MAX_TRIGGERER_BODY_SIZE, settings.secrets)
         except aiohttp.ConnectionTimeoutError as error:
-            return unreachable(error, settings, timeout, connecting=True)
+            return classify_transport_error(error, settings, timeout, connecting=True)
         except (aiohttp.ClientError, InvalidResponseError, asyncio.TimeoutError, OSError, ValueError) as error:
-            return unreachable(error, settings, timeout, status=status)
+            return classify_transport_error(error, settings, timeout, status=status)
 
     async def close(self) -> None:
         await self._session.close()
@@ -79,7 +79,7 @@ class Transport:
 _shared: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Settings, Transport]] = WeakKeyDictionary()
 
 
-async def borrow(settings: Settings) -> Transport:
+async def acquire_transport(settings: Settings) -> Transport:
     """The transport that everybody in this event loop with equal settings uses. Give it back.
 
     :raises OSError: the CA certificates cannot be loaded.
@@ -94,7 +94,7 @@ async def borrow(settings: Settings) -> Transport:
     return transport
 
 
-async def give_back(transport: Transport) -> None:
+async def release_transport(transport: Transport) -> None:
     """The last one to give it back closes it."""
     transport.users -= 1
     if transport.users == 0:

@@ -8,7 +8,7 @@ import socket
 import ssl
 from collections.abc import Iterator
 
-from ..plan import Unreachable
+from ..plan import TransportFailure
 from ..settings import Settings
 
 # What the libraries call the same trouble: requests, urllib3 and http.client; aiohttp.
@@ -16,10 +16,10 @@ _NOT_HTTP = frozenset({"HTTPException", "InvalidHeader", "ClientResponseError"})
 _NOT_UNPACKED = frozenset({"ContentDecodingError", "DecodeError"})
 _NOT_A_HOST = frozenset({"InvalidURL", "LocationParseError"})
 _CLOSED = frozenset({"IncompleteRead", "ServerDisconnectedError", "ClientPayloadError"})
-_PROXY_SAID_NO = re.compile(r"Tunnel connection failed: (\d+.*)")
+_PROXY_REFUSAL = re.compile(r"Tunnel connection failed: (\d+.*)")
 
 
-def unreachable(
+def classify_transport_error(
     error: BaseException,
     settings: Settings,
     timeout: float,
@@ -27,7 +27,7 @@ def unreachable(
     status: int | None = None,
     connecting: bool = False,
     quote: bool = True,
-) -> Unreachable:
+) -> TransportFailure:
     """What a library's exception means.
 
     :param timeout: the seconds that the request was given.
@@ -38,23 +38,25 @@ def unreachable(
     causes = list(_causes(error))
     where = f"{settings.proxy_host} (the proxy)" if settings.proxy_host else settings.host
     if connecting:
-        return Unreachable(f"could not connect to {where} within {timeout:g} s", sent=False)
+        return TransportFailure(f"could not connect to {where} within {timeout:g} s", sent=False)
     for cause in causes:
         if isinstance(cause, socket.gaierror):
-            return Unreachable(f"the host name of {where} cannot be resolved", sent=False)
+            return TransportFailure(f"the host name of {where} cannot be resolved", sent=False)
         if type(cause).__name__ in _NOT_A_HOST or (isinstance(cause, UnicodeError) and "idna" in str(cause)):
-            return Unreachable(f"{where} is not a valid host name", sent=False)
+            return TransportFailure(f"{where} is not a valid host name", sent=False)
         if isinstance(cause, ConnectionRefusedError):
-            return Unreachable(f"the connection to {where} was refused", sent=False)
-        if mistrust := _mistrust(cause):
+            return TransportFailure(f"the connection to {where} was refused", sent=False)
+        if mistrust := _certificate_error(cause):
             why = f"the certificate of {settings.host} is not trusted ({mistrust})"
-            return Unreachable(f"TLS failed: {why}; trusted are those of {settings.ca_bundle or 'certifi'}", sent=False)
+            return TransportFailure(
+                f"TLS failed: {why}; trusted are those of {settings.ca_bundle or 'certifi'}", sent=False
+            )
         if isinstance(cause, ssl.SSLError) and hasattr(cause, "reason"):
-            return Unreachable(f"TLS failed with {settings.host}: {cause.reason or cause}", status=status)
-        if refused := _refusal(cause):
-            return Unreachable(f"the proxy {settings.proxy_host} refuses: {settings.censor(refused)}", sent=False)
+            return TransportFailure(f"TLS failed with {settings.host}: {cause.reason or cause}", status=status)
+        if refused := _proxy_refusal(cause):
+            return TransportFailure(f"the proxy {settings.proxy_host} refuses: {settings.redact(refused)}", sent=False)
         if isinstance(cause, TimeoutError | asyncio.TimeoutError):  # two classes before Python 3.11
-            return Unreachable(f"{settings.host} did not answer within {timeout:g} s", status=status)
+            return TransportFailure(f"{settings.host} did not answer within {timeout:g} s", status=status)
     names = {kind.__name__ for cause in causes for kind in type(cause).__mro__}
     if names & _NOT_UNPACKED:
         reason = "the answer cannot be unpacked"
@@ -64,25 +66,25 @@ def unreachable(
     elif names & _NOT_HTTP:
         reason, status = f"what {where} answers is not HTTP", None
     elif quote:
-        reason = settings.censor(error) or type(error).__name__
+        reason = settings.redact(error) or type(error).__name__
     else:
         said = (cause.strerror for cause in causes if isinstance(cause, OSError) and cause.strerror)
         reason = f"{where}: {next(said, type(error).__name__)}"
-    return Unreachable(reason, status=status)
+    return TransportFailure(reason, status=status)
 
 
-def _mistrust(cause: BaseException) -> str | None:
+def _certificate_error(cause: BaseException) -> str | None:
     """Why a certificate is not trusted. aiohttp has errors of OpenSSL's types without what the types have."""
     if type(cause).__name__ == "CertificateError":  # urllib3 1.26 compares names itself
         return str(cause)
     return getattr(cause, "verify_message", None) if isinstance(cause, ssl.SSLCertVerificationError) else None
 
 
-def _refusal(cause: BaseException) -> str | None:
+def _proxy_refusal(cause: BaseException) -> str | None:
     """What a proxy said instead of opening a tunnel."""
     if type(cause).__name__ == "ClientHttpProxyError":
         return f"{getattr(cause, 'status', '')} {getattr(cause, 'message', '')}"
-    match = _PROXY_SAID_NO.search(str(cause)) if type(cause) is OSError else None
+    match = _PROXY_REFUSAL.search(str(cause)) if type(cause) is OSError else None
     return match and match[1]
 
 

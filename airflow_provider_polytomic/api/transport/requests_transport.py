@@ -19,10 +19,10 @@ from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError, InsecureRequestWarning
 
-from ..plan import TOO_LARGE, Answer, Request, Response, Unreachable
-from ..settings import MAX_BODY, USER_AGENT, Settings, warn_if_unprotected
-from .failures import unreachable
-from .responses import InvalidResponseError, complete, read_headers
+from ..plan import BODY_TOO_LARGE, Request, Response, SendResult, TransportFailure
+from ..settings import MAX_BODY_SIZE, USER_AGENT, Settings, warn_if_unverified
+from .failures import classify_transport_error
+from .responses import InvalidResponseError, build_response, read_headers
 
 CHUNK = 1024 * 1024  # bytes
 
@@ -68,7 +68,7 @@ class Transport:
     """One keep-alive session. Not for several threads at once."""
 
     def __init__(self, settings: Settings) -> None:
-        warn_if_unprotected(settings)
+        warn_if_unverified(settings)
         self._settings = settings
         self._session = _Session()
         # Neither netrc nor the library's own reading of proxies and CA bundles: Settings has decided.
@@ -77,14 +77,14 @@ class Transport:
         for scheme in ("https://", "http://"):
             self._session.mount(scheme, _Adapter(max_retries=0))
 
-    def send(self, request: Request) -> Answer:
-        with _unwarned(self._settings):
+    def send(self, request: Request) -> SendResult:
+        with _tls_warnings_suppressed(self._settings):
             return self._send(request)
 
-    def _send(self, request: Request) -> Answer:
+    def _send(self, request: Request) -> SendResult:
         settings = self._settings
-        timeout = settings.timeout_of(request)
-        give_up = time.monotonic() + settings.patience_with(request)
+        timeout = settings.request_timeout(request)
+        give_up = time.monotonic() + settings.total_timeout(request)
         status = None
         try:
             # Prepared here: the session would take a fifth of the whole call to merge it with what it does not have.
@@ -95,59 +95,59 @@ class Transport:
                 data=request.body,
                 headers={**self._session.headers, **settings.headers(request)},
             )
-            with self._session.send(prepared, timeout=timeout, **_how(settings)) as answer:
+            with self._session.send(prepared, timeout=timeout, **_request_options(settings)) as answer:
                 headers = _headers(answer)
                 status = answer.status_code
                 body = BytesIO()
                 for chunk in answer.raw.stream(65536, decode_content=False):
                     body.write(chunk)
-                    if body.tell() > MAX_BODY:
-                        return Unreachable(TOO_LARGE, status=status)
+                    if body.tell() > MAX_BODY_SIZE:
+                        return TransportFailure(BODY_TOO_LARGE, status=status)
                     if time.monotonic() > give_up:
                         raise TimeoutError
-                _refuse_half(answer)
-                return complete(status, headers, body.getvalue(), MAX_BODY, settings.secrets)
+                _refuse_incomplete(answer)
+                return build_response(status, headers, body.getvalue(), MAX_BODY_SIZE, settings.secrets)
         except requests.ConnectTimeout as error:
-            return unreachable(error, settings, timeout, connecting=True)
+            return classify_transport_error(error, settings, timeout, connecting=True)
         except (requests.RequestException, HTTPError, InvalidResponseError, OSError, ValueError) as error:
-            return unreachable(error, settings, timeout, status=status)
+            return classify_transport_error(error, settings, timeout, status=status)
 
-    def stream(self, url: str) -> Iterator[bytes | Answer]:
+    def stream(self, url: str) -> Iterator[bytes | SendResult]:
         """Read a file from a signed URL, in chunks. Our credentials are not sent, and the URL is not told to anybody.
 
         Where the file, or the rest of it, cannot be read, the last item says why: a :class:`Response` without its
         body, which may quote what was signed, or :class:`Unreachable`.
         """
         try:
-            there = self._settings.elsewhere(url)
+            there = self._settings.for_other_host(url)
         except ValueError as error:
-            yield Unreachable(str(error), sent=False)
+            yield TransportFailure(str(error), sent=False)
             return
         headers = {"User-Agent": USER_AGENT, "Accept": "*/*", "Accept-Encoding": "identity"}
         status = None
-        end: Answer
+        end: SendResult
         try:
-            with _unlogged(), _unwarned(there):
-                answer = self._session.get(url, headers=headers, timeout=there.timeout, **_how(there))
+            with _url_logging_suppressed(), _tls_warnings_suppressed(there):
+                answer = self._session.get(url, headers=headers, timeout=there.timeout, **_request_options(there))
             with answer:
                 _headers(answer)
                 status = answer.status_code
                 if status == 200:
                     yield from answer.iter_content(CHUNK)
-                    _refuse_half(answer)
+                    _refuse_incomplete(answer)
                     return
                 end = Response(status)
         except requests.ConnectTimeout as error:
-            end = unreachable(error, there, there.timeout, connecting=True)
+            end = classify_transport_error(error, there, there.timeout, connecting=True)
         except (requests.RequestException, HTTPError, InvalidResponseError, OSError, ValueError) as error:
-            end = unreachable(error, there, there.timeout, status=status, quote=False)
+            end = classify_transport_error(error, there, there.timeout, status=status, quote=False)
         yield end
 
     def close(self) -> None:
         self._session.close()
 
 
-def _how(settings: Settings) -> dict[str, Any]:
+def _request_options(settings: Settings) -> dict[str, Any]:
     return {
         "verify": (settings.ca_bundle or True) if settings.verify else False,
         "proxies": {"http": settings.proxy, "https": settings.proxy} if settings.proxy else None,
@@ -161,7 +161,7 @@ def _headers(answer: requests.Response) -> dict[str, str]:
     return read_headers(answer.status_code, fields)
 
 
-def _refuse_half(answer: requests.Response) -> None:
+def _refuse_incomplete(answer: requests.Response) -> None:
     """Where fewer bytes came than were announced: urllib3 1.26 does not look."""
     announced = "" if answer.status_code in (204, 304) else answer.headers.get("Content-Length", "")
     if announced.isdigit() and answer.raw.tell() < int(announced):
@@ -169,7 +169,7 @@ def _refuse_half(answer: requests.Response) -> None:
 
 
 @contextmanager
-def _unwarned(settings: Settings) -> Iterator[None]:
+def _tls_warnings_suppressed(settings: Settings) -> Iterator[None]:
     """urllib3 warns of each request whose certificate is not verified; we have said so once."""
     if settings.verify:
         yield
@@ -180,7 +180,7 @@ def _unwarned(settings: Settings) -> Iterator[None]:
 
 
 @contextmanager
-def _unlogged() -> Iterator[None]:
+def _url_logging_suppressed() -> Iterator[None]:
     """urllib3 writes each URL into its debug log: not those of this thread, for now."""
     mine = threading.get_ident()
     log = logging.getLogger("urllib3.connectionpool")

@@ -23,8 +23,8 @@ from collections.abc import Iterable, Mapping
 from http.client import HTTPException
 from io import BytesIO
 
-from ..plan import TOO_LARGE, Answer, Response, Unreachable
-from ..settings import too_large
+from ..plan import BODY_TOO_LARGE, Response, SendResult, TransportFailure
+from ..settings import is_too_large
 
 MAX_HEADER_LINE = 64 * 1024  # bytes, as in http.client
 MAX_FIELDS = 99  # as in http.client, which counts the empty line too
@@ -73,7 +73,9 @@ def read_headers(status: int, fields: Iterable[tuple[bytes, bytes]]) -> dict[str
     return {name: value.decode("utf-8", "backslashreplace") for name, value in headers.items()}
 
 
-def complete(status: int, headers: Mapping[str, str], raw: bytes, max_size: int, secrets: tuple[str, ...]) -> Answer:
+def build_response(
+    status: int, headers: Mapping[str, str], raw: bytes, max_size: int, secrets: tuple[str, ...]
+) -> SendResult:
     """The response whose body has arrived, or why it is not accepted.
 
     :param raw: the body as it was sent.
@@ -83,11 +85,11 @@ def complete(status: int, headers: Mapping[str, str], raw: bytes, max_size: int,
     try:
         body = decode_body(raw, headers, max_size)
     except UndecodableBodyError:
-        return Unreachable("the answer cannot be unpacked", status=status)
+        return TransportFailure("the answer cannot be unpacked", status=status)
     except BodyTooLargeError:
-        return Unreachable(TOO_LARGE, status=status)
-    if too_large(body, max_size):
-        return Unreachable(TOO_LARGE, status=status)
+        return TransportFailure(BODY_TOO_LARGE, status=status)
+    if is_too_large(body, max_size):
+        return TransportFailure(BODY_TOO_LARGE, status=status)
     return Response(status, headers, body, secrets)
 
 

@@ -21,7 +21,7 @@ route = Router()
 
 REQUIRED = ("name", "mode", "fields", "schedule", "target")
 MODES = ("create", "update", "updateOrCreate", "replace", "append", "remove", "snapshot")
-MOST_IDENTITIES = 1000
+MAX_IDENTITIES = 1000
 LOG_TYPES = ("records", "errors", "warnings", "inserts", "updates", "deletes")
 # A list shows less of a sync than the sync itself does.
 LISTED = (
@@ -124,8 +124,8 @@ def start(world: World, call: Call, sync_id: str) -> Any:
     if identities and source_identities:
         raise Invalid("identities and source_identities are mutually exclusive")
     wanted = len(identities or source_identities)
-    if wanted > MOST_IDENTITIES:
-        raise Invalid(f"at most {MOST_IDENTITIES} identities, not {wanted}")
+    if wanted > MAX_IDENTITIES:
+        raise Invalid(f"at most {MAX_IDENTITIES} identities, not {wanted}")
     parts, how = world.full_run(sync)
     execution = world.begin(
         sync,
