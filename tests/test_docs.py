@@ -441,7 +441,7 @@ def test_the_diagram_names_what_there_is() -> None:
     source = "".join(path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py"))
     code = {name for text in re.findall(r"monospace[^>]*>([^<]+)<", picture) for name in text.split(", ")}
 
-    assert {"start_or_resume", "wait", "retold"} <= code
+    assert {"start_or_resume", "wait_for_execution", "from_event_payload"} <= code
     modules = {path.stem for path in PACKAGE.rglob("*.py")}
     assert {it for it in code - modules if not re.search(rf"(?:def|class) {it}\b", source)} == {"POST", "GET", "XCom"}
 

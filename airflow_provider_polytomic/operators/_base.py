@@ -468,7 +468,7 @@ class ExecutionOperator(BaseOperator):
     def _log_rest_of_console(self, reporting: deferral.Reporting) -> None:
         console = self._console
         if console is not None:
-            reporting.best_effort("rest of the console log", lambda: reporting.run(console.rest()))
+            reporting.best_effort("rest of the console log", lambda: reporting.run(console.follow_to_end()))
 
     def _follow_console(self, sync_id: str, execution_id: str, after: str | None = None) -> None:
         from airflow_provider_polytomic.api.executions.console_log import ConsoleLogFollower

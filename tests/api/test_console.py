@@ -46,7 +46,7 @@ class Followed:
         self.console = ConsoleLogFollower(BULK, "s1", "e1", after)
         with caplog.at_level(logging.INFO):
             self.more = [self.hand.drive(self.console.follow()) for _ in answers]
-        self.records = [record for record in caplog.records if record.name.endswith("console")]
+        self.records = [record for record in caplog.records if record.name.endswith("console_log")]
         said = [record.getMessage() for record in self.records]
         self.lines = [text.split()[-1] for text in said if text.startswith("Polytomic: ")]
 
@@ -138,7 +138,7 @@ def test_the_rest_is_read_to_its_end(caplog: pytest.LogCaptureFixture) -> None:
     """At the end full pages are followed by another request, one that is not full ends it."""
     hand = Hand([page(*range(50)), page(*range(50, 100)), page(100)])
     with caplog.at_level(logging.INFO):
-        hand.drive(ConsoleLogFollower(BULK, "s1", "e1").rest())
+        hand.drive(ConsoleLogFollower(BULK, "s1", "e1").follow_to_end())
 
     assert len([r for r in caplog.records if "line" in r.getMessage()]) == 101
 
@@ -147,11 +147,11 @@ def test_the_rest_has_an_end() -> None:
     """A server that always has more is not listened to for ever; one that repeats itself not even twice."""
     numbers = iter(range(0, 5000, 50))
     endless = Hand(page(*range(n, n + 50)) for n in numbers)
-    endless.drive(ConsoleLogFollower(BULK, "s1", "e1").rest())
+    endless.drive(ConsoleLogFollower(BULK, "s1", "e1").follow_to_end())
     assert len(endless.requests) == MAX_FINAL_PAGES
 
     same = Hand(page(*range(50)) for _ in range(5))
-    same.drive(ConsoleLogFollower(BULK, "s1", "e1").rest())
+    same.drive(ConsoleLogFollower(BULK, "s1", "e1").follow_to_end())
     assert len(same.requests) == 2
 
 

@@ -189,7 +189,7 @@ def test_what_is_nested_too_deep_is_an_error_like_any_other(body: bytes, status:
 @pytest.mark.parametrize("call", [bulk_syncs.list_(), events.list_()], ids=["syncs", "events"])
 def test_a_list_without_an_end_is_given_up(call: ListCall[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """A host that names one page more each time keeps nobody busy for ever."""
-    monkeypatch.setattr(call_module, "MOST_PAGES", 50)
+    monkeypatch.setattr(call_module, "MAX_PAGES", 50)
     asked: list[Request] = []
 
     def one_more(request: Request) -> Response:
@@ -275,7 +275,7 @@ def test_who_waits_keeps_nothing_of_what_was_seen(kind: SyncKind, monkeypatch: p
 
 def test_a_list_is_kept_up_to_a_size(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages that are no longer than a page may be, but never end, are given up before they fill the memory."""
-    monkeypatch.setattr(lookup, "MAX_BODY", 100_000)
+    monkeypatch.setattr(lookup, "MAX_BODY_SIZE", 100_000)
     pages = itertools.count()
 
     def one_more(request: Request) -> Response:

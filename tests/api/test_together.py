@@ -79,7 +79,7 @@ class Server:
     async def rest(self, sync_id: str, seconds: float = INTERVAL, **how: Any) -> float:
         """How long a waiter rested."""
         began = now()
-        await self.batch_poller.rest(
+        await self.batch_poller.sleep(
             BatchableSleep(sync_id, f"of {sync_id}", seconds, **{"pace": lambda _: INTERVAL, **how})
         )
         return now() - began
@@ -108,7 +108,7 @@ async def leave(resting: list[asyncio.Task[Any]]) -> None:
 @pytest.mark.parametrize("number", [2, 99, 100, 101, 250, 1000])
 def test_a_hundred_are_one_request_an_interval(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whenever they began, waiters cost one request an interval for each hundred, and nobody is passed over."""
-    monkeypatch.setattr(batch_poller, "BELIEVED", (10**6, 10**6))
+    monkeypatch.setattr(batch_poller, "DIRECT_POLL_EVERY", (10**6, 10**6))
 
     async def main() -> None:
         server, intervals = Server(), 15
@@ -419,7 +419,7 @@ def test_whatever_the_summary_says_the_end_is_found(seed: int) -> None:
         async def wait(sync_id: str) -> None:
             await asyncio.sleep(chance.uniform(0, 60))
             plan = poll.wait_for_execution(poll.SYNC_KINDS["bulk"], sync_id, f"of {sync_id}", poke_interval=INTERVAL)
-            await adrive(plan, send, rest=server.batch_poller.rest, now=now)
+            await adrive(plan, send, sleep_batchable=server.batch_poller.sleep, now=now)
             found = now() - began - ends[sync_id]
             assert 0 <= found <= late
 

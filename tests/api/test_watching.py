@@ -225,7 +225,7 @@ def test_no_more_syncs_are_looked_at_than_can_be(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Of very many syncs some are left out, and a log says how many there are."""
-    monkeypatch.setattr(poll, "MOST_SYNCS", 2)
+    monkeypatch.setattr(poll, "MAX_SYNCS", 2)
     listed = rows(*({"id": f"s{number}", "name": "Orders"} for number in range(5)))
 
     found = Hand([listed], now=NOON).drive(find_watched_syncs(EventFilter(kind="bulk", sync_name="Orders")))

@@ -145,7 +145,7 @@ def ends_once_looked_at(sandbox: Any, execution: Any, times: int = 1) -> Iterato
 @pytest.fixture(autouse=True)
 def _quick_triggers(monkeypatch: pytest.MonkeyPatch) -> None:
     # The pause that real executors need before a trigger may fire is tested on a real Airflow.
-    monkeypatch.setattr(trigger_module, "SHORTEST_FIRST_SLEEP", 0.02)
+    monkeypatch.setattr(trigger_module, "MIN_FIRST_SLEEP", 0.02)
 
 
 @pytest.fixture(autouse=True)
@@ -158,10 +158,10 @@ def _aliases_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
 def _little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     # How long a start is repeated until its outcome is known, and how long what is new may be unknown to a replica.
     # Tests with a clock of their own use the real minute.
-    monkeypatch.setattr(idempotency, "PATIENCE", 2.0)
-    monkeypatch.setattr(idempotency, "LAG", 2.0)
-    monkeypatch.setattr(outage, "LAG", 2.0)
-    monkeypatch.setattr(start, "SYNC_LAG", (0.1, 0.1))
+    monkeypatch.setattr(idempotency, "OUTCOME_TIMEOUT", 2.0)
+    monkeypatch.setattr(idempotency, "REPLICA_LAG", 2.0)
+    monkeypatch.setattr(outage, "REPLICA_LAG", 2.0)
+    monkeypatch.setattr(start, "NEW_SYNC_DELAYS", (0.1, 0.1))
 
 
 @pytest.fixture(params=["worker", "deferred"])

@@ -1093,7 +1093,7 @@ class TestRotated:
         name = "AIRFLOW_CONN_POLYTOMIC_DEFAULT"
         right = json.loads(os.environ[name]) | {"password": "a-new-key"}
         unread, seen = client_module.connection_unreadable, threading.Event()
-        monkeypatch.setattr(client_module, "unread", lambda error: (seen.set(), unread(error))[1])
+        monkeypatch.setattr(client_module, "connection_unreadable", lambda error: (seen.set(), unread(error))[1])
         monkeypatch.setattr(outage, "OUTAGE_BUDGET", 600.0 if passes else 0.3)
 
         def rotate() -> None:

@@ -233,7 +233,7 @@ def test_a_retry_waits_for_the_request_of_a_dead_try(
 ) -> None:
     """While the server still works at the request of a try that died, the retry asks on, and gets what comes of it."""
     request = dead_try(polytomic_sandbox)
-    monkeypatch.setattr(idempotency, "PATIENCE", 20.0)
+    monkeypatch.setattr(idempotency, "OUTCOME_TIMEOUT", 20.0)
     held = polytomic_sandbox.faults.delay(1.5, CREATE)
     client = PolytomicHook().client
     with ThreadPoolExecutor() as pool:

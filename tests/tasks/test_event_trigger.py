@@ -531,7 +531,7 @@ def test_what_airflow_could_not_store_is_not_passed_over(polytomic_sandbox: Sand
 
 def test_after_a_restart_all_look_back_together(polytomic_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """Watchers that missed an hour cause one longer look, not one each."""
-    monkeypatch.setattr(module, "GATHERING", 0.3)
+    monkeypatch.setattr(module, "GATHER_DELAY", 0.3)
 
     async def scenario() -> None:
         end(polytomic_sandbox)
@@ -573,7 +573,7 @@ def test_who_lags_behind_saves_nothing_over_who_is_ahead(
     polytomic_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A triggerer that froze, and wakes with an old look, does not set the position back."""
-    monkeypatch.setattr(module, "SAVED_EVERY", 0.0)
+    monkeypatch.setattr(module, "SAVE_INTERVAL", 0.0)
 
     async def scenario() -> None:
         store = Store()
@@ -786,7 +786,7 @@ def test_executions_that_take_too_long_are_given_up(
     old_sandbox: Sandbox, later: Later, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A watcher that would never come to an end with them goes on without, and says what that means."""
-    monkeypatch.setattr(module, "CATCHING_UP", 0.2)
+    monkeypatch.setattr(module, "CATCH_UP_TIMEOUT", 0.2)
 
     async def scenario() -> None:
         watcher, store = trigger(), Store()

@@ -127,7 +127,7 @@ class TestEndless:
 
     def test_the_first_look_comes_late_enough(self, polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         """The first look waits at least as long as real executors need to notice the deferral."""
-        monkeypatch.setattr(module, "SHORTEST_FIRST_SLEEP", 0.4)
+        monkeypatch.setattr(module, "MIN_FIRST_SLEEP", 0.4)
         execution = polytomic_sandbox.start_foreign(SYNC)
 
         fire(trigger(execution.id, deadline=time.time() + 0.2))
@@ -198,7 +198,7 @@ class TestEndless:
         """on_kill ends within its time when the cancel is not answered."""
         execution = polytomic_sandbox.start_foreign(SYNC)
         polytomic_sandbox.faults.delay(30, "POST .*/cancel", times=None)
-        monkeypatch.setattr(module, "KILL_PATIENCE", 0.5)
+        monkeypatch.setattr(module, "KILL_TIMEOUT", 0.5)
 
         async def failed(_task_instance: Any) -> str:
             return "failed"

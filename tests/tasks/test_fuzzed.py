@@ -203,7 +203,7 @@ def test_finding_and_reading_logs_bear_any_answer(script: list[SendResult]) -> N
         pass
     try:
         lines = Server_(list(script)).run(fetch_tail(SYNC_KINDS["bulk"], "s1", "e1"))
-        Server_(list(script)).run(ConsoleLogFollower(SYNC_KINDS["bulk"], "s1", "e1").rest())
+        Server_(list(script)).run(ConsoleLogFollower(SYNC_KINDS["bulk"], "s1", "e1").follow_to_end())
     except Enough:
         return
     assert all(isinstance(line, str) and len(line) < 1000 for line in lines)

@@ -449,7 +449,7 @@ def test_list_of_executions_is_halved_while_it_is_too_large(
     """A list that is over the limit is requested with fewer executions instead of failing the start."""
     sync_id = polytomic_sandbox.add_bulk_sync("Wide", schemas=2_000)
     polytomic_sandbox.add_history(sync_id, 5)
-    monkeypatch.setattr("airflow_provider_polytomic.api.transport.requests_transport.MAX_BODY", 1_500_000)
+    monkeypatch.setattr("airflow_provider_polytomic.api.transport.requests_transport.MAX_BODY_SIZE", 1_500_000)
 
     make_task(sync_id=sync_id, wait_for_completion=False).run()
 

@@ -100,7 +100,7 @@ def test_a_task_whose_execution_is_not_found_cancels_it(
     polytomic_sandbox: Any, kind: str, deferrable: bool, monkeypatch: pytest.MonkeyPatch, cancel_on_kill: bool
 ) -> None:
     """A 404 that lasts fails the task without retries, so the execution, which may run, is cancelled if it may be."""
-    monkeypatch.setattr(outage, "LAG", 0.1)
+    monkeypatch.setattr(outage, "REPLICA_LAG", 0.1)
     polytomic_sandbox.faults.delay(0, polls(kind), times=1)
     polytomic_sandbox.faults.status(404, polls(kind), times=None)
     context = make_context(max_tries=3)

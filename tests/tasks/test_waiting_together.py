@@ -127,7 +127,7 @@ def test_trouble_with_the_summary_is_nobodys(
     polytomic_sandbox: Any, trouble: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever is wrong with the common question, each trigger finds the end of its own execution."""
-    monkeypatch.setattr(batch_poller, "PATIENCE", 0.3)
+    monkeypatch.setattr(batch_poller, "REQUEST_TIMEOUT", 0.3)
     TROUBLE[trouble](polytomic_sandbox.faults)
 
     async def end_when_each_has_polled(waiting: Waiting) -> None:
@@ -139,7 +139,7 @@ def test_trouble_with_the_summary_is_nobodys(
 
 def test_a_stuck_summary_is_not_believed_for_ever(polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A summary that says for ever that all run delays an end, and hides none."""
-    monkeypatch.setattr(batch_poller, "BELIEVED", (2, 4))
+    monkeypatch.setattr(batch_poller, "DIRECT_POLL_EVERY", (2, 4))
     waiting = Waiting(polytomic_sandbox)
     rows = [
         {"sync_id": sync_id, "schemas": [{"execution_id": execution_id, "status": "running"}]}

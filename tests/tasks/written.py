@@ -88,7 +88,7 @@ class Stage:
         for module in (world, bulk_syncs):
             monkeypatch.setattr(module, "uuid", counted)
         monkeypatch.setattr(assets, "make_alias", lambda alias: None)  # Airflow 2 writes it into a database
-        monkeypatch.setattr(trigger_module, "SHORTEST_FIRST_SLEEP", 0.02)
+        monkeypatch.setattr(trigger_module, "MIN_FIRST_SLEEP", 0.02)
         monkeypatch.setattr(trigger_module, "aset_xcom", self._aset)
         monkeypatch.setattr(trigger_module, "aget_xcom", self._aget)
         self.now = NOON

@@ -59,7 +59,7 @@ class ConsoleLogFollower:
         self._in_trouble = False
         return self._take(page)
 
-    def rest(self) -> Plan[None]:
+    def follow_to_end(self) -> Plan[None]:
         """Log what is left when the execution has ended."""
         for _ in range(MAX_FINAL_PAGES):
             if not (yield from self.follow()):
