@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from . import calls, goals, imports, lives, waiting
-from .batch_poller import KINDS
 from .harness import ROOT, VENVS, Bench, bench
 from .plot import plot
 from .tables import tables
+from .waiters import KINDS
 
 PARTS = ("waiting", "lives", "imports", "calls")
 OURS = ("ours", "ours-unbatched", "A10", "C", "null")
@@ -54,9 +54,9 @@ def plan(asked: argparse.Namespace) -> list[Scene]:
     planned = FULL if asked.full else SHORT
     if not (asked.n or asked.kinds or asked.reps or asked.interval or asked.schemas):
         return planned
-    numbers = [int(word) for word in asked.n] if asked.n else sorted({scene.batch_poller for scene in planned})
+    numbers = [int(word) for word in asked.n] if asked.n else sorted({scene.waiters for scene in planned})
     kinds = [kind for kind in asked.kinds or KINDS if kind in KINDS]
-    interval = {scene.batch_poller: scene.interval for scene in FULL}
+    interval = {scene.waiters: scene.interval for scene in FULL}
     return [
         Scene(
             waiters,
@@ -109,8 +109,8 @@ def measure(bench: Bench, asked: argparse.Namespace) -> Iterator[dict[str, Any]]
         result["waiting"] = []
         done = 0
         for scene in plan(asked):
-            looks = asked.looks or (FEW if scene.batch_poller >= 10_000 else LOOKS[asked.full])
-            spec = {"waiters": scene.batch_poller, "looks": looks, "interval": scene.interval, "schemas": scene.schemas}
+            looks = asked.looks or (FEW if scene.waiters >= 10_000 else LOOKS[asked.full])
+            spec = {"waiters": scene.waiters, "looks": looks, "interval": scene.interval, "schemas": scene.schemas}
             result["waiting"] += waiting.measure(bench, scene.kinds, spec, range(done, done + scene.times))
             done += scene.times
             yield result

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
-from .batch_poller import BATCH, KINDS
+from .waiters import BATCH, KINDS
 from .waiting import SCHEMAS, scenes
 
 TOLERANCE = 0.25

@@ -12,7 +12,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from . import probe
-from .batch_poller import KINDS, MakeWaiter, Where
+from .waiters import KINDS, MakeWaiter, Where
 from .waiting import SCHEMAS, event_of
 from .work import WARM_UP
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from .batch_poller import KINDS
+from .waiters import KINDS
 from .waiting import SCHEMAS, scenes
 
 

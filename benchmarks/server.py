@@ -68,10 +68,10 @@ class World:
         self.steady: float | None = None  # when each waiter had been answered once
         self.first_end: float | None = None
         self.ends: list[float] = []
-        self.running = [0.0] * settings.batch_poller  # when a waiter was last told that its work goes on
+        self.running = [0.0] * settings.waiters  # when a waiter was last told that its work goes on
         self.told: dict[int, float] = {}  # when it was first told of its end
         self.gets = self.gets_of_ended = 0  # of single executions
-        self._unseen = set(range(settings.batch_poller))
+        self._unseen = set(range(settings.waiters))
 
     def answer(self, method: str, path: str, query: list[tuple[str, str]], now: float) -> tuple[int, bytes]:
         """Status and body."""
@@ -133,8 +133,8 @@ class World:
         settings = self.settings
         self.steady, self.at_steady = now, (self.requests, self.polls)
         self.first_end = now + settings.looks * settings.interval
-        spread = [2 * settings.interval * number / settings.batch_poller for number in range(settings.batch_poller)]
-        random.Random(settings.batch_poller).shuffle(spread)
+        spread = [2 * settings.interval * number / settings.waiters for number in range(settings.waiters)]
+        random.Random(settings.waiters).shuffle(spread)
         self.ends = [self.first_end + after for after in spread]
 
     def report(self) -> dict[str, Any]:
@@ -150,7 +150,7 @@ class World:
             "steady_polls": self.in_steady[1],
             "ends": self.ends,
             "running": self.running,
-            "told": [self.told.get(number) for number in range(self.settings.batch_poller)],
+            "told": [self.told.get(number) for number in range(self.settings.waiters)],
         }
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from .batch_poller import KINDS
 from .goals import goals
+from .waiters import KINDS
 from .waiting import FIGURES, scenes
 
 

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from . import probe
-from .batch_poller import KINDS, MakeWaiter, Where
 from .figures import BEAT, of_waiting, ratios, spread
+from .waiters import KINDS, MakeWaiter, Where
 from .work import WARM_UP
 
 if TYPE_CHECKING:

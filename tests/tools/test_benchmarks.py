@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarks.batch_poller import KINDS
 
 from airflow_provider_polytomic.api.models import BulkSyncExecution, BulkSyncStatusSummary, ModelSyncExecution
 from benchmarks import __main__ as command
 from benchmarks import figures, goals, harness, imports, probe, tables, waiting
 from benchmarks.server import Settings, World
+from benchmarks.waiters import KINDS
 from benchmarks.work import WARM_UP, execution_id, number_of, sync_id
 
 ROOT = Path(__file__).parents[2]
