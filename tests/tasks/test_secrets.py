@@ -23,9 +23,9 @@ from airflow_provider_polytomic.sandbox.app import Sandbox
 from airflow_provider_polytomic.sandbox.seed import SALESFORCE_TO_WAREHOUSE as SYNC
 from airflow_provider_polytomic.sensors.bulk_sync import PolytomicBulkSyncSensor
 
-from . import written
+from . import persisted
 from .conftest import Task, make_context
-from .written import NEW, TASKS, Stage, all_that_is_written
+from .persisted import NEW, TASKS, Stage, all_that_is_written
 
 KEY = "k3y-that-nobody-shall-see"
 LOGIN = "an-organization"
@@ -71,7 +71,7 @@ def test_nothing_that_is_written_down_has_it(monkeypatch: pytest.MonkeyPatch, sh
             super().__init__(monkeypatch)
             self.sandbox.rotate_key(KEY)
 
-    monkeypatch.setattr(written, "Stage", Secretive)
+    monkeypatch.setattr(persisted, "Stage", Secretive)
 
     told = json.dumps(all_that_is_written(monkeypatch))
 

@@ -17,8 +17,8 @@ from airflow_provider_polytomic.triggers.execution import CONSOLE_KEY
 from tests.releases import Golden
 
 from .conftest import Store, TaskDeferred, make_context
+from .persisted import ENDS, FOREIGN, TASKS, WATCHERS, all_that_is_written, make, stage
 from .test_event_trigger import Store as AssetStore
-from .written import ENDS, FOREIGN, TASKS, WATCHERS, all_that_is_written, make, stage
 
 GOLDEN = Golden("written")
 FILES = GOLDEN.files

@@ -27,7 +27,7 @@ from airflow_provider_polytomic.api.events.poll import OVERLAP, RETENTION
 from airflow_provider_polytomic.api.plan import Request, Response, SendResult, TransportFailure
 from airflow_provider_polytomic.triggers.events import EventBatch, EventPoller, PolytomicSyncEventTrigger
 
-from .test_fuzzed import MANY
+from .test_any_response import MANY
 
 HOUR = 3600.0
 SYNCS = ("orders", "customers", "returns")
