@@ -23,7 +23,8 @@ from airflow_provider_polytomic._airflow import compat
 from airflow_provider_polytomic.api import errors, idempotency
 from airflow_provider_polytomic.api.client import drive
 from airflow_provider_polytomic.api.events import poll as event_poll
-from airflow_provider_polytomic.api.executions import batch_poller, outage, poll, start_request
+from airflow_provider_polytomic.api.executions import batch_poller, outage, start_request, summary, wait
+from airflow_provider_polytomic.api.kinds import SYNC_KINDS
 from airflow_provider_polytomic.api.models import BulkSync, BulkSyncExecution, SchemaExecution
 from airflow_provider_polytomic.api.plan import Response
 from airflow_provider_polytomic.api.settings import Settings
@@ -169,15 +170,15 @@ def test_each_value_of_if_running_is_explained() -> None:
 def test_the_summary_is_documented_field_by_field() -> None:
     """XCom `execution` has the fields of the table, and each of its schemas those that the table names."""
     schema = SchemaExecution(schema="account", output_name="accounts", status="completed")
-    told = poll.summarize("a", BulkSyncExecution(id="b", status="completed", schemas=[schema]))
+    told = summary.summarize("a", BulkSyncExecution(id="b", status="completed", schemas=[schema]))
 
     documented = {names(row["Field"])[0]: row["Meaning"] for row in rows(OPERATORS, "What they return")}
 
     assert list(told) == list(documented)
     assert list(told["schemas"][0]) == names(documented["schemas"])
-    assert f"at most {poll.MAX_SCHEMAS}" in documented["schemas"]
-    assert f"at most {poll.MAX_MESSAGE_LENGTH} characters" in documented["schemas"]
-    assert f"{poll.MAX_SUMMARY_SIZE // 1024} KiB" in documented["schemas_omitted"]
+    assert f"at most {summary.MAX_SCHEMAS}" in documented["schemas"]
+    assert f"at most {summary.MAX_MESSAGE_LENGTH} characters" in documented["schemas"]
+    assert f"{summary.MAX_SUMMARY_SIZE // 1024} KiB" in documented["schemas_omitted"]
 
 
 # --- the trigger of asset watchers
@@ -207,7 +208,7 @@ def test_the_payload_of_an_event_is_documented_field_by_field() -> None:
 
     by_event = told(event_poll.poll_events(0.0), {"type": "sync.failed", "event": {"execution_id": "e", "error": "x"}})
     failed = {"status": "failed", "completed_at": "2026-01-01T00:00:00Z"}
-    by_itself = told(event_poll.list_ended_since(poll.SYNC_KINDS["bulk"], BulkSync(id="a"), 0.0), failed)
+    by_itself = told(event_poll.list_ended_since(SYNC_KINDS["bulk"], BulkSync(id="a"), 0.0), failed)
 
     payload = [row for row in rows(EVENTS, TRIGGER.__name__) if "Payload" in row]
     documented = {name: row["Meaning"] for row in payload for name in names(row["Payload"])}
@@ -489,7 +490,7 @@ def test_the_numbers_are_those_of_the_code() -> None:
     assert "at least three times" in behaviour
     assert f"out of touch with the API for {outage.OUTAGE_BUDGET / 60:g} minutes" in behaviour
     assert f"the first time after {trigger_execution.MIN_FIRST_SLEEP:g} seconds or more" in behaviour
-    assert f"they begin {poll.MIN_POLL_INTERVAL:g} seconds apart" in said(ROOT / "docs" / "reference" / "operators.md")
+    assert f"they begin {wait.MIN_POLL_INTERVAL:g} seconds apart" in said(ROOT / "docs" / "reference" / "operators.md")
     assert f"one for up to {batch_poller.MAX_SYNCS} of them" in behaviour
     assert "every {} to {} looks".format(*batch_poller.DIRECT_POLL_EVERY) in behaviour
     assert f"at most {aiohttp_transport.MAX_CONNECTIONS} connections" in behaviour

@@ -23,8 +23,8 @@ from airflow_provider_polytomic.links import XCOM_KEY as LINK_KEY
 
 if TYPE_CHECKING:
     from airflow_provider_polytomic.api.errors import PolytomicError
-    from airflow_provider_polytomic.api.executions.poll import SyncKind
     from airflow_provider_polytomic.api.executions.start_request import StoredStart
+    from airflow_provider_polytomic.api.kinds import SyncKind
     from airflow_provider_polytomic.api.models import Execution
     from airflow_provider_polytomic.api.plan import Plan, Request, SendResult
     from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
@@ -190,7 +190,7 @@ def resolve_sync(
 ) -> tuple[str, str | None]:
     """The sync's id, and its name where that is known; a name is looked up."""
     from airflow_provider_polytomic.api.call import with_deadline
-    from airflow_provider_polytomic.api.executions.poll import find_sync
+    from airflow_provider_polytomic.api.syncs.lookup import find_sync
 
     validation.exactly_one("sync_id", sync_id, "sync_name", sync_name)
     sync_id, sync_name = validation.identifier("sync_id", sync_id), validation.blank_to_none(sync_name)
@@ -277,7 +277,7 @@ def execution_from_event(kind: SyncKind, event: dict[str, Any]) -> Execution:
     :raises PolytomicError: the event holds no execution.
     """
     from airflow_provider_polytomic.api.errors import PolytomicError
-    from airflow_provider_polytomic.api.executions.poll import from_event_payload
+    from airflow_provider_polytomic.api.executions.summary import from_event_payload
 
     try:
         return from_event_payload(kind, event)
@@ -301,7 +301,7 @@ def describe_failure(
 ) -> str:
     """A failure in words: what failed, what the server said, the last lines of its log."""
     from airflow_provider_polytomic.api.executions.console_log import fetch_tail
-    from airflow_provider_polytomic.api.executions.poll import format_failure
+    from airflow_provider_polytomic.api.executions.messages import format_failure
 
     def end_of_log() -> list[str]:
         return reporting.run(fetch_tail(kind, sync_id, execution.id))

@@ -594,13 +594,14 @@ class PolytomicHook(BaseHook):
         return iter_log_files(self.client, call, max_bytes)
 
     def _find(self, kind: str, name: str) -> Any:
-        from airflow_provider_polytomic.api.executions.poll import find_sync, get_sync_kind
+        from airflow_provider_polytomic.api.kinds import get_sync_kind
+        from airflow_provider_polytomic.api.syncs.lookup import find_sync
 
         return self.client.run(find_sync(get_sync_kind(kind), name, self.client.settings.max_retries))
 
     def _start(self, kind: str, sync_id: str, idempotency_key: str | None, arguments: dict[str, Any]) -> Any:
-        from airflow_provider_polytomic.api.executions.poll import get_sync_kind
         from airflow_provider_polytomic.api.idempotency import START
+        from airflow_provider_polytomic.api.kinds import get_sync_kind
         from airflow_provider_polytomic.api.syncs.destination import with_resync_mode_hint
 
         sync_id = _id("sync_id", sync_id)
@@ -617,7 +618,8 @@ class PolytomicHook(BaseHook):
     def _wait(self, kind: str, sync_id: str, execution_id: str, poke_interval: float, timeout: float | None) -> Any:
         import time
 
-        from airflow_provider_polytomic.api.executions.poll import get_sync_kind, wait_for_execution
+        from airflow_provider_polytomic.api.executions.wait import wait_for_execution
+        from airflow_provider_polytomic.api.kinds import get_sync_kind
 
         sync_id, execution_id = _ids(sync_id, execution_id)
         poke_interval = validation.seconds("poke_interval", poke_interval) or 30

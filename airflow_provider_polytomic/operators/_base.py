@@ -18,10 +18,10 @@ from airflow_provider_polytomic.links import PolytomicExecutionLink
 if TYPE_CHECKING:
     from airflow_provider_polytomic._airflow.compat import AssetAlias
     from airflow_provider_polytomic.api.executions.console_log import ConsoleLogFollower
-    from airflow_provider_polytomic.api.executions.poll import SyncKind
     from airflow_provider_polytomic.api.executions.start import Acquired
     from airflow_provider_polytomic.api.executions.start_request import StartRequest, StoredStart
     from airflow_provider_polytomic.api.executions.tables import WrittenTable
+    from airflow_provider_polytomic.api.kinds import SyncKind
     from airflow_provider_polytomic.api.models import Execution
     from airflow_provider_polytomic.api.plan import Request, SendResult
     from airflow_provider_polytomic.api.settings import Settings
@@ -232,8 +232,8 @@ class ExecutionOperator(BaseOperator):
     def _run(self, context: Any, sync_id: str, sync_name: str | None, deadline: float | None, attempts: int = 0) -> str:
         from airflow_provider_polytomic.api.call import with_deadline
         from airflow_provider_polytomic.api.errors import PolytomicConflictError
-        from airflow_provider_polytomic.api.executions.poll import wait_for_execution
         from airflow_provider_polytomic.api.executions.start import Acquired, Skip, start_or_resume
+        from airflow_provider_polytomic.api.executions.wait import wait_for_execution
         from airflow_provider_polytomic.api.syncs.destination import with_resync_mode_hint
 
         self._starting = sync_id
@@ -291,7 +291,7 @@ class ExecutionOperator(BaseOperator):
             raise add_context(error, _WAITED_HINT) from None
 
     def _start_request(self, context: Any, sync_id: str) -> StartRequest:
-        from airflow_provider_polytomic.api.executions.poll import failure_reason
+        from airflow_provider_polytomic.api.executions.outcome import failure_reason
         from airflow_provider_polytomic.api.executions.start_request import StartRequest
 
         criteria = self._criteria()
@@ -341,7 +341,9 @@ class ExecutionOperator(BaseOperator):
         self, context: Any, request: StartRequest, acquired: Acquired, sync_name: str | None, deadline: float | None
     ) -> str:
         from airflow_provider_polytomic.api.errors import PolytomicTimeoutError
-        from airflow_provider_polytomic.api.executions.poll import poll_execution, summarize, wait_for_execution
+        from airflow_provider_polytomic.api.executions.poll import poll_execution
+        from airflow_provider_polytomic.api.executions.summary import summarize
+        from airflow_provider_polytomic.api.executions.wait import wait_for_execution
 
         execution, sync_id = acquired.execution, request.sync_id
         self._may_run = True
@@ -433,7 +435,9 @@ class ExecutionOperator(BaseOperator):
         notes: dict[str, Any],
     ) -> str:
         from airflow_provider_polytomic.api.errors import PolytomicSyncError
-        from airflow_provider_polytomic.api.executions.poll import failure_reason, format_progress, summarize
+        from airflow_provider_polytomic.api.executions.messages import format_progress
+        from airflow_provider_polytomic.api.executions.outcome import failure_reason
+        from airflow_provider_polytomic.api.executions.summary import summarize
 
         self._ours = None
         reporting = deferral.Reporting(self._send, self.execution_timeout)
@@ -533,7 +537,7 @@ class ExecutionOperator(BaseOperator):
             self.log.warning("Execution %s may still run; it is left alone (cancel_on_kill=False)", execution_id)
 
     def _cancel(self, sync_id: str, execution_id: str, reason: str) -> None:
-        from airflow_provider_polytomic.api.executions.poll import CANCEL_TIMEOUT, cancel_if_running
+        from airflow_provider_polytomic.api.executions.cancel import CANCEL_TIMEOUT, cancel_if_running
 
         try:
             self._carry_out(cancel_if_running(self._kind, sync_id, execution_id, CANCEL_TIMEOUT, reason))
@@ -554,7 +558,7 @@ class ExecutionOperator(BaseOperator):
 
     @property
     def _kind(self) -> SyncKind:
-        from airflow_provider_polytomic.api.executions.poll import get_sync_kind
+        from airflow_provider_polytomic.api.kinds import get_sync_kind
 
         return get_sync_kind(self.kind)
 

@@ -24,7 +24,7 @@ from airflow_provider_polytomic.links import PolytomicExecutionLink
 
 if TYPE_CHECKING:
     from airflow_provider_polytomic.api.executions.outage import OutageTracker
-    from airflow_provider_polytomic.api.executions.poll import SyncKind
+    from airflow_provider_polytomic.api.kinds import SyncKind
     from airflow_provider_polytomic.api.models import Execution
     from airflow_provider_polytomic.api.plan import Request, SendResult
     from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
@@ -184,12 +184,14 @@ class ExecutionSensor(BaseSensorOperator):
 
     def _subject(self, sync_id: str) -> str:
         execution_id = self._known_id
-        return f"Execution {execution_id}" if execution_id else f"The next execution of {self._kind.label} {sync_id}"
+        which = f"Execution {execution_id}" if execution_id else "The next execution"
+        return f"{which} of {self._kind.describe(sync_id)}"
 
     def _look(self, context: Any, sync_id: str, after: datetime) -> Execution | None:
         """The execution that is waited for; None while there is none, or no answer."""
+        from airflow_provider_polytomic.api.executions.messages import format_progress
         from airflow_provider_polytomic.api.executions.outage import OutageTracker
-        from airflow_provider_polytomic.api.executions.poll import format_progress, poll_execution, poll_next_execution
+        from airflow_provider_polytomic.api.executions.poll import poll_execution, poll_next_execution
 
         if self._outage is None:
             now = time.time()
@@ -225,7 +227,8 @@ class ExecutionSensor(BaseSensorOperator):
             deferral.push_link(context, self._hook, self._kind, sync_id, execution_id, wanted=self.do_xcom_push)
 
     def _finish(self, context: Any, sync_id: str, sync_name: str | None, execution: Execution) -> str:
-        from airflow_provider_polytomic.api.executions.poll import failure_reason, summarize
+        from airflow_provider_polytomic.api.executions.outcome import failure_reason
+        from airflow_provider_polytomic.api.executions.summary import summarize
 
         reporting, wanted = deferral.Reporting(self._send, self.execution_timeout), self.do_xcom_push
         why = failure_reason(execution, allow_errors=validation.error_limit("allow_errors", self.allow_errors))
@@ -257,7 +260,7 @@ class ExecutionSensor(BaseSensorOperator):
 
     @property
     def _kind(self) -> SyncKind:
-        from airflow_provider_polytomic.api.executions.poll import get_sync_kind
+        from airflow_provider_polytomic.api.kinds import get_sync_kind
 
         return get_sync_kind(self.kind)
 

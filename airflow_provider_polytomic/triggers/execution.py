@@ -132,7 +132,7 @@ class PolytomicExecutionTrigger(BaseTrigger):
             # The first trigger of a process loads what all need: some 0.2 s, which must not stall the others.
             await asyncio.to_thread(_import_api)
         from airflow_provider_polytomic.api.errors import PolytomicError, PolytomicTimeoutError
-        from airflow_provider_polytomic.api.executions.poll import to_event_payload
+        from airflow_provider_polytomic.api.executions.summary import to_event_payload
 
         base = {"sync_id": self.sync_id, "execution_id": self.execution_id, "notes": self.notes}
         try:
@@ -157,7 +157,8 @@ class PolytomicExecutionTrigger(BaseTrigger):
     async def _end(self) -> Execution:
         from airflow_provider_polytomic.api.client import AsyncClient, adrive
         from airflow_provider_polytomic.api.executions.console_log import ConsoleLogFollower
-        from airflow_provider_polytomic.api.executions.poll import get_sync_kind, wait_for_execution
+        from airflow_provider_polytomic.api.executions.wait import wait_for_execution
+        from airflow_provider_polytomic.api.kinds import get_sync_kind
 
         kind, console_log = get_sync_kind(self.kind), None
         if self.log_console and self.execution_id is not None:
@@ -244,7 +245,8 @@ class PolytomicExecutionTrigger(BaseTrigger):
         await self._cancel()
 
     async def _cancel(self) -> None:
-        from airflow_provider_polytomic.api.executions.poll import cancel_if_running, get_sync_kind
+        from airflow_provider_polytomic.api.executions.cancel import cancel_if_running
+        from airflow_provider_polytomic.api.kinds import get_sync_kind
 
         # A triggerer that was frozen may be the last to learn that another one has completed the task.
         plan = cancel_if_running(
@@ -260,7 +262,7 @@ class PolytomicExecutionTrigger(BaseTrigger):
 def _import_api() -> None:
     global _loaded
     from airflow_provider_polytomic.api import client  # noqa: F401
-    from airflow_provider_polytomic.api.executions import console_log, poll  # noqa: F401
+    from airflow_provider_polytomic.api.executions import console_log, summary, wait  # noqa: F401
     from airflow_provider_polytomic.api.transport import aiohttp_transport  # noqa: F401
 
     _loaded = True

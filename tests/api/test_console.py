@@ -15,7 +15,7 @@ from airflow_provider_polytomic.api.executions.console_log import (
     ConsoleLogFollower,
     fetch_tail,
 )
-from airflow_provider_polytomic.api.executions.poll import SYNC_KINDS
+from airflow_provider_polytomic.api.kinds import SYNC_KINDS
 from airflow_provider_polytomic.api.plan import Request, Response, SendResult, TransportFailure
 
 from .plans import Hand

@@ -19,20 +19,17 @@ from airflow_provider_polytomic.api.errors import (
     PolytomicTimeoutError,
     PolytomicUnreachableError,
 )
-from airflow_provider_polytomic.api.executions import poll
-from airflow_provider_polytomic.api.executions.poll import (
-    SYNC_KINDS,
-    failure_reason,
-    find_sync,
-    from_event_payload,
-    summarize,
-    to_event_payload,
-    wait_for_execution,
-)
+from airflow_provider_polytomic.api.executions.cancel import cancel_execution
+from airflow_provider_polytomic.api.executions.messages import format_failure
+from airflow_provider_polytomic.api.executions.outcome import failure_reason
 from airflow_provider_polytomic.api.executions.start import start_or_resume
 from airflow_provider_polytomic.api.executions.start_request import StartRequest
+from airflow_provider_polytomic.api.executions.summary import from_event_payload, summarize, to_event_payload
+from airflow_provider_polytomic.api.executions.wait import wait_for_execution
+from airflow_provider_polytomic.api.kinds import SYNC_KINDS
 from airflow_provider_polytomic.api.models import BulkSyncExecution, ModelSyncExecution
 from airflow_provider_polytomic.api.plan import Request, Response, SendResult, TransportFailure
+from airflow_provider_polytomic.api.syncs.lookup import find_sync
 
 BULK, MODEL = SYNC_KINDS["bulk"], SYNC_KINDS["model"]
 
@@ -292,7 +289,8 @@ def test_a_404_is_lag_within_a_minute_of_the_start(seen: bool, caplog: pytest.Lo
     assert script.now <= 1_000_000 + 90
     said = [record.getMessage() for record in caplog.records if "was not found" in record.getMessage()]
     assert said == [
-        f"Execution e1 was not found. It may be new: waiting up to {55 if seen else 60} s for it to appear."
+        "Execution e1 of bulk sync s1 was not found. "
+        f"It may be new: waiting up to {55 if seen else 60} s for it to appear."
     ]
 
 
@@ -356,7 +354,7 @@ def test_the_deadline_cancels_when_asked_to() -> None:
     """At the deadline the execution is cancelled once, then the timeout is raised."""
     script = Script(RUNNING)
 
-    with pytest.raises(PolytomicTimeoutError, match="is being cancelled"):
+    with pytest.raises(PolytomicTimeoutError, match="is being canceled"):
         script.wait(deadline=script.now + 100, cancel_at_deadline=True)
 
     assert [request.path for _, request in script.requests][-1] == "/api/bulk/syncs/s1/executions/e1/cancel"
@@ -398,7 +396,7 @@ def test_a_cancel_that_is_not_answered_ends_in_time() -> None:
         TransportFailure("x"),
     )[2]  # type: ignore[method-assign]
 
-    refused = script.run(poll.cancel_execution(BULK, "s1", "e1", 10))
+    refused = script.run(cancel_execution(BULK, "s1", "e1", 10))
 
     assert "no answer" in refused
     assert script.now - 1_000_000 <= 11
@@ -533,7 +531,7 @@ def test_signed_urls_are_cut() -> None:
     ended = BulkSyncExecution.model_validate({"id": "e1", "status": "failed", "schemas": [row]})
 
     assert "abc123" not in json.dumps(summarize("s1", ended))
-    assert "abc123" not in poll.format_failure(BULK, "s1", None, ended, "it failed", [])
+    assert "abc123" not in format_failure(BULK, "s1", None, ended, "it failed", [])
 
 
 def test_the_oldest_that_had_not_ended_is_waited_for() -> None:

@@ -14,7 +14,7 @@ from airflow_provider_polytomic.api.client import Client, drive
 from airflow_provider_polytomic.api.endpoints import bulk_syncs
 from airflow_provider_polytomic.api.errors import PolytomicLookupError
 from airflow_provider_polytomic.api.events.poll import EventFilter, find_watched_syncs
-from airflow_provider_polytomic.api.executions.poll import SYNC_KINDS, SyncKind
+from airflow_provider_polytomic.api.kinds import SYNC_KINDS, SyncKind
 from airflow_provider_polytomic.api.plan import Request, SendResult
 from airflow_provider_polytomic.api.settings import Settings
 from airflow_provider_polytomic.api.syncs.lookup import MAX_WALKS, find_by_name

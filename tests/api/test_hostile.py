@@ -28,23 +28,17 @@ from airflow_provider_polytomic.api.errors import (
     PolytomicValidationError,
 )
 from airflow_provider_polytomic.api.events.poll import list_ended_since, poll_events
-from airflow_provider_polytomic.api.executions import outage
-from airflow_provider_polytomic.api.executions import poll as executions_module
-from airflow_provider_polytomic.api.executions.poll import (
-    MAX_SUMMARY_SIZE,
-    SYNC_KINDS,
-    SyncKind,
-    failure_reason,
-    find_sync,
-    format_progress,
-    poll_next_execution,
-    summarize,
-    wait_for_execution,
-)
-from airflow_provider_polytomic.api.executions.poll import to_event_payload as told_in_event
+from airflow_provider_polytomic.api.executions import outage, wait
+from airflow_provider_polytomic.api.executions.messages import format_progress
+from airflow_provider_polytomic.api.executions.outcome import failure_reason
+from airflow_provider_polytomic.api.executions.poll import poll_next_execution
 from airflow_provider_polytomic.api.executions.start import start_or_resume
 from airflow_provider_polytomic.api.executions.start_request import StartRequest
+from airflow_provider_polytomic.api.executions.summary import MAX_SUMMARY_SIZE, summarize
+from airflow_provider_polytomic.api.executions.summary import to_event_payload as told_in_event
+from airflow_provider_polytomic.api.executions.wait import wait_for_execution
 from airflow_provider_polytomic.api.idempotency import START, send_once
+from airflow_provider_polytomic.api.kinds import SYNC_KINDS, SyncKind
 from airflow_provider_polytomic.api.models import BulkSync, BulkSyncExecution, Execution
 from airflow_provider_polytomic.api.plan import (
     BatchableSleep,
@@ -64,7 +58,7 @@ from airflow_provider_polytomic.api.settings import (
 )
 from airflow_provider_polytomic.api.syncs import lookup
 from airflow_provider_polytomic.api.syncs.destination import check_configuration, with_resync_mode_hint
-from airflow_provider_polytomic.api.syncs.lookup import walk
+from airflow_provider_polytomic.api.syncs.lookup import find_sync, walk
 
 from .conftest import Send, by_requests
 from .plans import Hand
@@ -251,7 +245,7 @@ def test_less_is_taken_where_all_wait_for_each(send: Send, monkeypatch: pytest.M
 @pytest.mark.parametrize("kind", SYNC_KINDS.values(), ids=SYNC_KINDS)
 def test_who_waits_keeps_nothing_of_what_was_seen(kind: SyncKind, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between two looks the execution of the last one is gone, and what was wrong with an answer, too."""
-    for module in (executions_module, outage):
+    for module in (wait, outage):
         monkeypatch.setattr(module.log, "disabled", True)  # pytest keeps what is logged
     large = {"id": "e", "status": "running", "mark": (mark := "kept-until-the-next-look")}
     looks = [Response(200, {}, json.dumps({"data": large}).encode()), Response(200, {}, mark.encode())]
@@ -333,7 +327,7 @@ def test_an_endless_status_is_an_unknown_one(caplog: pytest.LogCaptureFixture) -
     hand = Hand([Response(200, {}, json.dumps(answer).encode()) for answer in (running, running, ended)])
 
     assert hand.drive(wait_for_execution(SYNC_KINDS["model"], "s", "e", poke_interval=30)).status == "completed"
-    (warning,) = [record.getMessage() for record in caplog.records if "is unknown" in record.getMessage()]
+    (warning,) = [record.getMessage() for record in caplog.records if "unknown status" in record.getMessage()]
     assert warning.isprintable()
     assert len(warning) < 300
 

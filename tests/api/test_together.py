@@ -16,8 +16,10 @@ from typing import Any
 import pytest
 
 from airflow_provider_polytomic.api.client import adrive
-from airflow_provider_polytomic.api.executions import batch_poller, poll
+from airflow_provider_polytomic.api.executions import batch_poller
 from airflow_provider_polytomic.api.executions.batch_poller import BatchPoller
+from airflow_provider_polytomic.api.executions.wait import wait_for_execution
+from airflow_provider_polytomic.api.kinds import SYNC_KINDS
 from airflow_provider_polytomic.api.plan import BatchableSleep, Request, Response, SendResult, TransportFailure
 
 INTERVAL = 30.0
@@ -418,7 +420,7 @@ def test_whatever_the_summary_says_the_end_is_found(seed: int) -> None:
 
         async def wait(sync_id: str) -> None:
             await asyncio.sleep(chance.uniform(0, 60))
-            plan = poll.wait_for_execution(poll.SYNC_KINDS["bulk"], sync_id, f"of {sync_id}", poke_interval=INTERVAL)
+            plan = wait_for_execution(SYNC_KINDS["bulk"], sync_id, f"of {sync_id}", poke_interval=INTERVAL)
             await adrive(plan, send, sleep_batchable=server.batch_poller.sleep, now=now)
             found = now() - began - ends[sync_id]
             assert 0 <= found <= late

@@ -9,7 +9,7 @@ import pytest
 from airflow_provider_polytomic._airflow.compat import AirflowFailException
 from airflow_provider_polytomic._airflow.validation import error_limit
 from airflow_provider_polytomic.api.errors import PolytomicSyncError
-from airflow_provider_polytomic.api.executions.poll import failure_reason
+from airflow_provider_polytomic.api.executions.outcome import failure_reason
 from airflow_provider_polytomic.api.models import BulkSyncExecution, ModelSyncExecution
 from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator
 from airflow_provider_polytomic.operators.model_sync import PolytomicModelSyncOperator

@@ -24,7 +24,7 @@ from jinja2 import Template
 
 from airflow_provider_polytomic._airflow import validation
 from airflow_provider_polytomic.api.errors import PolytomicError
-from airflow_provider_polytomic.api.executions.poll import get_sync_kind
+from airflow_provider_polytomic.api.kinds import get_sync_kind
 from airflow_provider_polytomic.api.plan import build_path
 from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
 from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator, PolytomicCreateBulkSyncOperator

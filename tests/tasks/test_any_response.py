@@ -18,16 +18,14 @@ from airflow_provider_polytomic.api.client import drive
 from airflow_provider_polytomic.api.errors import PolytomicError
 from airflow_provider_polytomic.api.events.poll import ENDS, EventFilter, Position, advance, poll_events
 from airflow_provider_polytomic.api.executions.console_log import ConsoleLogFollower, fetch_tail
-from airflow_provider_polytomic.api.executions.poll import (
-    SYNC_KINDS,
-    failure_reason,
-    find_sync,
-    summarize,
-    wait_for_execution,
-)
+from airflow_provider_polytomic.api.executions.outcome import failure_reason
 from airflow_provider_polytomic.api.executions.start import start_or_resume
 from airflow_provider_polytomic.api.executions.start_request import StartRequest
+from airflow_provider_polytomic.api.executions.summary import summarize
+from airflow_provider_polytomic.api.executions.wait import wait_for_execution
+from airflow_provider_polytomic.api.kinds import SYNC_KINDS
 from airflow_provider_polytomic.api.plan import Request, Response, SendResult, TransportFailure
+from airflow_provider_polytomic.api.syncs.lookup import find_sync
 from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
 from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator, PolytomicCreateBulkSyncOperator
 from airflow_provider_polytomic.sandbox.app import Sandbox

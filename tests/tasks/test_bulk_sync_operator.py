@@ -493,7 +493,7 @@ class TestDeadline:
 
     def test_timeout_cancels_and_fails(self, polytomic_sandbox: Any, deferrable: bool) -> None:
         """At the deadline the execution is cancelled, once, and the task fails with PolytomicTimeoutError."""
-        with pytest.raises(PolytomicTimeoutError, match="it is being cancelled"):
+        with pytest.raises(PolytomicTimeoutError, match="it is being canceled"):
             task(timeout=0.3, deferrable=deferrable).run()
 
         cancels = [request for request in polytomic_sandbox.requests if request.path.endswith("/cancel")]
@@ -501,7 +501,7 @@ class TestDeadline:
 
     def test_execution_timeout_does_the_same(self, polytomic_sandbox: Any, deferrable: bool) -> None:
         """`execution_timeout` is met before Airflow's own strikes, so that the execution is cancelled."""
-        with pytest.raises(PolytomicTimeoutError, match="it is being cancelled"):
+        with pytest.raises(PolytomicTimeoutError, match="it is being canceled"):
             task(execution_timeout=timedelta(seconds=1), deferrable=deferrable).run()
 
     def test_an_adopted_execution_is_not_cancelled(self, polytomic_sandbox: Any, deferrable: bool) -> None:
@@ -569,7 +569,7 @@ class TestDeadline:
         """What came of a start is asked for beyond the deadline: the execution is found, and cancelled."""
         polytomic_sandbox.faults.drop_after(f"POST {EXECUTIONS}", times=2)  # some 1.5 seconds
 
-        with pytest.raises(PolytomicTimeoutError, match="it is being cancelled"):
+        with pytest.raises(PolytomicTimeoutError, match="it is being canceled"):
             task(timeout=0.3, deferrable=deferrable).run()
         (execution,) = polytomic_sandbox.starts(SYNC)
         assert polytomic_sandbox.status(execution.id) in ("canceling", "canceled")

@@ -151,7 +151,8 @@ def test_a_missing_execution_is_logged_once(
 
     said = [record.getMessage() for record in caplog.records if "was not found" in record.getMessage()]
     assert set(said) == {
-        f"Execution e-none was not found. It may be new: waiting up to {outage.REPLICA_LAG:.0f} s for it to appear."
+        f"Execution e-none of bulk sync {SYNC} was not found. "
+        f"It may be new: waiting up to {outage.REPLICA_LAG:.0f} s for it to appear."
     }
     if not waiting.rescheduled:
         assert len(said) == 1 + len(waiting.deferrals)  # in the worker, and in the triggerer

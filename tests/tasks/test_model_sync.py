@@ -198,7 +198,7 @@ class TestEndless:
 
     def test_timeout_cancels_and_fails(self, polytomic_sandbox: Any, deferrable: bool) -> None:
         """At the deadline the execution is cancelled, once."""
-        with pytest.raises(PolytomicTimeoutError, match="it is being cancelled"):
+        with pytest.raises(PolytomicTimeoutError, match="it is being canceled"):
             task(timeout=0.3, deferrable=deferrable).run()
 
         cancels = [request for request in polytomic_sandbox.requests if request.path.endswith("/cancel")]

@@ -16,7 +16,7 @@ from airflow_provider_polytomic._airflow.deferral import Reporting, deadline
 from airflow_provider_polytomic.api.call import fetch
 from airflow_provider_polytomic.api.endpoints import bulk_syncs
 from airflow_provider_polytomic.api.errors import PolytomicSyncError
-from airflow_provider_polytomic.api.executions import console_log, poll, tables
+from airflow_provider_polytomic.api.executions import console_log, messages, summary, tables
 from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
 from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator
 from airflow_provider_polytomic.operators.model_sync import PolytomicModelSyncOperator
@@ -76,17 +76,17 @@ class Steps:
 
     def fail(self, name: str, error: BaseException) -> None:
         owner, attribute = {
-            "summary": (poll, "summary"),
+            "summary": (summary, "summarize"),
             "pushing the summary": (deferral, "push_summary"),
-            "console log": (console_log.ConsoleLogFollower, "rest"),
-            "sync name": (deferral, "name_of"),
-            "end of the console log": (console_log, "tail"),
-            "message": (poll, "failure"),
-            "tables": (tables, "written"),
-            "lineage": (tables, "unasked"),
+            "console log": (console_log.ConsoleLogFollower, "follow_to_end"),
+            "sync name": (deferral, "sync_display_name"),
+            "end of the console log": (console_log, "fetch_tail"),
+            "message": (messages, "format_failure"),
+            "tables": (tables, "written_tables"),
+            "lineage": (tables, "tables_without_lookup"),
             "alias": (assets, "make_alias"),
             "asset event": (assets, "add_asset_event"),
-            "extra of an asset event": (assets, "extra_of"),
+            "extra of an asset event": (assets, "event_extra"),
         }[name]
 
         def step(*_: Any, **__: Any) -> Any:
@@ -233,7 +233,7 @@ class TestManySchemas:
             with pytest.raises((PolytomicSyncError, AirflowFailException)) as caught:
                 task.run(context)
             assert "120 of 270 schemas failed" in str(caught.value)
-            assert "and 20 schemas more" in str(caught.value)
+            assert "and 20 more schemas" in str(caught.value)
             assert context["ti"].summary["schemas_omitted"] == 170
 
 

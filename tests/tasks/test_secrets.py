@@ -16,7 +16,7 @@ from airflow_provider_polytomic._airflow.compat import AirflowFailException
 from airflow_provider_polytomic._airflow.deferral import sync_display_name
 from airflow_provider_polytomic.api.endpoints import bulk_syncs
 from airflow_provider_polytomic.api.errors import PolytomicSyncError
-from airflow_provider_polytomic.api.executions.poll import get_sync_kind
+from airflow_provider_polytomic.api.kinds import get_sync_kind
 from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
 from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator, PolytomicCreateBulkSyncOperator
 from airflow_provider_polytomic.sandbox.app import Sandbox

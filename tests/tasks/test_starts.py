@@ -17,8 +17,8 @@ from airflow_provider_polytomic._airflow.compat import AirflowFailException, Air
 from airflow_provider_polytomic.api.endpoints import bulk_syncs
 from airflow_provider_polytomic.api.errors import PolytomicConflictError, PolytomicTimeoutError
 from airflow_provider_polytomic.api.events.poll import list_ended_since
-from airflow_provider_polytomic.api.executions.poll import SYNC_KINDS
 from airflow_provider_polytomic.api.executions.start_request import StoredStart, first_try_since_clear
+from airflow_provider_polytomic.api.kinds import SYNC_KINDS
 from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
 from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator
 from airflow_provider_polytomic.operators.model_sync import PolytomicModelSyncOperator

@@ -18,7 +18,8 @@ from typing import Any
 from ..call import fetch, fetch_fitting_page
 from ..endpoints import events
 from ..errors import PolytomicAuthError, PolytomicNotFoundError, PolytomicValidationError, printable
-from ..executions.poll import PAGE_SIZE, SYNC_KINDS, SyncKind
+from ..executions.poll import PAGE_SIZE
+from ..kinds import SYNC_KINDS, SyncKind
 from ..models import Event, Execution
 from ..plan import Plan, current_time
 from ..syncs.lookup import walk, walk_until_complete
@@ -304,7 +305,7 @@ def list_ended_since(kind: SyncKind, sync: Any, since: float) -> Plan[list[Execu
             if not execution.is_terminal:
                 continue
             at = execution.completed_at or execution.updated_at or execution.created_at
-            if at is None or getattr(execution, "is_test", False):
+            if at is None or execution.is_test_run:
                 continue
             if at.timestamp() <= since:
                 return found

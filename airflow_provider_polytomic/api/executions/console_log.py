@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
 
 from ..call import fetch
 from ..errors import PolytomicError, PolytomicNotFoundError, PolytomicValidationError, printable
+from ..kinds import SyncKind
 from ..models import ConsoleLog, ConsoleLogEntry
 from ..plan import Plan
-
-if TYPE_CHECKING:
-    from .poll import SyncKind
 
 log = logging.getLogger(__name__)
 

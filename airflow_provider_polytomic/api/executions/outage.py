@@ -4,33 +4,20 @@ from __future__ import annotations
 
 import logging
 import random
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from ..errors import PolytomicAuthError, PolytomicError, PolytomicNotFoundError, add_context
 from ..idempotency import REPLICA_LAG
 from ..plan import Plan, reload_credentials
+from .poll import PollResult
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 OUTAGE_BUDGET = 600.0  # seconds of consecutive failures that a wait tolerates
 MIN_FAILURES = 3  # that end a wait, however long they took
 MAX_BACKOFF = 60.0  # seconds between two polls of an outage, so that its end is noticed soon
 MAX_POLL_TIME = 120.0  # seconds that one poll counts for at most: it may have been suspended with its process
 LAG_POLL_INTERVAL = 5.0
-
-
-@dataclass(frozen=True)
-class PollResult(Generic[T]):
-    """What one poll returned: a value; an error, and whether polling again may help; or that there is nothing yet."""
-
-    value: T | None = None
-    error: PolytomicError | None = None
-    transient: bool = False
-    retry_after: float | None = None  # seconds, as the server asked
-    duration: float = 0.0  # seconds until the answer, or until none came
 
 
 class OutageTracker:

@@ -28,8 +28,8 @@ from ..idempotency import REPLICA_LAG, START, read_current, replay_key, resolve_
 from ..models import Execution
 from ..plan import Plan, Response, current_time, sleep
 from ..retry import backoff
+from .cancel import CANCEL_TIMEOUT, cancel_execution
 from .matching import does_enough, does_the_same
-from .poll import CANCEL_TIMEOUT, cancel_execution
 from .server_clock import ServerClock
 from .start_request import MAX_ATTEMPTS, StartRequest
 

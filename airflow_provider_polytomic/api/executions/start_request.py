@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 
 from ..call import Call
 from ..idempotency import compute_key
+from ..kinds import SyncKind, get_sync_kind
 from ..models import Execution
 from ..plan import is_valid_id
-from .poll import SyncKind, get_sync_kind
 
 MAX_ATTEMPTS = 5  # keys of a try; a lost race or a recorded error uses one up
 POLICIES = ("wait", "attach", "fail", "skip", "cancel")

@@ -147,6 +147,25 @@ class Execution(Model):
         """How many records had errors, or None when the API did not say."""
         raise NotImplementedError
 
+    @property
+    def is_test_run(self) -> bool:
+        """Whether it is a test run. Model syncs have none."""
+        return False
+
+    @property
+    def schema_count(self) -> int:
+        """How many schemas it has; 0 for model syncs."""
+        return 0
+
+    @property
+    def failed_schema_count(self) -> int:
+        """How many of its schemas failed; 0 for model syncs."""
+        return 0
+
+    def progress_details(self) -> list[str]:
+        """Its counts for a progress line, such as ``1200 records``."""
+        return []
+
 
 class BulkSyncExecution(Execution):
     """One run of a bulk sync."""
@@ -172,6 +191,28 @@ class BulkSyncExecution(Execution):
         """The schemas that did not end well. While the execution runs: those that have failed so far."""
         good = (None, "completed") if self.is_terminal else (None, "completed", *NON_TERMINAL_STATUSES)
         return [schema for schema in self.schemas or [] if schema.status not in good]
+
+    @property
+    def is_test_run(self) -> bool:
+        return bool(self.is_test)
+
+    @property
+    def schema_count(self) -> int:
+        return len(self.schemas or [])
+
+    @property
+    def failed_schema_count(self) -> int:
+        return len(self.failed_schemas)
+
+    def progress_details(self) -> list[str]:
+        details = []
+        if self.schemas:
+            done = sum(schema.status == "completed" for schema in self.schemas)
+            details.append(f"{done} of {len(self.schemas)} schemas")
+        counts = ((self.error_count, "errors"), (self.warning_count, "warnings"))
+        if self.records is not None:
+            details.append(f"{self.records} records")
+        return details + [f"{count} {name}" for count, name in counts if count]
 
     @property
     def records(self) -> int | None:
@@ -209,6 +250,10 @@ class ModelSyncExecution(Execution):
     @property
     def partially_failed(self) -> bool:
         return self.status == "errors" or (self.status == "completed" and bool(self.error_records))
+
+    def progress_details(self) -> list[str]:
+        counts = self.counts.model_dump(exclude_none=True) if self.counts else {}
+        return [f"{value} {name}" for name, value in counts.items() if value]
 
     @property
     def records(self) -> int | None:

@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 
 from ..call import DEFAULT_MAX_RETRIES, ListCall, fetch_page
 from ..errors import PolytomicLookupError, PolytomicResponseError, printable
+from ..kinds import SyncKind
 from ..plan import Plan, Response
 from ..settings import MAX_BODY_SIZE
 
@@ -100,6 +101,14 @@ def find_by_name(
         call, enough=lambda items: len(with_name(items, name)) == 1, max_retries=max_retries
     )
     return single_match(walked, name, label, use)
+
+
+def find_sync(kind: SyncKind, name: str, max_retries: int = DEFAULT_MAX_RETRIES) -> Plan[Any]:
+    """Find the one sync that has this name.
+
+    :raises PolytomicLookupError: as :func:`single_match`.
+    """
+    return (yield from find_by_name(kind.syncs(), name, kind.label, "sync_id", max_retries))
 
 
 def with_name(items: Iterable[Any], name: str) -> list[Any]:

@@ -1,0 +1,49 @@
+"""Executions as text: their progress for log lines, their failure for a task's error message."""
+
+from __future__ import annotations
+
+from ..errors import printable
+from ..kinds import SyncKind
+from ..models import BulkSyncExecution, Execution, ModelSyncExecution
+from .summary import MAX_MESSAGE_LENGTH, MAX_SCHEMAS, MAX_STATUS_MESSAGE_LENGTH
+
+MAX_LISTED_ERRORS = 10  # errors of a model sync's execution in a failure message
+MAX_PROGRESS_LENGTH = 500  # characters
+
+
+def format_progress(execution: Execution) -> str:
+    """The status and counts of an execution, in one line."""
+    return printable(", ".join([str(execution.status), *execution.progress_details()]), MAX_PROGRESS_LENGTH)
+
+
+def format_failure(
+    kind: SyncKind, sync_id: str, sync_name: str | None, execution: Execution, reason: str, console_tail: list[str]
+) -> str:
+    """The error message for an execution that did not succeed.
+
+    :param reason: the result of :func:`.outcome.failure_reason`.
+    :param console_tail: the last lines of the execution's console log.
+    """
+    lines = [f"Execution {execution.id} of {kind.describe(sync_id, sync_name)} {reason}."]
+    if isinstance(execution, BulkSyncExecution):
+        lines += _bulk_failure_details(execution)
+    elif isinstance(execution, ModelSyncExecution):
+        lines += [f"  {printable(text, MAX_MESSAGE_LENGTH)}" for text in (execution.errors or [])[:MAX_LISTED_ERRORS]]
+    if console_tail:
+        lines += ["The last lines of Polytomic's console log:", *(f"  {line}" for line in console_tail)]
+    return "\n".join(lines)
+
+
+def _bulk_failure_details(execution: BulkSyncExecution) -> list[str]:
+    lines = []
+    if execution.status_message:
+        lines.append(f"Polytomic says: {printable(execution.status_message, MAX_STATUS_MESSAGE_LENGTH)}")
+    listed = execution.failed_schemas[:MAX_SCHEMAS]
+    for row in listed:
+        message = printable(row.status_message, MAX_MESSAGE_LENGTH) or "no message"
+        schema = printable(f"{row.output_name or row.schema_id}: {row.status}", MAX_MESSAGE_LENGTH)
+        lines.append(f"  schema {schema}: {message}")
+    unlisted = execution.failed_schema_count - len(listed)
+    if unlisted > 0:
+        lines.append(f"  and {unlisted} more schemas")
+    return lines

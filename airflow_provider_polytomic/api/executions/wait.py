@@ -1,0 +1,167 @@
+"""Waits until an execution has ended: polls with backoff, tolerates outages, and keeps a deadline."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import random
+from collections.abc import Callable
+from datetime import datetime, timezone
+
+from ..errors import PolytomicError, PolytomicTimeoutError
+from ..kinds import SyncKind
+from ..models import Execution
+from ..plan import BatchableSleep, Plan, current_time, sleep, sleep_batchable
+from .cancel import CANCEL_TIMEOUT, cancel_execution
+from .console_log import ConsoleLogFollower
+from .messages import format_progress
+from .outage import OutageTracker
+from .poll import PollResult, poll_execution, poll_next_execution
+
+log = logging.getLogger(__name__)
+
+MIN_POLL_INTERVAL = 5.0  # seconds between polls, unless poke_interval is shorter
+MIN_REQUEST_TIMEOUT = 1.0  # seconds, also at the deadline
+
+
+def wait_for_execution(
+    kind: SyncKind,
+    sync_id: str,
+    execution_id: str | None,
+    *,
+    after: datetime | None = None,
+    poke_interval: float,
+    deadline: float | None = None,
+    cancel_at_deadline: bool = False,
+    first_sleep: float = 0,
+    since: float | None = None,
+    schemas: int = 0,
+    console: ConsoleLogFollower | None = None,
+) -> Plan[Execution]:
+    """Wait until an execution has ended, with whatever status.
+
+    :param execution_id: the execution; None for the oldest one that had not ended at ``after``, test runs excluded.
+    :param after: a point in time, by default now.
+    :param poke_interval: maximum seconds between polls. Polling starts at :data:`MIN_POLL_INTERVAL` and backs off to a
+        quarter of the elapsed time, so that short syncs are found soon and long ones are not polled too often.
+    :param deadline: seconds since the epoch.
+    :param cancel_at_deadline: whether to cancel the execution when the deadline passes.
+    :param first_sleep: seconds before the first poll. Unless it is 0, up to one poll interval is added at random.
+    :param since: seconds since the epoch when the wait began, if that was earlier. During the first minute, an
+        execution that is not found counts as new.
+    :param schemas: how many schemas the execution has, as far as is known.
+    :param console: follows the console log with one request after each poll but the last.
+    :raises PolytomicTimeoutError: the deadline has passed.
+    :raises PolytomicNotFoundError: the execution does not exist.
+    :raises PolytomicAuthError: the credentials were refused, and again after they were reloaded.
+    :raises PolytomicError: polling has failed for ten minutes; this is the last failure.
+    """
+    began = yield from current_time()
+    after = after or datetime.fromtimestamp(began, timezone.utc)
+    since = min(began if since is None else since, began)
+    interval = functools.partial(_next_interval, since, poke_interval)
+    progress = _ProgressLog(kind, sync_id, execution_id)
+    outage = OutageTracker(progress.subject, poke_interval, since)
+    # Many triggers start together when a triggerer starts: the random part spreads their polls.
+    delay = first_sleep and first_sleep + interval(began) * random.random()
+    is_exact = False  # whether the server named the delay
+    while True:
+        batchable_id = execution_id if kind.has_batch_status and console is None and not is_exact else None
+        if (yield from _sleep(sync_id, batchable_id, delay, interval, deadline, schemas)):
+            outage.record_success()
+        poll = yield from _poll(kind, sync_id, execution_id, after, deadline)
+        now, execution, is_exact = (yield from current_time()), poll.value, poll.retry_after is not None
+        if poll.error is None:
+            outage.record_success()
+            delay = interval(now)
+        else:
+            delay = yield from outage.record_failure(poll, now)
+        if execution is not None:
+            execution_id, schemas = execution.id, execution.schema_count
+            if execution.is_terminal:
+                return execution
+            progress.record(execution)
+            if console is not None:
+                yield from console.follow(_request_timeout(deadline, now))
+        if deadline is not None and now >= deadline:
+            canceled_id = execution_id if cancel_at_deadline else None
+            raise (yield from _end_at_deadline(kind, sync_id, canceled_id, progress.subject, poll.error))
+        del poll, execution  # thousands of plans may sleep in one triggerer: free what they have read
+
+
+class _ProgressLog:
+    """Logs the progress of an execution whenever it changes, and each unknown status once."""
+
+    def __init__(self, kind: SyncKind, sync_id: str, execution_id: str | None) -> None:
+        sync = kind.describe(sync_id)
+        self.subject = f"Execution {execution_id} of {sync}" if execution_id else f"The next execution of {sync}"
+        self._sync = sync
+        self._logged = ""
+        self._unknown_statuses: set[str | None] = set()
+
+    def record(self, execution: Execution) -> None:
+        self.subject = f"Execution {execution.id} of {self._sync}"
+        if not execution.has_known_status and execution.status not in self._unknown_statuses:
+            self._unknown_statuses.add(execution.status)
+            log.warning("%s has the unknown status %r. Still waiting.", self.subject, execution.status)
+        progress = format_progress(execution)
+        if progress != self._logged:
+            self._logged = progress
+            log.info("%s: %s", self.subject, progress)
+
+
+def _poll(
+    kind: SyncKind, sync_id: str, execution_id: str | None, after: datetime, deadline: float | None
+) -> Plan[PollResult[Execution]]:
+    timeout = _request_timeout(deadline, (yield from current_time()))
+    if execution_id is None:
+        return (yield from poll_next_execution(kind, sync_id, after, timeout=timeout))
+    return (yield from poll_execution(kind, sync_id, execution_id, timeout=timeout))
+
+
+def _request_timeout(deadline: float | None, now: float) -> float | None:
+    return None if deadline is None else max(deadline - now, MIN_REQUEST_TIMEOUT)
+
+
+def _sleep(
+    sync_id: str,
+    batchable_id: str | None,
+    delay: float,
+    interval: Callable[[float], float],
+    deadline: float | None,
+    schemas: int,
+) -> Plan[bool]:
+    """Sleep until the next poll, never past the deadline; longer while batch polls show that the execution runs.
+
+    :param batchable_id: the execution; None to sleep without batch polls.
+    :returns: whether a batch poll has shown that.
+    """
+    if delay <= 0:
+        return False
+    if deadline is not None:
+        delay = max(min(delay, deadline - (yield from current_time())), 0)
+    if batchable_id is None:
+        yield from sleep(delay)
+        return False
+    return (yield from sleep_batchable(BatchableSleep(sync_id, batchable_id, delay, interval, deadline, schemas)))
+
+
+def _next_interval(since: float, max_interval: float, now: float) -> float:
+    return min(max_interval, max(MIN_POLL_INTERVAL, (now - since) / 4))
+
+
+def _end_at_deadline(
+    kind: SyncKind, sync_id: str, canceled_id: str | None, subject: str, poll_error: PolytomicError | None
+) -> Plan[PolytomicTimeoutError]:
+    """Cancel an owned execution, and return the error to raise.
+
+    The execution is canceled also when its last poll failed: one that no task waits for is worse.
+    """
+    ending, still_running = "it is left running", True
+    if canceled_id is not None:
+        refusal = yield from cancel_execution(kind, sync_id, canceled_id, CANCEL_TIMEOUT)
+        ending = f"canceling it failed: {refusal}" if refusal else "it is being canceled"
+        still_running = refusal is not None
+    if poll_error is not None:
+        ending += f"; its last poll failed: {poll_error}"
+    return PolytomicTimeoutError(f"{subject} had not ended at the deadline; {ending}", still_running)
