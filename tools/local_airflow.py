@@ -38,6 +38,7 @@ from typing import Any, TypeVar
 
 import requests
 
+from tools import postgres
 from tools.processes import Family, Listener, Process, descendants, listeners
 
 T = TypeVar("T")
@@ -75,7 +76,6 @@ class LogLine:
         return f"{self.time} {self.level:<8} {self.logger} {self.event}"
 
 
-REFUSED_BY_DATABASE = re.compile("Database error|database is locked|^Internal Server Error$")  # the last: Airflow 3.2
 TEXT_LINE = re.compile(r"\[(?P<time>\S+)\] \{(?P<logger>\S+)\} (?P<level>[A-Z]+) - (?P<event>.*)")
 
 
@@ -111,7 +111,8 @@ def free_port() -> int:
 class LocalAirflow:
     """See the module. `env` is added to the environment of every component; `config` maps "SECTION__KEY" to a value.
 
-    `home` is an existing folder for its files; one is made when it is left out. Either is removed in the end.
+    `home` is an existing folder for its files; one is made when it is left out. Either is removed in the end. The
+    database is SQLite, or, with `with_postgres`, a PostgreSQL server of its own.
     """
 
     def __init__(
@@ -123,6 +124,7 @@ class LocalAirflow:
         home: str | Path | None = None,
         python: str = sys.executable,
         start_timeout: float = 180,
+        with_postgres: bool = False,
     ) -> None:
         self.dags_folder = Path(dags_folder).resolve()
         self.port = free_port()
@@ -136,7 +138,8 @@ class LocalAirflow:
         self._given_config = dict(config or {})
         self._http = requests.Session()
         self._http.trust_env = False  # no proxy stands between us and loopback
-        self._one_at_a_time = threading.Lock()  # of several threads: SQLite refuses some of many writers
+        self._with_postgres = with_postgres
+        self._authorizing = threading.Lock()
         self._components: dict[str, subprocess.Popen[bytes]] = {}
 
     # --- Life ---
@@ -159,12 +162,10 @@ class LocalAirflow:
         self.logs = self.home / "logs"
         self.logs.mkdir()
         (self.home / "components").mkdir()
+        self._database_url = self._make_database()
         self.env = self._environment()
         if AIRFLOW_2:  # who does not say who they are is an admin there
             (self.home / "webserver_config.py").write_text('AUTH_ROLE_PUBLIC = "Admin"\n')
-        # In this mode readers and writers do not block each other: five processes share the file.
-        with contextlib.closing(sqlite3.connect(self.home / "airflow.db")) as database:
-            database.execute("PRAGMA journal_mode=WAL")
         migration = self._spawn("db", "db", "migrate")
         if self.until(migration.poll, "airflow db migrate") != 0:
             raise LocalAirflowError(f"airflow db migrate failed\n{self.diagnosis()}")
@@ -213,7 +214,7 @@ class LocalAirflow:
             "CORE__HOSTNAME_CALLABLE": "socket.gethostname",  # the default asks the name server
             "CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
             "CORE__TEST_CONNECTION": "Enabled",
-            "DATABASE__SQL_ALCHEMY_CONN": self._database(60),
+            "DATABASE__SQL_ALCHEMY_CONN": self._database_url,
             # An API server whose event loop waits for a connection ends no request that has one.
             "DATABASE__SQL_ALCHEMY_POOL_SIZE": 0,
             "LOGGING__BASE_LOG_FOLDER": self.logs,
@@ -258,16 +259,17 @@ class LocalAirflow:
 
     def _spawn(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
         command = [self._python, "-m", "airflow", *arguments]
-        # An API server can be in its own way: it logs who asks for what in its event loop, and waits there for the
-        # database, while a request that has written to it waits for the loop. All others wait for it meanwhile.
-        # What it gives up is asked again: by workers, and by `api`.
-        hasty = {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": self._database(2)}
-        env = self.env | hasty if name == "api-server" else self.env
-        return self._family.spawn(command, env, self.home / "components" / f"{name}.log", self.home)
+        return self._family.spawn(command, self.env, self.home / "components" / f"{name}.log", self.home)
 
-    def _database(self, patience: float) -> str:
-        """SQLite has one writer at a time; who waits longer than this gives up. A scheduler dies of that."""
-        return f"sqlite:///{self.home}/airflow.db?timeout={patience:g}"
+    def _make_database(self) -> str:
+        """Make an empty database; return its URL for SQLAlchemy."""
+        if self._with_postgres:
+            return postgres.start(self.home / "postgres", self.mark)
+        path = self.home / "airflow.db"
+        # In this mode readers and writers do not block each other: five processes share the file.
+        with contextlib.closing(sqlite3.connect(path)) as database:
+            database.execute("PRAGMA journal_mode=WAL")
+        return f"sqlite:///{path}?timeout=5"
 
     def _start_component(self, name: str) -> None:
         self._components[name] = self._spawn(name, *self._commands()[name])
@@ -323,14 +325,8 @@ class LocalAirflow:
                     os.kill(process.pid, sig)
 
     def freeze(self, component: str) -> None:
-        """Stop a component and its descendants until a SIGCONT; but not while they have locked the database."""
-        database = self.home / "airflow.db"
-        while True:
-            self.kill(component, signal.SIGSTOP, whole=True)
-            with contextlib.suppress(sqlite3.OperationalError), contextlib.closing(sqlite3.connect(database, 2)) as it:
-                it.execute("BEGIN IMMEDIATE")
-                return
-            self.kill(component, signal.SIGCONT, whole=True)
+        """Stop a component and its descendants until a SIGCONT."""
+        self.kill(component, signal.SIGSTOP, whole=True)
 
     def start_second(self, component: str) -> str:
         """Start a second process of a component, beside the first; returns the name that it has here."""
@@ -369,17 +365,13 @@ class LocalAirflow:
         params: Mapping[str, Any] | None = None,
     ) -> Any:
         """A call of the public REST API: `api("GET", "/dags")`. Any answer but a 2xx is an error."""
-        with self._one_at_a_time:
+        with self._authorizing:
             if not AIRFLOW_2 and "Authorization" not in self._http.headers:
                 # Everybody is an admin here, so a token is had for the asking.
                 answer = self._http.get(f"{self.url}/auth/token", timeout=30)
                 answer.raise_for_status()
                 self._http.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
-            for _ in range(20):
-                answer = self._http.request(method, f"{self._rest}{path}", json=json, params=params, timeout=60)
-                if answer.status_code != 500 or not REFUSED_BY_DATABASE.search(answer.text):
-                    break
-                time.sleep(0.5)  # SQLite refused one of several writers; nothing was done
+        answer = self._http.request(method, f"{self._rest}{path}", json=json, params=params, timeout=60)
         if not answer.ok:
             raise LocalAirflowError(f"{method} {path} -> {answer.status_code} {answer.text}")
         return answer.json() if answer.content else None

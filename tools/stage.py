@@ -79,7 +79,10 @@ class Stage:
             "extra": {"ui_url": f"{self.sandbox.url}/{{kind}}/{{sync_id}}/{{execution_id}}"},
         }
         self.airflow = LocalAirflow(
-            dags, {"AIRFLOW_CONN_POLYTOMIC_DEFAULT": json.dumps(connection)}, config={**CONFIG, **(config or {})}
+            dags,
+            {"AIRFLOW_CONN_POLYTOMIC_DEFAULT": json.dumps(connection)},
+            config={**CONFIG, **(config or {})},
+            with_postgres=True,
         )
         self._gatherings: dict[str, threading.Barrier] = {}
         self._seen: dict[tuple[str, str, str], dict[str, Any]] = {}

@@ -304,7 +304,9 @@ def test_a_number_that_is_none(text: str, monkeypatch: pytest.MonkeyPatch, caplo
 
 def test_a_wrong_number_of_connections_harms_no_triggerer() -> None:
     """What loads the HTTP library takes the default instead."""
-    asked = "from airflow_provider_polytomic.api.transport.aiohttp_transport import MAX_CONNECTIONS; print(MAX_CONNECTIONS)"
+    asked = (
+        "from airflow_provider_polytomic.api.transport.aiohttp_transport import MAX_CONNECTIONS; print(MAX_CONNECTIONS)"
+    )
     environment = os.environ | {"POLYTOMIC_TRIGGERER_CONNECTIONS": "abc"}
     done = subprocess.run([sys.executable, "-c", asked], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == "10\n"

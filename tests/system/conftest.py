@@ -63,7 +63,8 @@ def airflow(sandbox: Sandbox, warehouse: Path, lineage: Path, examples: Path) ->
         "ELT_WAREHOUSE": str(warehouse),
     }
     # Whoever takes over from a triggerer that was killed does so soon.
-    with LocalAirflow(examples, env, config={"TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": 8}) as airflow:
+    config = {"TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": 8}
+    with LocalAirflow(examples, env, config=config, with_postgres=True) as airflow:
         yield airflow
 
 

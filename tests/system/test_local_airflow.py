@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 SECOND = """
 import json, sys, time
 from tools.local_airflow import LocalAirflow
-with LocalAirflow(sys.argv[1]) as second:
+with LocalAirflow(sys.argv[1], with_postgres=True) as second:
     processes = [process.pid for process in second.processes()]
     told = {"mark": second.mark, "home": str(second.home), "port": second.port, "processes": processes}
     print(json.dumps(told), flush=True)
