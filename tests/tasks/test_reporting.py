@@ -1,4 +1,4 @@
-"""Reporting on an execution whose end is known: whatever goes wrong with it, the task's result stands."""
+"""Reports on a finished execution (XComs, asset events, lineage, log): when one fails, the task's result stands."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ SYNC_OF = {
     PolytomicModelSyncOperator: MODEL,
     PolytomicModelSyncSensor: MODEL,
 }
-TASKS = pytest.mark.parametrize("make", SYNC_OF, ids=lambda made: made.__name__)
-OPERATORS = pytest.mark.parametrize("make", list(SYNC_OF)[::2], ids=lambda made: made.__name__)
+TASK_CLASSES = pytest.mark.parametrize("make", SYNC_OF, ids=lambda task_class: task_class.__name__)
+OPERATORS = pytest.mark.parametrize("make", list(SYNC_OF)[::2], ids=lambda task_class: task_class.__name__)
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def polytomic_sandbox_seed(outcome: str) -> dict[str, Any]:
 
 
 def run(sandbox: Any, make: Any, deferrable: bool, context: dict[str, Any] | None = None, **more: Any) -> Any:
-    """Run a task of this class to its end; a sensor waits for an execution that somebody else has started."""
+    """Run a task of this class to its end. A sensor waits for an execution that the task did not start."""
     arguments = {"task_id": "sync", "sync_id": SYNC_OF[make], "poke_interval": 0.02, "deferrable": deferrable, **more}
     if "Sensor" in make.__name__:
         arguments["execution_id"] = sandbox.start_foreign(SYNC_OF[make]).id
@@ -67,12 +67,12 @@ def raise_instead(error: BaseException) -> Callable[..., Any]:
     return step
 
 
-class Steps:
-    """Makes one step of the reporting raise, and remembers that it was taken."""
+class FailingSteps:
+    """Makes one step of the reporting raise an error, and counts the calls."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._monkeypatch = monkeypatch
-        self.taken = 0
+        self.calls = 0
 
     def fail(self, name: str, error: BaseException) -> None:
         owner, attribute = {
@@ -90,7 +90,7 @@ class Steps:
         }[name]
 
         def step(*_: Any, **__: Any) -> Any:
-            self.taken += 1
+            self.calls += 1
             raise error
 
         self._monkeypatch.setattr(owner, attribute, step)
@@ -108,25 +108,25 @@ ANY_ERROR = pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(erro
 def test_operator_succeeds_when_a_report_fails(
     polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch, make: Any, deferrable: bool, step: str, error: Exception
 ) -> None:
-    """Each step after a successful end may raise anything, and the task returns the execution's id."""
-    steps = Steps(monkeypatch)
+    """Any step after a successful execution may raise any error: the task returns the execution's id."""
+    steps = FailingSteps(monkeypatch)
     steps.fail(step, error)
 
     returned = run(polytomic_sandbox, make, deferrable)
 
     assert returned == polytomic_sandbox.starts(SYNC_OF[make])[0].id
-    assert steps.taken
+    assert steps.calls
 
 
-@TASKS
+@TASK_CLASSES
 @ANY_ERROR
 @pytest.mark.parametrize("step", ON_FAILURE)
 @pytest.mark.parametrize("outcome", ["failed"])
-def test_failure_keeps_its_reason_when_a_report_fails(
+def test_task_failure_keeps_its_reason_when_a_report_fails(
     polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch, make: Any, deferrable: bool, step: str, error: Exception
 ) -> None:
-    """Each step after a failed end may raise anything: the task fails with the execution, its status and the cause."""
-    steps = Steps(monkeypatch)
+    """Any step after a failed execution may raise any error: the message keeps the execution, status and reason."""
+    steps = FailingSteps(monkeypatch)
     steps.fail(step, error)
     expected = AirflowFailException if "Sensor" in make.__name__ else PolytomicSyncError
 
@@ -138,25 +138,25 @@ def test_failure_keeps_its_reason_when_a_report_fails(
     assert "ended with status 'failed'" in str(caught.value)
     if step != "message":
         assert "disk full" in str(caught.value)
-    assert steps.taken or "Sensor" in make.__name__
+    assert steps.calls or "Sensor" in make.__name__
 
 
-@TASKS
+@TASK_CLASSES
 @pytest.mark.parametrize("outcome", ["completed", "failed"])
 @pytest.mark.parametrize("key", ["execution", "_link_PolytomicExecutionLink"])
-def test_xcom_that_cannot_be_pushed_changes_nothing(
+def test_task_result_stands_when_an_xcom_cannot_be_pushed(
     polytomic_sandbox: Any, make: Any, deferrable: bool, outcome: str, key: str
 ) -> None:
-    """XComs are pushed at the start and at the end: an Airflow that refuses one neither loses nor fails the task."""
+    """XComs are pushed at the start and at the end. A push that Airflow rejects does not change the task's result."""
     context = make_context()
     push = context["ti"].xcom_push
 
-    def refuse_one(key_: str, value: Any) -> None:
+    def reject_one(key_: str, value: Any) -> None:
         if key_ == key:
-            raise RuntimeError("no XCom today")
+            raise RuntimeError("XCom rejected")
         push(key_, value)
 
-    context["ti"].xcom_push = lambda key, value: refuse_one(key, value)
+    context["ti"].xcom_push = lambda key, value: reject_one(key, value)
 
     if outcome == "completed":
         assert run(polytomic_sandbox, make, deferrable, context) == polytomic_sandbox.starts(SYNC_OF[make])[0].id
@@ -166,8 +166,8 @@ def test_xcom_that_cannot_be_pushed_changes_nothing(
     assert len(polytomic_sandbox.starts(SYNC_OF[make])) == 1
 
 
-class DownOnResume(Task):
-    """A task whose second leg runs while the secrets backend is down."""
+class SecretsDownOnResume(Task):
+    """A task that resumes from its deferral while the secrets backend is down."""
 
     def __init__(self, make: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
         super().__init__(make)
@@ -179,18 +179,18 @@ class DownOnResume(Task):
         return super()._resume(deferral, context, event)
 
 
-@TASKS
+@TASK_CLASSES
 @pytest.mark.parametrize("outcome", ["completed", "failed"])
-def test_result_stands_when_the_connection_cannot_be_read_on_resume(
+def test_task_result_stands_when_the_connection_cannot_be_read_on_resume(
     polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch, make: Any, outcome: str
 ) -> None:
-    """The event holds the end: a secrets backend that is down when the worker resumes changes no result."""
+    """The event holds the outcome, so the resumed task does not need the connection to report it."""
     arguments = {"task_id": "sync", "sync_id": SYNC_OF[make], "poke_interval": 0.02, "deferrable": True}
     arguments["map_index_template"] = "{{ sync_name }}"
     if "Sensor" in make.__name__:
         arguments["execution_id"] = polytomic_sandbox.start_foreign(SYNC_OF[make]).id
     context = make_context() | {"outlet_events": OutletEventAccessors()}
-    task = DownOnResume(lambda: make(**arguments), monkeypatch)
+    task = SecretsDownOnResume(lambda: make(**arguments), monkeypatch)
 
     if outcome == "completed":
         assert task.run(context) == polytomic_sandbox.starts(SYNC_OF[make])[0].id
@@ -210,10 +210,10 @@ class TestManySchemas:
 
     @pytest.mark.parametrize("make", [PolytomicBulkSyncOperator, PolytomicBulkSyncSensor], ids=["operator", "sensor"])
     @pytest.mark.parametrize("outcome", ["completed", "errors"])
-    def test_result_stands_when_the_event_left_out_schemas_and_the_api_is_down(
+    def test_task_result_stands_when_the_event_omits_schemas_and_the_api_is_down(
         self, polytomic_sandbox: Any, make: Any, outcome: str
     ) -> None:
-        """An event with 100 of 150 or 270 schemas is judged by itself, with the counts of all of them."""
+        """An event with 100 of 150 or 270 schemas is judged by itself, with the counts of all schemas."""
         arguments = {"task_id": "sync", "sync_id": BULK, "poke_interval": 0.02, "deferrable": True}
         if make is PolytomicBulkSyncSensor:
             arguments["execution_id"] = polytomic_sandbox.start_foreign(BULK).id
@@ -238,11 +238,11 @@ class TestManySchemas:
 
 
 @OPERATORS
-@pytest.mark.parametrize("connection_id", ["..", " ", "a\nb", "x" * 5000], ids=["dots", "blank", "line break", "long"])
-def test_odd_id_of_a_destination_changes_nothing(
+@pytest.mark.parametrize("connection_id", ["..", " ", "a\nb", "x" * 5000], ids=["dots", "blank", "line_break", "long"])
+def test_operator_succeeds_when_the_destination_id_is_malformed(
     polytomic_sandbox: Any, make: Any, deferrable: bool, connection_id: str
 ) -> None:
-    """A sync whose destination has an id that no path can hold succeeds, with the tables' addresses at Polytomic."""
+    """A destination id that no URL path can hold leaves the tables with their addresses at Polytomic."""
     row = polytomic_sandbox._world.syncs[SYNC_OF[make]].row()
     row |= {"destination_connection_id": connection_id, "target_connection_id": connection_id}
     path = f"/api/{'bulk/' if make is PolytomicBulkSyncOperator else ''}syncs/{SYNC_OF[make]}"
@@ -253,10 +253,10 @@ def test_odd_id_of_a_destination_changes_nothing(
 
 @OPERATORS
 @pytest.mark.parametrize("outcome", ["completed", "failed"])
-def test_result_stands_when_reports_hang(
+def test_task_result_stands_when_reports_hang(
     polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch, make: Any, deferrable: bool, outcome: str
 ) -> None:
-    """Requests that hang after the end are given up: all of them together get a part of the time that is kept."""
+    """Requests that hang after the execution has ended are abandoned within the reporting timeout."""
     monkeypatch.setattr(deferral, "REPORTING_TIMEOUT", 0.6)
     kind = "bulk/" if make is PolytomicBulkSyncOperator else ""
     sync = f"GET /api/{kind}syncs/{SYNC_OF[make]}"
@@ -277,7 +277,7 @@ def test_result_stands_when_reports_hang(
 
 
 class Clock:
-    """A monotonic clock that requests move."""
+    """A monotonic clock that requests and sleeps advance."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
@@ -300,8 +300,10 @@ class Clock:
     ("execution_timeout", "budget"),
     [(None, 30), (20, 5), (60, 15), (300, 15), (3600, 30), (86400, 30)],
 )
-def test_reporting_has_a_budget(monkeypatch: pytest.MonkeyPatch, execution_timeout: Any, budget: float) -> None:
-    """However many requests hang, they end within 30 s, and within half of what is kept of `execution_timeout`."""
+def test_reporting_ends_within_its_budget(
+    monkeypatch: pytest.MonkeyPatch, execution_timeout: Any, budget: float
+) -> None:
+    """All hanging requests together end within 30 s, and within half of the reserve that `execution_timeout` keeps."""
     clock = Clock(monkeypatch)
     reporting = Reporting(clock.hang, execution_timeout and timedelta(seconds=execution_timeout))
 
@@ -326,10 +328,10 @@ def test_reporting_has_a_budget(monkeypatch: pytest.MonkeyPatch, execution_timeo
     ],
     ids=str,
 )
-def test_execution_timeout_keeps_a_bounded_reserve(
+def test_deadline_precedes_execution_timeout_by_a_bounded_reserve(
     monkeypatch: pytest.MonkeyPatch, limit: timedelta, expected: float
 ) -> None:
-    """The deadline comes a tenth before `execution_timeout`: 30 s at least, 5 minutes or half of it at most."""
+    """The reserve is a tenth of `execution_timeout`: at least 30 s, at most 5 minutes or half of the timeout."""
     monkeypatch.setattr(deferral.time, "time", lambda: 1000.0)
 
     assert deadline(None, limit) == 1000 + expected
@@ -337,8 +339,8 @@ def test_execution_timeout_keeps_a_bounded_reserve(
     assert deadline(10 * 86400, limit) == 1000 + expected
 
 
-def test_airflows_timeout_ends_only_the_reporting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """When Airflow's own timeout strikes in a report, no request follows, and what asks nobody still runs."""
+def test_reporting_sends_no_request_after_airflows_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After Airflow's own timeout in a report no request follows. Reports that need no request still run."""
     clock = Clock(monkeypatch)
     reporting = Reporting(clock.hang)
 
@@ -348,17 +350,17 @@ def test_airflows_timeout_ends_only_the_reporting(monkeypatch: pytest.MonkeyPatc
     assert clock.timeouts == []
 
 
-def test_a_kill_in_a_report_goes_up() -> None:
-    """Who ends the task ends the reporting as well."""
+def test_reporting_propagates_a_kill() -> None:
+    """A KeyboardInterrupt in a report ends the task."""
     with pytest.raises(KeyboardInterrupt):
-        Reporting(lambda request: None).attempt("one", raise_instead(KeyboardInterrupt()))  # type: ignore[arg-type,return-value]
+        Reporting(lambda request: None).best_effort("one", raise_instead(KeyboardInterrupt()))  # type: ignore[arg-type,return-value]
 
 
 @pytest.mark.parametrize("outcome", ["completed"])
-def test_asset_events_stop_when_the_time_is_used_up(
+def test_asset_events_stop_when_the_reporting_time_is_used_up(
     polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An Airflow that takes long to say which asset a table is holds up no task."""
+    """A slow asset lookup in Airflow does not hold up the task."""
     left = iter([1.0, 0.0])
     monkeypatch.setattr(Reporting, "left", property(lambda self: next(left, 0.0)))
     monkeypatch.setattr(Reporting, "run", lambda self, plan: PolytomicHook().client.run(plan))
@@ -373,14 +375,14 @@ def test_asset_events_stop_when_the_time_is_used_up(
 
 
 def test_summary_has_every_field_in_every_mode(polytomic_sandbox: Any, deferrable: bool) -> None:
-    """XCom `execution` says what kind of execution it was, and when it was created and changed."""
+    """XCom `execution` has the execution's type, mode, status message and timestamps, in the worker and deferred."""
     for make in SYNC_OF:
         context = make_context(run_id=make.__name__)
         run(polytomic_sandbox, make, deferrable, context)
         summary = context["ti"].summary
         execution_id = summary["execution_id"]
         path = "bulk/syncs" if SYNC_OF[make] == BULK else "syncs"
-        sent = json.loads(
+        returned = json.loads(
             polytomic_sandbox.handle(
                 "GET",
                 f"/api/{path}/{SYNC_OF[make]}/executions/{execution_id}",
@@ -388,6 +390,6 @@ def test_summary_has_every_field_in_every_mode(polytomic_sandbox: Any, deferrabl
             ).body
         )["data"]
         for name in ("type", "fetch_mode", "is_partial", "output_disposition", "status_message"):
-            assert summary[name] == sent.get(name), name
+            assert summary[name] == returned.get(name), name
         assert summary["type"]
         assert summary["created_at"] <= (summary["updated_at"] or summary["completed_at"])
