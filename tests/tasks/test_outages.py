@@ -1,4 +1,4 @@
-"""Outages while deferred tasks wait for hours, on a virtual clock: the real trigger, over HTTP, against the sandbox."""
+"""Outages while deferred tasks wait for hours: real triggers on a virtual clock, against the sandbox over HTTP."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MINUTE, HOUR = 60.0, 3600.0
 PAGE = b"<!DOCTYPE html><html><title>Bad gateway</title></html>"
 STORMS = int(os.environ.get("POLYTOMIC_STORMS", "3"))
 STORM_HOURS = 24.0
-NOTICED = 2 * MINUTE + REQUEST_TIMEOUT  # after so long everybody has noticed that an outage is over
+RECOVERY_TIME = 2 * MINUTE + REQUEST_TIMEOUT  # by then every trigger has polled successfully after an outage
 
 
 def seed(kind: str, number: int) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def triggerer(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
 @contextmanager
 def outage(triggerer: Triggerer, kind: str, on: str = ".*") -> Iterator[None]:
-    """Nothing that matches ``on`` is answered well."""
+    """Requests that match ``on`` fail, in the way that ``kind`` names."""
     faults = triggerer.sandbox.faults
     make: dict[str, Callable[[], Any]] = {
         "page": lambda: faults.status(502, on, times=None, body=PAGE),
@@ -63,7 +63,7 @@ def outage(triggerer: Triggerer, kind: str, on: str = ".*") -> Iterator[None]:
 
 
 class Waits:
-    """Tasks that wait for an execution each: many bulk syncs polled in batches, one alone, or many model syncs."""
+    """Triggers that each wait for an execution: many bulk syncs polled in batches, one alone, or many model syncs."""
 
     def __init__(self, triggerer: Triggerer, which: str, interval: float) -> None:
         kind, number = {"batch": ("bulk", 12), "alone": ("bulk", 1), "model": ("model", 3)}[which]
@@ -85,8 +85,8 @@ class Waits:
     def outcomes(self) -> set[str]:
         return {event["outcome"] for _, event in self.triggerer.events.values()}
 
-    def assert_ended_by_the_budget(self, began: float, *, later: float = 0.0) -> None:
-        """Each wait has ended when its own polls had failed for 10 minutes."""
+    def assert_failed_after_the_budget(self, began: float, *, later: float = 0.0) -> None:
+        """Assert that each wait failed after its own polls had failed for 10 minutes."""
         assert len(self.triggerer.events) == len(self.executions)
         for execution_id, (at, event) in self.triggerer.events.items():
             assert event["outcome"] == "error"
@@ -103,10 +103,10 @@ INTERVALS = [(5.0, False), (30.0, False), (900.0, True), (3600.0, True)]
 @pytest.mark.parametrize("kind", ["page", "hangs"])
 @pytest.mark.parametrize(("interval", "over_http"), INTERVALS)
 @pytest.mark.parametrize("which", ["batch", "alone", "model"])
-def test_an_outage_of_nine_minutes_ends_no_wait(
+def test_trigger_keeps_waiting_through_an_outage_of_nine_minutes(
     triggerer: Triggerer, which: str, interval: float, over_http: bool, kind: str
 ) -> None:
-    """However long ago the last poll was, outages of a second, a minute and nine minutes end no wait."""
+    """Outages of a second, a minute and nine minutes do not end the wait, whatever the poll interval."""
     triggerer.over_http = over_http
     waits = Waits(triggerer, which, interval)
 
@@ -116,7 +116,7 @@ def test_an_outage_of_nine_minutes_ends_no_wait(
             await triggerer.until((number + 1) * (HOUR + 2 * MINUTE) + 20)
             with outage(triggerer, kind):
                 await asyncio.sleep(duration)
-        await asyncio.sleep(NOTICED)
+        await asyncio.sleep(RECOVERY_TIME)
         assert triggerer.events == {}
 
     waits.run(outages)
@@ -126,10 +126,10 @@ def test_an_outage_of_nine_minutes_ends_no_wait(
 @pytest.mark.parametrize("kind", ["page", "hangs"])
 @pytest.mark.parametrize(("interval", "over_http"), INTERVALS)
 @pytest.mark.parametrize("which", ["batch", "alone", "model"])
-def test_an_outage_of_twenty_minutes_ends_every_wait_after_ten(
+def test_trigger_stops_waiting_after_ten_minutes_of_outage(
     triggerer: Triggerer, which: str, interval: float, over_http: bool, kind: str
 ) -> None:
-    """Each wait ends when its polls have failed for 10 minutes, whatever its interval."""
+    """The wait ends 10 minutes after its first failed poll, whatever the poll interval."""
     triggerer.over_http = over_http
     waits = Waits(triggerer, which, interval)
     began = 2 * HOUR + 17
@@ -137,17 +137,17 @@ def test_an_outage_of_twenty_minutes_ends_every_wait_after_ten(
     async def long_outage() -> None:
         await triggerer.until(began)
         with outage(triggerer, kind):
-            await asyncio.sleep(interval + 20 * MINUTE)  # everybody polls once, and sees 20 minutes of failures
+            await asyncio.sleep(interval + 20 * MINUTE)  # every trigger polls once, and fails for 20 minutes
 
     waits.run(long_outage)
-    waits.assert_ended_by_the_budget(began)
+    waits.assert_failed_after_the_budget(began)
 
 
 @pytest.mark.parametrize("interval", [5.0, 30.0])
-def test_an_outage_of_single_polls_ends_no_wait_that_batch_polls_show_to_run(
+def test_trigger_keeps_waiting_when_direct_polls_fail_but_batch_polls_succeed(
     triggerer: Triggerer, interval: float
 ) -> None:
-    """A batch response that shows the execution is a good answer, whatever happens to the polls of each wait."""
+    """A batch response that lists the execution is a successful poll, whatever happens to the direct polls."""
     waits = Waits(triggerer, "batch", interval)
 
     async def outage_of_single_polls() -> None:
@@ -163,7 +163,7 @@ def test_an_outage_of_single_polls_ends_no_wait_that_batch_polls_show_to_run(
 @pytest.mark.parametrize("interval", [30.0, 900.0])
 @pytest.mark.parametrize("which", ["batch", "alone", "model"])
 @pytest.mark.parametrize("during", ["pause", "request"])
-def test_an_hour_of_suspension_is_no_hour_of_outage(
+def test_outage_budget_excludes_the_suspension_of_the_triggerer(
     triggerer: Triggerer, which: str, interval: float, during: str
 ) -> None:
     """A triggerer that is suspended for an hour between two failed polls has not seen an hour of failures."""
@@ -179,7 +179,7 @@ def test_an_hour_of_suspension_is_no_hour_of_outage(
             await asyncio.sleep(2 * MINUTE)
             triggerer.clock.suspend(HOUR)
             await asyncio.sleep(MINUTE)
-        await asyncio.sleep(NOTICED)
+        await asyncio.sleep(RECOVERY_TIME)
         assert triggerer.events == {}
 
     waits.run(suspension)
@@ -188,8 +188,8 @@ def test_an_hour_of_suspension_is_no_hour_of_outage(
 
 @pytest.mark.parametrize("jump", [-2 * HOUR, 2 * HOUR])
 @pytest.mark.parametrize("which", ["batch", "model"])
-def test_a_clock_that_jumps_makes_no_outage_longer_or_shorter(triggerer: Triggerer, which: str, jump: float) -> None:
-    """A wall clock that is set by hours during an outage changes what is counted by two minutes at most."""
+def test_outage_budget_tolerates_a_jump_of_the_wall_clock(triggerer: Triggerer, which: str, jump: float) -> None:
+    """A wall clock that is set by hours during an outage changes the counted time by two minutes at most."""
     triggerer.over_http = False
     waits = Waits(triggerer, which, 30.0)
     began = 3 * HOUR
@@ -218,7 +218,11 @@ def test_a_clock_that_jumps_makes_no_outage_longer_or_shorter(triggerer: Trigger
 
 
 class Storm:
-    """Waits of both kinds and all intervals, and one misfortune after the other, as a seed decides."""
+    """A day of waits and random faults, reproducible by seed.
+
+    Triggers of both kinds of sync wait with all poll intervals, while outages, suspensions and clock changes follow one
+    another.
+    """
 
     KINDS = ("page", "api error", "busy", "access denied", "dropped", "half an answer", "another execution", "hangs")
     SCOPES = (".*", "GET .*/executions/.*", "GET /api/bulk/syncs/status")
@@ -236,23 +240,26 @@ class Storm:
 
     async def _main(self) -> None:
         sandbox, dice = self.triggerer.sandbox, self.dice
-        everybody = []
+        coroutines = []
         for sync_id in [*(f"bulk-{n}" for n in range(12)), *(f"model-{n}" for n in range(3))]:
             execution_id = sandbox.start_foreign(sync_id).id
             kind, interval = sync_id.split("-")[0], dice.choice([30.0, 60.0, 300.0, 900.0, HOUR])
             end, status = dice.uniform(HOUR, STORM_HOURS * HOUR), dice.choice(["completed", "failed", "canceled"])
-            everybody += [
+            coroutines += [
                 self._wait(kind, sync_id, execution_id, interval),
                 self._end(sync_id, execution_id, end, status),
             ]
             self.ends[execution_id] = sync_id, status, end, str(interval)
-        misfortunes = asyncio.ensure_future(self._misfortunes())
-        await asyncio.gather(*everybody)
-        misfortunes.cancel()
-        await asyncio.gather(misfortunes, return_exceptions=True)
+        injection = asyncio.ensure_future(self._inject_faults())
+        await asyncio.gather(*coroutines)
+        injection.cancel()
+        await asyncio.gather(injection, return_exceptions=True)
 
     async def _wait(self, kind: str, sync_id: str, execution_id: str, interval: float) -> None:
-        """Run the trigger to its end; now and then the triggerer dies, and another one runs it again."""
+        """Run the trigger until its event.
+
+        At random times the triggerer dies, and another one runs the trigger again.
+        """
         since = self.triggerer.clock.wall()
         while execution_id not in self.triggerer.events:
             waiting = asyncio.ensure_future(self.triggerer.wait_for(kind, sync_id, execution_id, interval, since=since))
@@ -265,25 +272,25 @@ class Storm:
         await self.triggerer.until(at)
         self.triggerer.sandbox.finish(sync_id, execution_id, status)
 
-    async def _misfortunes(self) -> None:
+    async def _inject_faults(self) -> None:
         dice, clock = self.dice, self.triggerer.clock
         while True:
-            await asyncio.sleep(NOTICED + dice.expovariate(1 / (20 * MINUTE)))
-            what = dice.choice(["outage"] * 8 + ["suspension", "clock"])
-            if what == "suspension":
+            await asyncio.sleep(RECOVERY_TIME + dice.expovariate(1 / (20 * MINUTE)))
+            fault = dice.choice(["outage"] * 8 + ["suspension", "clock"])
+            if fault == "suspension":
                 clock.suspend(dice.uniform(MINUTE, HOUR))
-            elif what == "clock":
+            elif fault == "clock":
                 clock.offset = dice.choice([0, -HOUR, HOUR, dice.uniform(-MINUTE, MINUTE)])
             else:
                 self.outages += 1
                 with outage(self.triggerer, dice.choice(self.KINDS), dice.choice(self.SCOPES)):
-                    # No longer than the budget, less what the server may ask to wait.
+                    # Shorter than the outage budget less the longest Retry-After.
                     await asyncio.sleep(dice.choice([0.5, MINUTE, dice.uniform(0, 9 * MINUTE)]))
 
 
 @pytest.mark.parametrize("number", range(STORMS))
-def test_a_storm_of_outages_ends_no_wait_before_its_execution(triggerer: Triggerer, number: int) -> None:
-    """A day of outages of up to nine minutes, suspensions, clocks that jump, and triggerers that die."""
+def test_trigger_reports_the_end_of_its_execution_after_a_day_of_faults(triggerer: Triggerer, number: int) -> None:
+    """Outages of up to nine minutes, suspensions, clock jumps and lost triggerers do not end a wait early."""
     storm = Storm(triggerer, number)
 
     storm.run()
