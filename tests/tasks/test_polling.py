@@ -1,4 +1,4 @@
-"""Answers that say nothing about the execution, and executions that must not be cancelled or left running."""
+"""Poll responses that do not describe the execution, and which executions are canceled or left running."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ def path(kind: str) -> str:
     return f"/api/{'bulk/' if kind == 'bulk' else ''}syncs/{SYNCS[kind]}/executions"
 
 
-def polls(kind: str) -> str:
-    """What polls of one execution match."""
+def poll_pattern(kind: str) -> str:
+    """The method and path of a poll of one execution, as a pattern for a fault."""
     return f"GET {path(kind)}/[^/]*"
 
 
@@ -62,8 +62,8 @@ def cancels(sandbox: Any) -> list[str]:
     return [request.path for request in list(sandbox.requests) if request.path.endswith("/cancel")]
 
 
-class Once(threading.Thread):
-    """Does something as soon as something is so."""
+class WhenTrue(threading.Thread):
+    """A thread that waits for a condition and then runs an action."""
 
     def __init__(self, condition: Callable[[], bool], action: Callable[[], Any]) -> None:
         super().__init__(daemon=True)
@@ -76,17 +76,21 @@ class Once(threading.Thread):
         self._action()
 
 
-def finish_once_struck(sandbox: Any, kind: str, fault: Any, times: int) -> Once:
-    """The execution completes when the fault has struck so often."""
-    return Once(lambda: fault.hits >= times, lambda: sandbox.finish(SYNCS[kind], sandbox.starts(SYNCS[kind])[0].id))
+def finish_after_hits(sandbox: Any, kind: str, fault: Any, times: int) -> WhenTrue:
+    """Complete the execution after the fault has been hit this many times."""
+    return WhenTrue(lambda: fault.hits >= times, lambda: sandbox.finish(SYNCS[kind], sandbox.starts(SYNCS[kind])[0].id))
 
 
-def test_a_404_in_the_first_minute_does_not_end_a_task(polytomic_sandbox: Any, kind: str, deferrable: bool) -> None:
-    """A replica that does not know the execution seconds after another one has shown it is waited for."""
+def test_task_keeps_waiting_when_a_replica_does_not_know_a_new_execution(
+    polytomic_sandbox: Any, kind: str, deferrable: bool
+) -> None:
+    """A 404 in the first minute, from a replica that lags behind, is polled again."""
     faults = polytomic_sandbox.faults
-    faults.delay(0, polls(kind), times=2)  # good answers first: the worker's, and in the deferred task the trigger's
-    missing = faults.status(404, polls(kind), times=3)
-    ending = finish_once_struck(polytomic_sandbox, kind, missing, 3)
+    faults.delay(
+        0, poll_pattern(kind), times=2
+    )  # successful polls first: the worker's, and the trigger's in the deferred task
+    missing = faults.status(404, poll_pattern(kind), times=3)
+    ending = finish_after_hits(polytomic_sandbox, kind, missing, 3)
 
     returned = task(kind, deferrable=deferrable).run()
 
@@ -96,13 +100,16 @@ def test_a_404_in_the_first_minute_does_not_end_a_task(polytomic_sandbox: Any, k
 
 
 @pytest.mark.parametrize("cancel_on_kill", [True, False])
-def test_a_task_whose_execution_is_not_found_cancels_it(
+def test_task_cancels_its_execution_when_polls_keep_returning_404(
     polytomic_sandbox: Any, kind: str, deferrable: bool, monkeypatch: pytest.MonkeyPatch, cancel_on_kill: bool
 ) -> None:
-    """A 404 that lasts fails the task without retries, so the execution, which may run, is cancelled if it may be."""
+    """A lasting 404 fails the task without retries.
+
+    The execution may still run, so it is canceled if `cancel_on_kill` allows it.
+    """
     monkeypatch.setattr(outage, "REPLICA_LAG", 0.1)
-    polytomic_sandbox.faults.delay(0, polls(kind), times=1)
-    polytomic_sandbox.faults.status(404, polls(kind), times=None)
+    polytomic_sandbox.faults.delay(0, poll_pattern(kind), times=1)
+    polytomic_sandbox.faults.status(404, poll_pattern(kind), times=None)
     context = make_context(max_tries=3)
 
     with pytest.raises(AirflowFailException, match="404"):
@@ -112,16 +119,16 @@ def test_a_task_whose_execution_is_not_found_cancels_it(
     assert cancels(polytomic_sandbox) == [f"{path(kind)}/{execution.id}/cancel"] * cancel_on_kill
 
 
-def test_an_answer_about_another_execution_is_never_the_result(
+def test_task_ignores_a_poll_response_about_another_execution(
     polytomic_sandbox: Any, kind: str, deferrable: bool
 ) -> None:
-    """A stale cache that answers polls with yesterday's completed execution neither ends nor fails a task."""
+    """A stale cache that returns yesterday's completed execution does not end or fail the task."""
     yesterday = polytomic_sandbox.start_foreign(SYNCS[kind])
     polytomic_sandbox.finish(SYNCS[kind], yesterday.id)
     stale = polytomic_sandbox.faults.status(
-        200, polls(kind), times=3, body={"data": {"id": yesterday.id, "status": "completed"}}
+        200, poll_pattern(kind), times=3, body={"data": {"id": yesterday.id, "status": "completed"}}
     )
-    ending = Once(
+    ending = WhenTrue(
         lambda: stale.hits >= 3,
         lambda: polytomic_sandbox.finish(SYNCS[kind], polytomic_sandbox.starts(SYNCS[kind])[1].id, "failed"),
     )
@@ -131,23 +138,23 @@ def test_an_answer_about_another_execution_is_never_the_result(
         task(kind, deferrable=deferrable).run(context)
 
     ending.join()
-    mine = polytomic_sandbox.starts(SYNCS[kind])[1].id
-    assert mine in str(failure.value)
-    assert context["ti"].summary["execution_id"] == mine
+    own_id = polytomic_sandbox.starts(SYNCS[kind])[1].id
+    assert own_id in str(failure.value)
+    assert context["ti"].summary["execution_id"] == own_id
     assert context["ti"].summary["status"] == "failed"
 
 
-def test_a_retry_does_not_take_another_execution_for_the_one_that_it_resumes(
+def test_retry_ignores_a_poll_response_about_another_execution(
     polytomic_sandbox: Any, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a try resumes is read again until the answer is about it."""
+    """The execution that a retry resumes is read again until the response describes it."""
     monkeypatch.setitem(client.drive.__kwdefaults__, "sleep", lambda _seconds: None)
     yesterday = polytomic_sandbox.start_foreign(SYNCS[kind])
     polytomic_sandbox.finish(SYNCS[kind], yesterday.id)
     make = task(kind, retries=1, wait_for_completion=False).make
     started = make().execute(make_context(max_tries=1))
     stale = polytomic_sandbox.faults.status(
-        200, polls(kind), times=2, body={"data": {"id": yesterday.id, "status": "completed"}}
+        200, poll_pattern(kind), times=2, body={"data": {"id": yesterday.id, "status": "completed"}}
     )
 
     resumed = make().execute(make_context(try_number=2, max_tries=1))
@@ -155,10 +162,10 @@ def test_a_retry_does_not_take_another_execution_for_the_one_that_it_resumes(
     assert (resumed, stale.hits) == (started, 2)
 
 
-def test_a_hook_refuses_an_answer_about_another_execution(polytomic_sandbox: Any, kind: str) -> None:
-    """`get_…_execution` raises PolytomicResponseError rather than return another execution."""
+def test_hook_rejects_a_response_about_another_execution(polytomic_sandbox: Any, kind: str) -> None:
+    """`get_…_execution` raises PolytomicResponseError and does not return another execution."""
     execution = polytomic_sandbox.start_foreign(SYNCS[kind])
-    polytomic_sandbox.faults.status(200, polls(kind), body={"data": {"id": "yesterday", "status": "completed"}})
+    polytomic_sandbox.faults.status(200, poll_pattern(kind), body={"data": {"id": "yesterday", "status": "completed"}})
     get = getattr(PolytomicHook(), f"get_{kind}_sync_execution")
 
     with pytest.raises(PolytomicResponseError, match=f"about execution yesterday, not {execution.id}"):
@@ -167,13 +174,13 @@ def test_a_hook_refuses_an_answer_about_another_execution(polytomic_sandbox: Any
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 422])
-def test_a_page_of_a_proxy_does_not_end_a_wait(
+def test_task_keeps_waiting_when_a_proxy_returns_html_pages(
     polytomic_sandbox: Any, kind: str, deferrable: bool, status: int
 ) -> None:
-    """An HTML page is an outage whatever its status, also when it comes twice and more."""
-    polytomic_sandbox.faults.delay(0, polls(kind), times=1)
-    page = polytomic_sandbox.faults.status(status, polls(kind), times=2, body=PAGE)
-    ending = finish_once_struck(polytomic_sandbox, kind, page, 2)
+    """An HTML page is an outage whatever its status, also when it is returned several times in a row."""
+    polytomic_sandbox.faults.delay(0, poll_pattern(kind), times=1)
+    page = polytomic_sandbox.faults.status(status, poll_pattern(kind), times=2, body=PAGE)
+    ending = finish_after_hits(polytomic_sandbox, kind, page, 2)
 
     task(kind, deferrable=deferrable).run()
 
@@ -182,17 +189,17 @@ def test_a_page_of_a_proxy_does_not_end_a_wait(
 
 
 @pytest.mark.parametrize("status", [200, 404, 503])
-def test_an_event_without_all_schemas_is_judged_when_they_cannot_be_read(polytomic_sandbox: Any, status: int) -> None:
-    """An execution that has ended well stays a success when reading it once more fails, or returns another one."""
+def test_operator_succeeds_when_the_omitted_schemas_cannot_be_read(polytomic_sandbox: Any, status: int) -> None:
+    """A completed execution stays a success when reading it again fails, or returns another execution."""
     body = {"data": {"id": "yesterday", "status": "failed"}} if status == 200 else None
-    polytomic_sandbox.faults.status(status, polls("bulk"), times=None, body=body)
+    polytomic_sandbox.faults.status(status, poll_pattern("bulk"), times=None, body=body)
     ended = {"outcome": "ended", "sync_id": SYNCS["bulk"], "execution_id": "e1", "notes": {}, "status": "completed"}
     event = ended | {"schemas": [], "schemas_omitted": 5, "record_count": 7}
 
     assert task("bulk").make().execute_complete(make_context(), event) == "e1"
 
 
-# --- cancelling only what runs
+# --- canceling only running executions
 
 
 def trigger(kind: str, execution_id: str, **more: Any) -> PolytomicExecutionTrigger:
@@ -208,10 +215,10 @@ def task_succeeded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("task_succeeded")
-def test_a_trigger_that_thaws_cancels_nothing_that_has_ended(
+def test_kill_of_a_suspended_trigger_cancels_no_finished_execution(
     polytomic_sandbox: Any, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A frozen triggerer that is killed after another one has completed the task polls first, and cancels nothing."""
+    """A trigger polls before it cancels, because another triggerer may have completed the task in the meantime."""
     execution = polytomic_sandbox.start_foreign(SYNCS[kind])
     polytomic_sandbox.finish(SYNCS[kind], execution.id)
 
@@ -224,12 +231,12 @@ def test_a_trigger_that_thaws_cancels_nothing_that_has_ended(
 
 
 @pytest.mark.usefixtures("task_succeeded")
-def test_a_killed_trigger_cancels_also_when_the_poll_fails(
+def test_kill_of_a_trigger_cancels_the_execution_when_its_poll_fails(
     polytomic_sandbox: Any, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An execution whose status cannot be read is cancelled: one that nobody waits for is worse."""
+    """An execution of unknown status is canceled: leaving it running unattended is worse."""
     execution = polytomic_sandbox.start_foreign(SYNCS[kind])
-    polytomic_sandbox.faults.status(503, polls(kind), times=None)
+    polytomic_sandbox.faults.status(503, poll_pattern(kind), times=None)
 
     asyncio.run(trigger(kind, execution.id).on_kill())
 
@@ -239,7 +246,9 @@ def test_a_killed_trigger_cancels_also_when_the_poll_fails(
 
 @pytest.mark.parametrize("outcome", ["error", "timeout"])
 @pytest.mark.parametrize("ended", [True, False])
-def test_a_last_try_cancels_only_what_still_runs(polytomic_sandbox: Any, kind: str, outcome: str, ended: bool) -> None:
+def test_last_try_cancels_only_a_running_execution(
+    polytomic_sandbox: Any, kind: str, outcome: str, ended: bool
+) -> None:
     """After an outage, or when the trigger could not cancel, the worker polls before it cancels."""
     execution = polytomic_sandbox.start_foreign(SYNCS[kind])
     if ended:
@@ -259,23 +268,24 @@ def test_a_last_try_cancels_only_what_still_runs(polytomic_sandbox: Any, kind: s
     assert len(cancels(polytomic_sandbox)) == (not ended)
 
 
-def test_a_deadline_during_an_outage_cancels_and_says_so(polytomic_sandbox: Any, kind: str, deferrable: bool) -> None:
-    """An execution whose last poll failed is cancelled at the deadline, and the message names the failure."""
-    polytomic_sandbox.faults.delay(0, polls(kind), times=1)
-    polytomic_sandbox.faults.status(503, polls(kind), times=None)
+def test_deadline_during_an_outage_cancels_the_execution(polytomic_sandbox: Any, kind: str, deferrable: bool) -> None:
+    """An execution whose last poll failed is canceled at the deadline, and the message has the failure."""
+    polytomic_sandbox.faults.delay(0, poll_pattern(kind), times=1)
+    polytomic_sandbox.faults.status(503, poll_pattern(kind), times=None)
 
     with pytest.raises(PolytomicTimeoutError, match=r"is being canceled; its last poll failed: .*503"):
         task(kind, deferrable=deferrable, timeout=0.4).run()
     assert len(cancels(polytomic_sandbox)) == 1
 
 
-# --- the same rule in a worker and in a hook
+# --- outages in the worker and in the hook
 
 
-class Clock:
-    """The worker's clock, which only sleeping moves.
+class WorkerClock:
+    """The worker's clock, which only sleeping advances.
 
-    The API fails from one moment until some time after the first poll that noticed, and the execution ends later.
+    The API fails from ``down_at`` until ``duration`` seconds after the first failed poll. The execution ends 15 minutes
+    later.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, sandbox: Any, down_at: float, duration: float) -> None:
@@ -307,7 +317,7 @@ class Clock:
 @pytest.mark.parametrize(("interval", "down_at"), [(5, HOUR), (900, 3 * HOUR), (3600, 6 * HOUR)])
 @pytest.mark.parametrize("minutes", [0.01, 9])
 @pytest.mark.parametrize("where", ["operator", "hook"])
-def test_an_outage_of_nine_minutes_ends_no_wait_of_a_worker(
+def test_worker_keeps_waiting_through_an_outage_of_nine_minutes(
     polytomic_sandbox: Any,
     kind: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -316,28 +326,28 @@ def test_an_outage_of_nine_minutes_ends_no_wait_of_a_worker(
     down_at: float,
     minutes: float,
 ) -> None:
-    """However long ago the last poll was, a blip or nine minutes of failures are waited out."""
-    clock = Clock(monkeypatch, polytomic_sandbox, down_at, 60 * minutes)
+    """A short failure or nine minutes of failures do not end the wait, whatever the poll interval."""
+    clock = WorkerClock(monkeypatch, polytomic_sandbox, down_at, 60 * minutes)
 
-    assert waited_for(polytomic_sandbox, kind, where, interval)
+    assert wait_in_worker(polytomic_sandbox, kind, where, interval)
     assert clock.first_failure is not None
 
 
 @pytest.mark.parametrize(("interval", "down_at"), [(5, HOUR), (900, 3 * HOUR), (3600, 6 * HOUR)])
 @pytest.mark.parametrize("where", ["operator", "hook"])
-def test_an_outage_that_lasts_ends_a_wait_of_a_worker_after_ten_minutes(
+def test_worker_stops_waiting_after_ten_minutes_of_outage(
     polytomic_sandbox: Any, kind: str, monkeypatch: pytest.MonkeyPatch, where: str, interval: float, down_at: float
 ) -> None:
-    """The wait ends 10 minutes after its first failed poll, whatever its interval."""
-    clock = Clock(monkeypatch, polytomic_sandbox, down_at, 20 * 60)
+    """The wait ends 10 minutes after its first failed poll, whatever the poll interval."""
+    clock = WorkerClock(monkeypatch, polytomic_sandbox, down_at, 20 * 60)
 
     with pytest.raises(PolytomicResponseError, match=r"no good answer for 60\d s"):
-        waited_for(polytomic_sandbox, kind, where, interval)
+        wait_in_worker(polytomic_sandbox, kind, where, interval)
     assert clock.first_failure is not None
     assert OUTAGE_BUDGET <= clock.now - clock.first_failure <= OUTAGE_BUDGET + MAX_BACKOFF
 
 
-def waited_for(sandbox: Any, kind: str, where: str, interval: float) -> Any:
+def wait_in_worker(sandbox: Any, kind: str, where: str, interval: float) -> Any:
     if where == "operator":
         return task(kind, poke_interval=interval, retries=1).run(make_context(max_tries=1))
     execution = sandbox.start_foreign(SYNCS[kind])
@@ -345,8 +355,8 @@ def waited_for(sandbox: Any, kind: str, where: str, interval: float) -> Any:
     return wait(SYNCS[kind], execution.id, poke_interval=interval)
 
 
-def test_an_execution_counts_as_another_by_its_id_alone() -> None:
-    """The comparison does not depend on how an id is spelled."""
+def test_execution_id_comparison_ignores_case() -> None:
+    """An id in another spelling is the same execution."""
     from airflow_provider_polytomic.api.models import parse_execution
 
     read = parse_execution(BulkSyncExecution, "S", "ABC-1")
