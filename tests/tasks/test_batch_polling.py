@@ -1,4 +1,4 @@
-"""Many triggers in one event loop against one server: what they ask together, and that none harms another."""
+"""Batch status polling by many triggers in one event loop, and each trigger's direct polls beside it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from airflow_provider_polytomic.triggers.execution import PolytomicExecutionTrig
 from .conftest import revive
 
 NUMBER = 30
-SUMMARY = "GET /api/bulk/syncs/status"
+BATCH_STATUS = "GET /api/bulk/syncs/status"
 IDS = [f"b0000000-0000-4000-8000-{n:012}" for n in range(NUMBER)]
 
 
@@ -32,8 +32,8 @@ def polytomic_sandbox_seed() -> dict[str, Any]:
     return syncs("bulk")
 
 
-class Waiting:
-    """A triggerer with a trigger for an execution of each sync."""
+class Triggers:
+    """One trigger for an execution of each sync, all in one event loop."""
 
     def __init__(self, sandbox: Any, kind: str = "bulk") -> None:
         self.sandbox = sandbox
@@ -41,7 +41,7 @@ class Waiting:
         self.executions = {sync_id: sandbox.start_foreign(sync_id).id for sync_id in IDS}
         self.events: dict[str, Any] = {}
 
-    def run(self, meanwhile: Callable[[Waiting], Any]) -> Waiting:
+    def run(self, meanwhile: Callable[[Triggers], Any]) -> Triggers:
         async def main() -> None:
             tasks = [asyncio.ensure_future(self._one(sync_id)) for sync_id in IDS]
             await meanwhile(self)
@@ -53,28 +53,28 @@ class Waiting:
         return self
 
     async def _one(self, sync_id: str) -> None:
-        kept = PolytomicExecutionTrigger(self.kind, sync_id, self.executions[sync_id], poke_interval=0.2)
-        async for event in revive(kept).run():
+        trigger = PolytomicExecutionTrigger(self.kind, sync_id, self.executions[sync_id], poke_interval=0.2)
+        async for event in revive(trigger).run():
             assert sync_id not in self.events
             self.events[sync_id] = event.payload
 
-    async def until(self, what: Callable[[], bool]) -> None:
-        while not what():  # noqa: ASYNC110  the sandbox has no event to wait for
+    async def until(self, condition: Callable[[], bool]) -> None:
+        while not condition():  # noqa: ASYNC110  the sandbox has no event to wait for
             await asyncio.sleep(0.01)
 
     def finish(self, sync_ids: list[str], status: str = "completed") -> None:
         for sync_id in sync_ids:
             self.sandbox.finish(sync_id, self.executions[sync_id], status)
 
-    def asked(self) -> Counter[str]:
+    def requests(self) -> Counter[str]:
         return Counter(f"{request.method} {request.path}" for request in self.sandbox.requests)
 
-    def looks(self) -> dict[str, int]:
-        """How often each trigger looked for itself."""
-        asked = self.asked()
+    def direct_polls(self) -> dict[str, int]:
+        """The number of direct polls by each trigger."""
+        requests = self.requests()
         bulk = "bulk/" if self.kind == "bulk" else ""
         return {
-            sync_id: asked[f"GET /api/{bulk}syncs/{sync_id}/executions/{execution_id}"]
+            sync_id: requests[f"GET /api/{bulk}syncs/{sync_id}/executions/{execution_id}"]
             for sync_id, execution_id in self.executions.items()
         }
 
@@ -83,37 +83,37 @@ class Waiting:
         return {sync_id: event.get("status") or event["error"] for sync_id, event in self.events.items()}
 
 
-async def end_some_then_all(waiting: Waiting) -> None:
-    """Some end, well and badly; and the others when these have been found."""
-    await waiting.until(lambda: waiting.asked()[SUMMARY] >= 3 or min(waiting.looks().values()) >= 2)
-    waiting.finish(IDS[:5], "failed")
-    await waiting.until(lambda: len(waiting.events) == 5)
-    waiting.finish(IDS[5:])
+async def finish_in_two_groups(triggers: Triggers) -> None:
+    """Finish some executions as failed, and the others once these have been reported."""
+    await triggers.until(lambda: triggers.requests()[BATCH_STATUS] >= 3 or min(triggers.direct_polls().values()) >= 2)
+    triggers.finish(IDS[:5], "failed")
+    await triggers.until(lambda: len(triggers.events) == 5)
+    triggers.finish(IDS[5:])
 
 
 ENDS = dict.fromkeys(IDS[:5], "failed") | dict.fromkeys(IDS[5:], "completed")
 
 
-def test_an_end_costs_one_look(polytomic_sandbox: Any) -> None:
-    """While all run there is one request for all of them; each looks for itself once, at its end."""
-    waiting = Waiting(polytomic_sandbox).run(end_some_then_all)
+def test_trigger_polls_directly_only_at_the_end_of_its_execution(polytomic_sandbox: Any) -> None:
+    """While all executions run, one batch request covers all of them. Each trigger polls once, at the end."""
+    triggers = Triggers(polytomic_sandbox).run(finish_in_two_groups)
 
-    assert waiting.statuses == ENDS
-    assert waiting.looks() == dict.fromkeys(IDS, 1)
-    assert waiting.asked()[SUMMARY] >= 3
+    assert triggers.statuses == ENDS
+    assert triggers.direct_polls() == dict.fromkeys(IDS, 1)
+    assert triggers.requests()[BATCH_STATUS] >= 3
 
 
-TROUBLE: dict[str, Callable[[Any], Any]] = {
-    "missing": lambda faults: faults.status(404, SUMMARY, times=None),
-    "broken": lambda faults: faults.status(500, SUMMARY, times=None),
-    "a page": lambda faults: faults.garbage("html", SUMMARY, times=None),
-    "cut": lambda faults: faults.garbage("cut", SUMMARY, times=None),
-    "dropped": lambda faults: faults.drop_after(SUMMARY, times=None),
-    "slow": lambda faults: faults.delay(2, SUMMARY, times=None),
-    "empty": lambda faults: faults.status(200, SUMMARY, times=None, body={"data": None}),
-    "of other executions": lambda faults: faults.status(
+FAULTS: dict[str, Callable[[Any], Any]] = {
+    "missing": lambda faults: faults.status(404, BATCH_STATUS, times=None),
+    "broken": lambda faults: faults.status(500, BATCH_STATUS, times=None),
+    "html page": lambda faults: faults.garbage("html", BATCH_STATUS, times=None),
+    "cut": lambda faults: faults.garbage("cut", BATCH_STATUS, times=None),
+    "dropped": lambda faults: faults.drop_after(BATCH_STATUS, times=None),
+    "slow": lambda faults: faults.delay(2, BATCH_STATUS, times=None),
+    "empty": lambda faults: faults.status(200, BATCH_STATUS, times=None, body={"data": None}),
+    "other executions": lambda faults: faults.status(
         200,
-        SUMMARY,
+        BATCH_STATUS,
         times=None,
         body={
             "data": [{"sync_id": sync_id, "schemas": [{"execution_id": "x", "status": "running"}]} for sync_id in IDS]
@@ -122,46 +122,48 @@ TROUBLE: dict[str, Callable[[Any], Any]] = {
 }
 
 
-@pytest.mark.parametrize("trouble", TROUBLE)
-def test_trouble_with_the_summary_is_nobodys(
-    polytomic_sandbox: Any, trouble: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("fault", FAULTS)
+def test_trigger_reports_its_execution_when_batch_polls_fail(
+    polytomic_sandbox: Any, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever is wrong with the common question, each trigger finds the end of its own execution."""
+    """Each trigger finds the end of its own execution, whatever is wrong with the batch response."""
     monkeypatch.setattr(batch_poller, "REQUEST_TIMEOUT", 0.3)
-    TROUBLE[trouble](polytomic_sandbox.faults)
+    FAULTS[fault](polytomic_sandbox.faults)
 
-    async def end_when_each_has_polled(waiting: Waiting) -> None:
-        await waiting.until(lambda: min(waiting.looks().values()) >= 2)
-        await end_some_then_all(waiting)
+    async def finish_after_direct_polls(triggers: Triggers) -> None:
+        await triggers.until(lambda: min(triggers.direct_polls().values()) >= 2)
+        await finish_in_two_groups(triggers)
 
-    assert Waiting(polytomic_sandbox).run(end_when_each_has_polled).statuses == ENDS
+    assert Triggers(polytomic_sandbox).run(finish_after_direct_polls).statuses == ENDS
 
 
-def test_a_stuck_summary_is_not_believed_for_ever(polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A summary that says for ever that all run delays an end, and hides none."""
+def test_trigger_reports_its_execution_when_the_batch_response_is_stale(
+    polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch response that never stops listing the executions as running only delays the end."""
     monkeypatch.setattr(batch_poller, "DIRECT_POLL_EVERY", (2, 4))
-    waiting = Waiting(polytomic_sandbox)
+    triggers = Triggers(polytomic_sandbox)
     rows = [
         {"sync_id": sync_id, "schemas": [{"execution_id": execution_id, "status": "running"}]}
-        for sync_id, execution_id in waiting.executions.items()
+        for sync_id, execution_id in triggers.executions.items()
     ]
-    polytomic_sandbox.faults.status(200, SUMMARY, times=None, body={"data": rows})
+    polytomic_sandbox.faults.status(200, BATCH_STATUS, times=None, body={"data": rows})
 
-    assert waiting.run(end_some_then_all).statuses == ENDS
+    assert triggers.run(finish_in_two_groups).statuses == ENDS
 
 
-def test_a_trigger_that_fails_harms_no_other(polytomic_sandbox: Any) -> None:
-    """One execution vanishes: its trigger says so, and the others wait on for theirs."""
+def test_trigger_failure_does_not_affect_other_triggers(polytomic_sandbox: Any) -> None:
+    """One execution vanishes: its trigger reports that, and the others keep triggers for theirs."""
 
-    async def one_vanishes(waiting: Waiting) -> None:
-        await waiting.until(lambda: waiting.asked()[SUMMARY] >= 2)
-        polytomic_sandbox.faults.vanish(waiting.executions[IDS[0]])
-        await waiting.until(lambda: bool(waiting.events))
-        waiting.finish(IDS[1:])
+    async def lose_one_execution(triggers: Triggers) -> None:
+        await triggers.until(lambda: triggers.requests()[BATCH_STATUS] >= 2)
+        polytomic_sandbox.faults.vanish(triggers.executions[IDS[0]])
+        await triggers.until(lambda: bool(triggers.events))
+        triggers.finish(IDS[1:])
 
-    waiting = Waiting(polytomic_sandbox).run(one_vanishes)
+    triggers = Triggers(polytomic_sandbox).run(lose_one_execution)
 
-    assert waiting.statuses == {**dict.fromkeys(IDS, "completed"), IDS[0]: "PolytomicNotFoundError"}
+    assert triggers.statuses == {**dict.fromkeys(IDS, "completed"), IDS[0]: "PolytomicNotFoundError"}
 
 
 class TestModelSyncs:
@@ -169,25 +171,27 @@ class TestModelSyncs:
     def polytomic_sandbox_seed(self) -> dict[str, Any]:
         return syncs("model")
 
-    def test_they_ask_each_for_itself(self, polytomic_sandbox: Any) -> None:
-        """The API has no summary of model syncs, and none is asked for."""
-        waiting = Waiting(polytomic_sandbox, "model").run(end_some_then_all)
+    def test_model_sync_trigger_polls_directly(self, polytomic_sandbox: Any) -> None:
+        """The API has no batch status of model syncs, and none is requested."""
+        triggers = Triggers(polytomic_sandbox, "model").run(finish_in_two_groups)
 
-        assert waiting.statuses == ENDS
-        assert waiting.asked()[SUMMARY] == 0
+        assert triggers.statuses == ENDS
+        assert triggers.requests()[BATCH_STATUS] == 0
 
 
-def test_a_rotated_key_is_read_again(polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the key is refused, each trigger reads its connection again, and they ask together as before."""
+def test_trigger_reloads_the_connection_when_its_key_was_rotated(
+    polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the key is rejected, each trigger reads its connection again, and batch polling continues."""
 
-    async def rotate(waiting: Waiting) -> None:
-        await waiting.until(lambda: waiting.asked()[SUMMARY] >= 2)
+    async def rotate(triggers: Triggers) -> None:
+        await triggers.until(lambda: triggers.requests()[BATCH_STATUS] >= 2)
         connection = json.loads(os.environ["AIRFLOW_CONN_POLYTOMIC_DEFAULT"])
         connection["password"] = "another-key-for-tests"
         polytomic_sandbox.rotate_key(connection["password"])
         monkeypatch.setenv("AIRFLOW_CONN_POLYTOMIC_DEFAULT", json.dumps(connection))
-        seen = waiting.asked()[SUMMARY]
-        await waiting.until(lambda: waiting.asked()[SUMMARY] >= seen + 4)
-        waiting.finish(IDS)
+        seen = triggers.requests()[BATCH_STATUS]
+        await triggers.until(lambda: triggers.requests()[BATCH_STATUS] >= seen + 4)
+        triggers.finish(IDS)
 
-    assert Waiting(polytomic_sandbox).run(rotate).statuses == dict.fromkeys(IDS, "completed")
+    assert Triggers(polytomic_sandbox).run(rotate).statuses == dict.fromkeys(IDS, "completed")
