@@ -1,4 +1,4 @@
-"""What is different for model syncs; all else is the same code, and proved with bulk syncs."""
+"""What differs for model syncs. The shared behavior is tested with bulk syncs."""
 
 from __future__ import annotations
 
@@ -35,8 +35,10 @@ def seed(**sync: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("named", [{}, {"sync_name": "Customer health to Salesforce"}])
-def test_it_starts_one_and_waits(polytomic_sandbox: Any, deferrable: bool, named: Any) -> None:
-    """The task starts one execution, waits for its end, and tells its counts."""
+def test_model_sync_operator_starts_one_execution_and_waits(
+    polytomic_sandbox: Any, deferrable: bool, named: Any
+) -> None:
+    """The task starts one execution, waits for its end, and reports its counts."""
     context = make_context()
 
     returned = task(deferrable=deferrable, **named).run(context)
@@ -48,8 +50,8 @@ def test_it_starts_one_and_waits(polytomic_sandbox: Any, deferrable: bool, named
     assert summary["errors"] == []
 
 
-def test_arguments_reach_the_wire(polytomic_sandbox: Any) -> None:
-    """The start's body holds exactly what was asked for."""
+def test_model_sync_operator_sends_its_arguments(polytomic_sandbox: Any) -> None:
+    """The request body of the start has exactly the arguments that were given."""
     task(resync=True, identities="a@example.com, b@example.com").run()
 
     (start,) = [request for request in polytomic_sandbox.requests if request.method == "POST"]
@@ -59,14 +61,14 @@ def test_arguments_reach_the_wire(polytomic_sandbox: Any) -> None:
 @pytest.mark.parametrize(
     "arguments", [{"identities": "a@example.com, b@example.com"}, {"source_identities": [["a@example.com"], ["b"]]}]
 )
-def test_no_identity_is_logged(
+def test_model_sync_operator_logs_no_identity(
     polytomic_sandbox: Any,
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
     arguments: Any,
     deferrable: bool,
 ) -> None:
-    """They may be people's addresses: the log says how many there are."""
+    """Identities may be email addresses, so the log has only their number."""
     caplog.set_level(logging.DEBUG)
     task(resync=True, deferrable=deferrable, **arguments).run()
 
@@ -99,28 +101,30 @@ def test_no_identity_is_logged(
         ({"cancel_on_kill": "false"}, "cancel_on_kill"),
     ],
 )
-def test_bad_arguments_are_refused_early(arguments: Any, named: str) -> None:
-    """A bad literal argument is a ValueError of the constructor that names it."""
+def test_model_sync_operator_rejects_invalid_arguments_when_the_dag_is_parsed(arguments: Any, named: str) -> None:
+    """The constructor raises a ValueError that names the argument."""
     with pytest.raises(ValueError, match=named):
         PolytomicModelSyncOperator(task_id="sync", sync_id=SYNC, **arguments)
 
 
-class TestErrors:
+class TestRecordErrors:
     @pytest.fixture
     def polytomic_sandbox_seed(self) -> dict[str, Any]:
         return seed(rows=50, errors=["user 7 has no email"], outcome=["completed"])
 
-    def test_records_in_error_are_a_partial_failure(self, polytomic_sandbox: Any, deferrable: bool) -> None:
-        """An execution that completed with records in error fails the task, and says which."""
+    def test_model_sync_operator_fails_when_records_have_errors(self, polytomic_sandbox: Any, deferrable: bool) -> None:
+        """A completed execution in which records had errors fails the task. The message has the errors."""
         with pytest.raises(PolytomicSyncError, match="user 7 has no email"):
             task(deferrable=deferrable).run()
 
-    def test_allow_errors_makes_it_a_success(self, polytomic_sandbox: Any, deferrable: bool) -> None:
-        """`allow_errors=True` accepts it."""
+    def test_model_sync_operator_succeeds_when_errors_are_allowed(
+        self, polytomic_sandbox: Any, deferrable: bool
+    ) -> None:
+        """`allow_errors=True` accepts records with errors."""
         task(allow_errors=True, deferrable=deferrable).run()
 
-    def test_a_sensor_judges_alike(self, polytomic_sandbox: Any, deferrable: bool) -> None:
-        """A sensor fails for good on it, unless errors are allowed."""
+    def test_model_sync_sensor_fails_when_records_have_errors(self, polytomic_sandbox: Any, deferrable: bool) -> None:
+        """The sensor fails without retries, unless errors are allowed."""
         execution = polytomic_sandbox.start_foreign(SYNC)
 
         def sensor(**more: Any) -> Task:
@@ -132,13 +136,13 @@ class TestErrors:
         assert sensor(allow_errors=True).run() == execution.id
 
 
-class TestWaiting:
+class TestRunning:
     @pytest.fixture
     def polytomic_sandbox_seed(self) -> dict[str, Any]:
         return seed(duration=1_000_000)
 
-    def test_a_sensor_waits_for_what_runs(self, polytomic_sandbox: Any, deferrable: bool) -> None:
-        """Without an execution's id the one that runs is waited for."""
+    def test_model_sync_sensor_waits_for_the_running_execution(self, polytomic_sandbox: Any, deferrable: bool) -> None:
+        """Without an execution id the sensor waits for the execution that is running."""
         execution = polytomic_sandbox.start_foreign(SYNC)
         arguments = {"task_id": "wait", "sync_id": SYNC, "poke_interval": 0.05, "deferrable": deferrable}
 
@@ -147,8 +151,10 @@ class TestWaiting:
 
 
 @pytest.mark.parametrize("policy", ["wait", "cancel"])
-def test_somebody_elses_execution(polytomic_sandbox: Any, deferrable: bool, policy: str) -> None:
-    """`wait` and `cancel` start ours when somebody else's execution has ended."""
+def test_model_sync_operator_starts_after_a_blocking_execution(
+    polytomic_sandbox: Any, deferrable: bool, policy: str
+) -> None:
+    """`wait` and `cancel` start the task's execution when the blocking execution has ended."""
     foreign = polytomic_sandbox.start_foreign(SYNC)
 
     returned = task(if_running=policy, deferrable=deferrable).run()
@@ -156,8 +162,8 @@ def test_somebody_elses_execution(polytomic_sandbox: Any, deferrable: bool, poli
     assert [foreign.id, returned] == [execution.id for execution in polytomic_sandbox.starts(SYNC)]
 
 
-def test_attach_adopts_only_where_nothing_special_is_asked(polytomic_sandbox: Any) -> None:
-    """What another execution does is not told, so a task with wishes of its own waits for its end."""
+def test_model_sync_operator_attaches_only_without_options(polytomic_sandbox: Any) -> None:
+    """The API does not report the options of an execution, so a task with options waits for its end instead."""
     foreign = polytomic_sandbox.start_foreign(SYNC)
 
     assert task(if_running="attach").run() == foreign.id
@@ -165,10 +171,12 @@ def test_attach_adopts_only_where_nothing_special_is_asked(polytomic_sandbox: An
     assert task(if_running="attach", resync=True).run(make_context(run_id="other")) != second.id
 
 
-@pytest.mark.parametrize("trouble", ["before", "after"])
-def test_a_lost_answer_starts_nothing_twice(polytomic_sandbox: Any, deferrable: bool, trouble: str) -> None:
-    """When the answer to the start is lost, the same key is asked again."""
-    getattr(polytomic_sandbox.faults, f"drop_{trouble}")(f"POST {EXECUTIONS}")
+@pytest.mark.parametrize("dropped", ["before", "after"])
+def test_model_sync_start_with_a_lost_response_starts_one_execution(
+    polytomic_sandbox: Any, deferrable: bool, dropped: str
+) -> None:
+    """The start is repeated with the same idempotency key."""
+    getattr(polytomic_sandbox.faults, f"drop_{dropped}")(f"POST {EXECUTIONS}")
 
     returned = task(deferrable=deferrable).run()
 
@@ -177,16 +185,16 @@ def test_a_lost_answer_starts_nothing_twice(polytomic_sandbox: Any, deferrable: 
 
 @pytest.mark.parametrize("when", ["before the start", "before its answer", "after its answer"])
 @pytest.mark.parametrize("store", [False, True])
-def test_a_retry_resumes_what_a_dead_try_started(
+def test_model_sync_retry_resumes_the_execution_of_a_dead_try(
     polytomic_sandbox: Any, deferrable: bool, when: str, store: bool
 ) -> None:
-    """However the first try's process died, the retry ends with exactly one execution."""
-    kept = Store() if store else None
+    """Wherever the first try's process died, the retry ends with exactly one execution."""
+    task_state = Store() if store else None
     work = task(retries=2, deferrable=deferrable)
     with pytest.raises(Died):
-        dies_when(work.make, when).execute(tries(1, kept))
+        dies_when(work.make, when).execute(tries(1, task_state))
 
-    returned = work.run(tries(2, kept))
+    returned = work.run(tries(2, task_state))
 
     assert [returned] == [execution.id for execution in polytomic_sandbox.starts(SYNC)]
 
@@ -196,8 +204,10 @@ class TestEndless:
     def polytomic_sandbox_seed(self) -> dict[str, Any]:
         return seed(duration=100_000)
 
-    def test_timeout_cancels_and_fails(self, polytomic_sandbox: Any, deferrable: bool) -> None:
-        """At the deadline the execution is cancelled, once."""
+    def test_model_sync_operator_cancels_its_execution_at_the_timeout(
+        self, polytomic_sandbox: Any, deferrable: bool
+    ) -> None:
+        """At the deadline the execution is canceled, once, and the task fails."""
         with pytest.raises(PolytomicTimeoutError, match="it is being canceled"):
             task(timeout=0.3, deferrable=deferrable).run()
 
