@@ -1,4 +1,4 @@
-"""The operator for bulk syncs, in the worker and deferred."""
+"""The operator for bulk syncs, in the worker and deferred: outcomes, conflicts, deadlines, retries, kills."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ def seed(**sync: Any) -> dict[str, Any]:
     return {"bulk_syncs": [{"name": "Orders", "id": SYNC, "schemas": ["orders", "customers"], "duration": 10, **sync}]}
 
 
-# --- the way it should go
+# --- success
 
 
-def test_it_starts_one_execution_and_returns_its_id(polytomic_sandbox: Any, deferrable: bool) -> None:
+def test_operator_starts_one_execution_and_returns_its_id(polytomic_sandbox: Any, deferrable: bool) -> None:
     """The task starts one execution, waits for its end and returns its id."""
     context = make_context()
 
@@ -58,7 +58,7 @@ def test_it_starts_one_execution_and_returns_its_id(polytomic_sandbox: Any, defe
     assert polytomic_sandbox.status(returned) == "completed"
 
 
-def test_the_summary_is_the_same_in_every_mode(polytomic_sandbox: Any) -> None:
+def test_summary_has_the_same_fields_in_the_worker_and_deferred(polytomic_sandbox: Any) -> None:
     """XCom `execution` holds the same fields and counts whether the task waited in the worker or deferred."""
     summaries = []
     for deferrable in (False, True):
@@ -74,8 +74,8 @@ def test_the_summary_is_the_same_in_every_mode(polytomic_sandbox: Any) -> None:
     assert worker["adopted"] is False
 
 
-def test_the_summary_is_there_before_the_end(polytomic_sandbox: Any, deferrable: bool) -> None:
-    """XCom `execution` is pushed at the start already, so that it is there while the task waits."""
+def test_summary_is_pushed_at_the_start_and_at_the_end(polytomic_sandbox: Any, deferrable: bool) -> None:
+    """XCom `execution` is available while the task waits."""
     context = make_context()
 
     task(deferrable=deferrable).run(context)
@@ -85,7 +85,7 @@ def test_the_summary_is_there_before_the_end(polytomic_sandbox: Any, deferrable:
     assert context["ti"].xcoms[0][1]["status"] == "created"
 
 
-def test_xcoms_can_be_switched_off(polytomic_sandbox: Any, deferrable: bool) -> None:
+def test_operator_pushes_no_xcom_when_do_xcom_push_is_false(polytomic_sandbox: Any, deferrable: bool) -> None:
     """`do_xcom_push=False` pushes nothing."""
     context = make_context()
 
@@ -94,23 +94,23 @@ def test_xcoms_can_be_switched_off(polytomic_sandbox: Any, deferrable: bool) -> 
     assert context["ti"].xcoms == []
 
 
-def test_arguments_reach_the_wire(polytomic_sandbox: Any, deferrable: bool) -> None:
-    """The start's body holds exactly what was asked for."""
+def test_operator_sends_its_arguments(polytomic_sandbox: Any, deferrable: bool) -> None:
+    """The request body of the start has exactly the arguments that were given."""
     task(resync_mode="rebuild", fetch_mode="full", schemas=["account"], deferrable=deferrable).run()
 
     (start,) = [request for request in polytomic_sandbox.requests if request.method == "POST"]
     assert start.body == {"resync_mode": "rebuild", "fetch_mode": "full", "schemas": ["account"]}
 
 
-def test_what_is_unset_is_not_sent(polytomic_sandbox: Any) -> None:
-    """An operator without options sends an empty body."""
+def test_operator_sends_an_empty_body_without_options(polytomic_sandbox: Any) -> None:
+    """Options that are False, empty or None are not sent."""
     task(test=False, resync_mode="", schemas=None).run()
 
     (start,) = [request for request in polytomic_sandbox.requests if request.method == "POST"]
     assert start.body == {}
 
 
-def test_a_test_run_is_one(polytomic_sandbox: Any, deferrable: bool) -> None:
+def test_operator_makes_a_test_run_when_test_is_true(polytomic_sandbox: Any, deferrable: bool) -> None:
     """`test=True` makes a test run, and the summary says so."""
     context = make_context()
 
@@ -119,8 +119,10 @@ def test_a_test_run_is_one(polytomic_sandbox: Any, deferrable: bool) -> None:
     assert context["ti"].summary["is_test"] is True
 
 
-def test_without_waiting_it_ends_at_once(polytomic_sandbox: Any, deferrable: bool) -> None:
-    """`wait_for_completion=False` returns the id of an execution that still runs, and never defers."""
+def test_operator_returns_immediately_when_wait_for_completion_is_false(
+    polytomic_sandbox: Any, deferrable: bool
+) -> None:
+    """`wait_for_completion=False` returns the id of an execution that is still running, and never defers."""
     starting = task(wait_for_completion=False, deferrable=deferrable)
 
     returned = starting.run()
@@ -131,24 +133,24 @@ def test_without_waiting_it_ends_at_once(polytomic_sandbox: Any, deferrable: boo
     assert gets == []
 
 
-def test_a_name_will_do(polytomic_sandbox: Any, deferrable: bool) -> None:
-    """`sync_name` finds the sync, once per task."""
+def test_operator_finds_its_sync_by_name_once_per_task(polytomic_sandbox: Any, deferrable: bool) -> None:
+    """`sync_name` is looked up once, also when the task defers."""
     task(sync_name="Salesforce to warehouse", deferrable=deferrable).run()
 
     assert len(polytomic_sandbox.starts(SYNC)) == 1
     assert len([request for request in polytomic_sandbox.requests if request.path == "/api/bulk/syncs"]) == 1
 
 
-def test_a_name_that_no_sync_has_is_retried(polytomic_sandbox: Any) -> None:
-    """An unknown name is an error that Airflow retries, because the sync may be listed later."""
+def test_operator_fails_with_retries_when_the_sync_name_is_unknown(polytomic_sandbox: Any) -> None:
+    """The error is retried, because the sync may be listed later."""
     with pytest.raises(PolytomicLookupError, match="'Salesforce to warehouse'"):
         task(sync_name="Salesforce to warehose").run()
 
     assert polytomic_sandbox.starts(SYNC) == []
 
 
-def test_a_name_that_two_have_fails_with_their_ids(polytomic_sandbox: Any) -> None:
-    """A name that several syncs have is an error that lists their ids."""
+def test_operator_fails_without_retries_when_the_sync_name_is_ambiguous(polytomic_sandbox: Any) -> None:
+    """The message lists the ids of all syncs of that name."""
     from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
 
     hook = PolytomicHook()
@@ -169,24 +171,26 @@ def test_a_name_that_two_have_fails_with_their_ids(polytomic_sandbox: Any) -> No
     assert second.id in str(raised.value)
 
 
-# --- ends
+# --- outcomes
 
 
-# Executions that end when somebody ends them, and not before, however slow the machine is.
+# Executions that end only when the test finishes them, however slow the machine is.
 endless = pytest.mark.parametrize("polytomic_sandbox_speed", [0.0001], ids=["endless"])
-# Executions that run long enough to be met on the way.
+# Executions that run long enough for a poll to see them running.
 slower = pytest.mark.parametrize("polytomic_sandbox_speed", [8], ids=["slower"])
 
 
 @endless
 @pytest.mark.parametrize("status", ["failed", "canceled", "interrupted", "errors", "frobnicated"])
 @pytest.mark.parametrize("when", ["before deferring", "while waiting"])
-def test_only_completed_is_green(polytomic_sandbox: Any, deferrable: bool, status: str, when: str) -> None:
-    """Every end but `completed` fails the task, with the same message whenever and wherever it is noticed."""
+def test_operator_fails_unless_the_execution_completed(
+    polytomic_sandbox: Any, deferrable: bool, status: str, when: str
+) -> None:
+    """Every final status but `completed` fails the task, with the same message whenever and wherever it is noticed."""
     context = make_context()
 
     with (
-        EndingWith(polytomic_sandbox, status, at_once=when == "before deferring"),
+        FinishInBackground(polytomic_sandbox, status, at_once=when == "before deferring"),
         pytest.raises(PolytomicSyncError) as raised,
     ):
         task(deferrable=deferrable).run(context)
@@ -199,8 +203,8 @@ def test_only_completed_is_green(polytomic_sandbox: Any, deferrable: bool, statu
     assert context["ti"].summary["status"] == status
 
 
-class EndingWith:
-    """Ends what is started with a status of choice: at once, or after a while."""
+class FinishInBackground:
+    """Finishes the execution that the task starts with this status, immediately or after a delay."""
 
     def __init__(self, sandbox: Any, status: str, *, at_once: bool) -> None:
         self._sandbox, self._status, self._delay = sandbox, status, 0.0 if at_once else 0.06
@@ -231,8 +235,8 @@ class TestPartialFailure:
         bad = {"id": "customers", "outcome": "failed", "status_message": 'column "email" is too long'}
         return seed(schemas=["orders", bad])
 
-    def test_it_fails_and_says_which_and_why(self, polytomic_sandbox: Any, deferrable: bool) -> None:
-        """A partly failed execution fails the task; the message names the schema and what the server said."""
+    def test_operator_fails_when_a_schema_failed(self, polytomic_sandbox: Any, deferrable: bool) -> None:
+        """The message has the schema and the server's reason."""
         context = make_context()
 
         with pytest.raises(PolytomicSyncError) as raised:
@@ -242,48 +246,54 @@ class TestPartialFailure:
         assert "console log" in str(raised.value)
         assert context["ti"].summary["schemas"][0]["schema"] == "customers"
 
-    def test_allow_errors_makes_it_a_success(self, polytomic_sandbox: Any, deferrable: bool) -> None:
-        """`allow_errors=True` accepts it."""
+    def test_operator_succeeds_when_a_schema_failed_and_errors_are_allowed(
+        self, polytomic_sandbox: Any, deferrable: bool
+    ) -> None:
+        """`allow_errors=True` accepts a failed schema."""
         assert task(allow_errors=True, deferrable=deferrable).run() == polytomic_sandbox.starts(SYNC)[0].id
 
-    def test_a_broken_log_does_not_hide_the_failure(self, polytomic_sandbox: Any, deferrable: bool) -> None:
-        """When the console log cannot be read, the failure is told without it."""
+    def test_operator_reports_the_failure_when_the_console_log_cannot_be_read(
+        self, polytomic_sandbox: Any, deferrable: bool
+    ) -> None:
+        """The failure is reported without the end of the log."""
         polytomic_sandbox.faults.status(404, "GET .*/consolelog", times=None)
 
         with pytest.raises(PolytomicSyncError, match="customers"):
             task(deferrable=deferrable).run()
 
 
-class TestEmptySuccess:
-    """An execution moves nothing."""
+class TestFewRecords:
+    """An execution moves three records."""
 
     @pytest.fixture
     def polytomic_sandbox_seed(self) -> dict[str, Any]:
         return seed(schemas=[{"id": "orders", "rows": 3}])
 
     @pytest.mark.parametrize(("min_records", "good"), [(None, True), (3, True), ("3", True), (4, False)])
-    def test_min_records_decides(self, polytomic_sandbox: Any, deferrable: bool, min_records: Any, good: bool) -> None:
-        """Fewer records than `min_records` fail the task."""
-        wanted = task(min_records=min_records, deferrable=deferrable)
+    def test_operator_fails_when_fewer_records_than_min_records_moved(
+        self, polytomic_sandbox: Any, deferrable: bool, min_records: Any, good: bool
+    ) -> None:
+        """An execution with fewer records than `min_records` fails the task."""
+        limited = task(min_records=min_records, deferrable=deferrable)
 
         if good:
-            wanted.run()
+            limited.run()
         else:
             with pytest.raises(PolytomicSyncError, match="moved 3 records, but min_records is 4"):
-                wanted.run()
+                limited.run()
 
 
 class TestUnknownStatus:
-    """The server says something on the way that nobody has heard of."""
+    """The server returns an undocumented status while the execution runs."""
 
     @pytest.fixture
     def polytomic_sandbox_seed(self) -> dict[str, Any]:
         return seed(stages=["created", "scheduled", "warming_up"], duration=150)
 
-    def test_it_waits_on_and_warns_once(
+    def test_operator_warns_once_of_an_unknown_status_and_keeps_waiting(
         self, polytomic_sandbox: Any, deferrable: bool, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """An unknown status is waited out with one warning; it is neither success nor failure."""
+        """An unknown status is neither success nor failure."""
         task(deferrable=deferrable, poke_interval=0.01).run()
 
         warnings = [record for record in caplog.records if "warming_up" in record.getMessage()]
@@ -298,8 +308,8 @@ class TestManySchemas:
         good = [{"id": f"table_{number:03}"} for number in range(140)]
         return seed(schemas=[*good, {"id": "zebra", "outcome": "failed", "status_message": "x" * 2000}])
 
-    def test_the_summary_is_bounded_and_failed_ones_come_first(self, polytomic_sandbox: Any, deferrable: bool) -> None:
-        """The summary holds 100 schemas, failed ones first, and says how many are left out."""
+    def test_summary_holds_100_schemas_with_failed_ones_first(self, polytomic_sandbox: Any, deferrable: bool) -> None:
+        """The summary also has the number of schemas that were left out."""
         context = make_context()
 
         with pytest.raises(PolytomicSyncError, match="zebra"):
@@ -311,37 +321,37 @@ class TestManySchemas:
         assert len(summary["schemas"][0]["status_message"]) <= 301
 
 
-# --- trouble
+# --- errors
 
 
-@pytest.mark.parametrize("trouble", ["503", "html", "truncated", "cut", "empty", "dropped", "429"])
-def test_passing_trouble_does_not_end_a_wait(polytomic_sandbox: Any, deferrable: bool, trouble: str) -> None:
-    """Server errors, lost connections and foreign pages while waiting are waited out; nothing is started twice."""
-    looks = f"GET {EXECUTIONS}/.*"
-    if trouble == "503":
-        polytomic_sandbox.faults.status(503, looks, times=2)
-    elif trouble == "429":
-        polytomic_sandbox.faults.status(429, looks, headers={"Retry-After": "0.1"}, times=2)
-    elif trouble == "dropped":
-        polytomic_sandbox.faults.drop_before(looks, times=2)
+@pytest.mark.parametrize("fault", ["503", "html", "truncated", "cut", "empty", "dropped", "429"])
+def test_operator_keeps_waiting_through_failed_polls(polytomic_sandbox: Any, deferrable: bool, fault: str) -> None:
+    """Server errors, lost connections and foreign pages do not end the wait, and nothing is started twice."""
+    polls = f"GET {EXECUTIONS}/.*"
+    if fault == "503":
+        polytomic_sandbox.faults.status(503, polls, times=2)
+    elif fault == "429":
+        polytomic_sandbox.faults.status(429, polls, headers={"Retry-After": "0.1"}, times=2)
+    elif fault == "dropped":
+        polytomic_sandbox.faults.drop_before(polls, times=2)
     else:
-        polytomic_sandbox.faults.garbage(trouble, looks, times=2)
+        polytomic_sandbox.faults.garbage(fault, polls, times=2)
 
     task(deferrable=deferrable).run()
 
     assert len(polytomic_sandbox.starts(SYNC)) == 1
 
 
-@pytest.mark.parametrize("trouble", ["after", "before", "html", "truncated", "gateway"])
-def test_a_lost_answer_starts_nothing_twice(polytomic_sandbox: Any, deferrable: bool, trouble: str) -> None:
-    """When the answer to the start is lost, the same key is asked again: one execution, which the task waits for."""
+@pytest.mark.parametrize("fault", ["after", "before", "html", "truncated", "gateway"])
+def test_start_with_a_lost_response_starts_one_execution(polytomic_sandbox: Any, deferrable: bool, fault: str) -> None:
+    """The start is repeated with the same idempotency key, and the task waits for the execution that exists."""
     start = f"POST {EXECUTIONS}"
-    if trouble == "gateway":
+    if fault == "gateway":
         polytomic_sandbox.faults.status(502, start, body="<html>bad gateway</html>", processed=True)
-    elif trouble in ("html", "truncated"):
-        polytomic_sandbox.faults.garbage(trouble, start)
+    elif fault in ("html", "truncated"):
+        polytomic_sandbox.faults.garbage(fault, start)
     else:
-        getattr(polytomic_sandbox.faults, f"drop_{trouble}")(start)
+        getattr(polytomic_sandbox.faults, f"drop_{fault}")(start)
 
     returned = task(deferrable=deferrable).run()
 
@@ -350,54 +360,56 @@ def test_a_lost_answer_starts_nothing_twice(polytomic_sandbox: Any, deferrable: 
     assert len(keys) == 1
 
 
-def test_a_wrong_key_fails_without_retries(polytomic_sandbox: Any, deferrable: bool) -> None:
-    """A key that is refused before anything was started fails the task for good."""
+def test_operator_fails_without_retries_when_the_key_is_rejected_before_the_start(
+    polytomic_sandbox: Any, deferrable: bool
+) -> None:
+    """An API key that is rejected before anything was started fails the task for good."""
     polytomic_sandbox.rotate_key("another-key")
 
     with pytest.raises(AirflowFailException, match="401"):
         task(deferrable=deferrable).run()
 
 
-def test_an_unknown_sync_fails_without_retries(polytomic_sandbox: Any, deferrable: bool) -> None:
-    """A sync that does not exist fails the task for good, with the path that was asked."""
+def test_operator_fails_without_retries_when_the_sync_does_not_exist(polytomic_sandbox: Any, deferrable: bool) -> None:
+    """The message has the path that was requested."""
     with pytest.raises(AirflowFailException, match="/api/bulk/syncs/nowhere/executions"):
         task(sync_id="nowhere", deferrable=deferrable).run()
 
 
-def test_what_the_server_refuses_fails_without_retries(polytomic_sandbox: Any) -> None:
-    """A start that the server finds invalid fails the task for good, and says what the server said."""
+def test_operator_fails_without_retries_when_the_server_rejects_the_start(polytomic_sandbox: Any) -> None:
+    """The message has the server's reason."""
     with pytest.raises(AirflowFailException, match="no_such_schema"):
         task(schemas=["no_such_schema"]).run()
 
 
 @slower
-def test_a_vanished_execution_fails_for_good(polytomic_sandbox: Any, deferrable: bool) -> None:
-    """An execution that was seen and is gone then fails the task without retries."""
-    with Vanishing(polytomic_sandbox), pytest.raises(AirflowFailException, match="404"):
+def test_operator_fails_without_retries_when_its_execution_vanishes(polytomic_sandbox: Any, deferrable: bool) -> None:
+    """An execution that was seen and then returns 404 fails the task."""
+    with VanishInBackground(polytomic_sandbox), pytest.raises(AirflowFailException, match="404"):
         task(deferrable=deferrable).run()
 
 
-class Vanishing(EndingWith):
+class VanishInBackground(FinishInBackground):
     def __init__(self, sandbox: Any) -> None:
         super().__init__(sandbox, "", at_once=False)
 
     def _work(self) -> None:
         while not self._over.wait(0.002):
-            looks = [r for r in self._sandbox.requests if r.method == "GET" and r.path.startswith(EXECUTIONS + "/")]
-            if looks:
+            polls = [r for r in self._sandbox.requests if r.method == "GET" and r.path.startswith(EXECUTIONS + "/")]
+            if polls:
                 self._sandbox.faults.vanish(self._sandbox.starts(SYNC)[0].id)
                 return
 
 
-# --- somebody else's execution
+# --- foreign executions
 
 
 @slower
 @pytest.mark.parametrize("policy", ["wait", "cancel"])
-def test_somebody_elses_execution_is_waited_for_or_cancelled(
+def test_operator_waits_for_or_cancels_a_blocking_execution(
     polytomic_sandbox: Any, deferrable: bool, policy: str
 ) -> None:
-    """`wait` and `cancel` start ours when somebody else's execution has ended; only `cancel` cancels it."""
+    """`wait` and `cancel` start the task's execution when the blocking one has ended; only `cancel` cancels it."""
     foreign = polytomic_sandbox.start_foreign(SYNC)
 
     returned = task(if_running=policy, deferrable=deferrable).run()
@@ -407,8 +419,8 @@ def test_somebody_elses_execution_is_waited_for_or_cancelled(
 
 
 @slower
-def test_attach_adopts_it(polytomic_sandbox: Any, deferrable: bool) -> None:
-    """`attach` takes somebody else's execution for its own, says so, and starts nothing."""
+def test_attach_adopts_the_running_execution(polytomic_sandbox: Any, deferrable: bool) -> None:
+    """The summary says that the execution was adopted, and nothing is started."""
     foreign = polytomic_sandbox.start_foreign(SYNC)
     context = make_context()
 
@@ -418,7 +430,7 @@ def test_attach_adopts_it(polytomic_sandbox: Any, deferrable: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("theirs", "ours"),
+    ("foreign_options", "options"),
     [
         ({"test": True}, {}),
         ({}, {"test": True}),
@@ -428,23 +440,25 @@ def test_attach_adopts_it(polytomic_sandbox: Any, deferrable: bool) -> None:
         ({}, {"fetch_mode": "full"}),
     ],
 )
-def test_attach_waits_for_what_does_less(polytomic_sandbox: Any, theirs: Any, ours: Any) -> None:
-    """`attach` adopts no execution that does less than was asked, but waits and starts its own."""
-    foreign = polytomic_sandbox.start_foreign(SYNC, **theirs)
+def test_attach_does_not_adopt_an_execution_that_does_less(
+    polytomic_sandbox: Any, foreign_options: Any, options: Any
+) -> None:
+    """The task waits for the end of such an execution and starts its own."""
+    foreign = polytomic_sandbox.start_foreign(SYNC, **foreign_options)
 
-    assert task(if_running="attach", **ours).run() != foreign.id
+    assert task(if_running="attach", **options).run() != foreign.id
     assert polytomic_sandbox.status(foreign.id) == "completed"
 
 
-def test_attach_adopts_what_does_more(polytomic_sandbox: Any) -> None:
-    """`attach` adopts a full execution where only some schemas are wanted."""
+def test_attach_adopts_a_full_execution_for_a_partial_start(polytomic_sandbox: Any) -> None:
+    """A full execution includes the schemas that the task names."""
     foreign = polytomic_sandbox.start_foreign(SYNC)
 
     assert task(if_running="attach", schemas=["account"]).run() == foreign.id
 
 
-def test_fail_raises_a_conflict(polytomic_sandbox: Any, deferrable: bool) -> None:
-    """`fail` raises PolytomicConflictError, which is retried, and names the execution that runs."""
+def test_if_running_fail_raises_a_conflict(polytomic_sandbox: Any, deferrable: bool) -> None:
+    """PolytomicConflictError is retried, and names the running execution."""
     foreign = polytomic_sandbox.start_foreign(SYNC)
 
     with pytest.raises(PolytomicConflictError, match=foreign.id):
@@ -452,8 +466,8 @@ def test_fail_raises_a_conflict(polytomic_sandbox: Any, deferrable: bool) -> Non
     assert len(polytomic_sandbox.starts(SYNC)) == 1
 
 
-def test_skip_skips(polytomic_sandbox: Any, deferrable: bool) -> None:
-    """`skip` skips the task."""
+def test_if_running_skip_skips_the_task(polytomic_sandbox: Any, deferrable: bool) -> None:
+    """The task is skipped and starts nothing."""
     foreign = polytomic_sandbox.start_foreign(SYNC)
 
     with pytest.raises(AirflowSkipException, match=foreign.id):
@@ -462,13 +476,15 @@ def test_skip_skips(polytomic_sandbox: Any, deferrable: bool) -> None:
 
 
 @pytest.mark.parametrize("differ_by", [{"run_id": ["one", "two"]}, {"map_index": [0, 1]}], ids=["runs", "mapped"])
-def test_two_tasks_at_once_queue_up(polytomic_sandbox: Any, deferrable: bool, differ_by: dict[str, list[Any]]) -> None:
-    """Two runs or mapped tasks that want the same sync at once both get an execution of their own, one by one."""
+def test_concurrent_tasks_of_one_sync_run_one_after_the_other(
+    polytomic_sandbox: Any, deferrable: bool, differ_by: dict[str, list[Any]]
+) -> None:
+    """Two runs or mapped tasks that start the same sync at once each get an execution of their own."""
     results: dict[str, Any] = {}
-    ((what, values),) = differ_by.items()
+    ((argument, values),) = differ_by.items()
 
     def work(value: Any) -> None:
-        results[value] = task(deferrable=deferrable).run(make_context(**{what: value}))
+        results[value] = task(deferrable=deferrable).run(make_context(**{argument: value}))
 
     threads = [threading.Thread(target=work, args=(value,)) for value in values]
     for thread in threads:
@@ -485,35 +501,37 @@ def test_two_tasks_at_once_queue_up(polytomic_sandbox: Any, deferrable: bool, di
 
 
 class TestDeadline:
-    """The sync takes far longer than anybody has patience."""
+    """The sync takes far longer than the timeout."""
 
     @pytest.fixture
     def polytomic_sandbox_seed(self) -> dict[str, Any]:
         return seed(duration=100_000)
 
-    def test_timeout_cancels_and_fails(self, polytomic_sandbox: Any, deferrable: bool) -> None:
-        """At the deadline the execution is cancelled, once, and the task fails with PolytomicTimeoutError."""
+    def test_timeout_cancels_the_execution_and_fails_the_task(self, polytomic_sandbox: Any, deferrable: bool) -> None:
+        """At the deadline the execution is canceled, once, and the task fails with PolytomicTimeoutError."""
         with pytest.raises(PolytomicTimeoutError, match="it is being canceled"):
             task(timeout=0.3, deferrable=deferrable).run()
 
         cancels = [request for request in polytomic_sandbox.requests if request.path.endswith("/cancel")]
         assert [f"{EXECUTIONS}/{polytomic_sandbox.starts(SYNC)[0].id}/cancel"] == [cancel.path for cancel in cancels]
 
-    def test_execution_timeout_does_the_same(self, polytomic_sandbox: Any, deferrable: bool) -> None:
-        """`execution_timeout` is met before Airflow's own strikes, so that the execution is cancelled."""
+    def test_execution_timeout_cancels_the_execution_and_fails_the_task(
+        self, polytomic_sandbox: Any, deferrable: bool
+    ) -> None:
+        """The deadline comes before Airflow's own `execution_timeout`, so that the execution is canceled."""
         with pytest.raises(PolytomicTimeoutError, match="it is being canceled"):
             task(execution_timeout=timedelta(seconds=1), deferrable=deferrable).run()
 
-    def test_an_adopted_execution_is_not_cancelled(self, polytomic_sandbox: Any, deferrable: bool) -> None:
-        """What somebody else started is left running at our deadline."""
+    def test_deadline_leaves_an_adopted_execution_running(self, polytomic_sandbox: Any, deferrable: bool) -> None:
+        """An execution that the task did not start is left running."""
         foreign = polytomic_sandbox.start_foreign(SYNC)
 
         with pytest.raises(PolytomicTimeoutError, match="left running"):
             task(timeout=0.3, if_running="attach", deferrable=deferrable).run()
         assert polytomic_sandbox.running(SYNC).id == foreign.id
 
-    def test_nor_one_that_is_in_the_way(self, polytomic_sandbox: Any, deferrable: bool) -> None:
-        """The deadline includes waiting for others, who are left alone."""
+    def test_deadline_leaves_a_blocking_execution_running(self, polytomic_sandbox: Any, deferrable: bool) -> None:
+        """The deadline includes the time spent waiting for a blocking execution."""
         foreign = polytomic_sandbox.start_foreign(SYNC)
 
         with pytest.raises(PolytomicTimeoutError, match="waited"):
@@ -521,40 +539,44 @@ class TestDeadline:
         assert polytomic_sandbox.running(SYNC).id == foreign.id
         assert len(polytomic_sandbox.starts(SYNC)) == 1
 
-    def test_nor_ours_when_it_is_to_be_left_alone(self, polytomic_sandbox: Any, deferrable: bool) -> None:
-        """`cancel_on_kill=False` leaves our execution running at the deadline, too."""
+    def test_deadline_leaves_the_execution_running_when_cancel_on_kill_is_false(
+        self, polytomic_sandbox: Any, deferrable: bool
+    ) -> None:
+        """`cancel_on_kill=False` applies to the deadline as well."""
         with pytest.raises(PolytomicTimeoutError, match="left running"):
             task(timeout=0.3, cancel_on_kill=False, deferrable=deferrable).run()
         assert polytomic_sandbox.running(SYNC) is not None
 
-    def test_nothing_is_started_after_it(self, polytomic_sandbox: Any, deferrable: bool) -> None:
-        """A task that could not start anything before the deadline fails with it, and says why."""
+    def test_deadline_before_the_start_fails_the_task_without_a_start(
+        self, polytomic_sandbox: Any, deferrable: bool
+    ) -> None:
+        """The message has the failure that delayed the start."""
         polytomic_sandbox.faults.status(503, f"GET {EXECUTIONS}", times=None)
 
         with pytest.raises(PolytomicTimeoutError, match=r"before an execution could be started: .*503"):
             task(timeout=0.3, deferrable=deferrable).run()
         assert polytomic_sandbox.starts(SYNC) == []
 
-    def test_nothing_is_started_when_the_way_is_free_after_it(
+    def test_worker_starts_nothing_when_the_blocking_execution_ends_after_the_deadline(
         self, polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """What was in the way of a task that waits in the worker ends, but the deadline has passed by then."""
+        """The blocking execution ends, but the deadline has passed by then."""
         foreign = polytomic_sandbox.start_foreign(SYNC)
 
-        def late(_self: Any, _plan: Any) -> None:
+        def finish_late(_self: Any, _plan: Any) -> None:
             polytomic_sandbox.finish(SYNC, foreign.id)
             time.sleep(0.4)
 
-        monkeypatch.setattr(PolytomicBulkSyncOperator, "_wait_out", late)
+        monkeypatch.setattr(PolytomicBulkSyncOperator, "_wait_out", finish_late)
         with pytest.raises(PolytomicTimeoutError, match=f"before an execution could be started: .*{foreign.id}"):
             task(timeout=0.3).run()
         assert [execution.id for execution in polytomic_sandbox.starts(SYNC)] == [foreign.id]
 
     @pytest.mark.parametrize(("notes", "status"), [({"blocking": True}, "completed"), ({"resumed": True}, "canceled")])
-    def test_nothing_is_started_when_the_triggerer_tells_of_it_after_it(
+    def test_resumed_task_starts_nothing_after_the_deadline(
         self, polytomic_sandbox: Any, notes: dict[str, Any], status: str
     ) -> None:
-        """The same when the trigger's event says that the way is free, or that what was resumed is cancelled."""
+        """The event says after the deadline that a blocking execution ended, or that a resumed one was canceled."""
         ended = polytomic_sandbox.start_foreign(SYNC)
         polytomic_sandbox.finish(SYNC, ended.id, status)
         event = {"outcome": "ended", "sync_id": SYNC, "execution_id": ended.id, "status": status}
@@ -563,11 +585,11 @@ class TestDeadline:
             task().make().execute_complete(make_context(), event | {"notes": {**notes, "deadline": time.time() - 1}})
         assert [execution.id for execution in polytomic_sandbox.starts(SYNC)] == [ended.id]
 
-    def test_a_start_that_is_not_answered_before_it_is_found_and_cancelled(
+    def test_deadline_during_a_start_without_response_cancels_the_execution(
         self, polytomic_sandbox: Any, deferrable: bool
     ) -> None:
-        """What came of a start is asked for beyond the deadline: the execution is found, and cancelled."""
-        polytomic_sandbox.faults.drop_after(f"POST {EXECUTIONS}", times=2)  # some 1.5 seconds
+        """The outcome of a start is resolved even after the deadline: the execution is found, and canceled."""
+        polytomic_sandbox.faults.drop_after(f"POST {EXECUTIONS}", times=2)  # about 1.5 seconds of retries
 
         with pytest.raises(PolytomicTimeoutError, match="it is being canceled"):
             task(timeout=0.3, deferrable=deferrable).run()
@@ -575,11 +597,13 @@ class TestDeadline:
         assert polytomic_sandbox.status(execution.id) in ("canceling", "canceled")
 
     @pytest.mark.parametrize("last", [False, True])
-    def test_what_a_retry_found_but_could_not_follow(self, polytomic_sandbox: Any, last: bool) -> None:
-        """An earlier try's execution whose state cannot be told is left to the next try, or cancelled in the last."""
+    def test_deadline_of_a_retry_releases_or_cancels_the_execution_of_an_earlier_try(
+        self, polytomic_sandbox: Any, last: bool
+    ) -> None:
+        """An execution of unknown state is left to the next try, or canceled in the last."""
         work = task(retries=2)
         with pytest.raises(Died):
-            dies_when(work.make, "before its answer").execute(tries(1, None))
+            dying_operator(work.make, "before its response").execute(tries(1, None))
         (execution,) = polytomic_sandbox.starts(SYNC)
         polytomic_sandbox.faults.status(503, f"GET {EXECUTIONS}/.*", times=None)
 
@@ -589,7 +613,7 @@ class TestDeadline:
 
     @pytest.mark.parametrize("error", [RuntimeError, ValueError])
     @pytest.mark.parametrize("last", [False, True])
-    def test_any_error_after_a_start_leaves_our_execution_so(
+    def test_error_after_a_start_releases_or_cancels_the_execution(
         self,
         polytomic_sandbox: Any,
         monkeypatch: pytest.MonkeyPatch,
@@ -597,19 +621,19 @@ class TestDeadline:
         error: type[Exception],
         last: bool,
     ) -> None:
-        """Whatever goes wrong after a start is retried and leaves it running; in the last try it is cancelled."""
+        """Any error leaves the execution running for the next try; in the last try the execution is canceled."""
 
-        def refuse(*_: Any, **__: Any) -> None:
+        def fail(*_: Any, **__: Any) -> None:
             raise error("a bug")
 
-        monkeypatch.setattr(PolytomicBulkSyncOperator, "_follow_console", refuse)
+        monkeypatch.setattr(PolytomicBulkSyncOperator, "_follow_console", fail)
 
         with pytest.raises(error, match="a bug"):
             task(deferrable=deferrable, retries=0 if last else 1).run(tries(1, None, max_tries=0 if last else 1))
         assert (polytomic_sandbox.status(polytomic_sandbox.starts(SYNC)[0].id) in ("canceling", "canceled")) == last
 
-    def test_a_deadline_that_passed_while_the_triggerer_was_down(self, polytomic_sandbox: Any) -> None:
-        """A trigger that begins after the deadline fires at once, without a fresh window."""
+    def test_trigger_fires_immediately_when_its_deadline_has_passed(self, polytomic_sandbox: Any) -> None:
+        """A trigger that begins to run after the deadline gets no further time."""
         waiting = task(timeout=1000, deferrable=True)
         operator = waiting.make()
         with pytest.raises(BaseException) as deferred:
@@ -631,56 +655,56 @@ def tries(number: int, store: Store | None, **more: Any) -> dict[str, Any]:
 
 @pytest.fixture(params=["no store", "store"])
 def store(request: pytest.FixtureRequest) -> Store | None:
-    """With and without Airflow's own store (≥ 3.3): the server's memory of keys must do without."""
+    """With and without Airflow's task state store (≥ 3.3): without it the idempotency keys have to suffice."""
     return Store() if request.param == "store" else None
 
 
 class Died(BaseException):
-    """A process that is gone."""
+    """The task's process died."""
 
 
-def dies_when(make: Any, when: str) -> Any:
-    """An operator whose process dies: before the start leaves, before its answer is read, after it was read."""
+def dying_operator(make: Any, when: str) -> Any:
+    """An operator whose process dies before the start is sent, before its response is read, or after it was read."""
     operator = make()
     send = operator._send
 
     def fatal(request: Any) -> Any:
         if request.idempotency_key is not None and when == "before the start":
             raise Died
-        answer = send(request)
-        if request.idempotency_key is not None and when == "before its answer":
+        response = send(request)
+        if request.idempotency_key is not None and when == "before its response":
             raise Died
-        if request.idempotency_key is None and operator._ours is not None and when == "after its answer":
+        if request.idempotency_key is None and operator._ours is not None and when == "after its response":
             raise Died
-        return answer
+        return response
 
     operator._send = fatal
     return operator
 
 
-@pytest.mark.parametrize("when", ["before the start", "before its answer", "after its answer"])
-def test_a_retry_resumes_what_a_dead_try_started(
+@pytest.mark.parametrize("when", ["before the start", "before its response", "after its response"])
+def test_retry_resumes_the_execution_of_a_dead_try(
     polytomic_sandbox: Any, deferrable: bool, when: str, store: Store | None
 ) -> None:
-    """However the first try's process died, the retry ends with exactly one execution."""
+    """Wherever the first try's process died, the retry ends with exactly one execution."""
     work = task(retries=2, deferrable=deferrable)
     with pytest.raises(Died):
-        dies_when(work.make, when).execute(tries(1, store))
+        dying_operator(work.make, when).execute(tries(1, store))
 
     returned = work.run(tries(2, store))
 
     assert [returned] == [execution.id for execution in polytomic_sandbox.starts(SYNC)]
 
 
-@pytest.mark.parametrize("when", ["before the start", "before its answer"])
-def test_so_does_the_try_after_two_dead_ones(
+@pytest.mark.parametrize("when", ["before the start", "before its response"])
+def test_retry_resumes_the_execution_after_two_dead_tries(
     polytomic_sandbox: Any, deferrable: bool, when: str, store: Store | None
 ) -> None:
-    """Two deaths in a row change nothing: the third try ends with exactly one execution."""
+    """The third try ends with exactly one execution."""
     work = task(retries=2, deferrable=deferrable)
     for number in (1, 2):
         with pytest.raises(Died):
-            dies_when(work.make, when if number == 1 else "before its answer").execute(tries(number, store))
+            dying_operator(work.make, when if number == 1 else "before its response").execute(tries(number, store))
 
     returned = work.run(tries(3, store))
 
@@ -688,12 +712,12 @@ def test_so_does_the_try_after_two_dead_ones(
 
 
 @slower
-def test_a_retry_after_a_failed_execution_starts_one_more(
+def test_retry_starts_a_new_execution_when_the_last_one_failed(
     polytomic_sandbox: Any, deferrable: bool, store: Store | None
 ) -> None:
-    """When the first try's execution failed, the retry starts exactly one new one and judges that."""
+    """The retry starts exactly one new execution, and its outcome is the task's."""
     work = task(retries=2, deferrable=deferrable)
-    with EndingWith(polytomic_sandbox, "failed", at_once=False), pytest.raises(PolytomicSyncError):
+    with FinishInBackground(polytomic_sandbox, "failed", at_once=False), pytest.raises(PolytomicSyncError):
         work.run(tries(1, store))
 
     returned = work.run(tries(2, store))
@@ -703,11 +727,13 @@ def test_a_retry_after_a_failed_execution_starts_one_more(
     assert polytomic_sandbox.status(failed.id) == "failed"
 
 
-def test_a_retry_takes_a_success_that_nobody_saw(polytomic_sandbox: Any, deferrable: bool, store: Store | None) -> None:
-    """An execution that succeeded while no process was there counts, and nothing is started again."""
+def test_retry_accepts_an_execution_that_completed_between_tries(
+    polytomic_sandbox: Any, deferrable: bool, store: Store | None
+) -> None:
+    """An execution that completed while no process waited counts, and nothing is started again."""
     work = task(retries=2, resync_mode="rebuild", deferrable=deferrable)
     with pytest.raises(Died):
-        dies_when(work.make, "after its answer").execute(tries(1, store))
+        dying_operator(work.make, "after its response").execute(tries(1, store))
     (execution,) = polytomic_sandbox.starts(SYNC)
     polytomic_sandbox.finish(SYNC, execution.id)
 
@@ -715,13 +741,13 @@ def test_a_retry_takes_a_success_that_nobody_saw(polytomic_sandbox: Any, deferra
     assert len(polytomic_sandbox.starts(SYNC)) == 1
 
 
-def test_without_waiting_a_retry_starts_nothing_again(
+def test_retry_starts_nothing_again_when_wait_for_completion_is_false(
     polytomic_sandbox: Any, deferrable: bool, store: Store | None
 ) -> None:
-    """With `wait_for_completion=False` whatever was started counts, even if it failed."""
+    """With `wait_for_completion=False` an execution that was started counts, even if it failed."""
     work = task(retries=2, wait_for_completion=False, deferrable=deferrable)
     with pytest.raises(Died):
-        dies_when(work.make, "before its answer").execute(tries(1, store))
+        dying_operator(work.make, "before its response").execute(tries(1, store))
     (execution,) = polytomic_sandbox.starts(SYNC)
     polytomic_sandbox.finish(SYNC, execution.id, "failed")
 
@@ -729,23 +755,25 @@ def test_without_waiting_a_retry_starts_nothing_again(
     assert len(polytomic_sandbox.starts(SYNC)) == 1
 
 
-def test_a_clear_starts_anew(polytomic_sandbox: Any, deferrable: bool, store: Store | None) -> None:
+def test_clear_of_a_successful_task_starts_a_new_execution(
+    polytomic_sandbox: Any, deferrable: bool, store: Store | None
+) -> None:
     """Clearing a task that has succeeded starts a new execution."""
     work = task(retries=2, deferrable=deferrable)
     first = work.run(tries(1, store))
 
-    second = work.run(tries(2, store, max_tries=3))  # what a clear makes of it
+    second = work.run(tries(2, store, max_tries=3))  # as Airflow sets them after a clear
 
     assert [first, second] == [execution.id for execution in polytomic_sandbox.starts(SYNC)]
 
 
-def test_a_clear_while_it_runs_cancels_and_starts_anew(
+def test_clear_of_a_running_task_cancels_its_execution_and_starts_a_new_one(
     polytomic_sandbox: Any, deferrable: bool, store: Store | None
 ) -> None:
-    """Clearing a task whose execution runs on cancels that one as our own, and starts a fresh one after it."""
+    """The old execution is canceled because the task owns it. The new one starts when it has ended."""
     work = task(retries=2, deferrable=deferrable)
     with pytest.raises(Died):
-        dies_when(work.make, "after its answer").execute(tries(1, store))
+        dying_operator(work.make, "after its response").execute(tries(1, store))
 
     returned = work.run(tries(2, store, max_tries=3))
 
@@ -755,10 +783,10 @@ def test_a_clear_while_it_runs_cancels_and_starts_anew(
 
 
 @pytest.mark.parametrize("status", ["completed", "failed"])
-def test_a_cleared_try_does_not_take_the_event_of_the_one_before_for_its_own(
+def test_cleared_task_ignores_the_event_of_its_earlier_trigger(
     polytomic_sandbox: Any, status: str, store: Store | None
 ) -> None:
-    """Where a database gives a trigger the number of the one before, that one fires for it: the try begins again."""
+    """Where a database reuses a trigger's id, the earlier trigger can fire for the cleared task: it starts over."""
     work = task(retries=2, deferrable=True, cancel_on_kill=False)
     with pytest.raises(TaskDeferred) as before:
         work.make().execute(tries(1, store))
@@ -777,8 +805,8 @@ def test_a_cleared_try_does_not_take_the_event_of_the_one_before_for_its_own(
     assert work.make().execute_complete(cleared, fire(after.value.trigger)) == new.id
 
 
-def test_a_task_does_not_take_the_event_of_another_for_its_own(polytomic_sandbox: Any) -> None:
-    """Where the trigger of a task that is no more fires for another one, this one begins again: it resumes its own."""
+def test_operator_ignores_the_event_of_another_task(polytomic_sandbox: Any) -> None:
+    """Where the trigger of another task fires for this one, the task resumes its own execution."""
     other, work = task(task_id="other", sync_id=OTHER, deferrable=True), task(deferrable=True)
     with pytest.raises(TaskDeferred) as others:
         other.make().execute(make_context(task_id="other"))
@@ -794,8 +822,8 @@ def test_a_task_does_not_take_the_event_of_another_for_its_own(polytomic_sandbox
     assert len(polytomic_sandbox.starts(SYNC)) == 1
 
 
-def test_an_event_that_names_no_try_is_of_this_one(polytomic_sandbox: Any) -> None:
-    """Another release of this provider may have deferred it."""
+def test_operator_accepts_an_event_without_task_and_try(polytomic_sandbox: Any) -> None:
+    """Another release of this provider may have deferred the task."""
     work = task(deferrable=True)
     with pytest.raises(TaskDeferred) as deferral:
         work.make().execute(tries(1, None))
@@ -807,13 +835,13 @@ def test_an_event_that_names_no_try_is_of_this_one(polytomic_sandbox: Any) -> No
     assert len(polytomic_sandbox.starts(SYNC)) == 1
 
 
-def test_a_clear_cancels_nothing_that_is_to_be_left_alone(
+def test_clear_waits_for_the_old_execution_when_cancel_on_kill_is_false(
     polytomic_sandbox: Any, deferrable: bool, store: Store | None
 ) -> None:
-    """With `cancel_on_kill=False` a cleared task's old execution is waited for, and then a fresh one started."""
+    """A cleared task's old execution is not canceled. The new one starts when it has ended."""
     work = task(retries=2, deferrable=deferrable, cancel_on_kill=False)
     with pytest.raises(Died):
-        dies_when(work.make, "after its answer").execute(tries(1, store))
+        dying_operator(work.make, "after its response").execute(tries(1, store))
 
     returned = work.run(tries(2, store, max_tries=3))
 
@@ -822,10 +850,10 @@ def test_a_clear_cancels_nothing_that_is_to_be_left_alone(
     assert polytomic_sandbox.status(old.id) == "completed"
 
 
-def test_a_run_created_again_under_its_old_id_starts_its_own(
+def test_dag_run_recreated_with_the_same_id_starts_its_own_execution(
     polytomic_sandbox: Any, deferrable: bool, store: Store | None
 ) -> None:
-    """A DAG run that was deleted and triggered again under the same id is not given the old one's execution."""
+    """A DAG run that was deleted and triggered again is not given the execution of the deleted one."""
     work = task(deferrable=deferrable)
     first = work.run(tries(1, store))
 
@@ -834,14 +862,14 @@ def test_a_run_created_again_under_its_old_id_starts_its_own(
     assert first != second
 
 
-def test_mapped_tasks_in_another_order_keep_apart(polytomic_sandbox: Any) -> None:
-    """A mapped task that was expanded over other syncs takes over nobody else's execution."""
+def test_mapped_task_resumes_no_execution_of_another_sync(polytomic_sandbox: Any) -> None:
+    """Mapped tasks that are expanded in another order in the next try do not exchange their executions."""
     other = "b0000000-0000-4000-8000-000000000002"
     stores = [Store(), Store()]
     for index, sync_id in enumerate([SYNC, other]):
         context = make_context(store=stores[index], map_index=index, max_tries=2)
         with pytest.raises(Died):
-            dies_when(task(sync_id=sync_id, retries=2).make, "after its answer").execute(context)
+            dying_operator(task(sync_id=sync_id, retries=2).make, "after its response").execute(context)
 
     swapped = [
         task(sync_id=sync_id, retries=2).run(
@@ -857,16 +885,16 @@ def test_mapped_tasks_in_another_order_keep_apart(polytomic_sandbox: Any) -> Non
 # --- kills
 
 
-def test_on_kill_before_a_start_does_nothing(polytomic_sandbox: Any) -> None:
-    """A task that is ended before it started anything sends nothing."""
+def test_kill_before_a_start_sends_no_request(polytomic_sandbox: Any) -> None:
+    """A task that is killed before it started anything sends nothing."""
     task().make().on_kill()
 
     assert polytomic_sandbox.requests == []
 
 
-def _kill_after(operator: Any, sandbox: Any, what: Any) -> threading.Thread:
+def _kill_after(operator: Any, sandbox: Any, condition: Any) -> threading.Thread:
     def work() -> None:
-        while not any(what(request) for request in sandbox.requests):
+        while not any(condition(request) for request in sandbox.requests):
             time.sleep(0.005)
         operator.on_kill()
 
@@ -876,14 +904,14 @@ def _kill_after(operator: Any, sandbox: Any, what: Any) -> threading.Thread:
 
 
 class TestKill:
-    """A task is ended while its execution runs."""
+    """A task is killed while its execution runs."""
 
     @pytest.fixture
     def polytomic_sandbox_seed(self) -> dict[str, Any]:
         return seed(duration=100_000)
 
-    def test_on_kill_cancels_once(self, polytomic_sandbox: Any) -> None:
-        """A worker that is ended cancels its execution with one request, and asks no further."""
+    def test_kill_cancels_the_execution_once(self, polytomic_sandbox: Any) -> None:
+        """A killed worker cancels its execution with one request, and stops polling."""
         operator = task().make()
         killer = _kill_after(operator, polytomic_sandbox, lambda r: r.path.startswith(EXECUTIONS + "/"))
         with pytest.raises(Exception, match="the task was ended"):
@@ -894,8 +922,8 @@ class TestKill:
         cancels = [request for request in polytomic_sandbox.requests if request.path.endswith("/cancel")]
         assert len(cancels) == 1
 
-    def test_cancel_on_kill_false_leaves_it_alone(self, polytomic_sandbox: Any) -> None:
-        """`cancel_on_kill=False` sends no cancel."""
+    def test_kill_leaves_the_execution_running_when_cancel_on_kill_is_false(self, polytomic_sandbox: Any) -> None:
+        """`cancel_on_kill=False` sends no cancel request."""
         operator = task(cancel_on_kill=False).make()
         killer = _kill_after(operator, polytomic_sandbox, lambda r: r.path.startswith(EXECUTIONS + "/"))
         with pytest.raises(Exception, match="the task was ended"):
@@ -904,8 +932,8 @@ class TestKill:
 
         assert polytomic_sandbox.running(SYNC) is not None
 
-    def test_a_start_that_is_answered_during_a_kill_is_cancelled(self, polytomic_sandbox: Any) -> None:
-        """An execution whose start was on the way when the task was ended is cancelled when its answer comes."""
+    def test_kill_during_a_start_cancels_the_execution(self, polytomic_sandbox: Any) -> None:
+        """An execution whose start was in flight is canceled when the response arrives."""
         polytomic_sandbox.faults.delay(0.5, f"POST {EXECUTIONS}", after=True)
         operator = task().make()
         timer = threading.Timer(0.2, operator.on_kill)
@@ -918,11 +946,11 @@ class TestKill:
         assert len(cancels) == 1
         assert len(polytomic_sandbox.starts(SYNC)) == 1
 
-    def test_a_kill_while_a_retry_resumes_cancels_what_it_resumes(self, polytomic_sandbox: Any) -> None:
-        """A retry that is ended while it looks at what an earlier try started cancels that."""
+    def test_kill_of_a_resuming_retry_cancels_the_execution(self, polytomic_sandbox: Any) -> None:
+        """A retry that is killed while it reads the execution of an earlier try cancels that execution."""
         work = task(retries=1)
         with pytest.raises(Died):
-            dies_when(work.make, "after its answer").execute(tries(1, None, max_tries=1))
+            dying_operator(work.make, "after its response").execute(tries(1, None, max_tries=1))
         (execution,) = polytomic_sandbox.starts(SYNC)
         polytomic_sandbox.faults.delay(0.5, f"GET {EXECUTIONS}/{execution.id}")
         operator = work.make()
@@ -934,8 +962,8 @@ class TestKill:
 
         assert polytomic_sandbox.status(execution.id) in ("canceling", "canceled")
 
-    def test_nothing_is_started_after_a_kill(self, polytomic_sandbox: Any) -> None:
-        """A task that was ended while it looked around starts nothing."""
+    def test_kill_before_the_start_prevents_the_start(self, polytomic_sandbox: Any) -> None:
+        """A task that is killed while it lists executions starts nothing."""
         polytomic_sandbox.faults.delay(0.4, f"GET {EXECUTIONS}")
         operator = task().make()
         timer = threading.Timer(0.1, operator.on_kill)
@@ -946,8 +974,8 @@ class TestKill:
 
         assert polytomic_sandbox.starts(SYNC) == []
 
-    def test_a_cancel_that_fails_is_borne(self, polytomic_sandbox: Any) -> None:
-        """on_kill raises nothing when the server refuses the cancel."""
+    def test_kill_raises_nothing_when_the_cancel_fails(self, polytomic_sandbox: Any) -> None:
+        """A cancel request that the server rejects raises no error in `on_kill`."""
         polytomic_sandbox.faults.status(500, "POST .*/cancel", times=None)
         operator = task().make()
         killer = _kill_after(operator, polytomic_sandbox, lambda r: r.path.startswith(EXECUTIONS + "/"))
@@ -955,8 +983,8 @@ class TestKill:
             operator.execute(make_context())
         killer.join()
 
-    def test_an_adopted_execution_is_not_cancelled(self, polytomic_sandbox: Any) -> None:
-        """What somebody else started is not ours to cancel."""
+    def test_kill_leaves_an_adopted_execution_running(self, polytomic_sandbox: Any) -> None:
+        """An execution that the task did not start is not canceled."""
         foreign = polytomic_sandbox.start_foreign(SYNC)
         operator = task(if_running="attach").make()
         killer = _kill_after(operator, polytomic_sandbox, lambda r: r.path == f"{EXECUTIONS}/{foreign.id}")
@@ -967,11 +995,13 @@ class TestKill:
         assert polytomic_sandbox.running(SYNC).id == foreign.id
 
 
-def test_a_start_of_unknown_outcome_is_not_passed_over(polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A retry that cannot learn what an earlier slot holds fails, instead of starting in another slot."""
+def test_retry_fails_when_the_outcome_of_an_earlier_start_is_unknown(
+    polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A retry that cannot resolve an earlier attempt fails, and does not start in the next attempt."""
     work = task(retries=3)
     with pytest.raises(Died):
-        dies_when(work.make, "before its answer").execute(tries(1, None))
+        dying_operator(work.make, "before its response").execute(tries(1, None))
     (execution,) = polytomic_sandbox.starts(SYNC)
     polytomic_sandbox.finish(SYNC, execution.id)
     polytomic_sandbox.faults.drop_before(f"POST {EXECUTIONS}")
@@ -1005,45 +1035,45 @@ def test_a_start_of_unknown_outcome_is_not_passed_over(polytomic_sandbox: Any, m
         {"outcome": "ended", "sync_id": SYNC, "execution_id": "x", "status": "completed", "schemas": 7},
     ],
 )
-def test_no_odd_event_is_a_success(polytomic_sandbox: Any, event: Any) -> None:
-    """An event that does not say `completed` in so many words fails the task with an error of ours."""
+def test_operator_fails_when_the_trigger_event_is_malformed(polytomic_sandbox: Any, event: Any) -> None:
+    """An event without the status `completed` fails the task with a documented error."""
     from airflow_provider_polytomic.api.errors import PolytomicError
 
     with pytest.raises((PolytomicError, AirflowFailException)):
         task().make().execute_complete(make_context(), event=event)
 
 
-def test_an_outage_leaves_our_execution_to_the_next_try(polytomic_sandbox: Any) -> None:
-    """When the trigger gave up, our execution is left to the retry that follows; the error keeps its type."""
+def test_outage_leaves_the_execution_running_for_the_next_try(polytomic_sandbox: Any) -> None:
+    """When the trigger gave up, the retry resumes the execution. The error keeps its type."""
     execution = polytomic_sandbox.start_foreign(SYNC)
-    event = _outage(execution.id)
+    event = outage_event(execution.id)
 
     with pytest.raises(PolytomicServerError, match="no good answer"):
         task(retries=1).make().execute_complete(tries(1, None, max_tries=1), event=event)
     assert polytomic_sandbox.status(execution.id) != "canceling"
 
 
-def test_an_outage_in_the_last_try_cancels_our_execution(polytomic_sandbox: Any) -> None:
-    """When no try follows, our execution is cancelled, so that nothing is left running that nobody watches."""
+def test_outage_in_the_last_try_cancels_the_execution(polytomic_sandbox: Any) -> None:
+    """When no try follows, the execution is canceled, so that none is left running unattended."""
     execution = polytomic_sandbox.start_foreign(SYNC)
 
     with pytest.raises(PolytomicServerError):
-        task().make().execute_complete(tries(1, None, max_tries=0), event=_outage(execution.id))
+        task().make().execute_complete(tries(1, None, max_tries=0), event=outage_event(execution.id))
     assert polytomic_sandbox.status(execution.id) in ("canceling", "canceled")
 
 
 @pytest.mark.parametrize("outcome", ["error", "timeout"])
-def test_what_cannot_be_cancelled_hides_no_error(
+def test_operator_keeps_the_error_when_the_cancel_fails(
     polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch, outcome: str
 ) -> None:
-    """A connection that cannot be read when the execution should be cancelled leaves the error what it is."""
+    """A connection that cannot be read when the execution should be canceled does not replace the error."""
     monkeypatch.delenv("AIRFLOW_CONN_POLYTOMIC_DEFAULT")
 
     with pytest.raises((PolytomicServerError, PolytomicTimeoutError), match="no good answer"):
-        task().make().execute_complete(tries(1, None, max_tries=0), event=_outage("e1") | {"outcome": outcome})
+        task().make().execute_complete(tries(1, None, max_tries=0), event=outage_event("e1") | {"outcome": outcome})
 
 
-def _outage(execution_id: str) -> dict[str, Any]:
+def outage_event(execution_id: str) -> dict[str, Any]:
     return {
         "outcome": "error",
         "error": "PolytomicServerError",
@@ -1055,21 +1085,21 @@ def _outage(execution_id: str) -> dict[str, Any]:
     }
 
 
-class TestRotated:
-    """The sync takes longer than it takes to see that a key is refused, however slow the machine is."""
+class TestRotatedKey:
+    """The sync takes longer than it takes to see that a key is rejected, however slow the machine is."""
 
     @pytest.fixture
     def polytomic_sandbox_seed(self) -> dict[str, Any]:
         return seed(duration=100_000)
 
-    def test_a_key_rotated_in_mid_wait_is_read_again(
+    def test_operator_reloads_the_connection_when_the_key_is_rotated(
         self, polytomic_sandbox: Any, deferrable: bool, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """When the key is refused while waiting, the connection is read again, and the wait goes on with the new."""
+        """When a poll is rejected, the connection is read again, and the wait continues with the new key."""
         connection = json.loads(os.environ["AIRFLOW_CONN_POLYTOMIC_DEFAULT"])
 
         def rotate() -> None:
-            # One look is the worker's, before it defers.
+            # One poll is the worker's, before it defers.
             while sum(request.path.startswith(EXECUTIONS + "/") for request in polytomic_sandbox.requests) < 2:
                 time.sleep(0.001)
             monkeypatch.setenv("AIRFLOW_CONN_POLYTOMIC_DEFAULT", json.dumps(connection | {"password": "a-new-key"}))
@@ -1086,14 +1116,14 @@ class TestRotated:
         assert returned == polytomic_sandbox.starts(SYNC)[0].id
 
     @pytest.mark.parametrize("passes", [True, False])
-    def test_a_connection_that_cannot_be_read_again_is_an_outage(
+    def test_operator_treats_an_unreadable_connection_as_an_outage(
         self, polytomic_sandbox: Any, deferrable: bool, monkeypatch: pytest.MonkeyPatch, passes: bool
     ) -> None:
-        """A key rotated in mid-wait and a connection that is wrong then: waited for, and left to the next try."""
+        """With a rotated key and an invalid connection, the task polls until the outage budget is used up."""
         name = "AIRFLOW_CONN_POLYTOMIC_DEFAULT"
         right = json.loads(os.environ[name]) | {"password": "a-new-key"}
-        unread, seen = client_module.connection_unreadable, threading.Event()
-        monkeypatch.setattr(client_module, "connection_unreadable", lambda error: (seen.set(), unread(error))[1])
+        original, seen = client_module.connection_unreadable, threading.Event()
+        monkeypatch.setattr(client_module, "connection_unreadable", lambda error: (seen.set(), original(error))[1])
         monkeypatch.setattr(outage, "OUTAGE_BUDGET", 600.0 if passes else 0.3)
 
         def rotate() -> None:
@@ -1114,13 +1144,15 @@ class TestRotated:
         assert seen.is_set()
 
 
-def test_a_key_that_stays_refused_fails_with_retries(polytomic_sandbox: Any, deferrable: bool) -> None:
-    """A key that is refused in mid-wait, also after reading the connection again, fails the try; a retry resumes."""
+def test_operator_fails_with_retries_when_the_rotated_key_stays_rejected(
+    polytomic_sandbox: Any, deferrable: bool
+) -> None:
+    """A key that is rejected during the wait, also after the connection was read again, fails the try."""
 
     def rotate() -> None:
         while not any(request.path.startswith(EXECUTIONS + "/") for request in polytomic_sandbox.requests):
             time.sleep(0.001)
-        polytomic_sandbox.rotate_key("nobody-knows")
+        polytomic_sandbox.rotate_key("another-key")
 
     thread = threading.Thread(target=rotate)
     thread.start()

@@ -17,7 +17,7 @@ from airflow_provider_polytomic.sandbox.seed import WAREHOUSE_TO_SALESFORCE as S
 from airflow_provider_polytomic.sensors.model_sync import PolytomicModelSyncSensor
 
 from .conftest import Store, Task, ends_once_looked_at, make_context
-from .test_bulk_sync_operator import Died, dies_when, tries
+from .test_bulk_sync_operator import Died, dying_operator, tries
 
 EXECUTIONS = f"/api/syncs/{SYNC}/executions"
 EMAIL = {"source": {"model_id": WAREHOUSE, "field": "email"}, "value": "a@example.com"}
@@ -183,7 +183,7 @@ def test_model_sync_start_with_a_lost_response_starts_one_execution(
     assert [returned] == [execution.id for execution in polytomic_sandbox.starts(SYNC)]
 
 
-@pytest.mark.parametrize("when", ["before the start", "before its answer", "after its answer"])
+@pytest.mark.parametrize("when", ["before the start", "before its response", "after its response"])
 @pytest.mark.parametrize("store", [False, True])
 def test_model_sync_retry_resumes_the_execution_of_a_dead_try(
     polytomic_sandbox: Any, deferrable: bool, when: str, store: bool
@@ -192,7 +192,7 @@ def test_model_sync_retry_resumes_the_execution_of_a_dead_try(
     task_state = Store() if store else None
     work = task(retries=2, deferrable=deferrable)
     with pytest.raises(Died):
-        dies_when(work.make, when).execute(tries(1, task_state))
+        dying_operator(work.make, when).execute(tries(1, task_state))
 
     returned = work.run(tries(2, task_state))
 

@@ -177,7 +177,7 @@ def test_hook_rejects_a_response_about_another_execution(polytomic_sandbox: Any,
 def test_task_keeps_waiting_when_a_proxy_returns_html_pages(
     polytomic_sandbox: Any, kind: str, deferrable: bool, status: int
 ) -> None:
-    """An HTML page is an outage whatever its status, also when it is returned several times in a row."""
+    """An HTML page is an outage with any status, also when it is returned several times in a row."""
     polytomic_sandbox.faults.delay(0, poll_pattern(kind), times=1)
     page = polytomic_sandbox.faults.status(status, poll_pattern(kind), times=2, body=PAGE)
     ending = finish_after_hits(polytomic_sandbox, kind, page, 2)

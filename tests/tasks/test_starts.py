@@ -28,7 +28,7 @@ from airflow_provider_polytomic.sensors.bulk_sync import PolytomicBulkSyncSensor
 from .conftest import DagRun, Store, Task, make_context
 from .test_assets import context as make_assets_context
 from .test_assets import emitted
-from .test_bulk_sync_operator import Died, dies_when, tries
+from .test_bulk_sync_operator import Died, dying_operator, tries
 
 SYNCS: dict[str, tuple[Any, str, str]] = {
     "bulk": (PolytomicBulkSyncOperator, SALESFORCE_TO_WAREHOUSE, "/api/bulk/syncs"),
@@ -239,7 +239,7 @@ def test_retry_resumes_when_retries_were_edited_between_two_tries(
     store = Store() if known_by == "store" else None
     context = {"max_tries": 3, "run": CountedRun()}
     with pytest.raises(Died):
-        dies_when(make_task(retries=3, deferrable=deferrable).make, "after its answer").execute(
+        dying_operator(make_task(retries=3, deferrable=deferrable).make, "after its response").execute(
             tries(1, store, **context)
         )
     (execution,) = polytomic_sandbox.starts(SYNC)
@@ -310,7 +310,7 @@ def test_retry_finds_its_sync_without_a_lookup_when_the_start_is_stored(
     name = {"bulk": "Salesforce to warehouse", "model": "Customer health to Salesforce"}[kind]
     work, store = make_task(kind, sync_id=None, sync_name=name, retries=3, deferrable=deferrable), Store()
     with pytest.raises(Died):
-        dies_when(work.make, "after its answer").execute(tries(1, store, max_tries=3))
+        dying_operator(work.make, "after its response").execute(tries(1, store, max_tries=3))
     polytomic_sandbox.faults.status(500, f"GET {syncs}", times=None)
 
     returned = work.run(tries(2, store, max_tries=3))
@@ -348,7 +348,7 @@ def test_retry_ignores_a_malformed_stored_start_with_a_warning(
     """The keys lead to the execution without it."""
     work, store = make_task(retries=3), Store()
     with pytest.raises(Died):
-        dies_when(work.make, "after its answer").execute(tries(1, store, max_tries=3))
+        dying_operator(work.make, "after its response").execute(tries(1, store, max_tries=3))
     for name in store:
         store[name] = {"version": 99}
 
