@@ -1,4 +1,4 @@
-"""`allow_errors`: what an execution that finished with errors may have of them, for all operators and sensors."""
+"""`allow_errors`: how many record errors an execution may have, for all operators and sensors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SYNC_OF = {
     PolytomicModelSyncOperator: MODEL,
     PolytomicModelSyncSensor: MODEL,
 }
-TASKS = pytest.mark.parametrize("make", SYNC_OF, ids=lambda made: made.__name__)
+TASK_CLASSES = pytest.mark.parametrize("make", SYNC_OF, ids=lambda task_class: task_class.__name__)
 
 
 def run(sandbox: Any, make: Any, deferrable: bool, context: Any = None, **more: Any) -> Any:
@@ -50,10 +50,10 @@ def polytomic_sandbox_seed(outcome: str) -> dict[str, Any]:
     }
 
 
-@TASKS
+@TASK_CLASSES
 @pytest.mark.parametrize("outcome", ["completed", "errors"])
 @pytest.mark.parametrize(
-    ("allowed", "says"),
+    ("allowed", "message"),
     [
         (False, "7 of 1,000 records had errors."),
         (0, "7 of 1,000 records had errors; allowed: 0."),
@@ -64,21 +64,21 @@ def polytomic_sandbox_seed(outcome: str) -> dict[str, Any]:
     ],
 )
 def test_task_fails_when_more_records_have_errors_than_allowed(
-    polytomic_sandbox: Any, make: Any, deferrable: bool, outcome: str, allowed: Any, says: str
+    polytomic_sandbox: Any, make: Any, deferrable: bool, outcome: str, allowed: Any, message: str
 ) -> None:
-    """A `completed` execution with errors is no success by default, and the message gives measure and limit."""
+    """A `completed` execution with errors fails by default. The message has the number of errors and the limit."""
     context = make_context()
     with pytest.raises((PolytomicSyncError, AirflowFailException)) as caught:
         run(polytomic_sandbox, make, deferrable, context, allow_errors=allowed)
 
-    assert f"finished with status '{outcome}': {says}" in str(caught.value).splitlines()[0]
+    assert f"finished with status '{outcome}': {message}" in str(caught.value).splitlines()[0]
     assert context["ti"].summary["error_count"] == 7
 
 
-@TASKS
+@TASK_CLASSES
 @pytest.mark.parametrize("outcome", ["completed", "errors"])
 @pytest.mark.parametrize("allowed", [True, "true", 7, "7", 8, 0.007, "0.007", 0.5])
-def test_task_succeeds_when_no_more_records_have_errors_than_allowed(
+def test_task_succeeds_when_record_errors_are_within_the_limit(
     polytomic_sandbox: Any, make: Any, deferrable: bool, outcome: str, allowed: Any
 ) -> None:
     """A number and a share are inclusive limits; True allows any errors."""
@@ -91,17 +91,17 @@ class TestFailedSchema:
         schemas: list[Any] = ["a", {"id": "b", "rows": 100, "errors": 1}, {"id": "c", "outcome": "failed"}]
         return {"bulk_syncs": [{"name": "Bulk", "id": BULK, "schemas": schemas}]}
 
-    @pytest.mark.parametrize("make", list(SYNC_OF)[:2], ids=lambda made: made.__name__)
+    @pytest.mark.parametrize("make", list(SYNC_OF)[:2], ids=lambda task_class: task_class.__name__)
     @pytest.mark.parametrize("allowed", [False, 1000, 0.99])
-    def test_failed_schema_is_allowed_by_true_alone(
+    def test_failed_schema_is_allowed_only_by_true(
         self, polytomic_sandbox: Any, make: Any, deferrable: bool, allowed: Any
     ) -> None:
-        """A limit for records says nothing of a schema that failed as a whole."""
+        """A limit for records does not apply to a schema that failed as a whole."""
         with pytest.raises((PolytomicSyncError, AirflowFailException)) as caught:
             run(polytomic_sandbox, make, deferrable, allow_errors=allowed)
 
         assert "finished with status 'errors': 1 of 3 schemas failed, 1 of" in str(caught.value)
-        assert run(polytomic_sandbox, make, deferrable, make_context(run_id="again"), allow_errors=True)
+        assert run(polytomic_sandbox, make, deferrable, make_context(run_id="second_run"), allow_errors=True)
 
 
 BULK_ENDS: list[tuple[dict[str, Any], Any, str | None]] = [
@@ -111,7 +111,11 @@ BULK_ENDS: list[tuple[dict[str, Any], Any, str | None]] = [
     ({"status": "completed", "schemas": [{"schema": "a", "error_count": 2}]}, False, "2 records had errors"),
     ({"status": "completed", "error_count": 0, "schemas": [{"schema": "a", "error_count": 2}]}, 1, "2 records"),
     ({"status": "completed", "schemas": [{"schema": "a", "error_count": 2}, {"schema": "b"}]}, 2, None),
-    ({"status": "completed", "error_count": 2}, 0.5, "2 records had errors; allowed: 50 %"),  # of how many?
+    (
+        {"status": "completed", "error_count": 2},
+        0.5,
+        "2 records had errors; allowed: 50 %",
+    ),  # the record count is unknown
     ({"status": "completed", "error_count": 2, "record_count": 0}, 0.5, "2 records had errors"),
     ({"status": "completed", "error_count": 2, "record_count": 4}, 0.5, None),
     ({"status": "completed", "error_count": 29, "record_count": 100}, 0.29, None),  # as a float: 28.999…
@@ -124,12 +128,12 @@ BULK_ENDS: list[tuple[dict[str, Any], Any, str | None]] = [
 ]
 
 
-@pytest.mark.parametrize(("data", "allowed", "says"), BULK_ENDS)
-def test_bulk_execution_is_judged_by_its_counts(data: dict[str, Any], allowed: Any, says: str | None) -> None:
-    """Missing counts of a `completed` execution fail nothing; errors whose share is unknown are not within a share."""
-    why = failure_reason(BulkSyncExecution.model_validate({"id": "e1", **data}), allow_errors=allowed)
+@pytest.mark.parametrize(("data", "allowed", "message"), BULK_ENDS)
+def test_bulk_execution_is_judged_by_its_counts(data: dict[str, Any], allowed: Any, message: str | None) -> None:
+    """Missing counts of a `completed` execution are no failure; errors of an unknown share exceed any share."""
+    reason = failure_reason(BulkSyncExecution.model_validate({"id": "e1", **data}), allow_errors=allowed)
 
-    assert why is None if says is None else says in (why or "")
+    assert reason is None if message is None else message in (reason or "")
 
 
 @pytest.mark.parametrize(
@@ -143,22 +147,22 @@ def test_bulk_execution_is_judged_by_its_counts(data: dict[str, Any], allowed: A
     ],
 )
 def test_model_execution_is_judged_by_its_counts(counts: Any, allowed: Any, good: bool) -> None:
-    """The same for `counts.error` and `counts.total`."""
+    """The counts are `counts.error` and `counts.total`."""
     ended = ModelSyncExecution.model_validate({"id": "e1", "status": "completed", "counts": counts})
 
     assert (failure_reason(ended, allow_errors=allowed) is None) is good
 
 
 @pytest.mark.parametrize("value", [-1, 1.0, 1.5, -0.1, float("nan"), float("inf"), [], {}, "many", "-1", "1.0", "nan"])
-@TASKS
-def test_allow_errors_is_refused_when_it_is_no_limit(make: Any, value: Any) -> None:
-    """A bad limit is a ValueError of the constructor that names the argument."""
+@TASK_CLASSES
+def test_allow_errors_rejects_an_invalid_limit(make: Any, value: Any) -> None:
+    """The constructor raises a ValueError that names the argument."""
     with pytest.raises(ValueError, match="allow_errors must be"):
         make(task_id="sync", sync_id=BULK, allow_errors=value)
 
 
 @pytest.mark.parametrize(
-    ("value", "meant"),
+    ("value", "expected"),
     [
         (None, False),
         ("", False),
@@ -174,18 +178,16 @@ def test_allow_errors_is_refused_when_it_is_no_limit(make: Any, value: Any) -> N
         ("1e-3", 0.001),
     ],
 )
-def test_allow_errors_is_read_from_text(value: Any, meant: Any) -> None:
-    """A template's text means what its value would: `1` is one record, and only `true` allows any."""
+def test_allow_errors_parses_rendered_text(value: Any, expected: Any) -> None:
+    """`1` is one record, and only `true` allows any number of errors."""
     limit = error_limit("allow_errors", value)
 
-    assert (type(limit), limit) == (type(meant), meant)
+    assert (type(limit), limit) == (type(expected), expected)
 
 
-@TASKS
-def test_allow_errors_of_a_template_is_refused_when_it_is_rendered(
-    polytomic_sandbox: Any, make: Any, deferrable: bool
-) -> None:
-    """A template that renders as no limit fails the task for good."""
+@TASK_CLASSES
+def test_allow_errors_rejects_an_invalid_rendered_limit(polytomic_sandbox: Any, make: Any, deferrable: bool) -> None:
+    """A template that renders an invalid limit fails the task without retries."""
     if "Sensor" in make.__name__:
         polytomic_sandbox.start_foreign(SYNC_OF[make])
     task = make(
