@@ -1,4 +1,4 @@
-"""The forms that an argument can come in: what it means is what the API is sent, or it is refused by name."""
+"""Forms of an argument (text, list, set, JSON, id spellings): each is sent with its meaning, or rejected by name."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ OPERATORS = {BULK: PolytomicBulkSyncOperator, MODEL: PolytomicModelSyncOperator}
 
 
 def start_body(sandbox: Sandbox, sync_id: str, deferrable: bool = False, **arguments: Any) -> Any:
-    """The body of the start that an operator sends whose arguments Airflow has rendered."""
+    """The body of the start request of an operator with rendered template fields."""
 
     def rendered() -> Any:
         made = OPERATORS[sync_id](
@@ -62,16 +62,16 @@ def start_body(sandbox: Sandbox, sync_id: str, deferrable: bool = False, **argum
 
 
 @pytest.mark.parametrize("form", [*FORMS, *SETS])
-def test_schemas_reach_the_api_in_any_form(polytomic_sandbox: Sandbox, deferrable: bool, form: str) -> None:
-    """A template makes text of a list, a tuple or a set; the schemas that are sent are those in it."""
+def test_operator_sends_schemas_given_in_any_form(polytomic_sandbox: Sandbox, deferrable: bool, form: str) -> None:
+    """A template renders a list, a tuple or a set as text; the schemas in it are sent."""
     value = {**FORMS, **SETS}[form](["account", "contact"])
 
     assert start_body(polytomic_sandbox, BULK, deferrable, schemas=value) == {"schemas": ["account", "contact"]}
 
 
 @pytest.mark.parametrize("form", [*FORMS, *SETS])
-def test_identities_reach_the_api_in_any_form(polytomic_sandbox: Sandbox, deferrable: bool, form: str) -> None:
-    """So do identities, with quotes in them."""
+def test_operator_sends_identities_given_in_any_form(polytomic_sandbox: Sandbox, deferrable: bool, form: str) -> None:
+    """Identities may contain quotes."""
     value = {**FORMS, **SETS}[form](["o'brien@x.io", "z@x.io"])
 
     sent = start_body(polytomic_sandbox, MODEL, deferrable, identities=value)
@@ -79,16 +79,16 @@ def test_identities_reach_the_api_in_any_form(polytomic_sandbox: Sandbox, deferr
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_source_identities_reach_the_api_in_any_form(polytomic_sandbox: Sandbox, form: str) -> None:
-    """So do lists of dicts in a list."""
+def test_operator_sends_source_identities_given_in_any_form(polytomic_sandbox: Sandbox, form: str) -> None:
+    """Source identities are a list of lists of dicts."""
     sent = start_body(polytomic_sandbox, MODEL, source_identities=FORMS[form]([[EMAIL]]))
 
     assert sent == {"source_identities": [[EMAIL]]}
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_lists_of_a_creation_reach_the_api_in_any_form(polytomic_sandbox: Sandbox, form: str) -> None:
-    """Schemas with their configuration, schedules and policies as well."""
+def test_create_operator_sends_lists_given_in_any_form(polytomic_sandbox: Sandbox, form: str) -> None:
+    """The lists are schemas with their configuration, schedules and policies."""
     lists: dict[str, list[Any]] = {
         "schemas": ["account", {"id": "contact", "user_output_name": "contacts"}],
         "additional_schedules": [{"frequency": "daily", "hour": "3"}],
@@ -120,13 +120,13 @@ def test_lists_of_a_creation_reach_the_api_in_any_form(polytomic_sandbox: Sandbo
 
 
 @pytest.mark.parametrize("sync_id", [BULK, MODEL])
-@pytest.mark.parametrize("written", [" {}\n", "\t{}", "{}"])
+@pytest.mark.parametrize("spelling", [" {}\n", "\t{}", "{}"])
 def test_operator_sends_a_sync_id_in_its_canonical_form(
-    polytomic_sandbox: Sandbox, deferrable: bool, sync_id: str, written: str
+    polytomic_sandbox: Sandbox, deferrable: bool, sync_id: str, spelling: str
 ) -> None:
-    """White space around it, as of a line of a file, and upper case are not sent."""
+    """Surrounding white space, as in a line of a file, and upper case are removed."""
     kind = OPERATORS[sync_id]
-    value = written.format(sync_id.upper())
+    value = spelling.format(sync_id.upper())
 
     Task(lambda: kind(task_id="sync", sync_id=value, poke_interval=0.05, deferrable=deferrable)).run()
 
@@ -137,7 +137,7 @@ def test_operator_sends_a_sync_id_in_its_canonical_form(
 @pytest.mark.parametrize(
     ("kind", "sync_id"), [(PolytomicBulkSyncSensor, BULK), (PolytomicModelSyncSensor, MODEL)], ids=["bulk", "model"]
 )
-def test_sensor_waits_for_an_execution_whose_id_has_white_space_around_it(
+def test_sensor_accepts_ids_with_surrounding_white_space(
     polytomic_sandbox: Sandbox, deferrable: bool, kind: Any, sync_id: str
 ) -> None:
     """The ids of the sync and of the execution are both sent in their canonical form."""
@@ -163,15 +163,15 @@ def test_sensor_waits_for_an_execution_whose_id_has_white_space_around_it(
         ({"deferrable": "{{ params.x }}"}, "deferrable must be True or False.*not a template field"),
     ],
 )
-def test_sensor_refuses_bad_ids_and_text_for_a_boolean(kind: Any, arguments: dict[str, Any], named: str) -> None:
-    """A bad literal argument is a ValueError of the constructor that names it."""
+def test_sensor_rejects_invalid_ids_and_text_for_a_boolean(kind: Any, arguments: dict[str, Any], named: str) -> None:
+    """The constructor raises a ValueError that names the argument."""
     with pytest.raises(ValueError, match=named):
         kind(**{"task_id": "wait", "sync_id": BULK, **arguments})
 
 
 @pytest.mark.parametrize("name", ["cancel_at_deadline", "cancel_on_kill", "log_console"])
-def test_execution_trigger_refuses_text_for_a_boolean(name: str) -> None:
-    """`"false"` would cancel what it was meant to leave alone."""
+def test_execution_trigger_rejects_text_for_a_boolean(name: str) -> None:
+    """The text `"false"` is true, and would cancel an execution that should be left running."""
     with pytest.raises(ValueError, match=f"{name} must be True or False, not 'false'"):
         PolytomicExecutionTrigger("bulk", BULK, "e1", **{name: "false"})
 
@@ -191,10 +191,10 @@ def hook(polytomic_sandbox: Sandbox) -> PolytomicHook:
 @pytest.mark.parametrize(
     ("kind", "name"), [("bulk", "schemas"), ("model", "identities"), ("model", "source_identities")]
 )
-def test_hook_refuses_a_start_with_an_empty_list(
+def test_hook_rejects_a_start_with_an_empty_list(
     hook: PolytomicHook, polytomic_sandbox: Sandbox, kind: str, name: str, value: Any
 ) -> None:
-    """The API would take an empty list for all."""
+    """The API treats an empty list as all."""
     with pytest.raises(ValueError, match=f"{name} must not be empty: for all of them leave it out"):
         getattr(hook, f"start_{kind}_sync")(BULK, **{name: value})
     assert polytomic_sandbox.requests == []
@@ -220,17 +220,17 @@ BAD_STARTS: list[tuple[str, dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("kind", "arguments", "named"), BAD_STARTS)
-def test_hook_refuses_a_bad_argument_of_a_start(
+def test_hook_rejects_an_invalid_argument_of_a_start(
     hook: PolytomicHook, polytomic_sandbox: Sandbox, kind: str, arguments: dict[str, Any], named: str
 ) -> None:
-    """A ValueError names the argument and the place in it, and nothing is sent."""
+    """A ValueError names the argument and the position in it, and nothing is sent."""
     with pytest.raises(ValueError, match=named):
         getattr(hook, f"start_{kind}_sync")(**{"sync_id": BULK, **arguments})
     assert polytomic_sandbox.requests == []
 
 
-def test_hook_starts_with_any_iterable(hook: PolytomicHook, polytomic_sandbox: Sandbox) -> None:
-    """A generator, a set or the keys of a dict are read once, and sent as a list; an id in its canonical form."""
+def test_hook_accepts_any_iterable_of_schemas(hook: PolytomicHook, polytomic_sandbox: Sandbox) -> None:
+    """A generator, a set or the keys of a dict are read once, and sent as a list."""
     schemas = ["account", "contact"]
     for value in (iter(schemas), set(schemas), dict.fromkeys(schemas).keys(), tuple(schemas)):
         execution = hook.start_bulk_sync(f" {BULK.upper()}\n", schemas=value)  # type: ignore[arg-type]
@@ -243,10 +243,10 @@ def test_hook_starts_with_any_iterable(hook: PolytomicHook, polytomic_sandbox: S
 
 @pytest.mark.parametrize("kind", ["bulk", "model"])
 @pytest.mark.parametrize("value", NOT_JSON, ids=repr)
-def test_hook_refuses_to_create_or_update_with_what_json_cannot_hold(
+def test_hook_rejects_fields_that_json_cannot_represent(
     hook: PolytomicHook, polytomic_sandbox: Sandbox, kind: str, value: Any
 ) -> None:
-    """A ValueError names the field and the place in it, and nothing is sent."""
+    """A ValueError names the field and the position in it, and nothing is sent."""
     with pytest.raises(ValueError, match=r"destination_configuration\['a'\]\[0\]"):
         getattr(hook, f"create_{kind}_sync")(name="New", destination_configuration={"a": [value]})
     with pytest.raises(ValueError, match="name"):
@@ -277,7 +277,7 @@ def test_hook_refuses_to_create_or_update_with_what_json_cannot_hold(
         ("iter_bulk_sync_logs", {"sync_id": BULK, "execution_id": "e", "max_bytes": "5"}, "max_bytes must be"),
     ],
 )
-def test_hook_refuses_a_bad_argument(
+def test_hook_rejects_an_invalid_argument(
     hook: PolytomicHook, polytomic_sandbox: Sandbox, method: str, arguments: Any, named: str
 ) -> None:
     """A ValueError names the argument, and nothing is sent."""
@@ -287,8 +287,8 @@ def test_hook_refuses_a_bad_argument(
     assert polytomic_sandbox.requests == []
 
 
-def test_hook_finds_syncs_of_a_connection_however_its_id_is_written(hook: PolytomicHook) -> None:
-    """An id in upper case, or with white space around it, narrows a list as the canonical one does."""
+def test_hook_filters_syncs_by_a_connection_id_in_any_spelling(hook: PolytomicHook) -> None:
+    """An id in upper case, or with surrounding white space, filters as the canonical id does."""
     found = list(hook.list_bulk_syncs(source_connection_id=f" {SALESFORCE.upper()}\n"))
 
     assert found
