@@ -1,4 +1,4 @@
-"""Arguments: refused early when literal, when rendered otherwise; every template field renders."""
+"""Operator arguments: validation of literals and rendered templates, template fields, and text from Jinja."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from airflow_provider_polytomic.sensors.model_sync import PolytomicModelSyncSens
 
 from .conftest import Task, make_context
 
-BAD: list[tuple[dict[str, Any], str]] = [
+INVALID: list[tuple[dict[str, Any], str]] = [
     ({"sync_id": None}, "sync_id or sync_name"),
     ({"sync_name": "x"}, "sync_id or sync_name"),
     ({"sync_id": ""}, "sync_id or sync_name"),
@@ -88,18 +88,18 @@ UNTEMPLATED: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "named"), BAD + UNTEMPLATED)
-def test_bad_literals_are_refused_when_the_dag_is_read(arguments: dict[str, Any], named: str) -> None:
-    """A bad literal argument is a ValueError of the constructor that names it."""
+@pytest.mark.parametrize(("arguments", "named"), INVALID + UNTEMPLATED)
+def test_operator_rejects_invalid_literals_when_the_dag_is_parsed(arguments: dict[str, Any], named: str) -> None:
+    """The constructor raises a ValueError that names the argument."""
     with pytest.raises(ValueError, match=named):
         PolytomicBulkSyncOperator(**{"task_id": "sync", "sync_id": SYNC, **arguments})
 
 
-@pytest.mark.parametrize(("arguments", "named"), BAD)
-def test_bad_templates_are_refused_when_they_are_rendered(
+@pytest.mark.parametrize(("arguments", "named"), INVALID)
+def test_operator_fails_without_retries_when_a_template_renders_an_invalid_value(
     polytomic_sandbox: Any, arguments: dict[str, Any], named: str
 ) -> None:
-    """A templated argument that renders badly fails the task for good, before anything is sent."""
+    """Nothing is sent."""
 
     def rendered() -> Any:
         operator = PolytomicBulkSyncOperator(task_id="sync", sync_id="{{ later }}")
@@ -114,8 +114,8 @@ def test_bad_templates_are_refused_when_they_are_rendered(
 
 
 @pytest.mark.parametrize("name", PolytomicBulkSyncOperator.template_fields)
-def test_what_was_not_rendered_is_refused(polytomic_sandbox: Any, name: str) -> None:
-    """An argument that is a template still when the task runs is an error, and not taken for nothing."""
+def test_operator_fails_without_retries_when_a_template_was_not_rendered(polytomic_sandbox: Any, name: str) -> None:
+    """An argument that is still a template when the task runs is an error, and is not ignored."""
 
     def unrendered() -> Any:
         operator = PolytomicBulkSyncOperator(task_id="sync", sync_id="{{ later }}")
@@ -129,8 +129,8 @@ def test_what_was_not_rendered_is_refused(polytomic_sandbox: Any, name: str) -> 
 
 
 @pytest.mark.parametrize("value", ["{{ params.x }}", ["{{ params.x }}"], "{% if x %}a{% endif %}"])
-def test_templates_are_not_judged_when_the_dag_is_read(value: Any) -> None:
-    """What is a template is let through by the constructor."""
+def test_operator_accepts_any_template_when_the_dag_is_parsed(value: Any) -> None:
+    """The constructor does not validate templates."""
     fields = {name: value for name in PolytomicBulkSyncOperator.template_fields if name != "sync_name"}
 
     PolytomicBulkSyncOperator(task_id="sync", **fields)
@@ -138,27 +138,27 @@ def test_templates_are_not_judged_when_the_dag_is_read(value: Any) -> None:
 
 @pytest.mark.parametrize("operator", [PolytomicBulkSyncOperator, PolytomicBulkSyncSensor])
 def test_every_template_field_is_an_attribute(operator: Any) -> None:
-    """Every template field is an argument that is kept as it was given."""
+    """Every template field is an argument that is stored unchanged."""
     made = operator(task_id="sync", sync_id=SYNC)
 
     assert [name for name in operator.template_fields if not hasattr(made, name)] == []
     assert made.sync_id == SYNC
 
 
-TASKS = [PolytomicBulkSyncOperator, PolytomicModelSyncOperator, PolytomicCreateBulkSyncOperator]
+OPERATORS = [PolytomicBulkSyncOperator, PolytomicModelSyncOperator, PolytomicCreateBulkSyncOperator]
 SENSORS = [PolytomicBulkSyncSensor, PolytomicModelSyncSensor]
 
 
-@pytest.mark.parametrize("kind", [*TASKS, *SENSORS])
-def test_one_constructor_besides_airflows(kind: Any) -> None:
-    """Airflow wraps each in work of its own, which every parse of a file with many tasks would pay for."""
-    ours = [base for base in kind.mro() if base.__module__.startswith("airflow_provider_polytomic")]
+@pytest.mark.parametrize("kind", [*OPERATORS, *SENSORS])
+def test_operator_and_sensor_classes_define_one_constructor_each(kind: Any) -> None:
+    """Airflow wraps every `__init__` in the hierarchy, which slows DAG parsing."""
+    own_classes = [base for base in kind.mro() if base.__module__.startswith("airflow_provider_polytomic")]
 
-    assert sum("__init__" in vars(base) for base in ours) == 1
+    assert sum("__init__" in vars(base) for base in own_classes) == 1
 
 
-def test_a_subclass_may_have_its_own_way_with_an_argument() -> None:
-    """A property of a subclass is set as any attribute is."""
+def test_subclass_may_override_an_argument_with_a_property() -> None:
+    """A property of a subclass is set like any attribute."""
 
     class Prefixed(PolytomicBulkSyncOperator):
         @property
@@ -172,8 +172,8 @@ def test_a_subclass_may_have_its_own_way_with_an_argument() -> None:
     assert Prefixed(task_id="sync", sync_id="x").sync_id == "prefix-x"
 
 
-def test_rendered_text_is_understood(polytomic_sandbox: Any) -> None:
-    """Booleans, numbers, lists and None that Jinja made text of mean what they were."""
+def test_operator_parses_rendered_text(polytomic_sandbox: Any) -> None:
+    """Booleans, numbers, lists and None that Jinja rendered as text keep their meaning."""
 
     def rendered() -> Any:
         operator = PolytomicBulkSyncOperator(task_id="sync", sync_id="{{ later }}", poke_interval=0.05)
@@ -205,22 +205,22 @@ def test_rendered_text_is_understood(polytomic_sandbox: Any) -> None:
         ("a", ["a"]),
     ],
 )
-def test_lists_come_in_many_forms(value: Any, expected: Any) -> None:
-    """A list is taken as it is, as JSON, as Python prints it, and comma-separated."""
+def test_list_argument_accepts_lists_json_and_comma_separated_text(value: Any, expected: Any) -> None:
+    """A list may also be the text that Python prints for it."""
     assert validation.ids("schemas", value) == expected
 
 
 @pytest.mark.parametrize("value", [["O'Brien", "Smith"], ['x", "y'], ["back\\slash", "é\x85"], ["a"]], ids=ascii)
-def test_what_jinja_prints_is_read_as_it_was(value: list[str]) -> None:
-    """A list that a template made text of is that list, and a dict that dict, whatever is in it."""
+def test_rendered_list_or_dict_is_parsed_without_loss(value: list[str]) -> None:
+    """Quotes, backslashes and control characters in a rendered list or dict are kept."""
     printed = Template("{{ v }}").render
 
     assert validation.texts("identities", printed(v=value)) == value
     assert validation.mapping("destination_configuration", printed(v={"all": value})) == {"all": value}
 
 
-def test_a_set_is_the_same_in_every_process() -> None:
-    """Whatever the seed of the hashes, an operator that is given a set asks for the same, in the same order."""
+def test_set_argument_has_the_same_order_in_every_process() -> None:
+    """The order does not depend on the hash seed, so that a retry sends the same request."""
     code = (
         "from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator\n"
         "made = PolytomicBulkSyncOperator(task_id='sync', sync_id='x', schemas={'account', 'contact', 'lead'})\n"
@@ -236,15 +236,15 @@ def test_a_set_is_the_same_in_every_process() -> None:
     assert [run.stdout.splitlines()[-1:] for run in runs] == [["['account', 'contact', 'lead']"]] * 3, runs
 
 
-def test_nothing_is_asked_when_the_dag_is_read() -> None:
-    """Making operators and sensors reads no connection: there is none of that name."""
+def test_dag_parsing_reads_no_connection() -> None:
+    """Operators and sensors with an unknown connection id can be created."""
     for number in range(50):
         PolytomicBulkSyncOperator(task_id=f"sync_{number}", sync_id=SYNC, polytomic_conn_id="nowhere")
         PolytomicBulkSyncSensor(task_id=f"wait_{number}", sync_id=SYNC, polytomic_conn_id="nowhere")
 
 
-def test_an_xcom_of_another_task_will_do(polytomic_sandbox: Any) -> None:
-    """Arguments take the output of another task, and make it an upstream."""
+def test_operator_output_may_be_an_argument_of_another_task(polytomic_sandbox: Any) -> None:
+    """The task whose output is used becomes an upstream task."""
     try:
         from airflow.sdk import DAG
     except ImportError:
@@ -257,8 +257,10 @@ def test_an_xcom_of_another_task_will_do(polytomic_sandbox: Any) -> None:
     assert second.upstream_task_ids == {"first"}
 
 
-def test_the_connection_can_be_chosen(polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`polytomic_conn_id` names the connection that is used."""
+def test_operator_uses_the_connection_of_polytomic_conn_id(
+    polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`polytomic_conn_id` names the connection."""
     connection = os.environ["AIRFLOW_CONN_POLYTOMIC_DEFAULT"]
     monkeypatch.setenv("AIRFLOW_CONN_ELSEWHERE", connection)
     monkeypatch.setenv("AIRFLOW_CONN_POLYTOMIC_DEFAULT", json.dumps(json.loads(connection) | {"password": "wrong"}))
