@@ -1,4 +1,4 @@
-"""The operator that creates bulk syncs: once, with what was given and nothing else."""
+"""The operator that creates bulk syncs: existing names, idempotency over tries, validation and arguments."""
 
 from __future__ import annotations
 
@@ -58,34 +58,34 @@ def task(**arguments: Any) -> Task:
     return Task(lambda: operator(**arguments))
 
 
-def try_(number: int, *, cleared_after: int = 0) -> dict[str, Any]:
-    """The context of a try; the first, or the first after a clear, is followed by retries."""
+def make_try_context(number: int, *, cleared_after: int = 0) -> dict[str, Any]:
+    """The context of a try; the first try, or the first after a clear, is followed by retries."""
     return make_context(task_id="create", try_number=number, max_tries=cleared_after + RETRIES)
 
 
-def created(sandbox: Sandbox, name: str = "New") -> list[str]:
+def list_sync_ids(sandbox: Sandbox, name: str = "New") -> list[str]:
     """The ids of the syncs that have a name."""
     return [sync.id for sync in PolytomicHook().list_bulk_syncs(name=name)]
 
 
-def asked(sandbox: Sandbox, method: str) -> list[str]:
+def request_paths(sandbox: Sandbox, method: str) -> list[str]:
     return [request.path for request in sandbox.requests if request.method == method]
 
 
-# --- the way it should go
+# --- success
 
 
-def test_it_creates_one_sync_and_returns_its_id(polytomic_sandbox: Sandbox) -> None:
-    """One POST is sent, with what was given and no more, and nothing that changes, activates or starts anything."""
+def test_create_operator_creates_one_sync_and_returns_its_id(polytomic_sandbox: Sandbox) -> None:
+    """One POST has exactly the given arguments, and no request changes, activates or starts anything."""
     returned = task().run()
 
-    assert created(polytomic_sandbox) == [returned]
+    assert list_sync_ids(polytomic_sandbox) == [returned]
     (post,) = [request for request in polytomic_sandbox.requests if request.method != "GET"]
     assert (post.method, post.path, post.body) == ("POST", SYNCS, NEW)
 
 
-def test_all_fields_are_those_of_the_api(polytomic_sandbox: Sandbox) -> None:
-    """Each argument is sent under its own name, and the sync is as they say."""
+def test_create_operator_sends_each_argument_under_its_own_name(polytomic_sandbox: Sandbox) -> None:
+    """The created sync has the values of the arguments."""
     more: dict[str, Any] = {
         "source_configuration": {"lookback": 3},
         "schemas": ["account", {"id": "contact", "user_output_name": "contacts"}],
@@ -101,8 +101,8 @@ def test_all_fields_are_those_of_the_api(polytomic_sandbox: Sandbox) -> None:
         "policies": [POSTGRES],
         "organization_id": SALESFORCE,
     }
-    ours = {"task_id", "source_connection", "destination_connection", "if_exists", "polytomic_conn_id"}
-    assert {*NEW, *more} == set(PolytomicCreateBulkSyncOperator.template_fields) - ours
+    not_sent = {"task_id", "source_connection", "destination_connection", "if_exists", "polytomic_conn_id"}
+    assert {*NEW, *more} == set(PolytomicCreateBulkSyncOperator.template_fields) - not_sent
 
     sync_id = task(**more).run()
 
@@ -113,23 +113,23 @@ def test_all_fields_are_those_of_the_api(polytomic_sandbox: Sandbox) -> None:
     assert sync.data_cutoff_timestamp == datetime.fromisoformat(more["data_cutoff_timestamp"])
 
 
-def test_connections_are_found_by_name(polytomic_sandbox: Sandbox) -> None:
-    """A connection's name, or its id, leads to it; one look-up serves both ends."""
+def test_create_operator_finds_connections_by_name_or_id(polytomic_sandbox: Sandbox) -> None:
+    """One lookup serves the source and the destination."""
     sync = PolytomicHook().get_bulk_sync(task(source_connection="App database", destination_connection=WAREHOUSE).run())
 
     assert (sync.source_connection_id, sync.destination_connection_id) == (POSTGRES, WAREHOUSE)
-    assert asked(polytomic_sandbox, "GET").count("/api/connections") == 1
+    assert request_paths(polytomic_sandbox, "GET").count("/api/connections") == 1
 
 
-def test_a_connection_that_nobody_knows_is_refused(polytomic_sandbox: Sandbox) -> None:
-    """The message lists the nearest names, and nothing is created; a retry looks again."""
+def test_create_operator_fails_when_the_connection_name_is_unknown(polytomic_sandbox: Sandbox) -> None:
+    """The message lists similar names, and nothing is created. A retry repeats the lookup."""
     with pytest.raises(PolytomicLookupError, match=r"no connection is named 'Ware house'.*'Warehouse'"):
         task(destination_connection="Ware house").run()
-    assert asked(polytomic_sandbox, "POST") == []
+    assert request_paths(polytomic_sandbox, "POST") == []
 
 
-def test_the_next_task_runs_what_was_created(polytomic_sandbox: Sandbox) -> None:
-    """The output of the task is a sync id for the one that runs it, and makes it an upstream."""
+def test_create_operator_output_is_the_sync_id_of_the_next_task(polytomic_sandbox: Sandbox) -> None:
+    """The creating task becomes an upstream of the task that uses its output."""
     try:
         from airflow.sdk import DAG
     except ImportError:
@@ -145,31 +145,31 @@ def test_the_next_task_runs_what_was_created(polytomic_sandbox: Sandbox) -> None
     assert [started.id for started in polytomic_sandbox.starts(sync_id)] == [execution]
 
 
-# --- a name that is taken
+# --- existing names
 
 
-def test_a_name_that_is_taken_fails_the_task_for_good(polytomic_sandbox: Sandbox) -> None:
-    """By default it is an error that has the other's id; nothing is sent to be created."""
+def test_create_operator_fails_without_retries_when_the_name_exists(polytomic_sandbox: Sandbox) -> None:
+    """By default the message has the id of the existing sync, and nothing is created."""
     there = PolytomicHook().create_bulk_sync(**NEW).id
 
     with pytest.raises(AirflowFailException, match=re.escape(there)):
         task().run()
 
-    assert created(polytomic_sandbox) == [there]
+    assert list_sync_ids(polytomic_sandbox) == [there]
 
 
-def test_skip_returns_the_one_that_is_there(polytomic_sandbox: Sandbox) -> None:
-    """With `if_exists="skip"` the task succeeds with the other's id, which it leaves as it is."""
+def test_create_operator_returns_the_existing_sync_when_if_exists_is_skip(polytomic_sandbox: Sandbox) -> None:
+    """The existing sync is not changed."""
     there = PolytomicHook().create_bulk_sync(**NEW)
 
     assert task(mode="append", active=False, if_exists="skip").run() == there.id
     assert PolytomicHook().get_bulk_sync(there.id) == there
-    assert len(asked(polytomic_sandbox, "POST")) == 1
+    assert len(request_paths(polytomic_sandbox, "POST")) == 1
 
 
 @pytest.mark.parametrize("if_exists", ["fail", "skip"])
-def test_a_name_that_several_have_fails_the_task(polytomic_sandbox: Sandbox, if_exists: str) -> None:
-    """None of them is the one that is meant; the message has all ids."""
+def test_create_operator_fails_when_the_existing_name_is_ambiguous(polytomic_sandbox: Sandbox, if_exists: str) -> None:
+    """The message lists the ids of all syncs of that name."""
     there = [PolytomicHook().create_bulk_sync(**NEW).id for _ in range(2)]
 
     with pytest.raises(AirflowFailException) as refused:
@@ -177,8 +177,8 @@ def test_a_name_that_several_have_fails_the_task(polytomic_sandbox: Sandbox, if_
     assert all(sync_id in str(refused.value) for sync_id in there)
 
 
-def test_a_name_is_looked_for_on_all_pages(polytomic_sandbox: Sandbox) -> None:
-    """A sync beyond the first page takes the name, too."""
+def test_create_operator_finds_an_existing_sync_beyond_the_first_page(polytomic_sandbox: Sandbox) -> None:
+    """All pages of the list are read."""
     there = PolytomicHook().create_bulk_sync(**NEW).id
     for number in range(60):
         PolytomicHook().create_bulk_sync(**{**NEW, "name": f"Other {number}"})
@@ -186,16 +186,16 @@ def test_a_name_is_looked_for_on_all_pages(polytomic_sandbox: Sandbox) -> None:
     assert task(if_exists="skip").run() == there
 
 
-# --- once
+# --- idempotency
 
 
-def test_a_lost_answer_creates_no_second_one(polytomic_sandbox: Sandbox) -> None:
-    """When the answer is lost, the same request asks for it again."""
+def test_creation_with_a_lost_response_creates_one_sync(polytomic_sandbox: Sandbox) -> None:
+    """The request is repeated with the same idempotency key."""
     polytomic_sandbox.faults.drop_after(CREATE, times=2)
 
     returned = task().run()
 
-    assert created(polytomic_sandbox) == [returned]
+    assert list_sync_ids(polytomic_sandbox) == [returned]
     keys = [request.headers["idempotency-key"] for request in polytomic_sandbox.requests if request.method == "POST"]
     assert len(keys) == 3
     assert len(set(keys)) == 1
@@ -203,35 +203,37 @@ def test_a_lost_answer_creates_no_second_one(polytomic_sandbox: Sandbox) -> None
 
 @pytest.mark.parametrize("if_exists", ["fail", "skip"])
 @pytest.mark.parametrize("lagging", [False, True], ids=["seen", "lagging"])
-def test_a_retry_finds_what_a_dead_try_created(polytomic_sandbox: Sandbox, if_exists: str, lagging: bool) -> None:
-    """The sync of a try that never heard of it is the retry's, whether the list of syncs shows it already or not."""
+def test_retry_returns_the_sync_that_a_dead_try_created(
+    polytomic_sandbox: Sandbox, if_exists: str, lagging: bool
+) -> None:
+    """The retry finds the sync whether the list of syncs shows it already or not."""
     lost = polytomic_sandbox.faults.drop_after(CREATE, times=None)
     with pytest.raises(PolytomicUnreachableError, match="Could not confirm whether the creation succeeded"):
-        task(if_exists=if_exists).run(try_(1))
+        task(if_exists=if_exists).run(make_try_context(1))
     lost.left = 0
-    (sync_id,) = created(polytomic_sandbox)
+    (sync_id,) = list_sync_ids(polytomic_sandbox)
     if lagging:
         polytomic_sandbox.faults.status(200, f"GET {SYNCS}", body={"data": None})
 
-    assert task(if_exists=if_exists).run(try_(2)) == sync_id
-    assert task(if_exists=if_exists).run(try_(3)) == sync_id
-    assert created(polytomic_sandbox) == [sync_id]
+    assert task(if_exists=if_exists).run(make_try_context(2)) == sync_id
+    assert task(if_exists=if_exists).run(make_try_context(3)) == sync_id
+    assert list_sync_ids(polytomic_sandbox) == [sync_id]
 
 
 def dead_try(sandbox: Sandbox) -> Call[BulkSync]:
-    """The request of a first try that died, which has not arrived yet."""
+    """The request of a first try that died, which has not reached the server yet."""
     sandbox.faults.drop_before(CREATE, times=None)
     with pytest.raises(PolytomicUnreachableError):
-        task().run(try_(1))
+        task().run(make_try_context(1))
     sandbox.faults.clear()
     sent = next(request for request in sandbox.requests if request.method == "POST")
     return bulk_syncs.create(sent.body, idempotency_key=sent.headers["idempotency-key"])
 
 
-def test_a_retry_waits_for_the_request_of_a_dead_try(
+def test_retry_waits_while_the_server_processes_the_request_of_a_dead_try(
     polytomic_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While the server still works at the request of a try that died, the retry asks on, and gets what comes of it."""
+    """The retry repeats the request until the server responds, and returns the sync of the dead try."""
     request = dead_try(polytomic_sandbox)
     monkeypatch.setattr(idempotency, "OUTCOME_TIMEOUT", 20.0)
     held = polytomic_sandbox.faults.delay(1.5, CREATE)
@@ -240,67 +242,67 @@ def test_a_retry_waits_for_the_request_of_a_dead_try(
         late = pool.submit(client.call, request)
         while not held.hits and not late.done():
             time.sleep(0.01)
-        returned = task().run(try_(2))
+        returned = task().run(make_try_context(2))
 
-    assert created(polytomic_sandbox) == [returned] == [late.result().id]
+    assert list_sync_ids(polytomic_sandbox) == [returned] == [late.result().id]
     assert 409 in [request.status for request in polytomic_sandbox.requests]
 
 
-def test_a_request_that_arrives_late_creates_nothing(polytomic_sandbox: Sandbox) -> None:
-    """What a dead try had sent is spent when it arrives after the retry has asked; also where the name was taken."""
+def test_creation_request_that_arrives_after_the_retry_creates_nothing(polytomic_sandbox: Sandbox) -> None:
+    """The idempotency key of the dead try is used up by the retry, also when the name exists."""
     request = dead_try(polytomic_sandbox)
     there = PolytomicHook().create_bulk_sync(**NEW).id
 
     with pytest.raises(AirflowFailException, match=re.escape(there)):
-        task().run(try_(2))
+        task().run(make_try_context(2))
     with pytest.raises(PolytomicValidationError):
         PolytomicHook().call(request)
 
-    assert created(polytomic_sandbox) == [there]
+    assert list_sync_ids(polytomic_sandbox) == [there]
 
 
 @pytest.mark.parametrize("status", [500, 503])
-def test_a_recorded_error_is_left_behind(polytomic_sandbox: Sandbox, status: int) -> None:
-    """An error of the server that stays fails the try; the retry asks with a key of its own, and creates one."""
+def test_retry_creates_the_sync_after_a_recorded_server_error(polytomic_sandbox: Sandbox, status: int) -> None:
+    """A recorded server error fails the try. The retry uses an idempotency key of its own."""
     polytomic_sandbox.faults.status(status, CREATE, recorded=True)
     with pytest.raises(PolytomicServerError):
-        task().run(try_(1))
-    assert created(polytomic_sandbox) == []
+        task().run(make_try_context(1))
+    assert list_sync_ids(polytomic_sandbox) == []
 
-    assert [task().run(try_(2))] == created(polytomic_sandbox)
+    assert [task().run(make_try_context(2))] == list_sync_ids(polytomic_sandbox)
 
 
-def test_what_the_server_refuses_fails_the_task_for_good(polytomic_sandbox: Sandbox) -> None:
-    """A refused request is no matter of retries; with the DAG mended a cleared task creates the sync."""
+def test_create_operator_fails_without_retries_when_the_server_rejects_the_request(polytomic_sandbox: Sandbox) -> None:
+    """With the DAG corrected, a cleared task creates the sync."""
     with pytest.raises(AirflowFailException, match=r"schemas.*nothing"):
-        task(schemas=["nothing"]).run(try_(1))
-    assert created(polytomic_sandbox) == []
+        task(schemas=["nothing"]).run(make_try_context(1))
+    assert list_sync_ids(polytomic_sandbox) == []
 
-    assert [task(schemas=["account"]).run(try_(2, cleared_after=1))] == created(polytomic_sandbox)
+    assert [task(schemas=["account"]).run(make_try_context(2, cleared_after=1))] == list_sync_ids(polytomic_sandbox)
 
 
-def test_a_clear_after_a_refusal_asks_anew(polytomic_sandbox: Sandbox) -> None:
-    """What was refused for something that has been mended in Polytomic is asked for with another key."""
+def test_clear_after_a_rejected_creation_uses_another_key(polytomic_sandbox: Sandbox) -> None:
+    """A request that was rejected because of something in Polytomic succeeds once that is corrected."""
     polytomic_sandbox.faults.status(422, CREATE, recorded=True)
     with pytest.raises(AirflowFailException):
-        task().run(try_(1))
+        task().run(make_try_context(1))
 
-    assert [task().run(try_(2, cleared_after=1))] == created(polytomic_sandbox)
+    assert [task().run(make_try_context(2, cleared_after=1))] == list_sync_ids(polytomic_sandbox)
 
 
-def test_a_clear_is_a_new_wish(polytomic_sandbox: Sandbox) -> None:
-    """After a clear `if_exists` decides about what the task itself has created: it is there."""
-    sync_id = task().run(try_(1))
+def test_clear_applies_if_exists_to_the_sync_that_the_task_created(polytomic_sandbox: Sandbox) -> None:
+    """Clearing the task starts over, and the sync that it created before is an existing sync."""
+    sync_id = task().run(make_try_context(1))
 
     with pytest.raises(AirflowFailException, match=re.escape(sync_id)):
-        task().run(try_(2, cleared_after=1))
-    assert task(if_exists="skip").run(try_(3, cleared_after=2)) == sync_id
+        task().run(make_try_context(2, cleared_after=1))
+    assert task(if_exists="skip").run(make_try_context(3, cleared_after=2)) == sync_id
     PolytomicHook().delete_bulk_sync(sync_id)
-    assert [task().run(try_(4, cleared_after=3))] == created(polytomic_sandbox) != [sync_id]
+    assert [task().run(make_try_context(4, cleared_after=3))] == list_sync_ids(polytomic_sandbox) != [sync_id]
 
 
-def test_a_run_and_a_mapped_task_create_their_own(polytomic_sandbox: Sandbox) -> None:
-    """Other runs, other map indexes and a run created again under its old id ask with keys of their own."""
+def test_dag_runs_and_mapped_tasks_use_idempotency_keys_of_their_own(polytomic_sandbox: Sandbox) -> None:
+    """Other runs, other map indexes and a run created again with the same id send different keys."""
     contexts = [
         make_context(),
         make_context(run_id="another"),
@@ -309,61 +311,65 @@ def test_a_run_and_a_mapped_task_create_their_own(polytomic_sandbox: Sandbox) ->
     ]
     for context in contexts:
         task().run(context)
-        PolytomicHook().delete_bulk_sync(created(polytomic_sandbox)[0])
+        PolytomicHook().delete_bulk_sync(list_sync_ids(polytomic_sandbox)[0])
 
     keys = [request.headers["idempotency-key"] for request in polytomic_sandbox.requests if request.method == "POST"]
     assert len(set(keys)) == len(contexts)
 
 
-def test_a_refused_key_is_retried_only_where_something_may_be_there(polytomic_sandbox: Sandbox) -> None:
-    """The first try fails for good; a later one is retried, because an earlier one may have created the sync."""
+def test_rejected_api_key_is_retried_only_after_the_first_try(polytomic_sandbox: Sandbox) -> None:
+    """The first try fails for good. A later one is retried, because an earlier one may have created the sync."""
     polytomic_sandbox.rotate_key("another")
 
     with pytest.raises(AirflowFailException):
-        task().run(try_(1))
+        task().run(make_try_context(1))
     with pytest.raises(PolytomicAuthError):
-        task().run(try_(2))
+        task().run(make_try_context(2))
 
 
 # --- destination_configuration
 
 
-def test_a_configuration_that_does_not_fit_is_refused_before_anything_is_created(polytomic_sandbox: Sandbox) -> None:
-    """The destination's own schema decides; the message names the field and what is allowed."""
+def test_create_operator_rejects_an_invalid_destination_configuration_before_the_creation(
+    polytomic_sandbox: Sandbox,
+) -> None:
+    """The destination's JSON schema decides. The message has the field and what is allowed."""
     with pytest.raises(AirflowFailException, match=r"destination_configuration\.schema: 5 is not of type 'string'"):
         task(destination_configuration={"schema": 5}).run()
-    assert asked(polytomic_sandbox, "POST") == []
+    assert request_paths(polytomic_sandbox, "POST") == []
 
 
 @pytest.mark.parametrize("status", [200, 404, 500])
-def test_a_destination_that_says_nothing_is_not_in_the_way(polytomic_sandbox: Sandbox, status: int) -> None:
-    """Without a schema of use the sync is created, or refused by the server itself."""
-    told = {"data": {"configuration": {"type": "strng"}}} if status == 200 else None
-    polytomic_sandbox.faults.status(status, TARGET, times=None, body=told)
+def test_create_operator_skips_the_validation_when_the_destination_has_no_usable_schema(
+    polytomic_sandbox: Sandbox, status: int
+) -> None:
+    """The sync is created, or the server itself rejects the request."""
+    response = {"data": {"configuration": {"type": "strng"}}} if status == 200 else None
+    polytomic_sandbox.faults.status(status, TARGET, times=None, body=response)
 
-    assert [task().run()] == created(polytomic_sandbox)
+    assert [task().run()] == list_sync_ids(polytomic_sandbox)
     with pytest.raises(AirflowFailException, match=r"HTTP 422: destination_configuration\.schema"):
         task(name="Another", destination_configuration={"schema": 5}).run()
 
 
-# --- resync_mode of a run
+# --- resync_mode of a start
 
 
-def limited() -> dict[str, Any]:
+def limited_seed() -> dict[str, Any]:
     warehouse = {"id": WAREHOUSE, "name": "W", "type": "snowflake", "resync_modes": ["refetch", "resync"]}
     source = {"id": SALESFORCE, "name": "S", "type": "salesforce", "schemas": ["account"]}
     return {"connections": [source, warehouse], "bulk_syncs": [{"id": SYNC, "name": "s"}]}
 
 
-class TestLimited:
-    """A destination that supports not all resync modes."""
+class TestLimitedResyncModes:
+    """A destination that supports only some resync modes."""
 
     @pytest.fixture
     def polytomic_sandbox_seed(self) -> dict[str, Any]:
-        return limited()
+        return limited_seed()
 
-    def test_a_refused_resync_mode_comes_with_those_that_are_supported(self, polytomic_sandbox: Sandbox) -> None:
-        """The operator and the hook say what the server said, and which modes the destination supports."""
+    def test_rejected_resync_mode_lists_the_supported_modes(self, polytomic_sandbox: Sandbox) -> None:
+        """The operator and the hook report the server's message and the modes that the destination supports."""
         run = Task(lambda: PolytomicBulkSyncOperator(task_id="run", sync_id=SYNC, resync_mode="rebuild"))
         with pytest.raises(AirflowFailException) as by_task:
             run.run()
@@ -374,8 +380,10 @@ class TestLimited:
             assert "does not support 'rebuild'" in str(raised.value)
             assert str(raised.value).endswith("supports as resync_mode: refetch, resync")
 
-    def test_what_was_said_is_never_hidden(self, polytomic_sandbox: Sandbox) -> None:
-        """When the destination does not answer, the server's message stands alone."""
+    def test_rejected_resync_mode_keeps_the_servers_message_when_the_destination_fails(
+        self, polytomic_sandbox: Sandbox
+    ) -> None:
+        """The supported modes are left out when the destination cannot be read."""
         polytomic_sandbox.faults.status(500, TARGET, times=None)
 
         with pytest.raises(PolytomicValidationError, match="does not support 'rebuild'") as raised:
@@ -385,7 +393,7 @@ class TestLimited:
 
 # --- arguments
 
-BAD: list[tuple[dict[str, Any], str]] = [
+INVALID: list[tuple[dict[str, Any], str]] = [
     ({"name": ""}, "name"),
     ({"name": None}, "name"),
     ({"name": 5}, "name"),
@@ -441,18 +449,18 @@ BAD: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "named"), BAD)
-def test_bad_literals_are_refused_when_the_dag_is_read(arguments: dict[str, Any], named: str) -> None:
-    """A bad literal argument is a ValueError of the constructor that names it."""
+@pytest.mark.parametrize(("arguments", "named"), INVALID)
+def test_create_operator_rejects_invalid_literals_when_the_dag_is_parsed(arguments: dict[str, Any], named: str) -> None:
+    """The constructor raises a ValueError that names the argument."""
     with pytest.raises(ValueError, match=named):
         operator(**arguments)
 
 
-@pytest.mark.parametrize(("arguments", "named"), BAD)
-def test_bad_templates_are_refused_when_they_are_rendered(
+@pytest.mark.parametrize(("arguments", "named"), INVALID)
+def test_create_operator_fails_without_retries_when_a_template_renders_an_invalid_value(
     polytomic_sandbox: Sandbox, arguments: dict[str, Any], named: str
 ) -> None:
-    """A templated argument that renders badly fails the task for good, before anything is sent."""
+    """Nothing is sent."""
 
     def rendered() -> Any:
         made = operator()
@@ -466,8 +474,10 @@ def test_bad_templates_are_refused_when_they_are_rendered(
 
 
 @pytest.mark.parametrize("name", PolytomicCreateBulkSyncOperator.template_fields)
-def test_what_was_not_rendered_is_refused(polytomic_sandbox: Sandbox, name: str) -> None:
-    """An argument that is a template still when the task runs is an error, and not left out."""
+def test_create_operator_fails_without_retries_when_a_template_was_not_rendered(
+    polytomic_sandbox: Sandbox, name: str
+) -> None:
+    """An argument that is still a template when the task runs is an error, and is not left out."""
 
     def unrendered() -> Any:
         made = operator()
@@ -479,8 +489,8 @@ def test_what_was_not_rendered_is_refused(polytomic_sandbox: Sandbox, name: str)
     assert polytomic_sandbox.requests == []
 
 
-def test_templates_are_not_judged_when_the_dag_is_read() -> None:
-    """What is a template, at any depth, is let through by the constructor."""
+def test_create_operator_accepts_any_template_when_the_dag_is_parsed() -> None:
+    """The constructor does not validate templates, at any depth of an argument."""
     template = "{{ params.x }}"
     texts = dict.fromkeys(PolytomicCreateBulkSyncOperator.template_fields, template)
 
@@ -494,8 +504,8 @@ def test_templates_are_not_judged_when_the_dag_is_read() -> None:
     )
 
 
-def test_templates_in_a_dict_are_rendered(polytomic_sandbox: Sandbox) -> None:
-    """A nested template is rendered by Airflow, and sent as it was rendered."""
+def test_create_operator_sends_rendered_templates_in_a_dict(polytomic_sandbox: Sandbox) -> None:
+    """Airflow renders nested templates."""
     made = operator(destination_configuration={"schema": "{{ prefix }}_raw"}, name="New {{ prefix }}")
     made.render_template_fields({"prefix": "crm"})
 
@@ -505,8 +515,8 @@ def test_templates_in_a_dict_are_rendered(polytomic_sandbox: Sandbox) -> None:
     assert (post.body["destination_configuration"], post.body["name"]) == ({"schema": "crm_raw"}, "New crm")
 
 
-def test_rendered_text_is_understood(polytomic_sandbox: Sandbox) -> None:
-    """Dicts, lists, booleans, numbers and None that Jinja made text of mean what they were."""
+def test_create_operator_parses_rendered_text(polytomic_sandbox: Sandbox) -> None:
+    """Dicts, lists, booleans, numbers and None that Jinja rendered as text keep their meaning."""
 
     def rendered() -> Any:
         made = operator()
@@ -531,10 +541,10 @@ def test_rendered_text_is_understood(polytomic_sandbox: Sandbox) -> None:
     }
 
 
-def test_an_error_of_the_server_is_retried(polytomic_sandbox: Sandbox) -> None:
-    """A list that cannot be read fails the try, and says so; nothing has been created."""
+def test_create_operator_fails_with_retries_when_the_list_cannot_be_read(polytomic_sandbox: Sandbox) -> None:
+    """The message says so, and nothing has been created."""
     polytomic_sandbox.faults.status(404, f"GET {SYNCS}", body="<html>no</html>")
 
     with pytest.raises(PolytomicError, match="not an answer of the Polytomic API"):
         task().run()
-    assert created(polytomic_sandbox) == []
+    assert list_sync_ids(polytomic_sandbox) == []
