@@ -1,4 +1,4 @@
-"""The trigger: what is stored of it, when it fires, and what it cancels."""
+"""The execution trigger: what is serialized, when it fires, and what it cancels."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def trigger(execution_id: str | None, **more: Any) -> PolytomicExecutionTrigger:
     return PolytomicExecutionTrigger(**arguments)
 
 
-def test_what_is_stored_of_it_brings_it_back(polytomic_sandbox: Any) -> None:
-    """serialize() holds every argument as plain JSON, and makes an equal trigger again."""
+def test_trigger_survives_serialization(polytomic_sandbox: Any) -> None:
+    """`serialize()` holds every argument as plain JSON, and recreates an equal trigger."""
     stored = trigger("e1", deadline=1.5, after="2026-01-01T00:00:00+00:00", notes={"sync_name": "x"})
 
     _, kwargs = stored.serialize()
@@ -37,20 +37,20 @@ def test_what_is_stored_of_it_brings_it_back(polytomic_sandbox: Any) -> None:
     assert revive(stored).serialize() == stored.serialize()
 
 
-def test_a_row_of_another_release_is_understood(polytomic_sandbox: Any) -> None:
-    """Arguments that this release does not know are passed over; those that it adds have defaults."""
+def test_trigger_accepts_arguments_of_another_release(polytomic_sandbox: Any) -> None:
+    """Arguments that this release does not know are ignored; those that it adds have defaults."""
     old = PolytomicExecutionTrigger(kind="bulk", sync_id=SYNC, execution_id="e1", from_the_future={"x": 1})
 
     assert old.serialize()[1]["poke_interval"] == 30
 
 
-def test_the_key_is_not_in_what_is_stored(polytomic_sandbox: Any) -> None:
-    """The trigger's row names the connection, and holds nothing of what the connection holds."""
+def test_execution_trigger_serializes_no_api_key(polytomic_sandbox: Any) -> None:
+    """The serialized trigger has the id of the connection, and nothing that the connection holds."""
     assert polytomic_sandbox.key not in json.dumps(trigger("e1").serialize()[1])
 
 
-def test_nothing_is_left_open(polytomic_sandbox: Any) -> None:
-    """When the event is yielded the shared session has been given back, and no session is left."""
+def test_trigger_releases_its_session_before_it_fires(polytomic_sandbox: Any) -> None:
+    """When the event is yielded, the shared HTTP session has been released and closed."""
     execution = polytomic_sandbox.start_foreign(SYNC)
 
     async def run() -> list[Any]:
@@ -62,8 +62,8 @@ def test_nothing_is_left_open(polytomic_sandbox: Any) -> None:
     assert asyncio.run(run()) == [{}]
 
 
-def test_a_broken_connection_is_an_error_event(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever goes wrong for as long as an outage is endured becomes an event, so that the task hears of it."""
+def test_trigger_fires_an_error_event_when_its_connection_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error that lasts longer than the outage budget becomes an event."""
     monkeypatch.setattr(outage, "OUTAGE_BUDGET", 0.0)
     event = fire(trigger("e1", polytomic_conn_id="no_such_connection"))
 
@@ -72,10 +72,10 @@ def test_a_broken_connection_is_an_error_event(monkeypatch: pytest.MonkeyPatch) 
     assert event["still_running"] is True
 
 
-def test_a_connection_that_cannot_be_read_for_a_moment_is_waited_for(
+def test_trigger_keeps_waiting_when_its_connection_is_briefly_unreadable(
     polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A secrets backend that is down for a moment does not end a wait, and is warned of once."""
+    """A secrets backend that fails for a moment does not end the wait, and is logged once as a warning."""
     execution = polytomic_sandbox.start_foreign(SYNC)
     polytomic_sandbox.finish(SYNC, execution.id)
     read, times = hook_module.aget_connection, iter(range(9))
@@ -97,8 +97,8 @@ class TestEndless:
     def polytomic_sandbox_seed(self) -> dict[str, Any]:
         return ENDLESS
 
-    def test_it_looks_again_and_again_and_fires_once(self, polytomic_sandbox: Any) -> None:
-        """It asks once an interval while the execution runs, and tells of its end."""
+    def test_trigger_polls_until_the_execution_ends_and_fires_once(self, polytomic_sandbox: Any) -> None:
+        """It polls once per interval while the execution runs, and reports its end."""
         execution = polytomic_sandbox.start_foreign(SYNC)
 
         with ends_once_looked_at(polytomic_sandbox, execution, times=3):
@@ -106,8 +106,8 @@ class TestEndless:
 
         assert (event["outcome"], event["status"]) == ("ended", "completed")
 
-    def test_a_stopping_triggerer_gets_its_cancellation_back(self, polytomic_sandbox: Any) -> None:
-        """CancelledError goes up, the session is given back, and nothing is cancelled at Polytomic."""
+    def test_trigger_propagates_the_cancellation_of_a_stopping_triggerer(self, polytomic_sandbox: Any) -> None:
+        """CancelledError is raised, the session is released, and no execution is canceled."""
         execution = polytomic_sandbox.start_foreign(SYNC)
 
         async def run() -> None:
@@ -125,8 +125,8 @@ class TestEndless:
         asyncio.run(run())
         assert not [request for request in polytomic_sandbox.requests if request.method == "POST"]
 
-    def test_the_first_look_comes_late_enough(self, polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The first look waits at least as long as real executors need to notice the deferral."""
+    def test_trigger_delays_its_first_poll(self, polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The first poll waits at least as long as executors need to notice the deferral."""
         monkeypatch.setattr(module, "MIN_FIRST_SLEEP", 0.4)
         execution = polytomic_sandbox.start_foreign(SYNC)
 
@@ -134,8 +134,8 @@ class TestEndless:
 
         assert len(polytomic_sandbox.requests) == 1
 
-    def test_the_deadline_cancels_before_it_fires(self, polytomic_sandbox: Any) -> None:
-        """At the deadline the execution is cancelled first, and only then the event is sent."""
+    def test_trigger_cancels_the_execution_at_the_deadline_before_it_fires(self, polytomic_sandbox: Any) -> None:
+        """The event is sent only after the cancel request."""
         execution = polytomic_sandbox.start_foreign(SYNC)
 
         event = fire(trigger(execution.id, deadline=time.time() + 0.1, cancel_at_deadline=True))
@@ -143,8 +143,8 @@ class TestEndless:
         assert (event["outcome"], event["still_running"]) == ("timeout", False)
         assert polytomic_sandbox.requests[-1].path.endswith(f"{execution.id}/cancel")
 
-    def test_a_cancel_that_fails_is_told(self, polytomic_sandbox: Any) -> None:
-        """When the cancel at the deadline is refused, the event says that the execution still runs."""
+    def test_trigger_event_says_when_the_cancel_at_the_deadline_failed(self, polytomic_sandbox: Any) -> None:
+        """The event says that the execution is still running."""
         execution = polytomic_sandbox.start_foreign(SYNC)
         polytomic_sandbox.faults.status(403, "POST .*/cancel", times=None)
 
@@ -158,7 +158,7 @@ class TestEndless:
             ("success", 1),
             ("failed", 1),
             ("skipped", 1),
-            ("", 1),  # the run was deleted
+            ("", 1),  # the DAG run was deleted
             ("deferred", 0),  # moved to another triggerer
             ("scheduled", 0),
             ("running", 0),
@@ -167,10 +167,10 @@ class TestEndless:
             (RuntimeError("no answer"), 0),
         ],
     )
-    def test_a_kill_cancels_only_what_a_person_ended(
+    def test_trigger_kill_cancels_the_execution_only_when_the_task_has_ended(
         self, polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch, state: Any, cancels: int
     ) -> None:
-        """on_kill cancels when the task's state is terminal or the task is gone, and leaves all else alone."""
+        """`on_kill` cancels when the task's state is terminal or the task is gone, and does nothing otherwise."""
         execution = polytomic_sandbox.start_foreign(SYNC)
 
         async def state_of(_task_instance: Any) -> Any:
@@ -184,18 +184,20 @@ class TestEndless:
         assert sum(request.method == "POST" for request in polytomic_sandbox.requests) == cancels
         assert len(polytomic_sandbox.requests) == 2 * cancels  # it polls first
 
-    def test_a_kill_leaves_alone_what_is_not_ours(
+    def test_trigger_kill_leaves_the_execution_running_when_cancel_on_kill_is_false(
         self, polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """on_kill does nothing for adopted executions and with `cancel_on_kill=False`."""
+        """Adopted executions have `cancel_on_kill=False` as well."""
         execution = polytomic_sandbox.start_foreign(SYNC)
 
         asyncio.run(trigger(execution.id, cancel_on_kill=False).on_kill())
 
         assert polytomic_sandbox.requests == []
 
-    def test_a_kill_survives_a_server_that_hangs(self, polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        """on_kill ends within its time when the cancel is not answered."""
+    def test_trigger_kill_ends_within_its_timeout_when_the_server_hangs(
+        self, polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """`on_kill` returns although the cancel request gets no response."""
         execution = polytomic_sandbox.start_foreign(SYNC)
         polytomic_sandbox.faults.delay(30, "POST .*/cancel", times=None)
         monkeypatch.setattr(module, "KILL_TIMEOUT", 0.5)
@@ -210,8 +212,10 @@ class TestEndless:
         assert time.monotonic() - began < 10
 
 
-def test_a_kill_that_is_cancelled_again_goes_on(polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Airflow cancels a trigger every second until it has ended, also while it handles the kill: it finishes."""
+def test_trigger_kill_finishes_when_it_is_cancelled_again(
+    polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Airflow cancels a trigger every second until it has ended, also while it handles the kill."""
     execution = polytomic_sandbox.start_foreign(SYNC)
     polytomic_sandbox.faults.status(503, "GET .*", times=None)  # whether it still runs is not known
 
@@ -232,8 +236,8 @@ def test_a_kill_that_is_cancelled_again_goes_on(polytomic_sandbox: Any, monkeypa
     assert [request.path.rsplit("/", 1)[1] for request in polytomic_sandbox.requests] == [execution.id, "cancel"]
 
 
-def test_a_trigger_that_has_ended_cancels_nothing(polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A kill that arrives after the event finds nothing to cancel, even if the task's state is terminal."""
+def test_trigger_kill_after_the_event_cancels_nothing(polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is canceled after the event, even if the task's state is terminal."""
     execution = polytomic_sandbox.start_foreign(SYNC)
     polytomic_sandbox.finish(SYNC, execution.id)
 
@@ -251,8 +255,8 @@ def test_a_trigger_that_has_ended_cancels_nothing(polytomic_sandbox: Any, monkey
     assert not [request for request in polytomic_sandbox.requests if request.method == "POST"]
 
 
-def test_many_share_few_connections(polytomic_sandbox: Any) -> None:
-    """A hundred triggers of one connection share one session."""
+def test_triggers_of_one_connection_share_one_session(polytomic_sandbox: Any) -> None:
+    """A hundred triggers use one session."""
     execution = polytomic_sandbox.start_foreign(SYNC)
     sessions: list[int] = []
 
