@@ -150,40 +150,40 @@ def test_create_operator_output_is_the_sync_id_of_the_next_task(polytomic_sandbo
 
 def test_create_operator_fails_without_retries_when_the_name_exists(polytomic_sandbox: Sandbox) -> None:
     """By default the message has the id of the existing sync, and nothing is created."""
-    there = PolytomicHook().create_bulk_sync(**NEW).id
+    existing = PolytomicHook().create_bulk_sync(**NEW).id
 
-    with pytest.raises(AirflowFailException, match=re.escape(there)):
+    with pytest.raises(AirflowFailException, match=re.escape(existing)):
         task().run()
 
-    assert list_sync_ids(polytomic_sandbox) == [there]
+    assert list_sync_ids(polytomic_sandbox) == [existing]
 
 
 def test_create_operator_returns_the_existing_sync_when_if_exists_is_skip(polytomic_sandbox: Sandbox) -> None:
     """The existing sync is not changed."""
-    there = PolytomicHook().create_bulk_sync(**NEW)
+    existing = PolytomicHook().create_bulk_sync(**NEW)
 
-    assert task(mode="append", active=False, if_exists="skip").run() == there.id
-    assert PolytomicHook().get_bulk_sync(there.id) == there
+    assert task(mode="append", active=False, if_exists="skip").run() == existing.id
+    assert PolytomicHook().get_bulk_sync(existing.id) == existing
     assert len(request_paths(polytomic_sandbox, "POST")) == 1
 
 
 @pytest.mark.parametrize("if_exists", ["fail", "skip"])
 def test_create_operator_fails_when_the_existing_name_is_ambiguous(polytomic_sandbox: Sandbox, if_exists: str) -> None:
     """The message lists the ids of all syncs of that name."""
-    there = [PolytomicHook().create_bulk_sync(**NEW).id for _ in range(2)]
+    existing = [PolytomicHook().create_bulk_sync(**NEW).id for _ in range(2)]
 
-    with pytest.raises(AirflowFailException) as refused:
+    with pytest.raises(AirflowFailException) as raised:
         task(if_exists=if_exists).run()
-    assert all(sync_id in str(refused.value) for sync_id in there)
+    assert all(sync_id in str(raised.value) for sync_id in existing)
 
 
 def test_create_operator_finds_an_existing_sync_beyond_the_first_page(polytomic_sandbox: Sandbox) -> None:
     """All pages of the list are read."""
-    there = PolytomicHook().create_bulk_sync(**NEW).id
+    existing = PolytomicHook().create_bulk_sync(**NEW).id
     for number in range(60):
         PolytomicHook().create_bulk_sync(**{**NEW, "name": f"Other {number}"})
 
-    assert task(if_exists="skip").run() == there
+    assert task(if_exists="skip").run() == existing
 
 
 # --- idempotency
@@ -251,14 +251,14 @@ def test_retry_waits_while_the_server_processes_the_request_of_a_dead_try(
 def test_creation_request_that_arrives_after_the_retry_creates_nothing(polytomic_sandbox: Sandbox) -> None:
     """The idempotency key of the dead try is used up by the retry, also when the name exists."""
     request = dead_try(polytomic_sandbox)
-    there = PolytomicHook().create_bulk_sync(**NEW).id
+    existing = PolytomicHook().create_bulk_sync(**NEW).id
 
-    with pytest.raises(AirflowFailException, match=re.escape(there)):
+    with pytest.raises(AirflowFailException, match=re.escape(existing)):
         task().run(make_try_context(2))
     with pytest.raises(PolytomicValidationError):
         PolytomicHook().call(request)
 
-    assert list_sync_ids(polytomic_sandbox) == [there]
+    assert list_sync_ids(polytomic_sandbox) == [existing]
 
 
 @pytest.mark.parametrize("status", [500, 503])

@@ -27,7 +27,7 @@ from airflow_provider_polytomic.api.events.poll import OVERLAP, RETENTION
 from airflow_provider_polytomic.api.plan import Request, Response, SendResult, TransportFailure
 from airflow_provider_polytomic.triggers.events import EventBatch, EventPoller, PolytomicSyncEventTrigger
 
-from .test_any_response import MANY
+from .test_any_response import MAX_EXAMPLES
 
 HOUR = 3600.0
 SYNCS = ("orders", "customers", "returns")
@@ -326,7 +326,7 @@ def test_no_history_loses_an_end_or_tells_it_twice(caplog: pytest.LogCaptureFixt
     only if the triggerer died after Airflow had stored the event, and before the position was saved.
     """
     caplog.set_level(logging.CRITICAL)
-    for seed in range(MANY):
+    for seed in range(MAX_EXAMPLES):
         history = made_up(seed)
         if wrong(history):
             history = shortest(history)
