@@ -1,4 +1,4 @@
-"""Starts in adverse conditions: errors with an effect, lists that lag behind, deadlines, edited DAGs, wide syncs."""
+"""Starts in adverse conditions: server errors with an effect, lagging lists, deadlines, edited DAGs, wide syncs."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ def requests_of(sandbox: Any, method: str, path: str) -> list[Any]:
     return [request for request in sandbox.requests if request.method == method and request.path == path]
 
 
-# --- a recorded server error
+# --- recorded server errors
 
 
 @pytest.mark.parametrize("dated", [True, False], ids=["Date", "no Date"])
 def test_start_returns_the_execution_that_a_recorded_server_error_has_started(
     polytomic_sandbox: Any, kind: str, deferrable: bool, dated: bool
 ) -> None:
-    """A start that is answered with a recorded 5xx, but has begun an execution, is found and reported as its own."""
+    """A start with a recorded 5xx that has started an execution is found, and is the task's own."""
     _, sync_id, syncs = SYNCS[kind]
     polytomic_sandbox.faults.status(500, f"POST {syncs}/{sync_id}/executions", recorded=True, processed=True)
     if not dated:
@@ -72,7 +72,7 @@ def test_start_returns_the_execution_that_a_recorded_server_error_has_started(
 
 
 def test_start_finds_the_effect_of_a_server_error_when_the_clocks_differ(polytomic_sandbox: Any) -> None:
-    """What a failed start has begun is recognized by the server's clock, two hours behind this machine's."""
+    """The execution of a failed start is recognized by the server's clock, two hours behind this machine's."""
     polytomic_sandbox.faults.skew(-7200)
     polytomic_sandbox.faults.status(500, f"POST {EXECUTIONS}", recorded=True, processed=True)
 
@@ -82,8 +82,8 @@ def test_start_finds_the_effect_of_a_server_error_when_the_clocks_differ(polytom
 
 
 @pytest.mark.parametrize("polytomic_sandbox_speed", [1.0])
-def test_start_leaves_an_equal_execution_that_began_after_its_server_error(polytomic_sandbox: Any) -> None:
-    """An execution that somebody else starts after a recorded 5xx is not reported as the task's own."""
+def test_start_ignores_an_equal_execution_that_began_after_its_server_error(polytomic_sandbox: Any) -> None:
+    """A foreign execution that starts after a recorded 5xx is not the task's own."""
     fault = polytomic_sandbox.faults.status(500, f"POST {EXECUTIONS}", recorded=True)
     foreign: list[Any] = []
     handle = polytomic_sandbox.handle
@@ -103,12 +103,12 @@ def test_start_leaves_an_equal_execution_that_began_after_its_server_error(polyt
     assert returned != foreign[0].id
 
 
-# --- a list that lags behind
+# --- lagging lists
 
 
 @pytest.fixture
-def lagging(polytomic_sandbox: Any) -> Any:
-    """The sandbox, whose lists show an execution a second after its start; one that somebody else started runs."""
+def lagging_sandbox(polytomic_sandbox: Any) -> Any:
+    """A sandbox whose lists show an execution one second after its start. A foreign execution is running."""
     polytomic_sandbox.faults.lag(1)
     polytomic_sandbox.start_foreign(SYNC)
     return polytomic_sandbox
@@ -119,28 +119,28 @@ slow = pytest.mark.parametrize("polytomic_sandbox_speed", [5.0])
 
 @slow
 @pytest.mark.parametrize("policy", ["wait", "cancel", "attach"])
-def test_start_waits_for_a_list_that_does_not_show_the_conflicting_execution_yet(
-    lagging: Any, deferrable: bool, policy: str
+def test_start_waits_until_the_list_shows_the_blocking_execution(
+    lagging_sandbox: Any, deferrable: bool, policy: str
 ) -> None:
-    """After a 409 that the list does not explain, `if_running` is applied when the list shows what runs."""
-    foreign = lagging.starts(SYNC)[0]
+    """After a 409 that the list does not explain, `if_running` applies when the list shows the execution."""
+    foreign = lagging_sandbox.starts(SYNC)[0]
 
     returned = make_task(if_running=policy, deferrable=deferrable).run()
 
     assert (returned == foreign.id) == (policy == "attach")
-    assert len(requests_of(lagging, "POST", EXECUTIONS)) == {"attach": 1}.get(policy, 2)
+    assert len(requests_of(lagging_sandbox, "POST", EXECUTIONS)) == {"attach": 1}.get(policy, 2)
 
 
 @slow
-def test_start_fails_on_a_conflict_alone_when_if_running_is_fail(lagging: Any) -> None:
-    """`fail` needs no list: the 409 says that an execution runs."""
+def test_start_fails_on_a_conflict_without_a_list_when_if_running_is_fail(lagging_sandbox: Any) -> None:
+    """The 409 says that an execution is running."""
     with pytest.raises(PolytomicConflictError, match="if_running='fail': nothing was started"):
         make_task(if_running="fail").run()
 
 
 @slow
-def test_start_skips_on_a_conflict_alone_when_if_running_is_skip(lagging: Any) -> None:
-    """`skip` needs no list either."""
+def test_start_skips_on_a_conflict_without_a_list_when_if_running_is_skip(lagging_sandbox: Any) -> None:
+    """The 409 says that an execution is running."""
     with pytest.raises(AirflowSkipException, match="another execution is running"):
         make_task(if_running="skip").run()
 
@@ -149,7 +149,7 @@ def test_start_skips_on_a_conflict_alone_when_if_running_is_skip(lagging: Any) -
 
 
 @pytest.mark.parametrize(
-    ("theirs", "ours", "adopted"),
+    ("foreign_options", "options", "adopted"),
     [
         ({"resync_mode": "refetch"}, {"resync_mode": "rebuild"}, False),
         ({"resync_mode": "resync"}, {"resync_mode": "refetch"}, False),
@@ -159,13 +159,13 @@ def test_start_skips_on_a_conflict_alone_when_if_running_is_skip(lagging: Any) -
         ({}, {"schemas": ["account"]}, True),
     ],
 )
-def test_attach_adopts_an_execution_only_if_it_does_what_was_asked_for(
-    polytomic_sandbox: Any, theirs: Any, ours: Any, adopted: bool
+def test_attach_adopts_an_execution_only_when_its_options_match(
+    polytomic_sandbox: Any, foreign_options: Any, options: Any, adopted: bool
 ) -> None:
-    """The resync modes have to be the same, and all schemas that are named have to be part of the execution."""
-    foreign = polytomic_sandbox.start_foreign(SYNC, **theirs)
+    """The resync modes have to be equal, and the execution has to include all schemas that the task names."""
+    foreign = polytomic_sandbox.start_foreign(SYNC, **foreign_options)
 
-    returned = make_task(if_running="attach", **ours).run()
+    returned = make_task(if_running="attach", **options).run()
 
     assert (returned == foreign.id) == adopted
 
@@ -178,10 +178,10 @@ class TestDisabledSchema:
         schemas = [{"id": "orders"}, {"id": "archive", "enabled": False}]
         return {"bulk_syncs": [{"name": "Orders", "id": SYNC, "schemas": schemas, "duration": 10}]}
 
-    def test_attach_does_not_adopt_a_full_execution_without_the_schema_that_is_named(
+    def test_attach_does_not_adopt_a_full_execution_when_the_task_names_a_disabled_schema(
         self, polytomic_sandbox: Any, deferrable: bool
     ) -> None:
-        """A full execution leaves out disabled schemas, so a task that names one starts its own."""
+        """A full execution leaves out disabled schemas, so the task starts its own."""
         foreign = polytomic_sandbox.start_foreign(SYNC)
 
         returned = make_task(if_running="attach", schemas=["archive"], deferrable=deferrable).run()
@@ -192,10 +192,10 @@ class TestDisabledSchema:
 # --- deadlines
 
 
-def test_start_is_not_sent_after_the_deadline_although_every_answer_was_good(
+def test_start_is_not_sent_after_the_deadline_when_responses_are_slow(
     polytomic_sandbox: Any, kind: str, deferrable: bool
 ) -> None:
-    """Slow but good answers use up the time: then nothing is started, only to be canceled."""
+    """An execution that would have to be canceled immediately is not started."""
     _, sync_id, syncs = SYNCS[kind]
     polytomic_sandbox.faults.delay(0.3, f"GET {syncs}/{sync_id}/executions", times=None)
 
@@ -205,7 +205,7 @@ def test_start_is_not_sent_after_the_deadline_although_every_answer_was_good(
     assert polytomic_sandbox.starts(sync_id) == []
 
 
-# --- a sync that a replica does not know yet
+# --- new syncs
 
 
 def test_start_succeeds_when_the_first_list_of_a_new_sync_is_not_found(
@@ -218,7 +218,7 @@ def test_start_succeeds_when_the_first_list_of_a_new_sync_is_not_found(
     assert make_task(kind, deferrable=deferrable).run() == polytomic_sandbox.starts(sync_id)[0].id
 
 
-# --- edited retries
+# --- clears and edited retries
 
 
 @dataclass
@@ -234,7 +234,7 @@ class CountedRun(DagRun):
 def test_retry_resumes_when_retries_were_edited_between_two_tries(
     polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch, deferrable: bool, retries: int, ends: str, known_by: str
 ) -> None:
-    """A DAG that is deployed in mid-run with another `retries` cancels nothing and starts nothing twice."""
+    """A DAG that is deployed during the run with another `retries` cancels nothing and starts nothing twice."""
     monkeypatch.setattr("airflow.__version__", "3.3.0" if known_by == "clear number" else "3.1.0")
     store = Store() if known_by == "store" else None
     context = {"max_tries": 3, "run": CountedRun()}
@@ -260,17 +260,19 @@ def test_retry_resumes_when_retries_were_edited_between_two_tries(
     [
         (1, 3, 3, {}, 1),
         (2, 3, 3, {}, 1),
-        (2, 3, 1, {}, 1),  # no clear: the first try after it would be the third
+        (2, 3, 1, {}, 1),  # not a clear: the first try after it would be the third
         (2, 3, 2, {}, 2),  # the same as a clear after the first try
         (2, 3, 2, {"uncleared": True}, 1),
         (4, 5, 2, {}, 4),
         (6, 5, 2, {}, 4),
-        (3, 1, 1, {}, 3),  # more tries than there are
+        (3, 1, 1, {}, 3),  # more tries than max_tries allows
         (2, 3, 9, {}, 1),
     ],
 )
-def test_first_try_since_clear(try_number: int, max_tries: int, retries: int, known: Any, first: int) -> None:
-    """What is not stored is inferred; in doubt the answer is the earlier try, from which the task resumes."""
+def test_first_try_since_clear_is_inferred_when_nothing_is_stored(
+    try_number: int, max_tries: int, retries: int, known: Any, first: int
+) -> None:
+    """In doubt it is the earlier try, from which the task resumes."""
     assert first_try_since_clear(try_number, max_tries, retries, **known) == first
 
 
@@ -278,34 +280,34 @@ def test_first_try_since_clear(try_number: int, max_tries: int, retries: int, kn
     ("try_number", "max_tries", "retries", "first"),
     [(3, 3, 1, 1), (3, 3, 3, 1), (3, 5, 3, 3), (4, 5, 3, 3), (4, 5, 5, 3), (3, 5, 0, 3)],
 )
-def test_first_try_since_clear_is_told_from_an_edit_by_what_was_stored(
+def test_first_try_since_clear_uses_the_stored_start_when_retries_were_edited(
     try_number: int, max_tries: int, retries: int, first: int
 ) -> None:
-    """With a start of try 2 stored when there were 3 tries, only another number of tries means a clear."""
+    """With a stored start of try 2 of 3, only another number of tries means a clear."""
     stored = StoredStart(2, "e", SYNC, "k", first_try=1, max_tries=3)
 
     assert first_try_since_clear(try_number, max_tries, retries, stored=stored) == first
 
 
-def test_clears_are_counted_only_where_airflow_counts_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before Airflow 3.2 a clear in a DAG run that goes on is not counted."""
+def test_clear_number_is_used_only_when_airflow_counts_every_clear(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before Airflow 3.2 a clear in a running DAG run is not counted."""
     context = {"dag_run": CountedRun()}
-    answers = []
+    results = []
     for version in ("2.11.2", "3.1.8", "3.2.0", "3.10.1"):
         monkeypatch.setattr("airflow.__version__", version)
-        answers.append(compat.is_known_uncleared(context))
+        results.append(compat.is_known_uncleared(context))
 
-    assert answers == [False, False, True, True]
+    assert results == [False, False, True, True]
     assert compat.is_known_uncleared({"dag_run": CountedRun(clear_number=1)}) is False
 
 
-# --- the stored start
+# --- stored starts
 
 
 def test_retry_finds_its_sync_without_a_lookup_when_the_start_is_stored(
     polytomic_sandbox: Any, kind: str, deferrable: bool
 ) -> None:
-    """A list of syncs that changes, or fails, keeps no retry from the execution that an earlier try has started."""
+    """A list of syncs that fails does not prevent a retry from resuming the execution of an earlier try."""
     _, sync_id, syncs = SYNCS[kind]
     name = {"bulk": "Salesforce to warehouse", "model": "Customer health to Salesforce"}[kind]
     work, store = make_task(kind, sync_id=None, sync_name=name, retries=3, deferrable=deferrable), Store()
@@ -329,14 +331,14 @@ def test_retry_finds_its_sync_without_a_lookup_when_the_start_is_stored(
         {"version": 1, "try_number": 1, "execution_id": "e", "sync_id": "s", "key": "k", "sync_name": 7},
     ],
 )
-def test_stored_start_that_is_malformed_is_refused(value: Any) -> None:
-    """Nothing is resumed by what another program has written under the key."""
+def test_stored_start_rejects_a_malformed_record(value: Any) -> None:
+    """A record that another program wrote under the same key is not resumed."""
     with pytest.raises(ValueError, match="stored start"):
         StoredStart.from_store(value)
 
 
-def test_stored_start_is_read_as_it_was_written() -> None:
-    """Writing and reading lose nothing."""
+def test_stored_start_survives_serialization() -> None:
+    """Writing and reading a record loses nothing."""
     start = StoredStart(2, "e", "s", "k", sync_name="Orders", first_try=1, max_tries=3)
 
     assert StoredStart.from_store(start.to_store()) == start
@@ -345,7 +347,7 @@ def test_stored_start_is_read_as_it_was_written() -> None:
 def test_retry_ignores_a_malformed_stored_start_with_a_warning(
     polytomic_sandbox: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The keys lead to the execution without it."""
+    """The idempotency keys lead to the execution without the record."""
     work, store = make_task(retries=3), Store()
     with pytest.raises(Died):
         dying_operator(work.make, "after its response").execute(tries(1, store, max_tries=3))
@@ -359,11 +361,11 @@ def test_retry_ignores_a_malformed_stored_start_with_a_warning(
     assert "could not be read" in caplog.text
 
 
-# --- requests, and wide syncs
+# --- number of requests, wide syncs
 
 
-def test_first_start_costs_one_list_and_one_post(polytomic_sandbox: Any, kind: str) -> None:
-    """Nothing but a short list precedes the start of a first try."""
+def test_first_try_sends_one_list_request_and_one_post(polytomic_sandbox: Any, kind: str) -> None:
+    """Only a short list is read before the start of a first try."""
     _, sync_id, syncs = SYNCS[kind]
 
     make_task(kind, wait_for_completion=False, assets=False).run()
@@ -375,36 +377,36 @@ def test_first_start_costs_one_list_and_one_post(polytomic_sandbox: Any, kind: s
     assert polytomic_sandbox.requests[0].query == {"limit": ["3"]}
 
 
-class TestWide:
-    """A sync of 10,000 schemas, with a history of 30 executions: 3.5 MB each."""
+class TestWideSync:
+    """A sync of 10,000 schemas with a history of 30 executions of 3.5 MB each."""
 
     @pytest.fixture
-    def wide(self, polytomic_sandbox: Any) -> str:
+    def wide_sync(self, polytomic_sandbox: Any) -> str:
         sync_id = polytomic_sandbox.add_bulk_sync("Wide", schemas=10_000, duration=300)
         polytomic_sandbox.add_history(sync_id, 30)
         return str(sync_id)
 
-    def test_wide_sync_is_started_waited_for_and_summarized(
-        self, polytomic_sandbox: Any, deferrable: bool, wide: str
+    def test_operator_runs_a_wide_sync_with_a_bounded_summary(
+        self, polytomic_sandbox: Any, deferrable: bool, wide_sync: str
     ) -> None:
-        """The start reads a short list, and the end is reported with a bounded summary."""
+        """The start reads a short list, and the summary leaves out most schemas."""
         context = make_context()
 
-        returned = make_task(sync_id=wide, deferrable=deferrable, assets=False).run(context)
+        returned = make_task(sync_id=wide_sync, deferrable=deferrable, assets=False).run(context)
 
-        assert returned == polytomic_sandbox.starts(wide)[-1].id
+        assert returned == polytomic_sandbox.starts(wide_sync)[-1].id
         assert context["ti"].summary["schemas_omitted"] == 9_900
 
-    def test_wide_sync_reports_its_assets_and_lineage(
-        self, polytomic_sandbox: Any, deferrable: bool, wide: str
+    def test_operator_reports_the_assets_and_lineage_of_a_wide_sync(
+        self, polytomic_sandbox: Any, deferrable: bool, wide_sync: str
     ) -> None:
-        """Airflow gets a bounded number of asset events, and OpenLineage every table."""
+        """Airflow gets a bounded number of asset events, and OpenLineage gets every table."""
         context = make_assets_context()
         operators: list[Any] = []
 
         def make() -> Any:
             operators.append(
-                PolytomicBulkSyncOperator(task_id="sync", sync_id=wide, poke_interval=0.05, deferrable=deferrable)
+                PolytomicBulkSyncOperator(task_id="sync", sync_id=wide_sync, poke_interval=0.05, deferrable=deferrable)
             )
             return operators[-1]
 
@@ -413,40 +415,40 @@ class TestWide:
         assert len(emitted(context)) == assets.MAX_EVENTS
         assert len(operators[-1].get_openlineage_facets_on_complete(None).outputs) == 10_000
 
-    def test_watcher_reads_the_executions_of_a_wide_sync_in_smaller_pages(
-        self, polytomic_sandbox: Any, wide: str
+    def test_event_trigger_reads_the_executions_of_a_wide_sync_in_smaller_pages(
+        self, polytomic_sandbox: Any, wide_sync: str
     ) -> None:
-        """After a long absence a watcher reads executions, in pages that fit the triggerer's limit."""
+        """After a long gap it reads executions in pages that fit the triggerer's limit."""
         after = time.time() - 5.5 * 3600
 
         async def read() -> list[Any]:
             async with await PolytomicHook().async_client() as client:
-                sync = await client.call(bulk_syncs.get(wide))
+                sync = await client.call(bulk_syncs.get(wide_sync))
                 return await client.run(list_ended_since(SYNC_KINDS["bulk"], sync, after))
 
         assert len(asyncio.run(read())) == 6
-        lists = requests_of(polytomic_sandbox, "GET", f"/api/bulk/syncs/{wide}/executions")
+        lists = requests_of(polytomic_sandbox, "GET", f"/api/bulk/syncs/{wide_sync}/executions")
         assert [request.query["limit"] for request in lists][:3] == [["10"], ["5"], ["2"]]
 
     def test_sensor_finds_the_next_execution_of_a_wide_sync(
-        self, polytomic_sandbox: Any, deferrable: bool, wide: str
+        self, polytomic_sandbox: Any, deferrable: bool, wide_sync: str
     ) -> None:
         """A sensor without an execution id reads pages of the list that fit the triggerer's limit."""
-        foreign = polytomic_sandbox.start_foreign(wide)
+        foreign = polytomic_sandbox.start_foreign(wide_sync)
         after = datetime.fromtimestamp(foreign.created_at, timezone.utc)
         sensor = Task(
             lambda: PolytomicBulkSyncSensor(
-                task_id="wait", sync_id=wide, completed_after=after, poke_interval=0.05, deferrable=deferrable
+                task_id="wait", sync_id=wide_sync, completed_after=after, poke_interval=0.05, deferrable=deferrable
             )
         )
 
         assert sensor.run() == foreign.id
 
 
-def test_list_of_executions_is_halved_while_it_is_too_large(
+def test_start_halves_the_list_limit_when_the_list_is_too_large(
     polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A list that is over the limit is requested with fewer executions instead of failing the start."""
+    """A list that exceeds the size limit does not fail the start."""
     sync_id = polytomic_sandbox.add_bulk_sync("Wide", schemas=2_000)
     polytomic_sandbox.add_history(sync_id, 5)
     monkeypatch.setattr("airflow_provider_polytomic.api.transport.requests_transport.MAX_BODY_SIZE", 1_500_000)
@@ -457,10 +459,10 @@ def test_list_of_executions_is_halved_while_it_is_too_large(
     assert [request.query["limit"] for request in lists] == [["3"], ["1"]]
 
 
-def test_unknown_sync_fails_without_retries_when_it_stays_unknown(
+def test_start_fails_without_retries_when_the_sync_stays_unknown(
     polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A list that answers 404 for seconds is of a sync that does not exist."""
+    """A list that returns 404 for seconds belongs to a sync that does not exist."""
     monkeypatch.setattr("airflow_provider_polytomic.api.executions.start.NEW_SYNC_DELAYS", (0.0, 0.0))
 
     with pytest.raises(AirflowFailException, match="404"):
