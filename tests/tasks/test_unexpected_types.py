@@ -1,4 +1,4 @@
-"""Tasks whose server returns fields of other types than the API documents."""
+"""Tasks when the server returns fields of other types than the API documents."""
 
 from __future__ import annotations
 
@@ -50,20 +50,20 @@ KINDS = {
 
 @pytest.fixture(params=list(KINDS))
 def kind(request: pytest.FixtureRequest) -> Kind:
-    """Every test that asks for it runs with both kinds of sync."""
+    """Runs a test with both kinds of sync."""
     return KINDS[request.param]
 
 
 @pytest.fixture(autouse=True)
-def _nothing_is_reported_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+def _forget_reported_fields(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tolerant, "_reported", set())
 
 
-def each(change: Callable[[Any], object]) -> Callable[[Any], None]:
-    """An edit of an answer that changes what it returns: one object, or each of a list."""
+def edit_each(change: Callable[[Any], object]) -> Callable[[Any], None]:
+    """An edit of a response that changes the object in it, or each object of a list."""
 
-    def edit(answer: Any) -> None:
-        data = answer["data"]
+    def edit(response: Any) -> None:
+        data = response["data"]
         for item in data if isinstance(data, list) else [data] if data else []:
             change(item)
 
@@ -74,14 +74,14 @@ def run(operator: Callable[..., Any], context: dict[str, Any] | None = None, **a
     return Task(lambda: operator(task_id="sync", poke_interval=0.05, **arguments)).run(context)
 
 
-def test_a_sync_is_found_by_name_beside_syncs_with_unexpected_types(
+def test_operator_finds_its_sync_by_name_when_other_syncs_have_unexpected_types(
     polytomic_sandbox: Any, kind: Kind, deferrable: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Neither odd fields of other syncs nor what is no sync at all keep a task from finding its own."""
+    """The list also has items that are no syncs."""
 
-    def edit(answer: Any) -> None:
+    def edit(response: Any) -> None:
         odd = {"id": "odd", "policies": [None], "created_by": "John", "active": 2, "name": {"en": kind.name}}
-        answer["data"] = [None, {"id": 5, "name": kind.name}, odd, *answer["data"], odd, "text"]
+        response["data"] = [None, {"id": 5, "name": kind.name}, odd, *response["data"], odd, "text"]
 
     polytomic_sandbox.faults.edit(edit, f"GET {kind.syncs}")
     caplog.set_level(logging.WARNING)
@@ -91,12 +91,12 @@ def test_a_sync_is_found_by_name_beside_syncs_with_unexpected_types(
     assert [returned] == [execution.id for execution in polytomic_sandbox.starts(kind.sync_id)]
 
 
-def test_an_execution_succeeds_whatever_the_types_of_its_other_fields(
+def test_operator_succeeds_when_other_fields_of_the_execution_have_unexpected_types(
     polytomic_sandbox: Any, kind: Kind, deferrable: bool
 ) -> None:
-    """Only its id, status and time of completion decide; what is unreadable is None in the summary."""
+    """Only id, status and completion time matter. Unreadable fields are None in the summary."""
 
-    @each
+    @edit_each
     def edit(execution: Any) -> None:
         execution |= {"type": 1, "started_at": "soon", "created_at": True, "warning_count": "x", "record_count": [7]}
         execution |= {"output_disposition": 1, "fetch_mode": {}, "is_test": "perhaps", "version": 2, "errors": "none"}
@@ -113,11 +113,13 @@ def test_an_execution_succeeds_whatever_the_types_of_its_other_fields(
     assert (summary["status"], summary["started_at"], summary["record_count"]) == ("completed", None, None)
 
 
-def test_a_sensor_sees_the_end_of_an_execution_with_unexpected_types(
+def test_sensor_reports_the_end_of_an_execution_with_unexpected_types(
     polytomic_sandbox: Any, kind: Kind, deferrable: bool
 ) -> None:
-    """By its id, and as the next one of the sync."""
-    change = each(lambda execution: execution.update(warning_count="x", output_disposition=1, counts=[], errors=[5]))
+    """The sensor finds it by its id, and as the next execution of the sync."""
+    change = edit_each(
+        lambda execution: execution.update(warning_count="x", output_disposition=1, counts=[], errors=[5])
+    )
     polytomic_sandbox.faults.edit(change, "GET .*/executions(/[^/]+)?")
     execution = polytomic_sandbox.start_foreign(kind.sync_id)
 
@@ -126,12 +128,12 @@ def test_a_sensor_sees_the_end_of_an_execution_with_unexpected_types(
         assert run(kind.sensor, **arguments) == execution.id
 
 
-def test_a_failed_schema_is_a_failure_beside_rows_with_unexpected_types(
+def test_operator_fails_on_a_failed_schema_when_rows_have_unexpected_types(
     polytomic_sandbox: Any, deferrable: bool
 ) -> None:
-    """Neither its own odd fields nor those of other rows hide it."""
+    """Unexpected types in the row of the failed schema and in other rows do not hide the failure."""
 
-    @each
+    @edit_each
     def edit(execution: Any) -> None:
         if execution["status"] == "completed":
             failed = {"schema": "Lead", "status": "failed", "error_count": "x", "completed_at": 1.5, "output_name": 5}
@@ -147,11 +149,11 @@ def test_a_failed_schema_is_a_failure_beside_rows_with_unexpected_types(
 
 
 @pytest.mark.parametrize("unreadable", [{"completed_at": "soon"}, {"status": 7}, {"id": None}])
-def test_an_unreadable_end_is_waited_out(
+def test_task_keeps_waiting_when_the_end_is_unreadable(
     polytomic_sandbox: Any, kind: Kind, deferrable: bool, unreadable: dict[str, Any]
 ) -> None:
-    """An answer that does not say whether the execution has ended is an outage; the next good answer ends it."""
-    edit = each(lambda execution: execution.update(unreadable))
+    """A response that does not say whether the execution has ended is an outage, until the next good response."""
+    edit = edit_each(lambda execution: execution.update(unreadable))
     fault = polytomic_sandbox.faults.edit(edit, "GET .*/executions/[^/]+", times=2)
 
     returned = run(kind.operator, sync_id=kind.sync_id, deferrable=deferrable)
@@ -161,9 +163,11 @@ def test_an_unreadable_end_is_waited_out(
 
 
 @pytest.mark.parametrize("row", [{"status": "running"}, {"id": 5, "status": "running"}, "text", None])
-def test_nothing_is_started_when_a_listed_execution_is_unreadable(polytomic_sandbox: Any, kind: Kind, row: Any) -> None:
-    """It might be the one that runs, so the list is an error."""
-    edit: Callable[[Any], object] = lambda answer: answer.update(data=[*(answer["data"] or []), row])  # noqa: E731
+def test_operator_starts_nothing_when_a_listed_execution_is_unreadable(
+    polytomic_sandbox: Any, kind: Kind, row: Any
+) -> None:
+    """The unreadable item may be a running execution, so the list is an error."""
+    edit: Callable[[Any], object] = lambda response: response.update(data=[*(response["data"] or []), row])  # noqa: E731
     polytomic_sandbox.faults.edit(edit, "GET .*/executions")
 
     with pytest.raises(PolytomicResponseError, match="not an answer of the Polytomic API"):
@@ -172,8 +176,8 @@ def test_nothing_is_started_when_a_listed_execution_is_unreadable(polytomic_sand
     assert polytomic_sandbox.starts(kind.sync_id) == []
 
 
-def test_a_sync_without_a_readable_name_is_not_found_by_it(polytomic_sandbox: Any) -> None:
-    """Its name is None, and the message says that no sync has the name."""
-    polytomic_sandbox.faults.edit(each(lambda sync: sync.update(name=5)), "GET /api/bulk/syncs")
+def test_lookup_does_not_match_a_sync_with_an_unreadable_name(polytomic_sandbox: Any) -> None:
+    """The name is None, and the message says that no sync has the name."""
+    polytomic_sandbox.faults.edit(edit_each(lambda sync: sync.update(name=5)), "GET /api/bulk/syncs")
     with pytest.raises(PolytomicLookupError, match="no bulk sync is named '5'"):
         PolytomicHook().find_bulk_sync("5")
