@@ -254,7 +254,7 @@ class ExecutionOperator(BaseOperator):
                 )
             if isinstance(decision, Acquired):
                 return self._follow(context, request, decision, sync_name, deadline)
-            self.log.info("%s %s: waiting, because %s", self._kind.label.capitalize(), sync_id, decision.why)
+            self.log.info("%s %s: waiting, because %s", self._kind.label.capitalize(), sync_id, decision.reason)
             request = replace(request, attempts=decision.attempts)
             notes = {"blocking": True, "sync_name": sync_name, "deadline": deadline, "attempts": decision.attempts}
             if self.deferrable:

@@ -298,7 +298,7 @@ def test_who_leaves_leaves_nothing() -> None:
         await leave(resting)
         await asyncio.sleep(0)
         assert asyncio.all_tasks() == {asyncio.current_task()}
-        assert (server.batch_poller._queue, server.batch_poller._timer, server.batch_poller._questions) == (
+        assert (server.batch_poller._queue, server.batch_poller._timer, server.batch_poller._polls) == (
             [],
             None,
             set(),

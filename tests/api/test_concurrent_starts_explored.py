@@ -58,7 +58,7 @@ class Task:
         answer: Any = None
         if self.next is not None:
             sent, answer = world.now, world.send(self.next)
-            self.server_clock.note(sent, world.now, answer)
+            self.server_clock.record_exchange(sent, world.now, answer)
         try:
             while True:
                 step = self.plan.send(answer)

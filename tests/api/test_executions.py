@@ -190,7 +190,7 @@ def test_an_answer_about_another_execution_is_an_outage(kind: str, answer: dict[
 
     assert script.run(wait_for_execution(SYNC_KINDS[kind], "s1", "e1", poke_interval=30)).id == "E1"
     assert len(script.requests) == 5
-    with pytest.raises(PolytomicResponseError, match=r"about .*(execution e0|sync s0), not .*no good answer for 6"):
+    with pytest.raises(PolytomicResponseError, match=r"about .*(execution e0|sync s0), not .*no valid response for 6"):
         Script(another).run(wait_for_execution(SYNC_KINDS[kind], "s1", "e1", poke_interval=30))
 
 
@@ -206,7 +206,7 @@ def test_an_outage_ends_it_after_ten_minutes(trouble: SendResult, error: type[Ex
     """Ten minutes without a good answer end a wait, with the last error and for how long it lasted."""
     script = Script(RUNNING, trouble)
 
-    with pytest.raises(error, match="no good answer for 6"):
+    with pytest.raises(error, match="no valid response for 6"):
         script.wait()
     assert 600 <= script.now - script.requests[0][0] <= 700
 
@@ -414,7 +414,7 @@ def test_a_list_of_executions_that_never_ends_is_an_outage() -> None:
     """A page token that repeats is seen with the second page of each look, and ends the wait after ten minutes."""
     script = Script(listed("same"))
 
-    with pytest.raises(PolytomicResponseError, match=r"repeats a page token.*no good answer for 6"):
+    with pytest.raises(PolytomicResponseError, match=r"repeats a page token.*no valid response for 6"):
         script.run(wait_for_execution(BULK, "s1", None, poke_interval=30))
     assert len(script.requests) < 200
 

@@ -146,7 +146,7 @@ def test_how_much_is_read_is_bounded(bound: int, readable: bool) -> None:
             assert len(content(files)) == 2
         else:
             with pytest.raises(
-                PolytomicResponseError, match="log file 2: there is more to read than the 5 bytes of max_b"
+                PolytomicResponseError, match=r"log file 2 exceeds the limit: .* more than the 5 bytes of max_b"
             ):
                 content(files)
 
@@ -159,7 +159,7 @@ def refusal(status: int, *headers: str) -> Reply:
     return http(status, f"<Error><StringToSign>{QUERY}</StringToSign></Error>".encode(), *headers)
 
 
-REFUSED = "HTTP {}: log file 1 cannot be read from where it is stored"
+REFUSED = "HTTP {}: log file 1 cannot be read from its storage"
 TROUBLE: dict[str, tuple[Script, str]] = {
     "expired": (refusal(403), REFUSED.format(403)),
     "gone": (refusal(404), REFUSED.format(404)),

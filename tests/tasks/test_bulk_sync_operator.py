@@ -1048,7 +1048,7 @@ def test_outage_leaves_the_execution_running_for_the_next_try(polytomic_sandbox:
     execution = polytomic_sandbox.start_foreign(SYNC)
     event = outage_event(execution.id)
 
-    with pytest.raises(PolytomicServerError, match="no good answer"):
+    with pytest.raises(PolytomicServerError, match="no valid response"):
         task(retries=1).make().execute_complete(tries(1, None, max_tries=1), event=event)
     assert polytomic_sandbox.status(execution.id) != "canceling"
 
@@ -1069,7 +1069,7 @@ def test_operator_keeps_the_error_when_the_cancel_fails(
     """A connection that cannot be read when the execution should be canceled does not replace the error."""
     monkeypatch.delenv("AIRFLOW_CONN_POLYTOMIC_DEFAULT")
 
-    with pytest.raises((PolytomicServerError, PolytomicTimeoutError), match="no good answer"):
+    with pytest.raises((PolytomicServerError, PolytomicTimeoutError), match="no valid response"):
         task().make().execute_complete(tries(1, None, max_tries=0), event=outage_event("e1") | {"outcome": outcome})
 
 
@@ -1077,7 +1077,7 @@ def outage_event(execution_id: str) -> dict[str, Any]:
     return {
         "outcome": "error",
         "error": "PolytomicServerError",
-        "message": "GET …: HTTP 503: no good answer for 600 s",
+        "message": "GET …: HTTP 503: no valid response for 600 s",
         "still_running": True,
         "sync_id": SYNC,
         "execution_id": execution_id,

@@ -288,7 +288,7 @@ def test_a_poking_sensor_tolerates_ten_minutes_and_two_failures(
     failures = max(math.ceil(600 / interval), 2)
     for _ in range(failures):
         poke()
-    with pytest.raises(PolytomicServerError, match="no good answer"):
+    with pytest.raises(PolytomicServerError, match="no valid response"):
         sensor.poke(context)
     assert down.hits == failures + 1
 

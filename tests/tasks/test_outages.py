@@ -90,7 +90,7 @@ class Waits:
         assert len(self.triggerer.events) == len(self.executions)
         for execution_id, (at, event) in self.triggerer.events.items():
             assert event["outcome"] == "error"
-            lasted = re.search(r"no good answer for (\d+) s", event["message"])
+            lasted = re.search(r"no valid response for (\d+) s", event["message"])
             assert lasted, event
             assert OUTAGE_BUDGET <= int(lasted[1]) <= OUTAGE_BUDGET + MAX_BACKOFF + REQUEST_TIMEOUT
             waited = at - self.triggerer.first_failure(execution_id, began)
@@ -211,7 +211,7 @@ def test_outage_budget_tolerates_a_jump_of_the_wall_clock(triggerer: Triggerer, 
 
     waits.run(jumps)
     for execution_id, (at, event) in triggerer.events.items():
-        assert "no good answer for" in event["message"]
+        assert "no valid response for" in event["message"]
         # An interval in which the clock was set back counts as nothing, a poll in which it was set as two minutes.
         waited = at - triggerer.first_failure(execution_id, began)
         assert OUTAGE_BUDGET - MAX_POLL_TIME - 1 <= waited <= OUTAGE_BUDGET + MAX_BACKOFF

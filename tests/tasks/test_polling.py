@@ -341,7 +341,7 @@ def test_worker_stops_waiting_after_ten_minutes_of_outage(
     """The wait ends 10 minutes after its first failed poll, whatever the poll interval."""
     clock = WorkerClock(monkeypatch, polytomic_sandbox, down_at, 20 * 60)
 
-    with pytest.raises(PolytomicResponseError, match=r"no good answer for 60\d s"):
+    with pytest.raises(PolytomicResponseError, match=r"no valid response for 60\d s"):
         wait_in_worker(polytomic_sandbox, kind, where, interval)
     assert clock.first_failure is not None
     assert OUTAGE_BUDGET <= clock.now - clock.first_failure <= OUTAGE_BUDGET + MAX_BACKOFF

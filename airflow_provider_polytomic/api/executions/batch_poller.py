@@ -1,8 +1,9 @@
-"""Those who wait for executions of bulk syncs ask together: one request for up to a hundred of them.
+"""Batch status polling: one request covers up to 100 executions of bulk syncs.
 
-``GET /api/bulk/syncs/status`` can prove that an execution runs, and nothing else. While it does, a waiter rests;
-otherwise it is woken and looks for itself, and so says what is wrong, too, in its own log. So nothing here needs
-to be told about: no error, and no other execution of a sync.
+A batch response (``GET /api/bulk/syncs/status``) can prove that an execution is running, and nothing else. While it
+does, the waiting plan keeps sleeping. In every other case (the response does not list the execution, the request fails,
+only one plan is waiting, or every 20 to 40 batch polls) the plan is woken and polls its execution directly. It also
+logs failures itself, so nothing is logged here.
 """
 
 from __future__ import annotations
@@ -26,16 +27,16 @@ from ..plan import BatchableSleep, Request, Response, SendResult
 from ..retry import retry_after_delay
 from ..settings import read_number_from_environment
 
-MAX_SYNCS = 100  # of one question, as its answer and its URL grow with them
-MAX_SCHEMAS = 2000  # schemas of one answer: reading them must not stall the event loop
-DEFAULT_SCHEMAS = 20  # schemas of a sync, where no more are known of
-REQUEST_TIMEOUT = 10.0  # seconds for an answer
-# A summary that is stuck could hide an end. So this is how often a waiter believes it before it looks for itself.
+MAX_SYNCS = 100  # per batch poll, which bounds the URL and the response
+MAX_SCHEMAS = 2000  # per batch response, because parsing blocks the event loop
+DEFAULT_SCHEMAS = 20  # assumed per sync until more are known
+REQUEST_TIMEOUT = 10.0  # seconds
+# Batch polls before a direct poll (random, from, to): a stale batch response could hide an end.
 DIRECT_POLL_EVERY = (20, 40)
-DIRECT_POLL_PERIOD = (60.0, 600.0)  # seconds for which all look for themselves: after one bad answer, and after many
+DIRECT_POLL_PERIOD = (60.0, 600.0)  # seconds without batch polls: after the first unusable response, and at most
 
 
-# Only what is needed, and as plain dicts: this is read for every waiter and interval.
+# Only the fields that are needed, as plain dicts: responses are parsed once per interval for every waiting plan.
 class _Schema(TypedDict, total=False):
     execution_id: str | None
     status: str | None
@@ -46,194 +47,206 @@ class _Row(TypedDict):
     schemas: NotRequired[list[_Schema] | None]
 
 
-class _Summary(TypedDict):
+class _Body(TypedDict):
     data: list[_Row] | None
 
 
-_summary = TypeAdapter(_Summary)
+_body = TypeAdapter(_Body)
 _row = TypeAdapter(_Row)
 
 
 class _Waiter:
-    __slots__ = ("believes", "rest", "rows", "shown_running", "until", "wakes")
+    """A plan that sleeps.
 
-    def __init__(self, rest: BatchableSleep, wakes: asyncio.Future[None], until: float | None) -> None:
-        self.rest = rest
-        self.wakes = wakes
-        self.until = until  # by the loop's clock
-        self.rows = max(rest.schemas, DEFAULT_SCHEMAS)
-        self.believes = random.randint(*DIRECT_POLL_EVERY)
-        self.shown_running = False  # by a batch response
+    :ivar woken: resolved when the plan has to poll directly.
+    :ivar wake_at: when the sleep ends in any case, by the event loop's clock.
+    :ivar schemas: how many schemas the sync has, as far as is known.
+    :ivar batch_polls_left: how many batch polls may come before a direct poll.
+    :ivar seen_running: whether a batch response has shown that the execution is running.
+    """
+
+    __slots__ = ("batch_polls_left", "schemas", "seen_running", "step", "wake_at", "woken")
+
+    def __init__(self, step: BatchableSleep, woken: asyncio.Future[None], wake_at: float | None) -> None:
+        self.step = step
+        self.woken = woken
+        self.wake_at = wake_at
+        self.schemas = max(step.schemas, DEFAULT_SCHEMAS)
+        self.batch_polls_left = random.randint(*DIRECT_POLL_EVERY)
+        self.seen_running = False
 
     def wake(self) -> None:
-        if not self.wakes.done():
-            self.wakes.set_result(None)
+        if not self.woken.done():
+            self.woken.set_result(None)
 
 
 class BatchPoller:
-    """All who wait in an event loop with equal settings.
+    """Polls for all plans of one event loop whose clients have equal settings.
 
-    :param send: how to ask.
+    The environment variable ``POLYTOMIC_TRIGGERER_BATCH`` sets the number of syncs per batch poll; 1 disables them.
+
+    :param send: sends a request.
     """
 
     def __init__(self, send: Callable[[Request], Awaitable[SendResult]]) -> None:
         self._send = send
-        most = read_number_from_environment("POLYTOMIC_TRIGGERER_BATCH", MAX_SYNCS, least=0)
-        self._most = max(1, min(most, MAX_SYNCS))
-        self._number = 0
-        # By when they are due. Who has left meanwhile is passed over when the turn comes.
+        max_syncs = read_number_from_environment("POLYTOMIC_TRIGGERER_BATCH", MAX_SYNCS, least=0)
+        self._max_syncs = max(1, min(max_syncs, MAX_SYNCS))
+        self._waiting = 0
+        # Ordered by due time. A waiter that has left stays until it is due.
         self._queue: list[tuple[float, int, _Waiter]] = []
         self._order = itertools.count()
         self._timer: asyncio.TimerHandle | None = None
-        self._questions: set[asyncio.Task[None]] = set()
-        self._mistrust = 0.0
-        self._alone_until = 0.0
+        self._polls: set[asyncio.Task[None]] = set()
+        self._direct_period = 0.0
+        self._direct_until = 0.0
 
     async def sleep(self, step: BatchableSleep) -> bool:
-        """Return when it is time to poll the execution.
+        """Return when it is time to poll the execution directly.
 
-        :returns: whether a batch response has shown meanwhile that it runs.
+        :returns: whether a batch response has shown in the meantime that it is running.
         """
         loop = asyncio.get_running_loop()
-        until = None if step.until is None else loop.time() + step.until - time.time()
-        waiter = _Waiter(step, loop.create_future(), until)
-        self._number += 1
+        wake_at = None if step.until is None else loop.time() + step.until - time.time()
+        waiter = _Waiter(step, loop.create_future(), wake_at)
+        self._waiting += 1
         try:
-            self._put(waiter, loop.time() + step.seconds)
-            await waiter.wakes
-            return waiter.shown_running
+            self._enqueue(waiter, loop.time() + step.seconds)
+            await waiter.woken
+            return waiter.seen_running
         finally:
-            self._number -= 1
-            if not self._number:
-                self._end()
+            self._waiting -= 1
+            if not self._waiting:
+                self._stop()
 
-    def _end(self) -> None:
+    def _stop(self) -> None:
         self._queue.clear()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        for question in self._questions:
-            question.cancel()
+        for poll in self._polls:
+            poll.cancel()
 
-    def _put(self, waiter: _Waiter, due: float) -> None:
-        due = due if waiter.until is None else min(due, waiter.until)
+    def _enqueue(self, waiter: _Waiter, due: float) -> None:
+        due = due if waiter.wake_at is None else min(due, waiter.wake_at)
         heapq.heappush(self._queue, (due, next(self._order), waiter))
         self._set_timer()
 
     def _set_timer(self) -> None:
-        while self._queue and self._queue[0][2].wakes.done():
+        while self._queue and self._queue[0][2].woken.done():
             heapq.heappop(self._queue)
         if self._timer is not None and (not self._queue or self._timer.when() != self._queue[0][0]):
             self._timer.cancel()
             self._timer = None
         if self._timer is None and self._queue:
-            # In a context of its own: the one of a waiter has that waiter's log.
+            # In an empty context: with the current one, log lines would go to the log of this plan's task.
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_at(self._queue[0][0], self._ask_for_all_due, context=Context())
+            self._timer = loop.call_at(self._queue[0][0], self._poll_all_due, context=Context())
 
-    def _ask_for_all_due(self) -> None:
+    def _poll_all_due(self) -> None:
         self._timer = None
         loop = asyncio.get_running_loop()
         now = loop.time()
-        while batch := self._due(now):
-            if len(batch) == 1:  # for one it saves nothing, and its own look tells more
+        while batch := self._take_batch(now):
+            if len(batch) == 1:  # a direct poll costs the same, and returns more
                 batch[0].wake()
             else:
-                question = loop.create_task(self._ask_for(batch))
-                self._questions.add(question)
-                question.add_done_callback(self._questions.discard)
+                poll = loop.create_task(self._poll(batch))
+                self._polls.add(poll)
+                poll.add_done_callback(self._polls.discard)
         self._set_timer()
 
-    def _due(self, now: float) -> list[_Waiter]:
-        """Some who are due, and others who soon will be: so those who began at different times get into step."""
-        most = self._most if now >= self._alone_until else 1
+    def _take_batch(self, now: float) -> list[_Waiter]:
+        """Take waiters that are due, and add those that are due soon, so that their polls fall into step."""
+        max_syncs = self._max_syncs if now >= self._direct_until else 1
         batch: list[_Waiter] = []
-        rows = 0
-        wall = time.time()
-        while self._queue and len(batch) < most:
+        schemas = 0
+        wall_time = time.time()
+        while self._queue and len(batch) < max_syncs:
             due, _, waiter = self._queue[0]
-            if waiter.wakes.done():
+            if waiter.woken.done():
                 heapq.heappop(self._queue)
                 continue
             early = due - now
-            if early > 0 and (not batch or early > waiter.rest.pace(wall) / 2):
+            if early > 0 and (not batch or early > waiter.step.pace(wall_time) / 2):
                 break
-            if batch and rows + waiter.rows > MAX_SCHEMAS:
+            if batch and schemas + waiter.schemas > MAX_SCHEMAS:
                 break
             heapq.heappop(self._queue)
-            if waiter.until is not None and waiter.until <= now:
+            if waiter.wake_at is not None and waiter.wake_at <= now:
                 waiter.wake()
                 continue
             batch.append(waiter)
-            rows += waiter.rows
+            schemas += waiter.schemas
         return batch
 
-    async def _ask_for(self, batch: list[_Waiter]) -> None:
-        asked = asyncio.get_running_loop().time()
-        sync_ids = dict.fromkeys(waiter.rest.sync_id for waiter in batch)
-        busy = 0.0
+    async def _poll(self, batch: list[_Waiter]) -> None:
+        sent_at = asyncio.get_running_loop().time()
+        sync_ids = dict.fromkeys(waiter.step.sync_id for waiter in batch)
+        retry_after = 0.0
         schemas: dict[str, list[_Schema] | None] = {}
         try:
-            answer = await self._send(
+            response = await self._send(
                 bulk_syncs.status_of_many(list(sync_ids)).page().with_timeout(REQUEST_TIMEOUT).request
             )
-            if isinstance(answer, Response) and answer.status == 429:
-                # A server that has too many questions is not asked a hundred instead.
-                busy = retry_after_delay(answer, time.time()) or 1.0
+            if isinstance(response, Response) and response.status == 429:
+                # Direct polls would send many requests to a server that is throttling.
+                retry_after = retry_after_delay(response, time.time()) or 1.0
             else:
-                schemas = _read(answer)
-            self._mistrust = 0.0
-        except Exception:  # noqa: BLE001  whatever is wrong, each finds it out
-            self._look_alone(asked)
-        wall = time.time()
+                schemas = _parse(response)
+            self._direct_period = 0.0
+        except Exception:  # noqa: BLE001  each plan finds the cause with its direct poll
+            self._suspend(sent_at)
+        wall_time = time.time()
         for waiter in batch:
-            rest, known = waiter.rest, schemas.get(waiter.rest.sync_id)
-            waiter.believes -= 1
-            runs = _runs(rest.execution_id, known)
-            waiter.shown_running |= runs
-            if waiter.believes > 0 and (busy or runs):
-                waiter.rows = len(known) if known else waiter.rows
-                self._put(waiter, asked + max(rest.pace(wall), busy))
+            sync_schemas = schemas.get(waiter.step.sync_id)
+            waiter.batch_polls_left -= 1
+            running = _is_running(waiter.step.execution_id, sync_schemas)
+            waiter.seen_running |= running
+            if waiter.batch_polls_left > 0 and (retry_after or running):
+                waiter.schemas = len(sync_schemas) if sync_schemas else waiter.schemas
+                self._enqueue(waiter, sent_at + max(waiter.step.pace(wall_time), retry_after))
             else:
                 waiter.wake()
 
-    def _look_alone(self, now: float) -> None:
-        if now >= self._alone_until:  # several questions at once are one reason
-            self._mistrust = min(max(self._mistrust * 2, DIRECT_POLL_PERIOD[0]), DIRECT_POLL_PERIOD[1])
-            self._alone_until = now + self._mistrust
+    def _suspend(self, now: float) -> None:
+        """Suspend batch polls for a period that doubles with each unusable response."""
+        if now >= self._direct_until:  # concurrent failures count once
+            self._direct_period = min(max(self._direct_period * 2, DIRECT_POLL_PERIOD[0]), DIRECT_POLL_PERIOD[1])
+            self._direct_until = now + self._direct_period
 
 
-def _read(answer: SendResult) -> dict[str, list[_Schema] | None]:
-    """What a summary tells of each sync.
+def _parse(response: SendResult) -> dict[str, list[_Schema] | None]:
+    """The schemas of each sync in a batch response.
 
-    :raises ValueError: it is none.
+    :raises ValueError: it is not a batch response.
     """
-    if not isinstance(answer, Response) or answer.status != 200:
-        raise ValueError("no summary")
+    if not isinstance(response, Response) or response.status != 200:
+        raise ValueError("not a batch response")
     try:
-        rows = _summary.validate_json(answer.body)["data"] or []
+        rows = _body.validate_json(response.body)["data"] or []
     except ValidationError:
-        rows = _readable_rows(answer.body)
+        rows = _valid_rows(response.body)
     return {row["sync_id"]: row.get("schemas") for row in rows}
 
 
-def _readable_rows(body: bytes) -> list[_Row]:
-    """The rows of an answer in which another row is unreadable: that one proves nothing, these still do.
+def _valid_rows(body: bytes) -> list[_Row]:
+    """The valid rows of a response that also contains invalid ones.
 
     :raises ValueError: there is no list of rows.
     """
-    summary = from_json(body)
-    if not isinstance(summary, dict) or not isinstance(summary.get("data"), list):
-        raise ValueError("no summary")
+    content = from_json(body)
+    if not isinstance(content, dict) or not isinstance(content.get("data"), list):
+        raise ValueError("not a batch response")
     rows = []
-    for row in summary["data"]:
+    for row in content["data"]:
         with contextlib.suppress(ValidationError):
             rows.append(_row.validate_python(row))
     return rows
 
 
-def _runs(execution_id: str, schemas: list[_Schema] | None) -> bool:
-    """Whether this proves that the execution runs."""
+def _is_running(execution_id: str, schemas: list[_Schema] | None) -> bool:
+    """Whether a sync's schemas prove that the execution is running."""
     return schemas is not None and any(
         schema.get("execution_id") == execution_id and schema.get("status") in NON_TERMINAL_STATUSES
         for schema in schemas

@@ -1,4 +1,4 @@
-"""An execution's console log: followed while it runs, and its last lines for a failure's message."""
+"""An execution's console log: followed while it runs, and its last lines for failure messages."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ from ..plan import Plan
 
 log = logging.getLogger(__name__)
 
-MAX_ENTRIES = 50  # entries that the API keeps of an execution's console log, and gives in one answer
-REQUEST_TIMEOUT = 5.0  # seconds for an answer: a log that hangs must not keep anybody from seeing the end
-TAIL_LINES = 10  # lines in a failure's message
-MAX_LINE_LENGTH = 1000
-MAX_TAIL_LINE_LENGTH = 300
-MAX_FINAL_PAGES = 10
+MAX_ENTRIES = 50  # entries that the API keeps of a console log, and returns in one response
+REQUEST_TIMEOUT = 5.0  # seconds; a slow console log must not delay the end of a wait
+TAIL_LINES = 10  # lines in a failure message
+MAX_LINE_LENGTH = 1000  # characters
+MAX_TAIL_LINE_LENGTH = 300  # characters
+MAX_FINAL_PAGES = 10  # requests after the execution has ended
 LEVELS = {"warn": logging.WARNING, "warning": logging.WARNING, "error": logging.ERROR, "fatal": logging.ERROR}
 
 
 class ConsoleLogFollower:
-    """Follows a console log, and logs each entry once. Best effort: no trouble with it ends a wait.
+    """Copies a console log to the task log, each entry once. Best effort: failures are logged, not raised.
 
-    :param after: the cursor that another process has come to.
+    :param after: the cursor to continue from, of another process.
+    :ivar after: the current cursor.
     """
 
     def __init__(self, kind: SyncKind, sync_id: str, execution_id: str, after: str | None = None) -> None:
@@ -32,14 +33,14 @@ class ConsoleLogFollower:
         self._kind = kind
         self._sync_id = sync_id
         self._execution_id = execution_id
-        self._logged = [after] if after else []  # ids of entries, the last ones
-        self._in_trouble = False
+        self._logged = [after] if after else []  # ids of the entries that were logged last
+        self._failing = False
 
     def follow(self, timeout: float | None = None) -> Plan[bool]:
-        """Log what is new, with one request.
+        """Log new entries, with one request.
 
-        :param timeout: seconds for the answer, if less than :data:`REQUEST_TIMEOUT`.
-        :returns: whether there may be more already.
+        :param timeout: seconds for the request, if less than :data:`REQUEST_TIMEOUT`.
+        :returns: whether there may be more entries.
         """
         call = self._kind.console_log(self._sync_id, self._execution_id, after=self.after, limit=MAX_ENTRIES)
         try:
@@ -48,42 +49,49 @@ class ConsoleLogFollower:
             )
         except PolytomicError as error:
             if isinstance(error, PolytomicValidationError | PolytomicNotFoundError):
-                self.after = None  # a cursor that is refused once is refused for ever
-            if not self._in_trouble:
-                log.warning("The console log of execution %s could not be read: %s", self._execution_id, error)
-            self._in_trouble = True
+                self.after = None  # the cursor is no longer valid
+            if not self._failing:
+                log.warning(
+                    "The console log of execution %s of %s could not be read: %s",
+                    self._execution_id,
+                    self._kind.describe(self._sync_id),
+                    error,
+                )
+            self._failing = True
             return False
-        self._in_trouble = False
-        return self._take(page)
+        self._failing = False
+        return self._log_new_entries(page)
 
     def follow_to_end(self) -> Plan[None]:
-        """Log what is left when the execution has ended."""
+        """Log the remaining entries of an execution that has ended."""
         for _ in range(MAX_FINAL_PAGES):
             if not (yield from self.follow()):
                 return
 
-    def _take(self, page: ConsoleLog) -> bool:
+    def _log_new_entries(self, page: ConsoleLog) -> bool:
         entries = page.entries or []
         new = [entry for entry in entries if entry.id is None or entry.id not in self._logged]
         for entry in new:
             when = f"{entry.timestamp:%H:%M:%S} " if entry.timestamp else ""
             level = LEVELS.get((entry.level or "").lower(), logging.INFO)
             log.log(level, "Polytomic: %s%s", when, printable(entry.message, MAX_LINE_LENGTH))
-        # Whatever the server takes for "after", and if it takes no cursor at all: no entry is logged twice.
+        # Ids are remembered, so that no entry is logged twice even if the server ignores the cursor.
         self._logged = [*self._logged, *(entry.id for entry in new if entry.id is not None)][-2 * MAX_ENTRIES :]
         self.after = page.next_cursor or (entries[-1].id if entries else None) or self.after
         return bool(new) and len(entries) >= MAX_ENTRIES
 
 
 def fetch_tail(kind: SyncKind, sync_id: str, execution_id: str) -> Plan[list[str]]:
-    """The last lines of a console log. Best effort: whatever goes wrong, fewer lines come back."""
+    """Fetch the last lines of a console log. Best effort: returns no lines when the request fails."""
     try:
-        # Without a cursor the API answers the newest entries.
+        # Without a cursor, the API returns the newest entries.
         page = yield from fetch(
             kind.console_log(sync_id, execution_id, limit=MAX_ENTRIES).with_timeout(2 * REQUEST_TIMEOUT), 1
         )
     except PolytomicError as error:
-        log.info("The console log could not be read: %s", error)
+        log.info(
+            "The console log of execution %s of %s could not be read: %s", execution_id, kind.describe(sync_id), error
+        )
         return []
     return [_format_entry(entry) for entry in (page.entries or [])[-TAIL_LINES:]]
 

@@ -1,6 +1,7 @@
-"""The log files of an execution, read from the signed URLs that they are behind.
+"""Reads the log files of an execution from their signed URLs.
 
-Such a URL is a secret: whoever has it can read the file. It goes to its own host and nowhere else, and is in no error.
+A signed URL is a secret, because it grants access to the file. It is sent to its own host only, and no error contains
+it.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 class LogFile:
     """One log file.
 
-    :ivar name: a name to keep it under, the same each time: its number, and what it is called where it is stored.
-    :ivar chunks: what is in it, to be read once. Raises a ``PolytomicError`` where it cannot be read to its end.
+    :ivar name: a stable file name: the file's number, and its name in the storage.
+    :ivar chunks: the content, to be iterated once. Raises a ``PolytomicError`` when it cannot be read completely.
     """
 
     name: str
@@ -32,9 +33,11 @@ class LogFile:
 
 
 def iter_log_files(client: Client, call: Call[Any], max_bytes: int) -> Iterator[LogFile]:
-    """One file after the other; all of them may hold ``max_bytes``.
+    """Iterate over log files.
 
-    :param call: what gives their URLs, for either kind of execution.
+    :param call: the call that lists their URLs, for either kind of sync.
+    :param max_bytes: limit of the size of all files together.
+    :raises PolytomicResponseError: the files are larger, or one cannot be read. Raised while iterating over chunks.
     """
     left = max_bytes
 
@@ -45,13 +48,13 @@ def iter_log_files(client: Client, call: Call[Any], max_bytes: int) -> Iterator[
                 raise _read_error(call.request, number, chunk)
             left -= len(chunk)
             if left < 0:
-                too_much = f"log file {number}: there is more to read than the {max_bytes} bytes of max_bytes"
-                raise PolytomicResponseError(call.request, Response(200), too_much)
+                excess = f"log file {number} exceeds the limit: there is more than the {max_bytes} bytes of max_bytes"
+                raise PolytomicResponseError(call.request, Response(200), excess)
             yield chunk
 
     number = 0
     while True:
-        urls = client.call(call).urls or []  # anew for each file: they expire
+        urls = client.call(call).urls or []  # list again for each file, because URLs expire
         if number >= len(urls):
             return
         url = urls[number]
@@ -60,11 +63,11 @@ def iter_log_files(client: Client, call: Call[Any], max_bytes: int) -> Iterator[
 
 
 def _file_name(number: int, url: str) -> str:
-    called = unquote(url.partition("?")[0]).rpartition("/")[2]
-    return f"{number}-{re.sub('[^A-Za-z0-9._-]', '_', called)[-100:]}"
+    stored_name = unquote(url.partition("?")[0]).rpartition("/")[2]
+    return f"{number}-{re.sub('[^A-Za-z0-9._-]', '_', stored_name)[-100:]}"
 
 
-def _read_error(request: Request, number: int, answer: SendResult) -> PolytomicError:
-    if isinstance(answer, Response):
-        return PolytomicResponseError(request, answer, f"log file {number} cannot be read from where it is stored")
-    return PolytomicUnreachableError(request, f"log file {number}: {answer.reason}")
+def _read_error(request: Request, number: int, response: SendResult) -> PolytomicError:
+    if isinstance(response, Response):
+        return PolytomicResponseError(request, response, f"log file {number} cannot be read from its storage")
+    return PolytomicUnreachableError(request, f"log file {number}: {response.reason}")

@@ -1,4 +1,4 @@
-"""Whether a running execution does what a start asks for."""
+"""Compares a running execution with the arguments of a start."""
 
 from __future__ import annotations
 
@@ -7,29 +7,26 @@ from typing import Any
 
 from ..models import BulkSyncExecution, Execution
 
-# What each resync mode does to the destination's tables: by this a running execution shows its mode.
+# What each resync mode does to the destination's tables. An execution has this instead of its mode.
 DISPOSITIONS = {"refetch": "retain", "resync": "truncate", "rebuild": "rebuild"}
 
 
-def does_enough(execution: Execution, arguments: Mapping[str, Any]) -> bool:
-    """Whether an execution does at least what was asked for. What it does not say counts as different.
-
-    :param arguments: those of the start.
-    """
+def covers_request(execution: Execution, arguments: Mapping[str, Any]) -> bool:
+    """Whether an execution does at least what a start with these arguments would do. What is unknown counts as no."""
     if not isinstance(execution, BulkSyncExecution):
         return not any(arguments.values())
-    wanted = set(arguments.get("schemas") or ())
-    covered = wanted <= _schema_ids(execution) if wanted else not execution.is_partial
+    requested = set(arguments.get("schemas") or ())
+    covered = requested <= _schema_ids(execution) if requested else not execution.is_partial
     return covered and _has_same_mode(execution, arguments)
 
 
-def does_the_same(execution: Execution, arguments: Mapping[str, Any]) -> bool:
-    """Whether an execution does just what was asked for, as far as it says: one of a model sync says nothing."""
+def matches_request(execution: Execution, arguments: Mapping[str, Any]) -> bool:
+    """Whether an execution may be the one that a start with these arguments began. What is unknown counts as yes."""
     if not isinstance(execution, BulkSyncExecution):
         return True
-    wanted, schema_ids = set(arguments.get("schemas") or ()), _schema_ids(execution)
-    same_schemas = not wanted or not schema_ids or schema_ids == wanted
-    return same_schemas and execution.is_partial in (None, bool(wanted)) and _has_same_mode(execution, arguments)
+    requested, schema_ids = set(arguments.get("schemas") or ()), _schema_ids(execution)
+    same_schemas = not requested or not schema_ids or schema_ids == requested
+    return same_schemas and execution.is_partial in (None, bool(requested)) and _has_same_mode(execution, arguments)
 
 
 def _has_same_mode(execution: BulkSyncExecution, arguments: Mapping[str, Any]) -> bool:

@@ -1,4 +1,4 @@
-"""Outages while an execution is waited for: how long polls may fail, and when to poll again meanwhile."""
+"""Tracks outages during a wait: how long polls may fail, and when the next one is due."""
 
 from __future__ import annotations
 
@@ -13,23 +13,22 @@ from .poll import PollResult
 
 log = logging.getLogger(__name__)
 
-OUTAGE_BUDGET = 600.0  # seconds of consecutive failures that a wait tolerates
-MIN_FAILURES = 3  # that end a wait, however long they took
-MAX_BACKOFF = 60.0  # seconds between two polls of an outage, so that its end is noticed soon
-MAX_POLL_TIME = 120.0  # seconds that one poll counts for at most: it may have been suspended with its process
-LAG_POLL_INTERVAL = 5.0
+OUTAGE_BUDGET = 600.0  # seconds of consecutive polling failures that a wait tolerates
+MIN_FAILURES = 3  # consecutive failures before a wait may end, even if the budget is spent
+MAX_BACKOFF = 60.0  # seconds between polls during an outage
+MAX_POLL_TIME = 120.0  # seconds of the budget that one poll may use: its process may have been suspended
+LAG_POLL_INTERVAL = 5.0  # seconds between polls while an execution is not found
 
 
 class OutageTracker:
     """Decides after each poll of one wait whether the wait goes on, and when the next poll is due.
 
-    The budget starts with the first failure after a good answer: when the last good answer came does not matter,
-    because polls can be an hour apart.
+    The budget starts with the first failure, not with the last success, because polls can be an hour apart.
 
-    :param subject: what is waited for, as log lines call it.
+    :param subject: what the wait is for, for log lines: "Execution 123 of bulk sync 456".
     :param poke_interval: the poll interval in seconds.
-    :param since: when the wait began, in seconds since the epoch. What is new may be unknown for a minute.
-    :param fixed_interval: whether somebody else decides when the next poll is due (Airflow, for a sensor).
+    :param since: when the wait began, in seconds since the epoch. A new execution may not be found for a minute.
+    :param fixed_interval: whether the poll interval is fixed, as for a sensor, whose polls Airflow schedules.
     """
 
     def __init__(self, subject: str, poke_interval: float, since: float, *, fixed_interval: bool = False) -> None:
@@ -45,19 +44,19 @@ class OutageTracker:
         self._lag_logged = False
 
     def record_success(self) -> None:
-        """Note a good answer: it ends an outage."""
+        """Record a good answer: it ends an outage."""
         if self._failures:
-            log.info("%s: the API answers again", self._subject)
+            log.info("%s: polling succeeds again.", self._subject)
         self._failures, self._duration, self._credentials_reread = 0, 0.0, False
 
     def record_failure(self, poll: PollResult[Any], now: float) -> Plan[float]:
-        """Note a failed poll.
+        """Record a failed poll.
 
         :returns: seconds until the next poll.
-        :raises PolytomicError: the wait is over: the error is final, or the outage exceeds its budget.
+        :raises PolytomicError: the error is final, or the outage exceeds its budget.
         """
         error = poll.error
-        assert error is not None  # noqa: S101  a poll that has not failed
+        assert error is not None  # noqa: S101  the poll has failed
         if not poll.transient:
             return (yield from self._handle_refusal(error, now))
         if self._failures:
@@ -65,34 +64,38 @@ class OutageTracker:
         self._failures += 1
         self._last_failure = now
         if self._failures >= MIN_FAILURES and self._duration >= OUTAGE_BUDGET:
-            raise add_context(error, f"no good answer for {self._duration:.0f} s")
+            raise add_context(error, f"no valid response for {self._duration:.0f} s")
         if self._failures == 1:
-            log.warning("%s: %s. Polling again, for up to %d s.", self._subject, error, OUTAGE_BUDGET)
+            log.warning(
+                "%s could not be polled: %s. Polling again, for up to %d s.", self._subject, error, OUTAGE_BUDGET
+            )
         self._delay = self._next_delay(poll.retry_after)
         return self._delay
 
     def _handle_refusal(self, error: PolytomicError, now: float) -> Plan[float]:
         if isinstance(error, PolytomicAuthError) and not self._credentials_reread:
-            log.warning("%s: %s. Reading the connection again.", self._subject, error)
+            log.warning("%s could not be polled: %s. Reading the Airflow connection again.", self._subject, error)
             self._credentials_reread = True
             yield from reload_credentials()
             return 0.0
         self._since = min(self._since, now)  # the clock may have been set back
-        left = REPLICA_LAG - (now - self._since)
-        if isinstance(error, PolytomicNotFoundError) and left > 0:
+        lag_left = REPLICA_LAG - (now - self._since)
+        if isinstance(error, PolytomicNotFoundError) and lag_left > 0:
             if not self._lag_logged:
                 self._lag_logged = True
-                log.info("%s was not found. It may be new: waiting up to %.0f s for it to appear.", self._subject, left)
+                log.info(
+                    "%s was not found. It may be new: waiting up to %.0f s for it to appear.", self._subject, lag_left
+                )
             return min(self._poke_interval, LAG_POLL_INTERVAL)
         raise error
 
     def _time_failing(self, poll_duration: float, now: float) -> float:
-        """Seconds since the last failure, but no more than was planned.
+        """Seconds since the last failure, capped at the planned delay.
 
-        A process that was suspended, or whose clock jumped, has seen no outage meanwhile.
+        Time in which the process was suspended, or by which its clock jumped, is no outage.
         """
-        pause = now - self._last_failure - poll_duration
-        return min(max(pause, 0.0), self._delay) + min(max(poll_duration, 0.0), MAX_POLL_TIME)
+        slept = now - self._last_failure - poll_duration
+        return min(max(slept, 0.0), self._delay) + min(max(poll_duration, 0.0), MAX_POLL_TIME)
 
     def _next_delay(self, retry_after: float | None) -> float:
         if self._fixed_interval:
@@ -100,10 +103,10 @@ class OutageTracker:
         if retry_after is not None:
             return retry_after
         delay = backoff(self._failures, min(self._poke_interval, MAX_BACKOFF))
-        # The last poll is due when the budget is spent.
+        # Do not sleep past the end of the budget.
         return min(delay, max(OUTAGE_BUDGET - self._duration, 1.0))
 
 
-def backoff(failures: int, longest: float) -> float:
-    """0.5, 1, 2, 4, 8, … seconds up to ``longest``, less up to a quarter."""
-    return float(min(0.5 * 2.0 ** min(failures - 1, 12), max(longest, 8.0)) * (1 - random.random() / 4))
+def backoff(failures: int, max_delay: float) -> float:
+    """Exponential backoff: 0.5, 1, 2, 4, 8, … seconds up to ``max_delay``, minus up to 25 % jitter."""
+    return float(min(0.5 * 2.0 ** min(failures - 1, 12), max(max_delay, 8.0)) * (1 - random.random() / 4))

@@ -1,4 +1,4 @@
-"""What is known of the server's clock, from the ``Date`` headers of its answers."""
+"""Estimates the server's clock from the ``Date`` headers of its responses."""
 
 from __future__ import annotations
 
@@ -11,39 +11,41 @@ from ..plan import Plan, Request, Response, SendResult, current_time, send
 
 T = TypeVar("T")
 
-DATE_RESOLUTION = 1.0  # seconds; a Date header leaves out the fraction
+DATE_RESOLUTION = 1.0  # seconds; a Date header has no fraction
 PRECISION = 0.05  # seconds
 
 
 class ServerClock:
     """Bounds of the difference between the server's clock and this machine's.
 
-    Each answer narrows them: the server wrote its ``Date`` between the moment when the request was sent and the moment
-    when the answer was received.
+    Each response narrows them: the server wrote its ``Date`` after the request was sent and before the response was
+    received.
+
+    :ivar last_exchange: when the last request was sent and its response received, by this machine's clock.
     """
 
     def __init__(self) -> None:
         self._lowest = -math.inf  # server time minus local time
         self._highest = math.inf
-        self.last_exchange = (0.0, 0.0)  # when the last request was sent and answered, by this machine's clock
+        self.last_exchange = (0.0, 0.0)
 
     def observe(self, plan: Plan[T]) -> Plan[T]:
-        """The same plan; the ``Date`` of every answer is noted."""
+        """Run a plan, and record the ``Date`` of each response."""
         step = next(plan)
         try:
             while True:
                 if isinstance(step, Request):
                     sent = yield from current_time()
-                    answer = yield from send(step)
-                    self.note(sent, (yield from current_time()), answer)
-                    step = plan.send(answer)
+                    response = yield from send(step)
+                    self.record_exchange(sent, (yield from current_time()), response)
+                    step = plan.send(response)
                 else:
                     step = plan.send((yield step))
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
 
     def interval(self, sent: float, received: float) -> tuple[float, float] | None:
-        """Bounds, by the server's clock, of a stretch of local time; None when no answer had a ``Date``."""
+        """Convert an interval of local time to server time, as bounds; None if no response had a ``Date``."""
         if self._lowest == -math.inf:
             return None
         return sent + self._lowest, received + self._highest
@@ -54,33 +56,33 @@ class ServerClock:
         return self._highest - self._lowest <= PRECISION
 
     def seconds_to_tick(self, now: float) -> float:
-        """How long to wait before the request whose ``Date`` halves what is unknown of the difference.
+        """How long to wait before the next request, so that its ``Date`` halves the uncertainty.
 
-        That request arrives when the server's clock would just begin a new second if the difference were in the
-        middle of its bounds.
+        The request then arrives when the server's clock begins a new second, if the difference is in the middle of its
+        bounds.
         """
         middle = (self._lowest + self._highest) / 2
         return math.ceil(now + middle) - middle - now
 
-    def note(self, sent: float, received: float, answer: SendResult) -> None:
-        """Learn from one exchange."""
+    def record_exchange(self, sent: float, received: float, response: SendResult) -> None:
+        """Narrow the bounds by one exchange."""
         self.last_exchange = sent, received
-        date = _date(answer)
+        date = _date(response)
         if date is None:
             return
         lowest, highest = date - received, date + DATE_RESOLUTION - sent
         if lowest > self._highest or highest < self._lowest:
-            # One of the two clocks was set: what was known of their difference no longer holds.
+            # One of the two clocks was adjusted: the old bounds no longer hold.
             self._lowest, self._highest = lowest, highest
         else:
             self._lowest, self._highest = max(self._lowest, lowest), min(self._highest, highest)
 
 
-def _date(answer: SendResult) -> float | None:
-    if not isinstance(answer, Response):
+def _date(response: SendResult) -> float | None:
+    if not isinstance(response, Response):
         return None
     try:
-        date = parsedate_to_datetime(answer.headers.get("date", ""))
+        date = parsedate_to_datetime(response.headers.get("date", ""))
         return date.replace(tzinfo=date.tzinfo or timezone.utc).timestamp()
     except (ValueError, TypeError, OverflowError, OSError):
         return None

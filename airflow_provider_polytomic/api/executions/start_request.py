@@ -1,4 +1,4 @@
-"""What a task asks to be started, and what it keeps of a start."""
+"""The start that a task requests, and the record of a start that Airflow stores between tries."""
 
 from __future__ import annotations
 
@@ -12,21 +12,20 @@ from ..kinds import SyncKind, get_sync_kind
 from ..models import Execution
 from ..plan import is_valid_id
 
-MAX_ATTEMPTS = 5  # keys of a try; a lost race or a recorded error uses one up
-POLICIES = ("wait", "attach", "fail", "skip", "cancel")
+MAX_ATTEMPTS = 5  # idempotency keys per try; each conflict or recorded error uses one
 
 
 @dataclass(frozen=True)
 class StoredStart:
-    """What a try started, kept in Airflow's task state store (Airflow 3.3 and newer) until the task instance is gone.
+    """The record of a start in Airflow's task state store (Airflow 3.3 and newer), kept as long as the task instance.
 
-    It replaces replaying the try's keys, which the server forgets after a day, and says what no later change of the DAG
-    can change: which sync that was, and since which try the task has not been cleared.
+    A later try reads it instead of replaying the keys, which the server forgets after a day. It also preserves what
+    an edit of the DAG file would hide: the sync, and the first try since the last clear.
 
-    :param try_number: the try that started it.
-    :param key: :meth:`StartRequest.key` of attempt (0, 0), which identifies the task and what it starts.
-    :param first_try: the first try since the last clear, as known then.
-    :param max_tries: Airflow's number of tries, which only a clear changes.
+    :param try_number: the try that started the execution.
+    :param key: ``StartRequest.key(0, 0)``, which identifies the task and the arguments of the start.
+    :param first_try: the first try since the last clear.
+    :param max_tries: Airflow's ``max_tries`` of the task instance, which only a clear changes.
     """
 
     try_number: int
@@ -40,11 +39,13 @@ class StoredStart:
     VERSION: ClassVar[int] = 1
 
     def to_store(self) -> dict[str, Any]:
+        """The record as JSON-safe data."""
         return {"version": self.VERSION, **asdict(self)}
 
     @classmethod
     def from_store(cls, value: Any) -> StoredStart:
-        """
+        """The record that :meth:`to_store` returned.
+
         :raises ValueError: the value is not a stored start of this version.
         """
         if not isinstance(value, dict) or value.get("version") != cls.VERSION:
@@ -56,22 +57,25 @@ class StoredStart:
             raise ValueError(f"a stored start with wrong fields: {value!r:.200}")
         if not isinstance(given["sync_name"], str | None):
             raise ValueError(f"a stored start with a wrong sync_name: {value!r:.200}")
-        return cls(**given)  # type: ignore[arg-type]  # they have just been checked
+        return cls(**given)  # type: ignore[arg-type]  # checked above
 
 
 @dataclass(frozen=True)
 class StartRequest:
     """What to start, and for which task.
 
-    :param task: identifies the task in its DAG run: DAG, run, task, map index, the run's start date.
+    :param kind: the name of the sync's kind: ``bulk`` or ``model``.
+    :param task: identifies the task instance: DAG, run, task, map index, the run's start date.
     :param try_number: the current try.
-    :param first_try: the first try since the task was last cleared; a retry resumes, a clear starts over.
-    :param arguments: the start's arguments, as the endpoint function takes them.
-    :param if_running: what to do about somebody else's execution: one of :data:`POLICIES`.
+    :param first_try: the first try since the last clear. Executions of tries from here on are resumed.
+    :param arguments: the arguments of the endpoint function that starts the sync.
+    :param if_running: what to do about an execution that this task did not start: ``wait``, ``attach``, ``fail``,
+        ``skip`` or ``cancel``.
     :param succeeded: whether an execution that has ended is a success by the task's criteria.
-    :param wait_for_completion: whether the task waits for the end. If not, any execution that was started counts.
-    :param cancel_on_kill: whether what was started before a clear is canceled; if not, it is waited for.
-    :param attempts: how many keys of this try are known to be used up by conflicts.
+    :param wait_for_completion: whether the task waits for the end. If not, an execution counts once it is started.
+    :param cancel_on_kill: whether to cancel, instead of waiting for, an execution from before a clear.
+    :param attempts: how many keys of this try are used up.
+    :param stored: the record of the last start, if there is one.
     """
 
     kind: str
@@ -93,6 +97,7 @@ class StartRequest:
 
     @property
     def digest(self) -> str:
+        """A hash of the sync and the arguments."""
         body = self.sync_kind.start(self.sync_id, **self.arguments).request.json
         return compute_key([self.kind, self.sync_id, body])
 
@@ -101,6 +106,7 @@ class StartRequest:
         return compute_key([*self.task, self.digest, try_number, attempt])
 
     def call(self, try_number: int, attempt: int) -> Call[Execution]:
+        """The start with the key of an attempt. Sending it may start an execution."""
         key = self.key(try_number, attempt)
         return self.sync_kind.start(self.sync_id, **self.arguments, idempotency_key=key)
 
@@ -112,19 +118,20 @@ class StartRequest:
 def first_try_since_clear(
     try_number: int, max_tries: int, retries: int, *, stored: StoredStart | None = None, uncleared: bool = False
 ) -> int:
-    """The first try since the task was last cleared: a retry resumes what the tries from this one on have started.
+    """Infer the first try since the task was last cleared.
 
-    A clear raises ``max_tries`` by what ``retries`` is then, and nothing else changes it; but ``retries`` may be edited
-    between two tries. What was stored at a start tells a clear from an edit. Without it, an edit that cannot be a clear
-    is recognized, and in doubt the answer is the earlier try: resuming repeats and cancels nothing.
+    A clear sets ``max_tries`` to the number of tries so far plus ``retries``, and nothing else changes it. But
+    ``retries`` may be edited in the DAG file between two tries, so the difference alone is no proof. The stored start
+    distinguishes a clear from an edit. Without one, the earlier of the possible tries is returned: resuming a try too
+    many neither repeats nor cancels an execution.
 
-    :param max_tries: of the task instance.
-    :param retries: of the task, as the DAG file says now.
-    :param stored: what the last try that is known to have started something has stored.
-    :param uncleared: whether Airflow itself knows that the DAG run was never cleared.
+    :param max_tries: ``max_tries`` of the task instance.
+    :param retries: ``retries`` of the task in the current DAG file.
+    :param stored: the record of the last start, if there is one.
+    :param uncleared: whether Airflow knows that the DAG run was never cleared.
     """
     if try_number > max_tries + 1:
-        return try_number  # no retry: only a clear gives a task more tries than it has
+        return try_number  # only a clear gives a task more tries than max_tries allows
     if uncleared:
         return 1
     if stored is not None and stored.max_tries == max_tries:

@@ -1,7 +1,7 @@
-"""What an execution wrote, named as everybody else names it: by the address of the table itself.
+"""The tables that an execution wrote, with URIs and OpenLineage names.
 
-The address is that of the destination's own kind: `postgres://host:5432/database/schema/table`. Where there is no
-such convention, or the API does not tell enough for it, it is one of Polytomic's: `polytomic://host/...`.
+A URI follows the convention of the destination: `postgres://host:5432/database/schema/table`. If there is no convention
+for a destination, or the API does not return enough for it, the URI is one of Polytomic's: `polytomic://host/...`.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from ..errors import PolytomicAuthError, PolytomicNotFoundError
 from ..models import BulkSync, BulkSyncExecution, Connection, Execution, ModelSync, SchemaExecution
 from ..plan import Plan, is_valid_id
 
-MAX_RETRIES = 1  # of each call: the task has its result already, and only names are wanted
+MAX_RETRIES = 1  # per request: the execution has ended, and only the names of tables are missing
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table, a file or an object. ``namespace`` and ``name`` are what OpenLineage calls it."""
+    """A table, file or object: its URI, and its OpenLineage namespace and name."""
 
     uri: str
     namespace: str
@@ -32,10 +32,10 @@ class Table:
 
 @dataclass(frozen=True)
 class WrittenTable:
-    """What an execution did with one table: where it read, where it wrote, and how much."""
+    """A table that an execution wrote, the tables that it read for it, and counts of records."""
 
     sync_id: str
-    schema: str  # the id of the schema; of a model sync: the target object
+    schema: str  # the schema's id; for a model sync, the target object
     output_name: str
     table: Table
     sources: tuple[Table, ...]
@@ -48,11 +48,11 @@ def _path(*parts: str) -> str:
 
 
 def _database(scheme: str, port: int, namespace_of: Callable[[str], str] = str) -> Callable[..., Table | None]:
-    def name(configuration: Mapping[str, Any], wishes: Mapping[str, Any], table: str) -> Table | None:
+    def address(configuration: Mapping[str, Any], destination: Mapping[str, Any], table: str) -> Table | None:
         host, database, schema = (
             _setting(configuration, "hostname"),
             _setting(configuration, "database"),
-            _schema(wishes),
+            _schema(destination),
         )
         if not (host and database and schema):
             return None
@@ -63,54 +63,55 @@ def _database(scheme: str, port: int, namespace_of: Callable[[str], str] = str) 
             f"{database}.{schema}.{table}",
         )
 
-    return name
+    return address
 
 
-def _snowflake(configuration: Mapping[str, Any], wishes: Mapping[str, Any], table: str) -> Table | None:
-    account, database, schema = (_setting(configuration, "account"), _setting(configuration, "dbname"), _schema(wishes))
+def _snowflake(configuration: Mapping[str, Any], destination: Mapping[str, Any], table: str) -> Table | None:
+    account, database = _setting(configuration, "account"), _setting(configuration, "dbname")
+    schema = _schema(destination)
     if not (account and database and schema):
         return None
     where = f"snowflake://{account}"
     return Table(f"{where}/{_path(database, schema, table)}", where, f"{database}.{schema}.{table}")
 
 
-def _bigquery(configuration: Mapping[str, Any], wishes: Mapping[str, Any], table: str) -> Table | None:
+def _bigquery(configuration: Mapping[str, Any], destination: Mapping[str, Any], table: str) -> Table | None:
     projects = (_setting(configuration, name) for name in ("override_project_id", "project_id", "wif_project_id"))
     project = next((project for project in projects if project), "")
-    dataset = _setting(wishes, "dataset") or _schema(wishes)
+    dataset = _setting(destination, "dataset") or _schema(destination)
     if not (project and dataset):
         return None
     return Table(f"bigquery://{_path(project, dataset, table)}", "bigquery", f"{project}.{dataset}.{table}")
 
 
-def _databricks(configuration: Mapping[str, Any], wishes: Mapping[str, Any], table: str) -> Table | None:
-    host, schema = _setting(configuration, "server_hostname"), _schema(wishes)
+def _databricks(configuration: Mapping[str, Any], destination: Mapping[str, Any], table: str) -> Table | None:
+    host, schema = _setting(configuration, "server_hostname"), _schema(destination)
     if not (host and schema):
         return None
-    parts = [part for part in (_setting(wishes, "catalog"), schema, table) if part]
+    parts = [part for part in (_setting(destination, "catalog"), schema, table) if part]
     return Table(f"databricks://{host}/{_path(*parts)}", f"databricks://{host}", ".".join(parts))
 
 
-def _bucket(scheme: str, name_of_it: str) -> Callable[..., Table | None]:
-    def name(configuration: Mapping[str, Any], wishes: Mapping[str, Any], table: str) -> Table | None:
-        bucket, _, folder = _setting(configuration, name_of_it).partition("://")[-1].strip("/").partition("/")
+def _bucket(scheme: str, bucket_setting: str) -> Callable[..., Table | None]:
+    def address(configuration: Mapping[str, Any], destination: Mapping[str, Any], table: str) -> Table | None:
+        bucket, _, folder = _setting(configuration, bucket_setting).partition("://")[-1].strip("/").partition("/")
         if not bucket:
-            bucket, _, folder = _setting(configuration, name_of_it).strip("/").partition("/")
+            bucket, _, folder = _setting(configuration, bucket_setting).strip("/").partition("/")
         if not bucket:
             return None
-        parts = [part for part in (*folder.split("/"), *_setting(wishes, "path").split("/"), table) if part]
+        parts = [part for part in (*folder.split("/"), *_setting(destination, "path").split("/"), table) if part]
         return Table(f"{scheme}://{bucket}/{_path(*parts)}", f"{scheme}://{bucket}", "/".join(parts))
 
-    return name
+    return address
 
 
 def _redshift_cluster(host: str) -> str:
-    """A Redshift cluster as OpenLineage calls it: its name and region, of `name.id.region.redshift.amazonaws.com`."""
-    known = re.fullmatch(r"([^.]+)\.[^.]+\.([^.]+)\.redshift\.amazonaws\.com", host)
-    return f"{known[1]}.{known[2]}" if known else host
+    """The OpenLineage name of a Redshift cluster: name and region from `name.id.region.redshift.amazonaws.com`."""
+    match = re.fullmatch(r"([^.]+)\.[^.]+\.([^.]+)\.redshift\.amazonaws\.com", host)
+    return f"{match[1]}.{match[2]}" if match else host
 
 
-# How each kind of connection names its tables.
+# By type of connection.
 ADDRESS_FORMATS: dict[str, Callable[..., Table | None]] = {
     "postgresql": _database("postgres", 5432),
     "amazon_rds_postgresql": _database("postgres", 5432),
@@ -128,19 +129,21 @@ def _setting(values: Mapping[str, Any], name: str) -> str:
     return str(value).strip() if isinstance(value, str | int) and not isinstance(value, bool) else ""
 
 
-def _schema(wishes: Mapping[str, Any]) -> str:
-    return _setting(wishes, "schema")
+def _schema(destination: Mapping[str, Any]) -> str:
+    return _setting(destination, "schema")
 
 
-def table_address(connection: Connection | None, wishes: Mapping[str, Any] | None, output_name: str) -> Table | None:
-    """A table of a connection, or None where nobody would know how to call it.
+def table_address(
+    connection: Connection | None, destination: Mapping[str, Any] | None, output_name: str
+) -> Table | None:
+    """The table that a schema is written to, or None if the connection lacks a convention or settings for its URI.
 
-    :param wishes: the sync's ``destination_configuration``.
+    :param destination: the sync's ``destination_configuration``.
     """
     if connection is None:
         return None
-    name = ADDRESS_FORMATS.get(str((connection.type or {}).get("id")))
-    return name(connection.configuration or {}, wishes or {}, output_name) if name else None
+    address = ADDRESS_FORMATS.get(str((connection.type or {}).get("id")))
+    return address(connection.configuration or {}, destination or {}, output_name) if address else None
 
 
 def _polytomic_address(base_url: str, *parts: str) -> Table:
@@ -149,19 +152,19 @@ def _polytomic_address(base_url: str, *parts: str) -> Table:
 
 
 def written_tables(sync_id: str, execution: Execution, base_url: str) -> Plan[list[WrittenTable]]:
-    """What an execution wrote: every schema that completed, or the object of a model sync; nothing for test runs.
+    """List the tables that an execution wrote: each completed schema, or a model sync's target object; none for tests.
 
-    Behind it: ``GET`` of the sync, and of the connection that it writes to.
+    Gets the sync and its destination connection from the API.
 
-    :raises PolytomicError: the sync could not be read, or its connection, unless the key may not see that.
+    :raises PolytomicError: the sync could not be read, or the connection, unless the key has no access to it.
     """
     if isinstance(execution, BulkSyncExecution):
-        done = [row for row in execution.schemas or [] if row.status == "completed" and row.schema_id]
-        if execution.is_test or not done:
+        completed = _completed_schemas(execution)
+        if execution.is_test or not completed:
             return []
         sync: BulkSync = yield from fetch(bulk_syncs.get(sync_id), MAX_RETRIES)
-        destination = yield from _connection(sync.destination_connection_id)
-        return [_bulk_table(sync, destination, row, base_url) for row in done]
+        destination = yield from _fetch_connection(sync.destination_connection_id)
+        return [_bulk_table(sync, destination, row, base_url) for row in completed]
     if execution.status != "completed":
         return []
     model_sync: ModelSync = yield from fetch(model_syncs.get(sync_id), MAX_RETRIES)
@@ -169,20 +172,24 @@ def written_tables(sync_id: str, execution: Execution, base_url: str) -> Plan[li
 
 
 def tables_without_lookup(sync_id: str, execution: Execution, base_url: str) -> list[WrittenTable]:
-    """The same of a bulk sync without asking anybody: every table under its address at Polytomic."""
+    """List the tables that an execution of a bulk sync wrote, without requests: their URIs are Polytomic's."""
     if not isinstance(execution, BulkSyncExecution) or execution.is_test:
         return []
-    done = [row for row in execution.schemas or [] if row.status == "completed" and row.schema_id]
-    return [_bulk_table(BulkSync(id=sync_id), None, row, base_url) for row in done]
+    completed = _completed_schemas(execution)
+    return [_bulk_table(BulkSync(id=sync_id), None, row, base_url) for row in completed]
 
 
-def _connection(connection_id: str | None) -> Plan[Connection | None]:
+def _completed_schemas(execution: BulkSyncExecution) -> list[SchemaExecution]:
+    return [row for row in execution.schemas or [] if row.status == "completed" and row.schema_id]
+
+
+def _fetch_connection(connection_id: str | None) -> Plan[Connection | None]:
     if not is_valid_id(connection_id):
         return None
     try:
         return (yield from fetch(connections.get(str(connection_id)), MAX_RETRIES))
     except (PolytomicAuthError, PolytomicNotFoundError):
-        return None  # for good: this key may not see it
+        return None  # the key has no access to it
 
 
 def _bulk_table(sync: BulkSync, destination: Connection | None, row: SchemaExecution, base_url: str) -> WrittenTable:
