@@ -1138,7 +1138,7 @@ class TestRotatedKey:
 
         thread = threading.Thread(target=rotate, daemon=True)
         thread.start()
-        with nullcontext() if passes else pytest.raises(PolytomicUnreachableError, match=r"verify must be .* no good"):
+        with nullcontext() if passes else pytest.raises(PolytomicUnreachableError, match=r"verify must be .* no valid"):
             task(deferrable=deferrable, poke_interval=0.02, retries=1).run(tries(1, None, max_tries=1))
         thread.join()
         assert seen.is_set()
