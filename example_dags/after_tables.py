@@ -1,7 +1,7 @@
-"""Run when certain tables have been loaded, by whatever DAG: scheduled on the tables themselves.
+"""Run when certain tables have been loaded, by any DAG: a DAG scheduled on tables.
 
-A finished task with a sync tells Airflow of each table that was written. A table is known by its own address, so that
-other providers call it the same. Whoever has given it a name in Airflow keeps that name.
+A task that ran a sync successfully emits an asset event for each table that it wrote. The asset's URI is the table's own
+address, which other providers use too. An asset that has a name in Airflow keeps its name.
 """
 
 from datetime import datetime
@@ -23,7 +23,7 @@ except ImportError:  # Airflow 2
 def after_tables():
     @task
     def report(**context):
-        # Airflow 2 calls them datasets.
+        # Airflow 2 calls assets datasets.
         loaded = context.get("triggering_asset_events") or context.get("triggering_dataset_events") or {}
         rows = {}
         for events in loaded.values():

@@ -1,7 +1,7 @@
-"""Create a sync, unless it is there, and run it.
+"""Create a sync if it doesn't exist, and run it.
 
-The first run creates the sync; every later one finds it by its name, and runs it. Neither changes a sync that is there,
-so what somebody sets up in Polytomic meanwhile stays.
+The first run creates the sync. Later runs find it by its name. The DAG never changes an existing sync, so edits made in
+Polytomic are kept.
 """
 
 try:
@@ -21,9 +21,9 @@ def create_then_run():
         destination_connection="Warehouse",
         mode="replicate",
         schemas=["account", "contact"],
-        default_schedule={"frequency": "manual"},  # Airflow is the only one who runs it
+        default_schedule={"frequency": "manual"},  # only Airflow runs the sync
         destination_configuration={"schema": "{{ params.schema }}"},
-        if_exists="skip",  # "fail", the default, is for a sync that must be new
+        if_exists="skip",  # the default, "fail", requires that no sync has this name
     )
 
     PolytomicBulkSyncOperator(task_id="run", sync_id=create.output, deferrable=True, poke_interval=5)

@@ -1,10 +1,10 @@
-"""ELT: a sync extracts and loads, SQL in the warehouse transforms, and a last task uses what came out.
+"""An ELT pipeline: a sync extracts and loads, SQL transforms, and a last task uses the result.
 
-The warehouse is a SQLite file here, so that all of it runs on one machine. Start a sandbox that fills that file:
+The warehouse is a SQLite file, so that the pipeline runs on one machine. Start a sandbox that fills this file:
 
     python -m airflow_provider_polytomic.sandbox --deliver-to /tmp/warehouse.sqlite
 
-The path comes from the environment variable ELT_WAREHOUSE, or from the parameter of a single run.
+The environment variable ELT_WAREHOUSE sets the path of the file; the parameter `warehouse` overrides it for one run.
 """
 
 import os
@@ -19,7 +19,7 @@ except ImportError:  # Airflow 2
 
 from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator
 
-# Made anew each time, so that the task can be run again.
+# Drops the table first, so that the task can run again.
 PIPELINE_BY_SIZE = """
     DROP TABLE IF EXISTS pipeline_by_size;
     CREATE TABLE pipeline_by_size AS
@@ -42,7 +42,7 @@ def elt_pipeline():
         sync_name="Salesforce to warehouse",
         deferrable=True,
         poke_interval=5,
-        timeout=3600,  # cancels the sync and fails the task when an hour was not enough
+        timeout=3600,  # cancels the sync and fails the task after an hour
     )
 
     @task

@@ -1,6 +1,6 @@
-"""A sync that is incremental as a rule, and rebuilds two schemas from nothing when the one who triggers it says so.
+"""Run an incremental sync that rebuilds two schemas when a DAG parameter requests it.
 
-In the UI the parameter is a switch in the form behind "Trigger"; on the command line:
+In the UI, the parameter is a switch in the "Trigger" form. On the command line:
 
     airflow dags trigger full_rebuild_param --conf '{"full_rebuild": true}'
 """
@@ -20,7 +20,7 @@ from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOper
     params={"full_rebuild": Param(False, type="boolean", description="Drop account and contact and load all of them?")},
 )
 def full_rebuild_param():
-    # An empty text means "not set", so that one task serves both cases.
+    # An empty string means "not set", so one task serves both cases.
     PolytomicBulkSyncOperator(
         task_id="sync",
         sync_name="Salesforce to warehouse",

@@ -1,6 +1,6 @@
-"""Run every active sync whose name fits a pattern: one mapped task for each, whatever their number is today.
+"""Run every active sync whose name matches a pattern, with one mapped task for each.
 
-Ten at a time, whether their tasks are in a worker or deferred. That takes a pool, which has to be there:
+A pool limits the DAG to ten syncs at a time, whether the tasks wait in a worker or deferred. Create it first:
 
     airflow pools set --include-deferred polytomic 10 "Syncs that run at the same time"
 """
@@ -18,10 +18,10 @@ from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOper
 def many_syncs():
     @task
     def find_syncs(params):
-        # Imported where it is used: the file is read again and again by the DAG processor, the task runs once.
+        # Imported here because the DAG processor parses the file often, and the task runs once.
         from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
 
-        # Ids, because several syncs may have one name.
+        # Ids, because several syncs can have the same name.
         return [sync.id for sync in PolytomicHook().list_bulk_syncs(active=True, name=params["name"])]
 
     PolytomicBulkSyncOperator.partial(
@@ -29,7 +29,7 @@ def many_syncs():
         deferrable=True,
         poke_interval=5,
         pool="polytomic",
-        map_index_template="{{ sync_name }}",  # what the grid shows instead of 0, 1, 2
+        map_index_template="{{ sync_name }}",  # the label that the UI shows instead of 0, 1, 2
     ).expand(sync_id=find_syncs())
 
 

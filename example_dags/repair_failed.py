@@ -1,4 +1,4 @@
-"""Sync all tables, take those that came, and sync the ones that failed once more."""
+"""Sync all tables, accept the tables that succeed, and sync the failed ones again."""
 
 try:
     from airflow.sdk import dag, task
@@ -16,7 +16,7 @@ def repair_failed():
         task_id="first", sync_name=SYNC, allow_errors=True, deferrable=True, poke_interval=5
     )
 
-    @task.short_circuit  # nothing has failed: what is behind it is skipped (schemas=[] would be refused)
+    @task.short_circuit  # skips the next task when no schema failed (schemas=[] is an error)
     def failed_schemas(execution):
         return [row["schema"] for row in execution["schemas"] if row["status"] != "completed"]
 

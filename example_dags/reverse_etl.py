@@ -1,4 +1,4 @@
-"""Reverse ETL: write what the warehouse knows back to where people work, and wait for it in another task, too."""
+"""Reverse ETL: write warehouse data to a business application, and wait for the execution in another task."""
 
 try:
     from airflow.sdk import dag, task
@@ -19,17 +19,17 @@ def reverse_etl():
         wait_for_completion=False,
     )
 
-    # An operator that waits by itself does the same in one task. This one may be in another DAG.
+    # A sensor can be in another DAG. An operator with wait_for_completion=True does the same in one task.
     written = PolytomicModelSyncSensor(
         task_id="written",
         sync_name=SYNC,
         execution_id=write_back.output,
-        allow_errors=True,  # records that the target refuses are for the report below
+        allow_errors=True,  # the report below lists the records that the target rejects
         deferrable=True,
         poke_interval=5,
     )
 
-    # Once more, for two records that somebody has changed by hand; with Polytomic's own log in that of the task.
+    # Sync two records again, with Polytomic's console log in the task's log.
     again = PolytomicModelSyncOperator(
         task_id="again",
         sync_name=SYNC,
@@ -41,7 +41,7 @@ def reverse_etl():
 
     @task
     def report(execution):
-        print(f"{execution['record_count']} records, {execution['error_count']} of them refused: {execution['errors']}")
+        print(f"{execution['record_count']} records, {execution['error_count']} rejected: {execution['errors']}")
 
     report(written.output["execution"])
     written >> again

@@ -1,4 +1,4 @@
-"""Run when a sync has ended that Polytomic itself has started, by its own schedule or by hand (Airflow 3)."""
+"""Run after a sync that Polytomic starts, on its own schedule or manually (Airflow 3)."""
 
 from airflow.sdk import Asset, AssetWatcher, dag, task
 
@@ -6,7 +6,7 @@ from airflow_provider_polytomic.triggers.events import PolytomicSyncEventTrigger
 
 SYNC = "Postgres to warehouse"
 
-# An asset stands for what is watched for; each DAG that is scheduled on it runs.
+# The asset stands for completed executions. Every DAG that is scheduled on it runs.
 loaded = Asset(
     "postgres_to_warehouse_loaded",
     watchers=[
@@ -26,8 +26,8 @@ failed = Asset(
 )
 
 
-def told(triggering_asset_events, asset):
-    """What Polytomic has told: several events, where several syncs have ended before the run began."""
+def payloads(triggering_asset_events, asset):
+    """Return the events of this run: several, if several executions ended before the run started."""
     return [event.extra["payload"] for event in triggering_asset_events[asset]]
 
 
@@ -35,9 +35,9 @@ def told(triggering_asset_events, asset):
 def run_after_sync():
     @task
     def use_the_data(triggering_asset_events):
-        executions = told(triggering_asset_events, loaded)
+        executions = payloads(triggering_asset_events, loaded)
         for execution in executions:
-            print(f"{execution['sync_name']} has completed: execution {execution['execution_id']}")
+            print(f"{execution['sync_name']} completed: execution {execution['execution_id']}")
         return [execution["execution_id"] for execution in executions]
 
     use_the_data()
@@ -46,13 +46,13 @@ def run_after_sync():
 @dag(schedule=[failed], tags=["polytomic"])
 def run_after_sync_failed():
     @task
-    def tell_somebody(triggering_asset_events):
-        executions = told(triggering_asset_events, failed)
+    def notify(triggering_asset_events):
+        executions = payloads(triggering_asset_events, failed)
         for execution in executions:
             print(f"{execution['sync_name']}: {execution['event']}: {execution['error']}")
         return [execution["execution_id"] for execution in executions]
 
-    tell_somebody()
+    notify()
 
 
 run_after_sync()

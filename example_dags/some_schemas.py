@@ -1,4 +1,4 @@
-"""Sync only some tables, chosen by pattern, and go on only with those that got rows."""
+"""Sync the tables that match a pattern, and continue with those that received rows."""
 
 try:
     from airflow.sdk import dag, task
@@ -18,7 +18,7 @@ def some_schemas():
         from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
 
         hook = PolytomicHook()
-        # A task of its own: were they chosen anew by each try, a retry might not recognise what it has started.
+        # In a task of its own, so that a retry of the sync uses the same schemas and finds its execution.
         return hook.select_schemas(hook.find_bulk_sync(SYNC).id, "*.orders", "*.cust*")
 
     sync = PolytomicBulkSyncOperator(

@@ -1,7 +1,7 @@
-"""Start a sync and go on when it has ended.
+"""Start a sync and continue when it ends.
 
-While the sync runs the task is deferred: it waits in the triggerer and takes up no worker. It succeeds if the sync
-does, and fails, with Polytomic's own message in the log, if the sync fails.
+While the sync runs, the task is deferred: it waits in the triggerer and doesn't occupy a worker. The task succeeds if the
+sync succeeds. If the sync fails, the task fails and logs Polytomic's message.
 """
 
 try:
@@ -16,14 +16,14 @@ from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOper
 def start_and_wait():
     sync = PolytomicBulkSyncOperator(
         task_id="sync",
-        sync_name="Salesforce to warehouse",  # or sync_id="…", which needs no look-up
+        sync_name="Salesforce to warehouse",  # or sync_id="…", which saves the lookup
         deferrable=True,
-        poke_interval=5,  # seconds between two looks; leave it at 30 where a sync takes minutes
+        poke_interval=5,  # seconds between polls; keep the default of 30 for syncs that take minutes
     )
 
     @task
     def report(execution):
-        """The XCom `execution` says how it went; the return value of the task is the execution's id."""
+        """The XCom `execution` is a summary of the execution. The task's return value is the execution's id."""
         print(f"{execution['execution_id']}: {execution['record_count']} records, {execution['error_count']} errors")
 
     report(sync.output["execution"])

@@ -1,4 +1,4 @@
-"""Start a sync, do something else meanwhile, and wait for it later, in a task of its own."""
+"""Start a sync in one task, run another task in parallel, and wait for the sync in a third."""
 
 try:
     from airflow.sdk import dag, task
@@ -17,12 +17,12 @@ def start_then_sensor():
 
     @task
     def meanwhile():
-        print("The sync runs, and so does this.")
+        print("This task runs while the sync runs.")
 
     wait = PolytomicBulkSyncSensor(
         task_id="wait",
         sync_name=SYNC,
-        execution_id=start.output,  # this execution, and not just any that ends now
+        execution_id=start.output,  # this execution, not any other execution of the sync
         deferrable=True,
         poke_interval=5,
         timeout=3600,
@@ -32,7 +32,7 @@ def start_then_sensor():
 
     @task
     def use_the_data():
-        print("The sync has ended well.")
+        print("The sync succeeded.")
 
     wait >> use_the_data()
 

@@ -1,7 +1,7 @@
-"""Try a sync before running it.
+"""Test a sync before running it.
 
-A test run takes a few records of each schema at most. When it fails, a credential or a mapping is broken, and the real
-run, which may take an hour to find that out, is not started.
+A test run syncs at most a few records of each schema. It fails quickly when a credential or a mapping is broken, and the
+real run, which can take an hour, doesn't start.
 """
 
 try:

@@ -112,11 +112,11 @@ def rule(schedule: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("retried", [False, True])
-def test_stop_its_schedules_during_a_migration(hook: PolytomicHook, retried: bool) -> None:
+def test_stop_schedules_during_a_migration(hook: PolytomicHook, retried: bool) -> None:
     """Meanwhile nothing is due; afterwards everything is as it was, also when each task was run twice."""
     before = hook.update_bulk_sync(SALESFORCE_TO_WAREHOUSE, default_schedule=DAILY, additional_schedules=[WEEKLY])
     running = hook.start_bulk_sync(SALESFORCE_TO_WAREHOUSE)
-    recipe = tasks("Stop its schedules during a migration")
+    recipe = tasks("Stop schedules during a migration")
 
     were = [recipe.read_schedules(before.id) for _ in range(1 + retried)][-1]
     for _ in range(1 + retried):
@@ -135,11 +135,11 @@ def test_stop_its_schedules_during_a_migration(hook: PolytomicHook, retried: boo
 
 
 @pytest.mark.parametrize("times", [1, 2])
-def test_change_one_schedule(hook: PolytomicHook, times: int) -> None:
+def test_change_a_schedule(hook: PolytomicHook, times: int) -> None:
     """The default schedule fires by night then; the others stay."""
     hook.call(schedules.create(SALESFORCE_TO_WAREHOUSE, {"frequency": "hourly"}))
     for _ in range(times):
-        tasks("Change one schedule").run_by_night(SALESFORCE_TO_WAREHOUSE)
+        tasks("Change a schedule").run_at_night(SALESFORCE_TO_WAREHOUSE)
 
     found = list(hook.iterate(schedules.list_(SALESFORCE_TO_WAREHOUSE)))
     assert [(it.frequency, it.hour, it.minute) for it in found] == [("daily", "3", "30"), ("hourly", None, None)]
@@ -156,23 +156,23 @@ def test_change_a_sync(hook: PolytomicHook) -> None:
     assert after.model_dump(exclude=changed) == before.model_dump(exclude=changed)
 
 
-def test_switch_a_table(hook: PolytomicHook) -> None:
+def test_enable_or_disable_a_table(hook: PolytomicHook) -> None:
     """It is switched, and its fields stay as they are."""
     off = [{"id": "amount", "enabled": False}]
     hook.call(bulk_syncs.patch_schemas(SALESFORCE_TO_WAREHOUSE, [{"id": "account", "fields": off}]))
-    recipe = tasks("Switch a table")
+    recipe = tasks("Enable or disable a table")
     for enabled in (False, True):
-        recipe.switch(SALESFORCE_TO_WAREHOUSE, "account", enabled)
+        recipe.set_enabled(SALESFORCE_TO_WAREHOUSE, "account", enabled)
         schema = hook.call(bulk_syncs.schema(SALESFORCE_TO_WAREHOUSE, "account"))
         assert schema.enabled is enabled
         assert [it["id"] for it in schema.fields or [] if not it["enabled"]] == ["amount"]
 
 
-def test_keep_an_executions_logs(hook: PolytomicHook, tmp_path: Path, polytomic_sandbox: Sandbox) -> None:
+def test_keep_the_logs_of_an_execution(hook: PolytomicHook, tmp_path: Path, polytomic_sandbox: Sandbox) -> None:
     """The log files are in the folder then; a retry writes the same; what is returned is where they are."""
     started = hook.start_bulk_sync(SALESFORCE_TO_WAREHOUSE)
     ended = hook.wait_for_bulk_sync_execution(SALESFORCE_TO_WAREHOUSE, started.id, poke_interval=0.01)
-    recipe = tasks("Keep an execution's logs")
+    recipe = tasks("Keep the logs of an execution")
     execution = {"sync_id": SALESFORCE_TO_WAREHOUSE, "execution_id": ended.id}
     for _ in range(2):
         (kept,) = recipe.keep_logs(execution, f"file://{tmp_path}")
@@ -186,12 +186,12 @@ def test_keep_an_executions_logs(hook: PolytomicHook, tmp_path: Path, polytomic_
     assert secret not in kept
 
 
-def test_keep_an_executions_logs_no_further(
+def test_keep_the_logs_of_an_execution_no_further(
     hook: PolytomicHook, tmp_path: Path, polytomic_sandbox: Sandbox, caplog: pytest.LogCaptureFixture
 ) -> None:
     """More than `max_bytes` fails the task, and the error does not tell where it was read from."""
     started = hook.start_bulk_sync(SALESFORCE_TO_WAREHOUSE)
-    recipe = block_of("Keep an execution's logs")
+    recipe = block_of("Keep the logs of an execution")
     defined: dict[str, Any] = {}
     exec(source(recipe).replace("500_000_000", "50"), defined)
     with caplog.at_level("DEBUG"), pytest.raises(PolytomicResponseError, match="50 bytes of max_bytes") as error:
@@ -208,7 +208,7 @@ def test_delete_a_sync(hook: PolytomicHook, capsys: pytest.CaptureFixture[str]) 
         recipe.delete(SALESFORCE_TO_WAREHOUSE)
 
     assert SALESFORCE_TO_WAREHOUSE not in [sync.id for sync in hook.list_bulk_syncs()]
-    assert "it is gone already" in capsys.readouterr().out
+    assert "no longer exists" in capsys.readouterr().out
 
 
 # whole DAGs
@@ -256,7 +256,7 @@ def run_dag(dag_id: str, code: str, sandbox: Sandbox, home: Path, **conf: str) -
 def test_a_migration_that_fails_gives_the_schedules_back(tmp_path: Path) -> None:
     """The run has failed, and the sync has its schedules again."""
     sandbox = Sandbox(speed=100)
-    code = source(block_of("Stop its schedules during a migration"))
+    code = source(block_of("Stop schedules during a migration"))
     code = code.replace('print("your migration")', 'raise RuntimeError("no such column")')
     rule = {"frequency": "daily", "hour": "3"}
     body = json.dumps({"schedule": rule}).encode()
@@ -286,7 +286,7 @@ def test_logs_are_kept_of_a_sync_that_failed(tmp_path: Path) -> None:
     """
     sync = {"name": "Salesforce to warehouse", "outcome": "failed", "duration": 1, "schemas": ["a"]}
     sandbox = Sandbox({"bulk_syncs": [sync]}, speed=10)
-    code = source(block_of("Keep an execution's logs")).replace("deferrable=True", "deferrable=True, poke_interval=5")
+    code = source(block_of("Keep the logs of an execution")).replace("deferrable=True", "deferrable=True, poke_interval=5")
 
     run = run_dag("sync_with_logs", code, sandbox, tmp_path, folder=f"file://{tmp_path}/kept")
 

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.system
 pytest.importorskip("airflow.triggers.shared_stream")  # Airflow before 3.3 shares nothing, and keeps no position
 
 LOADED, FAILED = "postgres_to_warehouse_loaded", "postgres_to_warehouse_failed"
-TASKS = {"run_after_sync": "use_the_data", "run_after_sync_failed": "tell_somebody"}
+TASKS = {"run_after_sync": "use_the_data", "run_after_sync_failed": "notify"}
 
 
 @dataclass(frozen=True)
