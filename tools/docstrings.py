@@ -1,4 +1,4 @@
-"""For the site: what our docstrings have of reStructuredText, as Markdown."""
+"""Convert the reStructuredText in docstrings to Markdown, for the documentation site."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import griffe
 
 
 class Markdown(griffe.Extension):
-    """Roles become code, and what announces a block of code is a colon."""
+    """Replace roles with inline code, and the `::` before a literal block with `:`."""
 
-    def on_instance(self, *, obj: griffe.Object, **kwargs: Any) -> None:  # noqa: ARG002  griffe calls it so
+    def on_instance(self, *, obj: griffe.Object, **kwargs: Any) -> None:  # noqa: ARG002  griffe passes more keyword arguments
         if obj.docstring:
             text = re.sub(r":\w+:`[~.]?([^`]+)`", r"`\1`", obj.docstring.value)
             obj.docstring.value = re.sub(r"^::\n|(?<=:):$", "", text, flags=re.MULTILINE)
