@@ -1,6 +1,6 @@
 """Run when certain tables have been loaded, by any DAG: a DAG scheduled on tables.
 
-A task that ran a sync successfully emits an asset event for each table that it wrote. The asset's URI is the table's own
+A task that ran a sync successfully emits an asset event for each written table. The asset's URI is the table's own
 address, which other providers use too. An asset that has a name in Airflow keeps its name.
 """
 

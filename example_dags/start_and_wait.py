@@ -1,7 +1,7 @@
 """Start a sync and continue when it ends.
 
-While the sync runs, the task is deferred: it waits in the triggerer and doesn't occupy a worker. The task succeeds if the
-sync succeeds. If the sync fails, the task fails and logs Polytomic's message.
+While the sync runs, the task is deferred: it waits in the triggerer and doesn't occupy a worker. The task succeeds if
+the sync succeeds. If the sync fails, the task fails and logs Polytomic's message.
 """
 
 try:

@@ -1,4 +1,4 @@
-"""The documents, read: their headings, their text, their blocks of code."""
+"""Parses the documentation pages: headings, text, and code blocks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DOCUMENTS = [README, ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *sorted((R
 
 @dataclass(frozen=True)
 class Block:
-    """A block of code. Its title is the file of which it is, or shall become, a part."""
+    """A code block. Its title is the path of the file that contains it, or that the reader creates."""
 
     document: Path
     line: int
@@ -30,30 +30,30 @@ class Block:
 @dataclass(frozen=True)
 class Page:
     headings: list[str]
-    sections: dict[str, str]  # the text below a heading, up to the next one, without its code
+    sections: dict[str, str]  # the text below each heading, without code blocks
     blocks: list[Block]
 
 
 def read(document: Path) -> Page:
     page = Page([], {"": ""}, [])
-    section, fence, language, title, code, begun = "", "", "", "", "", 0
+    section, fence, language, title, code, first_line = "", "", "", "", "", 0
     for number, line in enumerate(document.read_text(encoding="utf-8").splitlines(), 1):
         if fence:
             if line.strip() == fence:
-                page.blocks.append(Block(document, begun, section, language, title, textwrap.dedent(code)))
+                page.blocks.append(Block(document, first_line, section, language, title, textwrap.dedent(code)))
                 fence = ""
             else:
                 code += line + "\n"
         elif line.strip().startswith("```"):
             language, _, title = line.strip()[3:].partition(" ")
-            fence, title, code, begun = "```", title.removeprefix("title=").strip('"'), "", number
+            fence, title, code, first_line = "```", title.removeprefix("title=").strip('"'), "", number
         elif heading := re.fullmatch(r"#+ (.+)", line):
             section = heading[1]
             page.headings.append(section)
             page.sections[section] = ""
         else:
             page.sections[section] += line + "\n"
-    assert not fence, f"{document.name}:{begun}: the block of code has no end"
+    assert not fence, f"{document.name}:{first_line}: the code block is not closed"
     return page
 
 
@@ -62,7 +62,7 @@ def blocks(*languages: str) -> list[Block]:
 
 
 def source(block: Block) -> str:
-    """The code of a block, with the imports that it says are others on Airflow 2."""
+    """Return the code of a block. On Airflow 2, use the imports from its comments."""
     try:
         import airflow.sdk  # noqa: F401
     except ImportError:

@@ -1,4 +1,4 @@
-"""The documents say what is so: their code runs, their tables are complete, their links lead somewhere."""
+"""The documentation is accurate: its code runs, its tables are complete, its links and numbers are right."""
 
 from __future__ import annotations
 
@@ -46,17 +46,17 @@ pytest_plugins = ["airflow_provider_polytomic.sandbox.pytest_plugin"]
 
 PACKAGE = ROOT / "airflow_provider_polytomic"
 REFERENCE = ROOT / "docs" / "reference"
-CONNECTION, OPERATORS, BEHAVIOUR, ERRORS, EVENTS, HOOK, SANDBOX = (
-    REFERENCE / f"{name}.md" for name in ("connection", "operators", "behaviour", "errors", "events", "hook", "sandbox")
+CONNECTION, OPERATORS, BEHAVIOR, ERRORS, EVENTS, HOOK, SANDBOX = (
+    REFERENCE / f"{name}.md" for name in ("connection", "operators", "behavior", "errors", "events", "hook", "sandbox")
 )
 TESTING = ROOT / "docs" / "howto" / "testing-dags.md"
 
 
-# --- reading the tables
+# --- tables
 
 
 def rows(document: Path, section: str = "") -> list[dict[str, str]]:
-    """The rows of the tables in a section of a page, or of the whole page, by the names of their columns."""
+    """Return the table rows of a section, or of the whole page, as dicts by column name."""
     found: list[dict[str, str]] = []
     columns: list[str] = []
     sections = read(document).sections
@@ -73,7 +73,7 @@ def rows(document: Path, section: str = "") -> list[dict[str, str]]:
 
 
 def names(cell: str) -> list[str]:
-    """What a cell has in `code`."""
+    """Return the texts in backticks in a table cell."""
     return re.findall(r"`([^`]+)`", cell)
 
 
@@ -81,13 +81,13 @@ def names(cell: str) -> list[str]:
 
 
 def public_modules(*kinds: str) -> list[str]:
-    """The modules that the provider tells Airflow of."""
+    """Return the modules in the provider's metadata."""
     info = get_provider_info()
     return [name for kind in kinds for entry in info[kind] for name in entry["python-modules"]]
 
 
 def public_classes() -> dict[str, type]:
-    """Every operator and sensor in them."""
+    """Return the public operators and sensors by name."""
     return {
         name: value
         for module in map(importlib.import_module, public_modules("operators", "sensors"))
@@ -102,20 +102,20 @@ def parameters(cls: type) -> dict[str, inspect.Parameter]:
     return {name: it for name, it in signature.parameters.items() if name != "self" and it.kind in named}
 
 
-def test_all_operators_and_sensors_are_found() -> None:
-    """The tests below look at the classes that there are, not at none."""
+def test_public_classes_include_operators_and_sensors() -> None:
+    """The tests below don't pass because they find no classes."""
     assert {"PolytomicBulkSyncOperator", "PolytomicBulkSyncSensor"} <= set(public_classes())
 
 
 @pytest.mark.parametrize("name", public_classes())
-def test_the_table_of_an_operator_names_each_parameter(name: str) -> None:
-    """Every public operator and sensor has a section named after it, with exactly its parameters, in its order."""
+def test_operator_table_lists_every_parameter(name: str) -> None:
+    """The section of an operator or sensor has exactly its parameters, in the same order."""
     assert list(parameters(public_classes()[name])) == [names(row["Parameter"])[0] for row in rows(OPERATORS, name)]
 
 
 @pytest.mark.parametrize("name", public_classes())
-def test_the_table_of_an_operator_gives_each_default(name: str) -> None:
-    """The defaults are those of the signature; that of `deferrable` is a setting of Airflow."""
+def test_operator_table_lists_the_defaults_of_the_signature(name: str) -> None:
+    """The defaults are those of the signature. The default of `deferrable` is a setting of Airflow."""
     given = {parameter.name: parameter.default for parameter in parameters(public_classes()[name]).values()}
     expected = {name: "required" if it is inspect.Parameter.empty else repr(it) for name, it in given.items()}
     if "deferrable" in given:
@@ -132,21 +132,21 @@ def test_the_table_of_an_operator_gives_each_default(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", public_classes())
-def test_the_table_of_an_operator_tells_what_is_templated(name: str) -> None:
-    """Templated is what the class has among its template fields, and nothing else."""
+def test_operator_table_marks_exactly_the_template_fields(name: str) -> None:
+    """A parameter is marked as templated if and only if it is a template field of the class."""
     documented = {names(row["Parameter"])[0] for row in rows(OPERATORS, name) if row["Templated"] == "yes"}
 
     assert set(public_classes()[name].template_fields) == documented  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("name", public_classes())
-def test_the_section_of_an_operator_tells_where_to_import_it_from(name: str) -> None:
-    """The module is named, so that nobody has to search for it."""
+def test_operator_section_names_the_module(name: str) -> None:
+    """The section of an operator or sensor names the module to import it from."""
     assert f"`{public_classes()[name].__module__}`" in read(OPERATORS).sections[name]
 
 
-def test_each_value_of_an_enumeration_is_told() -> None:
-    """What the operator that creates syncs takes for an argument is in its row."""
+def test_create_operator_table_lists_every_enumeration_value() -> None:
+    """The row of an argument lists all its accepted values."""
     documented = {
         names(row["Parameter"])[0]: row["Meaning"] for row in rows(OPERATORS, "PolytomicCreateBulkSyncOperator")
     }
@@ -160,22 +160,22 @@ def test_each_value_of_an_enumeration_is_told() -> None:
         assert [value for value in values if f'`"{value}"`' not in documented[name]] == []
 
 
-def test_each_value_of_if_running_is_explained() -> None:
-    """The table has the values that the operator takes."""
+def test_behavior_page_explains_every_value_of_if_running() -> None:
+    """The table has the values that the operators accept, in the same order."""
     assert [f'"{value}"' for value in IF_RUNNING] == [
-        names(row["`if_running`"])[0] for row in rows(BEHAVIOUR, "What if the sync runs already")
+        names(row["`if_running`"])[0] for row in rows(BEHAVIOR, "When another execution is running")
     ]
 
 
-def test_the_summary_is_documented_field_by_field() -> None:
-    """XCom `execution` has the fields of the table, and each of its schemas those that the table names."""
+def test_summary_table_lists_every_field() -> None:
+    """The table has the fields of XCom `execution`, the fields of its schemas, and their limits."""
     schema = SchemaExecution(schema="account", output_name="accounts", status="completed")
-    told = summary.summarize("a", BulkSyncExecution(id="b", status="completed", schemas=[schema]))
+    result = summary.summarize("a", BulkSyncExecution(id="b", status="completed", schemas=[schema]))
 
-    documented = {names(row["Field"])[0]: row["Meaning"] for row in rows(OPERATORS, "What they return")}
+    documented = {names(row["Field"])[0]: row["Meaning"] for row in rows(OPERATORS, "Return values and XComs")}
 
-    assert list(told) == list(documented)
-    assert list(told["schemas"][0]) == names(documented["schemas"])
+    assert list(result) == list(documented)
+    assert list(result["schemas"][0]) == names(documented["schemas"])
     assert f"at most {summary.MAX_SCHEMAS}" in documented["schemas"]
     assert f"at most {summary.MAX_MESSAGE_LENGTH} characters" in documented["schemas"]
     assert f"{summary.MAX_SUMMARY_SIZE // 1024} KiB" in documented["schemas_omitted"]
@@ -186,8 +186,8 @@ def test_the_summary_is_documented_field_by_field() -> None:
 TRIGGER = PolytomicSyncEventTrigger
 
 
-def test_the_table_of_the_event_trigger_is_complete() -> None:
-    """Its section has its parameters in their order, with their defaults, each of its ends, and where it is."""
+def test_event_trigger_table_lists_every_parameter() -> None:
+    """The section has the parameters in order with their defaults, all outcomes, and the module."""
     expected = {it.name: repr(it.default).replace("'", '"') for it in parameters(TRIGGER).values()}
 
     documented = {names(row["Parameter"])[0]: row for row in rows(EVENTS, TRIGGER.__name__) if "Parameter" in row}
@@ -197,32 +197,32 @@ def test_the_table_of_the_event_trigger_is_complete() -> None:
     assert f"`{TRIGGER.__module__}`" in read(EVENTS).sections[TRIGGER.__name__]
 
 
-def test_the_payload_of_an_event_is_documented_field_by_field() -> None:
-    """The table has what the trigger tells, of events and of executions."""
+def test_event_payload_table_lists_every_field() -> None:
+    """The table has the fields of payloads that come from events and from executions."""
 
-    def told(plan: Any, row: dict[str, Any]) -> event_poll.ExecutionEnd:
-        answer = Response(200, {}, json.dumps({"data": [{"id": "x", **row}]}).encode())
-        found = drive(plan, lambda _: answer, now=lambda: 0.0)
-        (ended,) = found.ended if isinstance(found, event_poll.EventWindow) else found
-        return ended
+    def run(plan: Any, row: dict[str, Any]) -> event_poll.ExecutionEnd:
+        response = Response(200, {}, json.dumps({"data": [{"id": "x", **row}]}).encode())
+        result = drive(plan, lambda _: response, now=lambda: 0.0)
+        (end,) = result.ended if isinstance(result, event_poll.EventWindow) else result
+        return end
 
-    by_event = told(event_poll.poll_events(0.0), {"type": "sync.failed", "event": {"execution_id": "e", "error": "x"}})
+    from_event = run(event_poll.poll_events(0.0), {"type": "sync.failed", "event": {"execution_id": "e", "error": "x"}})
     failed = {"status": "failed", "completed_at": "2026-01-01T00:00:00Z"}
-    by_itself = told(event_poll.list_ended_since(SYNC_KINDS["bulk"], BulkSync(id="a"), 0.0), failed)
+    from_execution = run(event_poll.list_ended_since(SYNC_KINDS["bulk"], BulkSync(id="a"), 0.0), failed)
 
     payload = [row for row in rows(EVENTS, TRIGGER.__name__) if "Payload" in row]
     documented = {name: row["Meaning"] for row in payload for name in names(row["Payload"])}
 
-    assert list(by_event.data) == list(by_itself.data) == list(documented)
+    assert list(from_event.data) == list(from_execution.data) == list(documented)
     assert f"at most {event_poll.MAX_ERROR_LENGTH} characters" in documented["error"]
 
 
 # --- the connection
 
 
-def test_each_field_of_the_connection_is_documented() -> None:
-    """Every field that the hook reads has a row, with the label that the form shows."""
-    documented = {names(row["Field"])[-1]: row for row in rows(CONNECTION)}
+def test_connection_table_lists_every_field() -> None:
+    """Every field that the hook reads has a row with the label of the form."""
+    documented = {names(row["Field"])[-1]: row for row in rows(CONNECTION) if "Field" in row}
     labels = {name: field["label"] for name, field in EXTRA_FIELDS.items()} | UI_FIELDS["relabeling"]
 
     assert {"password", "login", "host", "port", "schema", *EXTRA_FIELDS} == set(documented)
@@ -232,9 +232,9 @@ def test_each_field_of_the_connection_is_documented() -> None:
     assert "schema" in UI_FIELDS["hidden-fields"]
 
 
-def test_the_defaults_of_the_connection_are_those_of_the_code() -> None:
-    """What the table calls a default is what a connection with nothing but a key gets."""
-    documented = {names(row["Field"])[-1]: row["Default"].strip("`") for row in rows(CONNECTION)}
+def test_connection_table_lists_the_defaults_of_the_settings() -> None:
+    """The defaults in the table apply to a connection with only a key."""
+    documented = {names(row["Field"])[-1]: row["Default"].strip("`") for row in rows(CONNECTION) if "Field" in row}
     settings = Settings()
 
     assert settings.base_url == documented["host"]
@@ -245,7 +245,7 @@ def test_the_defaults_of_the_connection_are_those_of_the_code() -> None:
 
 
 KEY: dict[str, Any] = {"key": "YOUR_API_KEY", "ca_bundle": certifi.where()}
-CA_FILE = "/etc/ssl/certs/company.pem"  # which has to exist
+CA_FILE = "/etc/ssl/certs/company.pem"  # replaced with a file that exists
 CONNECTIONS = {
     "polytomic://:YOUR_API_KEY@": Settings(**KEY),
     "polytomic://:YOUR_API_KEY@/?timeout=30&max_retries=3": Settings(**KEY, timeout=30, max_retries=3),
@@ -266,8 +266,8 @@ CONNECTIONS = {
 }
 
 
-def test_each_connection_line_is_understood(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Airflow and the hook make of the environment variables in the documents what they look like."""
+def test_connection_variables_are_parsed_as_documented(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Airflow and the hook parse the environment variables on the pages to the expected settings."""
     lines = re.findall(r"^export AIRFLOW_CONN_(\w+)='(.*)'$", "\n".join(it.code for it in blocks("bash")), re.MULTILINE)
     for variable in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
         monkeypatch.delenv(variable, raising=False)
@@ -283,10 +283,10 @@ def test_each_connection_line_is_understood(monkeypatch: pytest.MonkeyPatch) -> 
 # --- errors, hook
 
 
-def test_each_error_is_explained() -> None:
-    """Every type in api/errors.py has a row; so has what operators raise of Airflow's."""
-    ours = {name for name, value in vars(errors).items() if inspect.isclass(value) and issubclass(value, Exception)}
-    airflows = {
+def test_error_table_lists_every_type() -> None:
+    """Every type in api/errors.py has a row, and so does every Airflow error that operators raise."""
+    own = {name for name, value in vars(errors).items() if inspect.isclass(value) and issubclass(value, Exception)}
+    from_airflow = {
         "AirflowFailException",
         "AirflowSensorTimeout",
         "AirflowTaskTimeout",
@@ -294,11 +294,11 @@ def test_each_error_is_explained() -> None:
         "AirflowNotFoundException",
     }
 
-    assert ours | airflows | {"ValueError"} == {names(row["Error"])[0] for row in rows(ERRORS)}
+    assert own | from_airflow | {"ValueError"} == {names(row["Error"])[0] for row in rows(ERRORS)}
 
 
-def test_each_method_of_the_hook_is_named() -> None:
-    """What the hook offers beyond Airflow's own hook is listed."""
+def test_hook_page_names_every_method() -> None:
+    """The page names every public method that Airflow's own hook doesn't have."""
     inherited = {*vars(compat.BaseHook), "get_connection_form_widgets", "get_ui_field_behaviour"}
     for_triggers = {"async_client", "settings"}
     public = {
@@ -315,11 +315,11 @@ def test_each_method_of_the_hook_is_named() -> None:
 # --- the sandbox
 
 
-def test_each_option_of_the_sandbox_is_documented() -> None:
-    """The table has the options of the command, with their defaults."""
+def test_sandbox_table_lists_every_option() -> None:
+    """The table has the options of the command with their defaults."""
     actions = [action for action in _parser()._actions if "--help" not in action.option_strings]
 
-    documented = {names(row["Option"])[0]: row["Default"].strip("`") for row in rows(SANDBOX)}
+    documented = {names(row["Option"])[0]: row["Default"].strip("`") for row in rows(SANDBOX) if "Option" in row}
 
     defaults = {action.option_strings[0]: "" if action.default is None else action.default for action in actions}
     assert {name: f"{value:g}" if isinstance(value, float) else str(value) for name, value in defaults.items()} == (
@@ -327,16 +327,16 @@ def test_each_option_of_the_sandbox_is_documented() -> None:
     )
 
 
-def test_what_a_test_can_do_with_a_sandbox_exists(polytomic_sandbox: Sandbox) -> None:
-    """Each `.name` of the page on testing is one of the fixture's sandbox."""
+def test_testing_page_names_existing_sandbox_attributes(polytomic_sandbox: Sandbox) -> None:
+    """Each `.name` on the page is an attribute of the sandbox that the fixture returns."""
     mentioned = re.findall(r"`\.(\w+)", "\n".join(read(TESTING).sections.values()))
 
     assert mentioned
     assert [name for name in mentioned if not hasattr(polytomic_sandbox, name)] == []
 
 
-def test_the_sandbox_starts_as_shown() -> None:
-    """The command prints the lines below it (here on a free port), and ends when it is told to."""
+def test_sandbox_prints_the_documented_lines() -> None:
+    """The command prints the documented lines (here on a free port), and stops on SIGTERM."""
     (command,) = [block.code.split() for block in read(SANDBOX).blocks if block.language == "bash"]
     (shown,) = [block.code for block in read(SANDBOX).blocks if block.language == "text"]
     arguments = [sys.executable, *command[1:], "--port", "0"]
@@ -353,8 +353,8 @@ def test_the_sandbox_starts_as_shown() -> None:
 
 
 @pytest.mark.parametrize("block", blocks("yaml"), ids=str)
-def test_each_seed_can_be_used(block: Block) -> None:
-    """A seed in the documents is one that the sandbox takes."""
+def test_documented_seed_loads(block: Block) -> None:
+    """The sandbox accepts the seeds on the pages."""
     assert load_seed(yaml.safe_load(block.code)).bulk_syncs
 
 
@@ -366,31 +366,34 @@ def make_targets() -> set[str]:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_each_make_target_exists(document: Path) -> None:
-    """What a document tells to make can be made."""
+def test_documented_make_targets_exist(document: Path) -> None:
+    """Every make command on a page has a target."""
     text = document.read_text(encoding="utf-8")
     code = "\n".join([*re.findall(r"`([^`\n]+)`", text), *(block.code for block in read(document).blocks)])
 
     assert set(re.findall(r"^make ([a-z-]+)", code, re.MULTILINE)) <= make_targets()
 
 
-def test_each_make_target_is_documented() -> None:
-    """The table for contributors has what `make help` lists, but for the help itself."""
+def test_contributing_lists_every_make_target() -> None:
+    """The table of commands has all targets that `make help` lists, except help."""
     listed = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)) - {"help"}
 
     assert listed == {
-        name.removeprefix("make ") for row in rows(ROOT / "CONTRIBUTING.md") for name in names(row["Command"])
+        name.removeprefix("make ")
+        for row in rows(ROOT / "CONTRIBUTING.md")
+        if "Command" in row
+        for name in names(row["Command"])
     }
 
 
 def anchor(heading: str) -> str:
-    """As GitHub makes it."""
+    """Return the anchor that GitHub generates for a heading."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_no_link_is_broken(document: Path) -> None:
-    """A relative link leads to a file of the repository, and to a heading in it."""
+def test_relative_links_lead_to_existing_headings(document: Path) -> None:
+    """A relative link leads to a file of the repository and to a heading in it."""
     broken = []
     for target in re.findall(r"\]\(([^)\s]+)\)", document.read_text(encoding="utf-8")):
         if re.match(r"https?://", target):
@@ -403,17 +406,17 @@ def test_no_link_is_broken(document: Path) -> None:
     assert broken == []
 
 
-def test_each_document_is_linked_from_somewhere() -> None:
-    """Whoever begins with the README gets everywhere."""
-    reached, left = set[Path](), [README]
-    while left:
-        document = left.pop()
+def test_readme_leads_to_every_page() -> None:
+    """Following links from the README reaches every page."""
+    reached, pending = set[Path](), [README]
+    while pending:
+        document = pending.pop()
         if document in reached or document.suffix != ".md":
             continue
         reached.add(document)
         for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", document.read_text(encoding="utf-8")):
             file = (document.parent / target).resolve()
-            left += file.glob("*.md") if file.is_dir() else [file] if file.exists() else []
+            pending += file.glob("*.md") if file.is_dir() else [file] if file.exists() else []
 
     assert set(DOCUMENTS) == reached
 
@@ -421,23 +424,23 @@ def test_each_document_is_linked_from_somewhere() -> None:
 # --- architecture, decisions, changes
 
 
-def test_the_table_of_modules_is_complete() -> None:
-    """Every module of the package is in docs/architecture.md."""
+def test_architecture_lists_every_module() -> None:
+    """docs/architecture.md names every module of the package."""
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     modules = [path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py") if path.stat().st_size]
 
     assert [name for name in modules if f"`{name}`" not in text] == []
 
 
-def test_the_table_of_modules_names_no_other() -> None:
-    """What docs/architecture.md calls a file is one."""
+def test_architecture_names_only_existing_files() -> None:
+    """Every file that docs/architecture.md names exists."""
     named = set(re.findall(r"`([\w/]+\.py)`", (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")))
 
     assert [name for name in named if not (PACKAGE / name).exists() and not (ROOT / name).exists()] == []
 
 
-def test_the_diagram_names_what_there_is() -> None:
-    """What the picture of a value's way has in the letters of code is a name in the package, or Airflow's or HTTP's."""
+def test_data_flow_diagram_names_existing_functions() -> None:
+    """Every name in code font in the diagram is defined in the package, or is a term of Airflow or HTTP."""
     picture = (ROOT / "docs" / "images" / "value.svg").read_text(encoding="utf-8")
     source = "".join(path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py"))
     code = {name for text in re.findall(r"monospace[^>]*>([^<]+)<", picture) for name in text.split(", ")}
@@ -447,8 +450,8 @@ def test_the_diagram_names_what_there_is() -> None:
     assert {it for it in code - modules if not re.search(rf"(?:def|class) {it}\b", source)} == {"POST", "GET", "XCom"}
 
 
-def test_importing_the_package_loads_nothing_heavy() -> None:
-    """With Airflow loaded, operators, sensors, trigger and hook bring our own light modules, and no library."""
+def test_importing_the_package_loads_no_libraries() -> None:
+    """After Airflow is loaded, operators, sensors, triggers, and the hook load only modules of this package."""
     modules = public_modules("hooks", "operators", "sensors", "triggers")
     program = f"""
 import importlib, sys
@@ -468,36 +471,32 @@ print(*sorted(set(sys.modules) - before))
     assert [name for name in loaded if name.startswith("airflow_provider_polytomic.api")] == []
 
 
-def test_the_numbers_are_those_of_the_code() -> None:
-    """What the documents say of patience and limits is what the code has."""
+def test_documented_limits_match_the_constants() -> None:
+    """The timeouts and limits on the pages are those of the code."""
 
-    def said(document: Path) -> str:
-        return " ".join(document.read_text(encoding="utf-8").split())
+    def text(name: str) -> str:
+        return " ".join((ROOT / "docs" / name).read_text(encoding="utf-8").split())
 
-    promises, behaviour, recipes = (
-        said(ROOT / "docs" / "promises.md"),
-        said(BEHAVIOUR),
-        said(ROOT / "docs" / "recipes.md"),
-    )
+    promises, behavior, recipes = text("promises.md"), text("reference/behavior.md"), text("recipes.md")
+    operators = text("reference/operators.md")
 
     assert f"(0 to {start_request.MAX_ATTEMPTS - 1})" in promises
     assert f"with the same key for {idempotency.OUTCOME_TIMEOUT:g} seconds" in promises
-    assert f"are repeated for {outage.OUTAGE_BUDGET / 60:g} minutes" in promises
+    assert f"is repeated for {outage.OUTAGE_BUDGET / 60:g} minutes" in promises
     assert f"unknown to the server for {idempotency.REPLICA_LAG:g} seconds" in promises
-    assert f"polls have failed for {outage.OUTAGE_BUDGET / 60:g} minutes" in behaviour
-    assert f"In the first {idempotency.REPLICA_LAG:g} seconds of the wait" in behaviour
+    assert f"polls have failed for {outage.OUTAGE_BUDGET / 60:g} minutes" in behavior
+    assert f"In the first {idempotency.REPLICA_LAG:g} seconds of the wait" in behavior
     assert (outage.MIN_FAILURES, outage.MAX_BACKOFF) == (3, 60)
-    assert "at least three times" in behaviour
-    assert f"out of touch with the API for {outage.OUTAGE_BUDGET / 60:g} minutes" in behaviour
-    assert f"the first time after {trigger_execution.MIN_FIRST_SLEEP:g} seconds or more" in behaviour
-    assert f"they begin {wait.MIN_POLL_INTERVAL:g} seconds apart" in said(ROOT / "docs" / "reference" / "operators.md")
-    assert f"one for up to {batch_poller.MAX_SYNCS} of them" in behaviour
-    assert "every {} to {} looks".format(*batch_poller.DIRECT_POLL_EVERY) in behaviour
-    assert f"at most {aiohttp_transport.MAX_CONNECTIONS} connections" in behaviour
+    assert "at least three times" in behavior
+    assert f"has been unavailable for {outage.OUTAGE_BUDGET / 60:g} minutes" in behavior
+    assert f"in the triggerer is after {trigger_execution.MIN_FIRST_SLEEP:g} seconds or more" in behavior
+    assert f"Polling starts at {wait.MIN_POLL_INTERVAL:g} seconds" in operators
+    assert f"one for up to {batch_poller.MAX_SYNCS} executions" in behavior
+    assert "every {} to {} polls".format(*batch_poller.DIRECT_POLL_EVERY) in behavior
+    assert f"at most {aiohttp_transport.MAX_CONNECTIONS} connections" in behavior
     assert requests_transport.CHUNK == 2**20
-    assert "at most a mebibyte at a time" in recipes
+    assert "at most one mebibyte" in recipes
     assert f"by default {DEFAULT_MAX_LOG_BYTES / 2**30:g} GiB" in recipes
-    operators = said(ROOT / "docs" / "reference" / "operators.md")
     assert f"at most {lookup.MAX_WALKS} times" in operators
     assert f"changes during each of {lookup.MAX_WALKS} reads" in promises
     assert f"unless {MAX_SYNCS_PER_PAGE} others are saved" in promises
@@ -505,16 +504,14 @@ def test_the_numbers_are_those_of_the_code() -> None:
     assert f"shows up to {event_poll.OVERLAP / 60:g} minutes after" in promises
     assert f"shows more than {event_poll.OVERLAP / 60:g} minutes after" in promises
     assert f"keeps events for {event_poll.RETENTION / 3600:g} hours" in promises
-    assert f"longer than {(event_poll.RETENTION - event_poll.MARGIN) / 3600:g} looks" in promises
-    assert (
-        f"at most {event_poll.MAX_SYNCS} of each kind are looked at, for {trigger_events.CATCH_UP_TIMEOUT:g} s"
-        in promises
-    )
+    assert f"longer than {(event_poll.RETENTION - event_poll.MARGIN) / 3600:g} hours" in promises
+    assert f"at most {event_poll.MAX_SYNCS} syncs of each kind are read" in promises
+    assert f"for {trigger_events.CATCH_UP_TIMEOUT:g} seconds at most" in promises
     assert f"differ by more than {(event_poll.MARGIN - event_poll.OVERLAP) / 60:g} minutes" in promises
 
 
-def test_decisions_are_short() -> None:
-    """A record of a decision has at most 40 lines, and says what was decided and what follows from it."""
+def test_decision_records_are_short_and_complete() -> None:
+    """A decision record has at most 40 lines, with context, decision, and consequences."""
     records = sorted((ROOT / "docs" / "adr").glob("*.md"))
     assert records
     for record in records:
@@ -522,8 +519,8 @@ def test_decisions_are_short() -> None:
         assert {"Context", "Decision", "Consequences"} <= set(read(record).headings)
 
 
-def test_the_changelog_knows_this_version() -> None:
-    """The newest entry of the changelog is that of the package's version."""
+def test_changelog_starts_with_the_package_version() -> None:
+    """The first section of the changelog is for the version of the package."""
     versions = [heading.split()[0] for heading in read(ROOT / "CHANGELOG.md").headings[1:]]
 
     assert __version__ == versions[0]
@@ -543,8 +540,8 @@ def polytomic_sandbox_speed() -> float:
 
 
 @pytest.mark.parametrize("block", CODE, ids=str)
-def test_the_code_runs(block: Block, polytomic_sandbox: Sandbox) -> None:
-    """Every block of Python runs as it is written, with a sandbox behind its connection."""
+def test_documented_code_runs(block: Block, polytomic_sandbox: Sandbox) -> None:
+    """Every Python block runs unchanged against a sandbox."""
     if "AssetWatcher" in block.code or "import Asset" in block.code:
         pytest.importorskip("airflow.sdk")
     if "providers.http" in block.code:
@@ -554,15 +551,15 @@ def test_the_code_runs(block: Block, polytomic_sandbox: Sandbox) -> None:
 
 
 @pytest.mark.parametrize("block", PARTS, ids=str)
-def test_a_part_of_a_file_is_one(block: Block) -> None:
-    """Code that names its file is in it, line by line: what a page shows of an example is what is tested."""
+def test_excerpt_matches_its_file(block: Block) -> None:
+    """A block that names a file is part of the file, so the pages show tested code."""
     file = (ROOT / block.title).read_text(encoding="utf-8")
 
     assert block.code in file or textwrap.indent(block.code, "    ", lambda line: bool(line.strip())) in file
 
 
-def test_the_dag_at_the_top_is_what_it_looks_like() -> None:
-    """It has two tasks, one behind the other, and ten lines without those of the imports and between them."""
+def test_readme_dag_has_two_tasks_and_ten_lines() -> None:
+    """The DAG has two tasks in sequence, and at most ten lines without imports and blank lines."""
     block = next(block for block in CODE if block.section == "A DAG")
     namespace: dict[str, Any] = {"__name__": "documentation"}
     exec(compile(source(block), str(block), "exec"), namespace)
@@ -574,8 +571,10 @@ def test_the_dag_at_the_top_is_what_it_looks_like() -> None:
     assert len(lines) <= 10
 
 
-def test_the_hook_recipe_does_what_it_says(polytomic_sandbox: Sandbox, capsys: pytest.CaptureFixture[str]) -> None:
-    """It runs one schema to a good end, lists the others, and leaves the sync active under its new name."""
+def test_hook_example_prints_the_described_results(
+    polytomic_sandbox: Sandbox, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The example runs one schema successfully, lists all schemas, and renames the sync, which stays active."""
     block = next(block for block in CODE if block.document == HOOK)
     exec(compile(source(block), str(block), "exec"), {"__name__": "documentation"})
 
@@ -605,8 +604,8 @@ def airflow_env(tmp_path: Path) -> Iterator[dict[str, str]]:
 
 
 @pytest.mark.system
-def test_the_tests_of_a_dag_pass_as_shown(airflow_env: dict[str, str], tmp_path: Path) -> None:
-    """The DAG at the top, and the tests of it: written into files as a reader would, they run and pass."""
+def test_documented_dag_tests_pass(airflow_env: dict[str, str], tmp_path: Path) -> None:
+    """The README's DAG and the tests on the testing page pass when they are saved to files."""
     dag = next(block for block in CODE if block.section == "A DAG")
     conftest, tests = TEST_FILES
     (tmp_path / "salesforce.py").write_text(source(dag))

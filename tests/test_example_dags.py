@@ -1,4 +1,4 @@
-"""Each DAG in example_dags/ runs to its end against a sandbox, and does there what its comments say."""
+"""Every DAG in example_dags/ runs against a sandbox with the described results."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ pytestmark = pytest.mark.system
 EXAMPLES = Path(__file__).parents[1] / "example_dags"
 MODEL_EXECUTIONS = f"/api/syncs/{WAREHOUSE_TO_SALESFORCE}/executions"
 AIRFLOW_3 = importlib.util.find_spec("airflow.sdk") is not None
-NEW = {"run_after_sync"}  # what needs it
+NEW = {"run_after_sync"}  # examples that need Airflow 3
 needs_airflow_3 = pytest.mark.skipif(not AIRFLOW_3, reason="Airflow 2 has no asset watchers")
-# What is run: a DAG, and the configuration of the run.
+# The DAG and the configuration of each test case.
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "start_and_wait": ("start_and_wait", {}),
     "start_then_sensor": ("start_then_sensor", {}),
@@ -55,24 +55,24 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 
 @dataclass(frozen=True)
 class Run:
-    """A DAG that has run: the states of its task instances, and what it left behind."""
+    """A finished DAG run: the states of its task instances, its sandbox, and its warehouse."""
 
     tasks: dict[str, str]
     sandbox: Sandbox
     warehouse: Path
 
     def start_bodies(self, sync_id: str) -> list[dict[str, Any]]:
-        """What each start of a sync asked for."""
-        asked = ("POST", f"/api/bulk/syncs/{sync_id}/executions")
-        return [request.body or {} for request in self.sandbox.requests if (request.method, request.path) == asked]
+        """Return the body of each start of a sync."""
+        start = ("POST", f"/api/bulk/syncs/{sync_id}/executions")
+        return [request.body or {} for request in self.sandbox.requests if (request.method, request.path) == start]
 
     def statuses(self, sync_id: str) -> list[str]:
-        """How the executions of a sync ended."""
+        """Return the statuses of a sync's executions."""
         return [self.sandbox.status(execution.id) for execution in self.sandbox.starts(sync_id)]
 
 
 def run_dag(dag_id: str, conf: dict[str, Any], env: dict[str, str], home: Path) -> Run:
-    """Run a DAG as `airflow dags test` does, with a sandbox and a database of its own."""
+    """Run a DAG with `airflow dags test`, with its own sandbox and database."""
     warehouse = home / "warehouse.sqlite"
     seed = default_seed()
     schemas = {schema.output_name: schema for sync in seed.bulk_syncs for schema in sync.schemas}
@@ -107,7 +107,7 @@ def airflow_home(home: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[Run]]]:
-    """All cases, a few at a time: most of what each does is to wait."""
+    """Run all cases, three at a time, because they mostly wait."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW_", "_AIRFLOW_"))}
     env = {
         **inherited,
@@ -131,58 +131,58 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[
 
 @pytest.fixture
 def run(runs: dict[str, Future[Run]], request: pytest.FixtureRequest) -> Run:
-    """The run of the case after which the test is named."""
+    """Return the run of the case with the name of the test."""
     return runs[request.node.name.removeprefix("test_")].result()
 
 
 def test_start_and_wait(run: Run) -> None:
-    """The sync is started once, and the task behind it runs after its end."""
+    """The sync starts once, and the downstream task runs after its end."""
     assert run.tasks == {"sync": "success", "report": "success"}
     assert run.statuses(SALESFORCE_TO_WAREHOUSE) == ["completed"]
 
 
 def test_start_then_sensor(run: Run) -> None:
-    """One task starts the sync, another waits for that very execution."""
+    """One task starts the sync, and another waits for this execution."""
     assert run.tasks == {"start": "success", "meanwhile": "success", "wait": "success", "use_the_data": "success"}
     assert run.statuses(SALESFORCE_TO_WAREHOUSE) == ["completed"]
 
 
 def test_test_then_run(run: Run) -> None:
-    """A test run, which ends well, comes before the real one."""
+    """A successful test run precedes the real one."""
     assert run.tasks == {"test": "success", "run": "success"}
     assert [bool(body.get("test")) for body in run.start_bodies(POSTGRES_TO_WAREHOUSE)] == [True, False]
     assert run.statuses(POSTGRES_TO_WAREHOUSE) == ["completed", "completed"]
 
 
 def test_full_rebuild_param_off(run: Run) -> None:
-    """As a rule the sync runs as it is set up in Polytomic: nothing is asked for."""
+    """Without the parameter, the start has no arguments."""
     assert run.tasks == {"sync": "success"}
     assert run.start_bodies(SALESFORCE_TO_WAREHOUSE) == [{}]
 
 
 def test_full_rebuild_param_on(run: Run) -> None:
-    """With the parameter, two schemas are rebuilt, and no other is touched."""
+    """With the parameter, the start rebuilds two schemas only."""
     assert run.tasks == {"sync": "success"}
     (body,) = run.start_bodies(SALESFORCE_TO_WAREHOUSE)
     assert body == {"resync_mode": "rebuild", "schemas": ["account", "contact"]}
 
 
 def test_many_syncs(run: Run) -> None:
-    """Each active sync gets a mapped task of its own."""
+    """Each active sync has a mapped task."""
     assert run.tasks == {"find_syncs": "success", "sync[0]": "success", "sync[1]": "success"}
     assert run.statuses(SALESFORCE_TO_WAREHOUSE) == ["completed"]
     assert run.statuses(POSTGRES_TO_WAREHOUSE) == ["completed"]
 
 
 def test_many_syncs_by_name(run: Run) -> None:
-    """With a pattern, only the syncs that have such a name run."""
+    """With a pattern, only syncs with a matching name run."""
     assert run.tasks == {"find_syncs": "success", "sync[0]": "success"}
     assert run.statuses(SALESFORCE_TO_WAREHOUSE) == []
     assert run.statuses(POSTGRES_TO_WAREHOUSE) == ["completed"]
 
 
 def test_some_schemas(run: Run) -> None:
-    """Only the tables that were chosen are synced, and only those that got rows are transformed."""
+    """Only the selected tables are synced, and only those that received rows are transformed."""
     assert run.start_bodies(POSTGRES_TO_WAREHOUSE) == [{"schemas": ["public.customers", "public.orders"]}]
     assert run.tasks == {
         "choose_schemas": "success",
@@ -194,19 +194,19 @@ def test_some_schemas(run: Run) -> None:
 
 
 def test_repair_failed(run: Run) -> None:
-    """The first execution ends with a failed schema, the second one syncs this schema alone."""
+    """The first execution ends with a failed schema, and the second one syncs only this schema."""
     assert run.tasks == {"first": "success", "failed_schemas": "success", "again": "success"}
     assert run.start_bodies(SALESFORCE_TO_WAREHOUSE) == [{}, {"schemas": ["contact"]}]
     assert run.statuses(SALESFORCE_TO_WAREHOUSE) == ["errors", "completed"]
 
 
 def test_after_tables(run: Run) -> None:
-    """Started by hand it has no tables to report, and does not mind."""
+    """A manual run has no tables to report and succeeds."""
     assert run.tasks == {"report": "success"}
 
 
 def test_create_then_run(run: Run) -> None:
-    """A sync is created once, as the DAG says, and run once; nothing else is changed."""
+    """The sync is created once and run once, and nothing else changes."""
     assert run.tasks == {"create": "success", "run": "success"}
     create, start = [request for request in run.sandbox.requests if request.method == "POST"]
     assert (create.path, create.body["name"]) == ("/api/bulk/syncs", "Accounts and contacts to crm")
@@ -216,16 +216,16 @@ def test_create_then_run(run: Run) -> None:
 
 
 def test_reverse_etl(run: Run) -> None:
-    """The model sync runs twice, for all records and for two, and each task waits for its own execution."""
+    """The model sync runs for all records and for two, and each task waits for its own execution."""
     assert run.tasks == {"write_back": "success", "written": "success", "again": "success", "report": "success"}
     assert run.statuses(WAREHOUSE_TO_SALESFORCE) == ["completed", "completed"]
-    asked = [r.body or {} for r in run.sandbox.requests if (r.method, r.path) == ("POST", MODEL_EXECUTIONS)]
-    assert asked == [{}, {"identities": ["ada@example.com", "grace@example.com"]}]
+    bodies = [r.body or {} for r in run.sandbox.requests if (r.method, r.path) == ("POST", MODEL_EXECUTIONS)]
+    assert bodies == [{}, {"identities": ["ada@example.com", "grace@example.com"]}]
     assert any(request.path.endswith("/consolelog") for request in run.sandbox.requests)
 
 
 def test_elt_pipeline(run: Run) -> None:
-    """The SQL behind the sync reads all rows that the sync has loaded."""
+    """The SQL reads all rows that the sync loaded."""
     assert run.tasks == {"load": "success", "transform": "success", "report": "success"}
     with closing(sqlite3.connect(run.warehouse)) as database:
         loaded = database.execute("SELECT count(*), round(sum(amount), 2) FROM opportunity").fetchone()
@@ -236,12 +236,12 @@ def test_elt_pipeline(run: Run) -> None:
 
 @needs_airflow_3
 def test_run_after_sync(run: Run) -> None:
-    """Run by hand, it has been told of no event; what a watcher tells it is tested with a triggerer."""
+    """A manual run has no events. Another test runs the DAG with a watcher."""
     assert run.tasks == {"use_the_data": "success"}
 
 
-def test_no_example_is_forgotten() -> None:
-    """Each file in example_dags/ is run, but for what its Airflow cannot run, and each run is judged by a test."""
+def test_every_example_has_a_case_and_a_test() -> None:
+    """Every file in example_dags/ that this Airflow version can run has a case, and every case has a test."""
     left_out = set() if AIRFLOW_3 else NEW
     assert {dag_id for dag_id, _ in CASES.values()} == {path.stem for path in EXAMPLES.glob("*.py")} - left_out
     assert [name for name in CASES if f"test_{name}" not in globals()] == []

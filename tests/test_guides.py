@@ -1,4 +1,4 @@
-"""The tutorial and the guides: who does what they say gets what they say."""
+"""The tutorial and the guides: their commands and DAGs have the described results."""
 
 from __future__ import annotations
 
@@ -28,8 +28,9 @@ TUTORIAL = read(ROOT / "docs" / "tutorial.md")
 MIGRATING = read(GUIDES / "migrating.md")
 SCHEDULED = read(GUIDES / "after-polytomics-schedule.md")
 AIRFLOW_3 = importlib.util.find_spec("airflow.sdk") is not None
-PATIENCE = 600  # seconds, on a busy machine
-SKIPPED_SECTIONS = {"See the result first", "Run a complete Airflow", "Connect to Polytomic"}  # need a clone, never end, need an account
+COMMAND_TIMEOUT = 600  # seconds, on a busy machine
+# They need a clone, run forever, and need an account.
+SKIPPED_SECTIONS = {"See the result first", "Run a complete Airflow", "Connect to Polytomic"}
 INSTALLED = ("python3 -m venv .venv", "source .venv/bin/activate", "pip install airflow-provider-polytomic")
 
 
@@ -54,8 +55,8 @@ def free_port() -> int:
 
 
 @pytest.mark.system
-def test_the_tutorial_goes_as_it_says(tmp_path: Path) -> None:
-    """Its commands, in one shell and in their order, show what is shown below them, and fail where it says so."""
+def test_tutorial_commands_have_the_documented_output(tmp_path: Path) -> None:
+    """The commands, run in order in one shell, print the documented output and fail where the tutorial says so."""
     port = str(free_port())
     script = ["set -m", "trap 'kill $(jobs -p)' EXIT"]
     shown = []
@@ -69,28 +70,34 @@ def test_the_tutorial_goes_as_it_says(tmp_path: Path) -> None:
             for line in INSTALLED:
                 code = code.replace(f"{line}\n", "")
             code = code.replace("polytomic.sandbox", f"polytomic.sandbox --port {port}")
-            script += [code, f"echo {shlex.quote(f'{block.section}: ended with')} $?"]
+            script += [code, f"echo {shlex.quote(f'{block.section}: exit code')} $?"]
         else:
             shown += code.splitlines()
     env = environment(tmp_path / "polytomic-tutorial")
     del env["AIRFLOW_HOME"], env["AIRFLOW__CORE__DAGS_FOLDER"], env["AIRFLOW__CORE__LOAD_EXAMPLES"]
-    # A reader takes longer than the half minute for which Airflow does not look whether a DAG has changed.
+    # By default, Airflow checks for changes of a DAG only every 30 seconds, which is shorter than a reader needs.
     env["AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL"] = "0"
     shell = ["bash", "-c", "\n".join(script)]
     done = subprocess.run(
-        shell, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=PATIENCE
+        shell,
+        cwd=tmp_path,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=COMMAND_TIMEOUT,
     )
 
     assert [line for line in shown if line not in done.stdout] == [], done.stdout
     assert "\nTrue " in done.stdout
-    ended = [line for line in done.stdout.splitlines() if ": ended with " in line]
-    assert {line.rpartition(" ")[2] for line in ended if not line.startswith("See a failure")} == {"0"}, done.stdout
-    assert ended[-1] == "See a failure: ended with 1", done.stdout
+    exits = [line for line in done.stdout.splitlines() if ": exit code " in line]
+    assert {line.rpartition(" ")[2] for line in exits if not line.startswith("See a failure")} == {"0"}, done.stdout
+    assert exits[-1] == "See a failure: exit code 1", done.stdout
 
 
 @pytest.mark.system
-def test_what_is_replaced_and_what_replaces_it(tmp_path: Path) -> None:
-    """The DAGs by HTTP, with the SDK and with the operator run, and each starts the sync once."""
+def test_migrated_dag_and_its_replacements_start_the_sync_once(tmp_path: Path) -> None:
+    """The DAGs with HttpOperator, the SDK, and the operator succeed, and each starts the sync once."""
     pytest.importorskip("airflow.sdk")
     pytest.importorskip("airflow.providers.http")
     codes = [block for block in MIGRATING.blocks if block.language == "python"]
@@ -103,9 +110,9 @@ def test_what_is_replaced_and_what_replaces_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.system
-def test_a_sensor_waits_for_what_polytomic_has_started(tmp_path: Path) -> None:
-    """The DAG with the sensor takes the execution of Polytomic's own schedule, and starts none."""
-    (block,) = [block for block in SCHEDULED.blocks if block.section == "A sensor"]
+def test_sensor_waits_for_an_execution_of_polytomics_schedule(tmp_path: Path) -> None:
+    """The DAG with the sensor waits for the execution of Polytomic's schedule, and starts none."""
+    (block,) = [block for block in SCHEDULED.blocks if block.section == "Use a sensor"]
     if not AIRFLOW_3:
         block = replace(block, code=re.sub(r"{{.*}}(.*# Airflow 2.11: ({{.*}}))", r"\2\1", block.code))
     sandbox = Sandbox(speed=0.001)
@@ -118,7 +125,7 @@ def test_a_sensor_waits_for_what_polytomic_has_started(tmp_path: Path) -> None:
 
 
 def run(home: Path, blocks: list[Block], sandbox: Sandbox) -> dict[str, str]:
-    """Run DAGs of a guide, one after the other; what Polytomic has started by itself ends when somebody has looked."""
+    """Run the DAGs of a guide in order. A running execution of Polytomic's schedule ends after the first request."""
     (home / "dags").mkdir()
     program = "import json\nstates = {}\n"
     for block in blocks:
@@ -137,24 +144,24 @@ def run(home: Path, blocks: list[Block], sandbox: Sandbox) -> dict[str, str]:
         migrate = [sys.executable, "-m", "airflow", "db", "migrate"]
         subprocess.run(migrate, env=env, check=True, capture_output=True)
         log = home / "output"
-        with log.open("w") as output:
-            process = subprocess.Popen([sys.executable, "-c", program], env=env, stdout=output, stderr=output)
-            ours, deadline = sandbox.running(POSTGRES_TO_WAREHOUSE), time.monotonic() + PATIENCE
+        with log.open("w") as file:
+            process = subprocess.Popen([sys.executable, "-c", program], env=env, stdout=file, stderr=file)
+            scheduled, deadline = sandbox.running(POSTGRES_TO_WAREHOUSE), time.monotonic() + COMMAND_TIMEOUT
             while process.poll() is None:
-                if ours and sandbox.requests:
-                    sandbox.finish(POSTGRES_TO_WAREHOUSE, ours.id)
-                    ours = None
+                if scheduled and sandbox.requests:
+                    sandbox.finish(POSTGRES_TO_WAREHOUSE, scheduled.id)
+                    scheduled = None
                 if time.monotonic() > deadline:
                     process.kill()
                 time.sleep(0.2)
-    said = log.read_text()
-    assert process.returncode == 0, said
-    (states,) = [line for line in said.splitlines() if line.startswith("{")]
+    output = log.read_text()
+    assert process.returncode == 0, output
+    (states,) = [line for line in output.splitlines() if line.startswith("{")]
     return json.loads(states)
 
 
-def test_a_destination_tells_what_it_supports(polytomic_sandbox: Sandbox) -> None:
-    """The task in the guide on full refreshes returns the modes of the sync's destination."""
+def test_full_refresh_guide_lists_the_supported_modes(polytomic_sandbox: Sandbox) -> None:
+    """The task in the guide returns the resync modes of the sync's destination."""
     (block,) = [block for block in read(GUIDES / "full-refresh.md").blocks if "supported_modes" in block.code]
     defined: dict[str, Any] = {"__name__": "documentation"}
     exec(compile(source(block), str(block), "exec"), defined)
@@ -162,8 +169,8 @@ def test_a_destination_tells_what_it_supports(polytomic_sandbox: Sandbox) -> Non
     assert defined["supported_modes"].function("Salesforce to warehouse") == ["refetch", "resync", "rebuild"]
 
 
-def test_the_command_that_tests_a_connection_says_whose_key_it_is(polytomic_sandbox: Sandbox) -> None:
-    """It is the same in both guides, and prints True and a name, or False and the reason."""
+def test_connection_command_prints_the_result_of_the_test(polytomic_sandbox: Sandbox) -> None:
+    """Both guides have the same command. It prints True and the owner of the key, or False and the reason."""
     commands = {
         block.code
         for page in (TUTORIAL, read(GUIDES / "self-hosted.md"))
@@ -182,8 +189,8 @@ def test_the_command_that_tests_a_connection_says_whose_key_it_is(polytomic_sand
     assert "401" in bad.stdout
 
 
-def test_each_example_is_listed() -> None:
-    """The page of examples has each file once, and says what it shows."""
+def test_examples_page_lists_every_example() -> None:
+    """The page links to each example once."""
     text = (ROOT / "docs" / "examples.md").read_text(encoding="utf-8")
 
     for path in (ROOT / "example_dags").glob("*.py"):

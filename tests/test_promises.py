@@ -1,4 +1,4 @@
-"""The tests that the promises and the defences name exist, and each names some. `make proofs` says if they passed."""
+"""Every promise and every defense names existing tests. `make proofs` reports whether they passed."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ NAMED = named(TEXT)
 
 
 def promises() -> list[str]:
-    """The items of the lists, each with what is indented below it."""
+    """Return the list items with their indented lines."""
     return [item for item in re.split(r"\n(?=\n|- )", TEXT) if item.startswith("- **")]
 
 
 @pytest.mark.parametrize("promise", promises(), ids=lambda promise: promise[4:30])
-def test_every_promise_names_its_proof(promise: str) -> None:
-    """Each promise has at least one test below it."""
+def test_promise_names_a_test(promise: str) -> None:
+    """The list below a promise contains at least one test."""
     assert re.search(r"`tests/[^`]*::[^`]*`", promise)
 
 
-def test_every_proof_is_a_test_that_runs() -> None:
-    """pytest finds each test that is named, with nothing left out."""
-    pytest.importorskip("airflow.triggers.shared_stream", reason="some need Airflow 3.3")
+def test_named_tests_are_collected() -> None:
+    """pytest collects every test that the pages name."""
+    pytest.importorskip("airflow.triggers.shared_stream", reason="some tests need Airflow 3.3")
     found = subprocess.run(
         [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", "-m", "", *NAMED],
         cwd=ROOT,

@@ -1,4 +1,4 @@
-"""The recipes do what they say: their tasks, called one after the other, and two whole DAGs on Airflow."""
+"""The recipes: their tasks, called in order, and two complete DAGs on Airflow."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def block_of(recipe: str) -> Block:
 
 @dataclass
 class Tasks:
-    """The tasks of a recipe, as functions: what they return goes through JSON, as through XCom."""
+    """The tasks of a recipe as functions. Results pass through JSON, as they do in XCom."""
 
     defined: dict[str, Any]
 
@@ -61,8 +61,8 @@ def hook(polytomic_sandbox: Sandbox) -> PolytomicHook:
     return PolytomicHook()
 
 
-def test_each_recipe_is_proved() -> None:
-    """Each has one block of code, and a test that is named after it."""
+def test_every_recipe_has_a_test() -> None:
+    """Each recipe has one code block, and a test with its name."""
     recipes = RECIPES.headings[1:]
     assert [block.section for block in RECIPES.blocks] == recipes
     named = {recipe: "test_" + recipe.lower().replace(" ", "_").replace("'", "") for recipe in recipes}
@@ -70,7 +70,7 @@ def test_each_recipe_is_proved() -> None:
 
 
 def test_refresh_schemas_before_a_sync(hook: PolytomicHook, polytomic_sandbox: Sandbox) -> None:
-    """The task ends when the source of the sync has been looked at anew; it is the one before the sync."""
+    """The task waits until the refresh of the sync's source has finished. It runs before the sync."""
     tasks("Refresh schemas before a sync").refresh_schemas("Postgres to warehouse")
 
     path = f"/api/connections/{POSTGRES}/schemas"
@@ -81,23 +81,23 @@ def test_refresh_schemas_before_a_sync(hook: PolytomicHook, polytomic_sandbox: S
     assert dag.get_task("refresh_schemas").downstream_task_ids == {"sync"}
 
 
-class TestSlowly:
+class TestSlowRefresh:
     @pytest.fixture
     def polytomic_sandbox_speed(self) -> float:
         return 0.001
 
-    def test_refresh_schemas_before_a_sync_is_bounded(self, hook: PolytomicHook) -> None:
-        """A refresh that takes too long fails the task."""
+    def test_refresh_schemas_before_a_sync_times_out(self, hook: PolytomicHook) -> None:
+        """The task fails when the refresh takes longer than the timeout."""
         recipe = block_of("Refresh schemas before a sync")
-        hurried = Block(**{**vars(recipe), "code": recipe.code.replace("timeout=600", "timeout=0.1")})
+        short = Block(**{**vars(recipe), "code": recipe.code.replace("timeout=600", "timeout=0.1")})
         defined: dict[str, Any] = {}
-        exec(source(hurried), defined)
+        exec(source(short), defined)
         with pytest.raises(PolytomicTimeoutError, match="had not been refreshed"):
             defined["refresh_schemas"].function("Postgres to warehouse")
 
 
 def test_pause_a_sync(hook: PolytomicHook) -> None:
-    """It is paused, can still be started, and is not paused any more."""
+    """A paused sync can still be started. The second task unpauses it."""
     recipe = tasks("Pause a sync")
     recipe.pause(SALESFORCE_TO_WAREHOUSE)
     assert hook.get_bulk_sync(SALESFORCE_TO_WAREHOUSE).active is False
@@ -107,23 +107,23 @@ def test_pause_a_sync(hook: PolytomicHook) -> None:
 
 
 def rule(schedule: Any) -> dict[str, Any]:
-    """A schedule without who wrote it, and when."""
+    """Return a schedule without its audit fields."""
     return {name: value for name, value in schedule.items() if not name.startswith(("created_", "updated_"))}
 
 
 @pytest.mark.parametrize("retried", [False, True])
 def test_stop_schedules_during_a_migration(hook: PolytomicHook, retried: bool) -> None:
-    """Meanwhile nothing is due; afterwards everything is as it was, also when each task was run twice."""
+    """No execution is due during the migration. Afterwards, the schedules are restored, even if each task ran twice."""
     before = hook.update_bulk_sync(SALESFORCE_TO_WAREHOUSE, default_schedule=DAILY, additional_schedules=[WEEKLY])
     running = hook.start_bulk_sync(SALESFORCE_TO_WAREHOUSE)
     recipe = tasks("Stop schedules during a migration")
 
-    were = [recipe.read_schedules(before.id) for _ in range(1 + retried)][-1]
+    saved = [recipe.read_schedules(before.id) for _ in range(1 + retried)][-1]
     for _ in range(1 + retried):
         recipe.stop_schedules(before.id)
     assert hook.call(bulk_syncs.status(before.id)).next_execution_time is None
     for _ in range(1 + retried):
-        recipe.restore_schedules(before.id, were)
+        recipe.restore_schedules(before.id, saved)
 
     after = hook.get_bulk_sync(before.id)
     assert [rule(after.default_schedule), *map(rule, after.additional_schedules or [])] == [
@@ -136,7 +136,7 @@ def test_stop_schedules_during_a_migration(hook: PolytomicHook, retried: bool) -
 
 @pytest.mark.parametrize("times", [1, 2])
 def test_change_a_schedule(hook: PolytomicHook, times: int) -> None:
-    """The default schedule fires by night then; the others stay."""
+    """The default schedule runs at night, and the other schedules are unchanged."""
     hook.call(schedules.create(SALESFORCE_TO_WAREHOUSE, {"frequency": "hourly"}))
     for _ in range(times):
         tasks("Change a schedule").run_at_night(SALESFORCE_TO_WAREHOUSE)
@@ -146,7 +146,7 @@ def test_change_a_schedule(hook: PolytomicHook, times: int) -> None:
 
 
 def test_change_a_sync(hook: PolytomicHook) -> None:
-    """What is given changes, and nothing else."""
+    """Only the given fields change."""
     before = hook.get_bulk_sync(SALESFORCE_TO_WAREHOUSE)
     tasks("Change a sync").rename(before.id, "CRM to warehouse")
 
@@ -157,7 +157,7 @@ def test_change_a_sync(hook: PolytomicHook) -> None:
 
 
 def test_enable_or_disable_a_table(hook: PolytomicHook) -> None:
-    """It is switched, and its fields stay as they are."""
+    """The table is enabled or disabled, and its fields are unchanged."""
     off = [{"id": "amount", "enabled": False}]
     hook.call(bulk_syncs.patch_schemas(SALESFORCE_TO_WAREHOUSE, [{"id": "account", "fields": off}]))
     recipe = tasks("Enable or disable a table")
@@ -169,7 +169,7 @@ def test_enable_or_disable_a_table(hook: PolytomicHook) -> None:
 
 
 def test_keep_the_logs_of_an_execution(hook: PolytomicHook, tmp_path: Path, polytomic_sandbox: Sandbox) -> None:
-    """The log files are in the folder then; a retry writes the same; what is returned is where they are."""
+    """The task writes the log files to the folder and returns their paths. A retry writes the same files."""
     started = hook.start_bulk_sync(SALESFORCE_TO_WAREHOUSE)
     ended = hook.wait_for_bulk_sync_execution(SALESFORCE_TO_WAREHOUSE, started.id, poke_interval=0.01)
     recipe = tasks("Keep the logs of an execution")
@@ -186,10 +186,10 @@ def test_keep_the_logs_of_an_execution(hook: PolytomicHook, tmp_path: Path, poly
     assert secret not in kept
 
 
-def test_keep_the_logs_of_an_execution_no_further(
+def test_keep_the_logs_of_an_execution_stops_at_max_bytes(
     hook: PolytomicHook, tmp_path: Path, polytomic_sandbox: Sandbox, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """More than `max_bytes` fails the task, and the error does not tell where it was read from."""
+    """More than `max_bytes` fails the task, and neither error nor log contains the signed URL."""
     started = hook.start_bulk_sync(SALESFORCE_TO_WAREHOUSE)
     recipe = block_of("Keep the logs of an execution")
     defined: dict[str, Any] = {}
@@ -202,7 +202,7 @@ def test_keep_the_logs_of_an_execution_no_further(
 
 
 def test_delete_a_sync(hook: PolytomicHook, capsys: pytest.CaptureFixture[str]) -> None:
-    """It is gone then; a retry says so and succeeds."""
+    """The sync is deleted. A retry prints this and succeeds."""
     recipe = tasks("Delete a sync")
     for _ in range(2):
         recipe.delete(SALESFORCE_TO_WAREHOUSE)
@@ -211,7 +211,7 @@ def test_delete_a_sync(hook: PolytomicHook, capsys: pytest.CaptureFixture[str]) 
     assert "no longer exists" in capsys.readouterr().out
 
 
-# whole DAGs
+# complete DAGs
 
 
 @dataclass
@@ -253,8 +253,8 @@ def run_dag(dag_id: str, code: str, sandbox: Sandbox, home: Path, **conf: str) -
 
 
 @pytest.mark.system
-def test_a_migration_that_fails_gives_the_schedules_back(tmp_path: Path) -> None:
-    """The run has failed, and the sync has its schedules again."""
+def test_failed_migration_restores_the_schedules(tmp_path: Path) -> None:
+    """The DAG run fails, and the sync has its schedules again."""
     sandbox = Sandbox(speed=100)
     code = source(block_of("Stop schedules during a migration"))
     code = code.replace('print("your migration")', 'raise RuntimeError("no such column")')
@@ -279,14 +279,16 @@ def test_a_migration_that_fails_gives_the_schedules_back(tmp_path: Path) -> None
 
 
 @pytest.mark.system
-def test_logs_are_kept_of_a_sync_that_failed(tmp_path: Path) -> None:
-    """The run has failed, and the logs are where they shall be; the signed URL is nowhere.
+def test_logs_of_a_failed_sync_are_kept_without_the_signed_url(tmp_path: Path) -> None:
+    """The DAG run fails, and the log files are in the folder.
 
-    Neither in the logs of the tasks, down to the debug log of the HTTP library, nor in Airflow's database.
+    The signed URL is neither in the task logs, which include the debug log of the HTTP library, nor in the database.
     """
     sync = {"name": "Salesforce to warehouse", "outcome": "failed", "duration": 1, "schemas": ["a"]}
     sandbox = Sandbox({"bulk_syncs": [sync]}, speed=10)
-    code = source(block_of("Keep the logs of an execution")).replace("deferrable=True", "deferrable=True, poke_interval=5")
+    code = source(block_of("Keep the logs of an execution")).replace(
+        "deferrable=True", "deferrable=True, poke_interval=5"
+    )
 
     run = run_dag("sync_with_logs", code, sandbox, tmp_path, folder=f"file://{tmp_path}/kept")
 
@@ -295,7 +297,7 @@ def test_logs_are_kept_of_a_sync_that_failed(tmp_path: Path) -> None:
     (file,) = [path for path in (tmp_path / "kept").rglob("*") if path.is_file()]
     assert "Execution failed" in file.read_text()
     (signature,) = [request.query["signature"][0] for request in sandbox.requests if "signature" in request.query]
-    assert "urllib3" in run.log or "connectionpool.py" in run.log  # as Airflow 2 tells it
+    assert "urllib3" in run.log or "connectionpool.py" in run.log  # in Airflow 2
     stored = (tmp_path / "airflow.db").read_bytes()
     logged = b"".join(path.read_bytes() for path in (tmp_path / "logs").rglob("*") if path.is_file())
     assert signature.encode() not in run.log.encode() + stored + logged

@@ -1,4 +1,4 @@
-"""The documentation site: what is in it, and what ends its making."""
+"""The documentation site: its contents, and the errors that fail its build."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ ENDPOINTS = [path.stem for path in (PACKAGE / "api" / "endpoints").glob("*.py") 
 
 
 def make(folder: Path) -> subprocess.CompletedProcess[str]:
-    """What `make docs` does, with the environment that there is."""
+    """Run `make docs` with the environment of this test."""
     command = ["make", "--old-file=venv", "docs", f"BIN={Path(sys.executable).parent}"]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True)
 
 
 def copy_to(folder: Path, *changed: str) -> Path:
-    """The repository, with copies of what is changed and links to all else."""
+    """Copy the changed directories, and link the other files of the repository."""
     for path in ROOT.iterdir():
         if path.name in changed and path.is_dir():
             shutil.copytree(path, folder / path.name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -47,18 +47,18 @@ def copy_to(folder: Path, *changed: str) -> Path:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The site, made."""
+    """Build the site and return its directory."""
     folder = copy_to(tmp_path_factory.mktemp("site"))
     done = make(folder)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder / ".site" / "html"
 
 
-# --- what is in it
+# --- contents
 
 
 class Page(HTMLParser):
-    """What a page has, and what a browser fetches for it by itself."""
+    """The ids of a page, and the addresses that a browser loads for it."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -75,8 +75,8 @@ class Page(HTMLParser):
             self.fetched.add(given["src"])
 
 
-def test_it_loads_nothing_from_elsewhere(site: Path) -> None:
-    """No script, style, font or picture comes from another host: the site can be read offline."""
+def test_site_loads_nothing_from_other_hosts(site: Path) -> None:
+    """No script, style, font, or image comes from another host, so the site works offline."""
     styles = "".join(path.read_text(encoding="utf-8") for path in site.rglob("*.css"))
 
     fetched = {address for path in site.rglob("*.html") for address in Page(path).fetched}
@@ -87,7 +87,7 @@ def test_it_loads_nothing_from_elsewhere(site: Path) -> None:
 
 
 def public_classes() -> set[type]:
-    """What users import. Of the modules that Airflow is told of it is what is called after Polytomic."""
+    """Return the classes that users import: names with the prefix Polytomic, errors, models, and the sandbox."""
     info = get_provider_info()
     kinds = ("operators", "sensors", "triggers")
     modules = [importlib.import_module(name) for kind in kinds for it in info[kind] for name in it["python-modules"]]
@@ -98,7 +98,7 @@ def public_classes() -> set[type]:
 
 
 def public_functions() -> Iterator[str]:
-    """The hook's methods, and the endpoints."""
+    """Yield the hook's methods, the endpoints, and the fixtures."""
     for name, value in vars(PolytomicHook).items():
         if inspect.isfunction(value) and not name.startswith("_"):
             yield f"{PolytomicHook.__module__}.{value.__qualname__}"
@@ -112,20 +112,20 @@ def public_functions() -> Iterator[str]:
         yield f"{pytest_plugin.__name__}.{name}"
 
 
-def test_the_reference_is_complete(site: Path) -> None:
-    """Each public class, method of the hook, endpoint, model, error and fixture is in it."""
+def test_api_reference_is_complete(site: Path) -> None:
+    """The reference has every public class, hook method, endpoint, model, error, and fixture."""
     classes = {f"{cls.__module__}.{cls.__qualname__}" for cls in public_classes()}
     functions = set(public_functions())
     assert len(classes) > 50
     assert len(functions) > 80
 
-    there = {found for path in (site / "docs" / "reference" / "api").glob("*.html") for found in Page(path).ids}
+    documented = {found for path in (site / "docs" / "reference" / "api").glob("*.html") for found in Page(path).ids}
 
-    assert sorted((classes | functions) - there) == []
+    assert sorted((classes | functions) - documented) == []
 
 
-def test_the_reference_is_markdown(site: Path) -> None:
-    """What docstrings have of another markup is translated: no role and no mark of a block of code is left over."""
+def test_api_reference_contains_no_restructuredtext(site: Path) -> None:
+    """Roles, literal blocks, and parameter fields of the docstrings are converted."""
     text = "".join(path.read_text(encoding="utf-8") for path in (site / "docs" / "reference" / "api").glob("*.html"))
 
     assert "<code>find_bulk_sync</code>" in text
@@ -136,30 +136,30 @@ DESCRIBED = [cls for cls in public_classes() if inspect.getdoc(cls) and ":param"
 
 
 @pytest.mark.parametrize("cls", sorted(DESCRIBED, key=str), ids=lambda cls: cls.__name__)
-def test_each_argument_is_described(cls: type) -> None:
-    """The docstring of a class, of which the reference is made, has each of its arguments."""
+def test_docstring_describes_every_argument(cls: type) -> None:
+    """The docstring of a public class describes each of its arguments."""
     arguments = inspect.signature(inspect.unwrap(cls.__init__)).parameters.values()  # type: ignore[misc]
     named = {it.name for it in arguments if it.kind is not inspect.Parameter.VAR_KEYWORD} - {"self"}
 
     assert set(re.findall(r":param (\w+):", str(cls.__doc__))) == named
 
 
-# --- what ends its making
+# --- errors
 
 
 FAULTS = {
     'exist in the docs directory, but are not included in the "nav"': ("docs/forgotten.md", "# Forgotten"),
-    "'docs/nowhere.md' is not found": ("docs/ui.md", "[a page that is none](nowhere.md)"),
-    "does not contain an anchor '#nowhere'": ("docs/ui.md", "[a heading that is none](recipes.md#nowhere)"),
-    "there is no such anchor on this page": ("docs/ui.md", "[nor here](#nowhere)"),
-    "'tests/nowhere.py' is not found": ("docs/ui.md", "[a file that is none](../tests/nowhere.py)"),
-    "'docs/images/nowhere.png' is not found": ("docs/ui.md", "![a picture that is none](images/nowhere.png)"),
-    "unrecognized relative link '../tests'": ("docs/ui.md", "[a folder, which a site does not show](../tests)"),
+    "'docs/nowhere.md' is not found": ("docs/ui.md", "[a missing page](nowhere.md)"),
+    "does not contain an anchor '#nowhere'": ("docs/ui.md", "[a missing heading](recipes.md#nowhere)"),
+    "there is no such anchor on this page": ("docs/ui.md", "[a missing heading of this page](#nowhere)"),
+    "'tests/nowhere.py' is not found": ("docs/ui.md", "[a missing file](../tests/nowhere.py)"),
+    "'docs/images/nowhere.png' is not found": ("docs/ui.md", "![a missing image](images/nowhere.png)"),
+    "unrecognized relative link '../tests'": ("docs/ui.md", "[a directory](../tests)"),
 }
 
 
-def test_what_is_not_in_order_ends_it(tmp_path: Path) -> None:
-    """`make docs` fails, and says of each fault what and where it is."""
+def test_build_fails_and_reports_every_fault(tmp_path: Path) -> None:
+    """`make docs` fails, with one warning for each fault."""
     folder = copy_to(tmp_path, "docs", PACKAGE.name)
     for file, text in FAULTS.values():
         with (folder / file).open("a", encoding="utf-8") as page:
@@ -170,14 +170,14 @@ def test_what_is_not_in_order_ends_it(tmp_path: Path) -> None:
 
     done = make(folder)
 
-    said = done.stdout + done.stderr
-    warnings = [line for line in said.splitlines() if line.startswith("WARNING")]
-    assert [it for it in [*FAULTS, docstring] if not any(it in warning for warning in warnings)] == [], said
+    output = done.stdout + done.stderr
+    warnings = [line for line in output.splitlines() if line.startswith("WARNING")]
+    assert [it for it in [*FAULTS, docstring] if not any(it in warning for warning in warnings)] == [], output
     assert done.returncode != 0
 
 
-def test_a_reference_to_nothing_ends_it(tmp_path: Path) -> None:
-    """So does a name in the reference that the package does not have."""
+def test_build_fails_when_the_reference_names_a_missing_object(tmp_path: Path) -> None:
+    """`make docs` fails if a reference page names an object that the package does not have."""
     folder = copy_to(tmp_path, "docs")
     with (folder / "docs" / "reference" / "api" / "hook.md").open("a", encoding="utf-8") as page:
         page.write(f"\n::: {PACKAGE.name}.nothing\n")

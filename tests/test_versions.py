@@ -1,4 +1,4 @@
-"""docs/versions.md says what the tests do on older Airflows."""
+"""docs/versions.md lists the limits that the tests skip on older Airflow versions."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ def row(first_cell: str) -> list[str]:
     return [cell.strip() for cell in cells]
 
 
-def test_each_limit_is_documented() -> None:
-    """What the tests leave out on a version is what the page says that this version does not do."""
-    said = re.findall(r"^- \*\*Airflow ([\d., ]+): (.+)\.\*\*", read(PAGE).sections["Where it ends"], re.MULTILINE)
+def test_known_limits_are_those_that_tests_skip() -> None:
+    """The page lists exactly the limits for which tests are skipped, with their versions."""
+    documented = re.findall(r"^- \*\*Airflow ([\d., ]+): (.+)\.\*\*", read(PAGE).sections["Known limits"], re.MULTILINE)
 
-    assert {(", ".join(limit.versions), limit.why) for limit in LIMITS} == set(said)
+    assert {(", ".join(limit.versions), limit.why) for limit in LIMITS} == set(documented)
 
 
-def test_the_days_are_those_that_make_uses() -> None:
-    """The packages that the page names for a version are those of its environment."""
+def test_package_dates_match_the_makefile() -> None:
+    """The date of each version's packages is that of its test environment."""
     days = dict(re.findall(r"^DAY_(\d\S+) := (\S+)", (ROOT / "Makefile").read_text(), re.MULTILINE))
     versions = [cell.removeprefix("Airflow ") for cell in row("")]
 
-    assert list(days.items()) == list(zip(versions, row("Tested with the packages of"), strict=True))[:-1]
+    assert list(days.items()) == list(zip(versions, row("Tested with packages as of"), strict=True))[:-1]
 
 
-def test_each_limit_is_one_of_a_test_that_there_is() -> None:
-    """What is left out exists."""
-    there = "\n".join(path.read_text() for path in TESTS)
+def test_limits_name_existing_tests() -> None:
+    """Every test that a limit skips exists."""
+    source = "\n".join(path.read_text() for path in TESTS)
     names = {name.removesuffix("_of_a_model_sync") for limit in LIMITS for name in limit.names}
 
-    assert {name for name in names if not re.search(rf"def {name}\(", there)} == set()
+    assert {name for name in names if not re.search(rf"def {name}\(", source)} == set()
 
 
-def test_the_page_is_the_one_that_the_readme_points_to() -> None:
-    """Who reads which versions are supported finds what each of them can do."""
+def test_readme_links_to_the_supported_versions() -> None:
+    """The section on installation links to the page."""
     assert "(docs/versions.md)" in read(Path(ROOT / "README.md")).sections["Install"]
