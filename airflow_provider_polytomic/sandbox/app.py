@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hmac
 import json
-import re
 import threading
 import time
 import uuid
@@ -20,25 +16,26 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 from airflow_provider_polytomic.api.plan import Request, Response, SendResult, TransportFailure
 
+from .authentication import authenticate
 from .execution import Execution
 from .faults import Conditions, Fault, Faults
-from .routes import bulk_schedules, bulk_schemas, bulk_syncs, connections, logs, model_syncs, organizations
+from .idempotency import RecordedResponses
+from .routes import bulk_schedules, bulk_schemas, bulk_syncs, connections, events, logs, model_syncs, organizations
 from .seed import BulkSyncSpec, OrganizationSpec, SchemaSpec, Seed, SeedError, load_seed
-from .wire import ApiProblem, Call, Router, problem
+from .wire import ApiProblem, Call, Router
 from .world import World
 
 VERSIONS = ("2021-05-23", "2022-12-12", "2023-04-25", "2024-02-08", "2025-09-18")
 ROUTES = Router(
     organizations.route,
     connections.route,
+    events.route,
     bulk_syncs.route,
     bulk_schemas.route,
     bulk_schedules.route,
     logs.route,
     model_syncs.route,
 )
-KEY_FORMAT = re.compile(r"[A-Za-z0-9_-]{8,255}")
-KEYS_KEPT = 24 * 3600  # seconds
 REQUESTS_KEPT = 100_000
 SECRET_HEADERS = ("authorization", "cookie")
 
@@ -53,14 +50,6 @@ class LoggedRequest:
     headers: dict[str, str]  # names in lower case, without credentials
     body: Any
     status: int | None
-
-
-@dataclass
-class _Outcome:
-    """What is known of an Idempotency-Key. Without a response its first request is still in flight."""
-
-    since: float
-    response: Response | None = None
 
 
 class Sandbox:
@@ -96,7 +85,7 @@ class Sandbox:
         self._world = self._worlds[0]
         self._partner_key = loaded.partner_key
         self.faults = Faults(conditions, self._vanish)
-        self._keys: dict[tuple[str, str], _Outcome] = {}  # by organization and Idempotency-Key
+        self._responses = RecordedResponses()
         self._log: deque[LoggedRequest] = deque(maxlen=REQUESTS_KEPT)
         self._lock = threading.RLock()
 
@@ -312,7 +301,7 @@ class Sandbox:
         try:
             if not known:
                 raise ApiProblem(400, "bad_request", f"X-Polytomic-Version: there is no version {version!r}")
-            world, caller = self._authenticate(headers.get("authorization", ""))
+            world, caller = authenticate(headers.get("authorization", ""), self._worlds, self._partner_key)
             call = replace(call, version=version, caller=caller)
             if caller == "partner" and not organizations.OPEN_TO_PARTNERS.fullmatch(call.path):
                 raise ApiProblem(403, "forbidden", "a partner key without an organization's id has no access to this")
@@ -323,52 +312,20 @@ class Sandbox:
         own = {"x-polytomic-version": version if known else VERSIONS[-1], "x-request-id": uuid.uuid4().hex}
         return replace(response, headers={**response.headers, **own})
 
-    def _authenticate(self, authorization: str) -> tuple[World, str]:
-        """The organization that a request acts for, and who sends it; a partner without one is given the first.
-
-        HTTP Basic is ``<organization's id>:<key>``. A sandbox with one organization accepts any login, as it
-        stands for a deployment with a key of its own, too.
-        """
-        scheme, _, secret = authorization.partition(" ")
-        login = None
-        if scheme.lower() == "basic":
-            try:
-                login, _, secret = base64.b64decode(secret, validate=True).decode().partition(":")
-            except (binascii.Error, ValueError):
-                secret = ""
-        if scheme.lower() in ("basic", "bearer") and secret:
-            for world in self._worlds:
-                fits = login in (None, world.id) or len(self._worlds) == 1
-                if fits and _same(secret, world.key):
-                    return world, "user" if login is None else "organization"
-            if _same(secret, self._partner_key):
-                for world in self._worlds:
-                    if login in (None, world.id):
-                        return world, "partner" if login is None else "organization"
-        raise ApiProblem(
-            401, "unauthorized", "the API key, or the organization's id before it, is missing or not valid"
-        )
-
     def _once(self, world: World, call: Call, key: str, fault: Fault | None) -> Response:
-        """The first request with a key fixes the outcome; the later ones are told it."""
-        if not KEY_FORMAT.fullmatch(key):
-            raise ApiProblem(400, "bad_request", "Idempotency-Key: 8 to 255 characters of A-Z, a-z, 0-9, _ and -")
+        """The first request with an Idempotency-Key determines the response to all later ones."""
         with self._lock:
-            now = world.now
-            outcome = self._keys.get((world.id, key))
-            if outcome is not None and outcome.response is not None and now - outcome.since >= KEYS_KEPT:
-                outcome = None
-            if outcome is not None:
-                return outcome.response or problem(409, "conflict", "a request with this Idempotency-Key is in flight")
-            outcome = self._keys[world.id, key] = _Outcome(now)
+            recorded = self._responses.reserve(world.id, key, world.now)
+        if recorded is not None:
+            return recorded
         try:
             response = self._work(world, call, fault)
         except BaseException:
             with self._lock:
-                del self._keys[world.id, key]
+                self._responses.release(world.id, key)
             raise
         with self._lock:
-            outcome.response = response
+            self._responses.record(world.id, key, response)
         return response
 
     def _work(self, world: World, call: Call, fault: Fault | None) -> Response:
@@ -391,10 +348,6 @@ class Sandbox:
                 return ROUTES.dispatch(world, call)
             except ApiProblem as error:
                 return error.response
-
-
-def _same(given: str, key: str) -> bool:
-    return bool(key) and hmac.compare_digest(given.encode(), key.encode())
 
 
 def _logged(call: Call, headers: Mapping[str, str], answer: SendResult) -> LoggedRequest:
