@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from airflow_provider_polytomic.sandbox.clock import stamp
+from airflow_provider_polytomic.sandbox.clock import format_timestamp
 from airflow_provider_polytomic.sandbox.execution import Execution, Part
 
 from .pinned import SERVER_CPU, pin
@@ -165,7 +165,7 @@ class Bodies:
             row = {
                 "sync_id": SYNC,
                 "status": bulk.status(now),
-                "nextExecutionTime": stamp(None),
+                "nextExecutionTime": format_timestamp(None),
                 "schemas": [*bulk.part_summaries(now)],
             }
             self._rows[ended] = _json(row)

@@ -17,7 +17,7 @@ import pytest
 
 from airflow_provider_polytomic.api.plan import Response, SendResult
 from airflow_provider_polytomic.sandbox.app import Sandbox
-from airflow_provider_polytomic.sandbox.wire import problem
+from airflow_provider_polytomic.sandbox.wire import error_response
 
 PATH = "/api/bulk/syncs/status"
 BEHIND = 5.0  # seconds
@@ -26,7 +26,7 @@ Handle = Callable[..., SendResult]
 
 def missing(handle: Handle, *request: Any) -> SendResult:
     handle(*request)
-    return problem(404, "not_found", "no such endpoint")
+    return error_response(404, "not_found", "no such endpoint")
 
 
 def slow(handle: Handle, *request: Any) -> SendResult:

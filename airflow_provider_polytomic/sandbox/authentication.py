@@ -7,7 +7,7 @@ import binascii
 import hmac
 from collections.abc import Sequence
 
-from .wire import ApiProblem
+from .wire import HttpError
 from .world import World
 
 
@@ -36,7 +36,7 @@ def authenticate(authorization: str, worlds: Sequence[World], partner_key: str) 
             for world in worlds:
                 if login in (None, world.id):
                     return world, "partner" if login is None else "organization"
-    raise ApiProblem(401, "unauthorized", "the API key, or the organization's id before it, is missing or not valid")
+    raise HttpError(401, "unauthorized", "the API key, or the organization's id before it, is missing or not valid")
 
 
 def _is_same_key(given: str, key: str) -> bool:

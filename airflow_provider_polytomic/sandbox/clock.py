@@ -1,16 +1,16 @@
-"""Moments as the API spells them."""
+"""Timestamps in the API's format."""
 
 from __future__ import annotations
 
 from datetime import datetime, timezone
 
 
-def moment(seconds: float) -> datetime:
+def to_datetime(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, timezone.utc)
 
 
-def stamp(seconds: float | None) -> str | None:
-    """RFC 3339 in UTC, with microseconds."""
+def format_timestamp(seconds: float | None) -> str | None:
+    """Format seconds since the epoch as RFC 3339 in UTC, with microseconds."""
     if seconds is None:
         return None
-    return moment(seconds).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return to_datetime(seconds).isoformat(timespec="microseconds").replace("+00:00", "Z")

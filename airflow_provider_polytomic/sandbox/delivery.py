@@ -1,4 +1,4 @@
-"""Made-up rows for what was "synced", in a local SQLite file, so that the SQL behind a sync has something to read."""
+"""Delivery: made-up rows of completed bulk executions, written to SQLite so that SQL after a sync has data to read."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _FIRST_ROW = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
 
 class Delivery:
-    """Writes to ``path`` what any sync has synced, and to a ``sqlite`` destination's own file what went there."""
+    """Writes rows to ``path`` for every sync, and to the file of a destination of type ``sqlite`` for its own syncs."""
 
     def __init__(self, path: str | None) -> None:
         self.path = path
 
     def deliver(self, execution: Execution, destination: ConnectionSpec | None) -> str | None:
-        """Write the schemas that completed; a table for each, named like its output.
+        """Write the completed schemas of an execution, each to the table that is its output name.
 
-        :return: why it failed, or None.
+        :return: the error message when writing failed, otherwise None.
         """
         paths = [self.path] if self.path else []
         if destination is not None and destination.type == "sqlite" and destination.configuration.get("path"):
@@ -30,24 +30,24 @@ class Delivery:
         if not paths or execution.final not in ("completed", "errors"):
             return None
         parts = [part for part in execution.parts if execution.part_status(part, execution.end) == "completed"]
-        anew = execution.resync_mode in ("resync", "rebuild")
-        failures = (_write(path, parts, anew) for path in paths)
+        replace = execution.resync_mode in ("resync", "rebuild")
+        failures = (_write(path, parts, replace) for path in paths)
         return next((failure for failure in failures if failure), None)
 
 
-def _write(path: str, parts: list[Part], anew: bool) -> str | None:
+def _write(path: str, parts: list[Part], replace: bool) -> str | None:
     try:
         with closing(sqlite3.connect(path, timeout=5)) as connection, connection:
             for part in parts:
-                _write_table(connection, part, anew)
+                _write_table(connection, part, replace)
     except sqlite3.Error as error:
         return f"cannot write to {path}: {error}"
     return None
 
 
-def _write_table(connection: sqlite3.Connection, part: Part, anew: bool) -> None:
+def _write_table(connection: sqlite3.Connection, part: Part, replace: bool) -> None:
     table = '"' + part.output_name.replace('"', '""') + '"'  # quoted here, because a name cannot be bound
-    if anew:
+    if replace:
         connection.execute(f"DROP TABLE IF EXISTS {table}")
     connection.execute(
         f"CREATE TABLE IF NOT EXISTS {table} (id INTEGER PRIMARY KEY, name TEXT, amount REAL, updated_at TEXT)"

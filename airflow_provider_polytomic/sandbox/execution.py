@@ -1,7 +1,7 @@
-"""An execution: a plan fixed when it begins, and what it looks like at any moment.
+"""An execution: a plan that is fixed when it starts, and its state at any time.
 
-Nothing ticks. Status, counts, timestamps, log lines and events are all functions of the plan, of the few
-things that can happen to it (a cancel, an end brought about by a test) and of the clock.
+There is no background simulation. Status, counts, timestamps, log lines and events are functions of the plan,
+of the clock, and of the changes that a request or a test makes (a cancellation, an early end).
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from .clock import stamp
+from .clock import format_timestamp
 
-RUNNING_FROM = 2  # stages[2] is where work begins: the two before it are "created" and "scheduled"
-SHORT_STAGE = 0.05  # of the duration; each of those two
-TEST_ROWS = 5
-BADLY_ENDED = ("failed", "canceled", "interrupted")  # an execution that ends so takes its schemas along
-TERMINAL = ("completed", "errors", *BADLY_ENDED)
+RUNNING_FROM = 2  # index of the stage in which work begins, after "created" and "scheduled"
+SHORT_STAGE = 0.05  # share of the duration that each of these two stages takes
+TEST_ROWS = 5  # rows of each schema in a test execution
+UNSUCCESSFUL = ("failed", "canceled", "interrupted")  # with one of these, schemas end as their execution does
+TERMINAL = ("completed", "errors", *UNSUCCESSFUL)
 
 
 @dataclass
 class Part:
-    """One schema in one execution (of a model sync: its only part, without a name)."""
+    """One schema in one execution. An execution of a model sync has a single part without a name."""
 
     schema: str
     output_name: str
@@ -34,7 +34,9 @@ class Part:
 
 
 class LogLine(NamedTuple):
-    at: float
+    """One line of a console log."""
+
+    at: float  # seconds since the epoch
     level: str
     message: str
     schema: str | None
@@ -43,13 +45,15 @@ class LogLine(NamedTuple):
 
 @dataclass
 class Execution:
+    """One execution of a bulk or model sync. Times are in seconds since the epoch."""
+
     id: str
-    seq: int  # executions of all syncs, in the order in which they began
+    seq: int  # orders the executions of all syncs by their start
     sync_id: str
     kind: str  # "bulk" or "model"
     created_at: float
-    takes: float  # seconds from the beginning to the end, if nothing happens to it
-    cancel_takes: float
+    duration: float  # seconds from start to end as planned
+    cancel_duration: float  # seconds from a cancellation request to the end
     stages: list[str]
     outcome: str
     parts: list[Part]
@@ -59,45 +63,50 @@ class Execution:
     resync_mode: str | None = None
     fetch_mode: str | None = None
     partial: bool = False
-    asked: dict[str, Any] = field(default_factory=dict)  # the body of its start
-    facts: dict[str, Any] = field(default_factory=dict)  # of the sync, for events that outlive it
+    start_body: dict[str, Any] = field(default_factory=dict)  # the JSON body of the request that started it
+    event_fields: dict[str, Any] = field(
+        default_factory=dict
+    )  # fields of the sync in events, kept because events outlive a deleted sync
     canceling_since: float | None = None
-    cut_at: float | None = None  # ended otherwise than planned: then, and so
-    cut_status: str = ""
-    source: str = "api"  # what has started it
-    events_late: float = 0.0  # seconds between what happens and the event that tells of it
-    gone: bool = False  # no longer to be found: its sync was deleted, or a test made it vanish
+    ended_early_at: float | None = None  # end by cancellation or by a test, with `early_status`
+    early_status: str = ""
+    source: str = "api"  # what started it: "api" or "schedule"
+    event_delay: float = 0.0  # seconds until the API lists an event
+    is_hidden: bool = False  # not found by any request: its sync was deleted, or a test hid it
     _starts: tuple[float, list[tuple[float, str]]] | None = field(default=None, repr=False)
 
-    # what happens to it
+    # changes
 
     def cancel(self, now: float) -> bool:
-        """Ask it to stop. It does so a while later, as the API's own do."""
+        """Request cancellation, which takes ``cancel_duration``.
+
+        :return: whether the execution was running and not canceling already.
+        """
         if self.ended(now) or self.canceling_since is not None:
             return False
         self.canceling_since = now
-        self.cut_at = now + self.cancel_takes
-        self.cut_status = "canceled"
+        self.ended_early_at = now + self.cancel_duration
+        self.early_status = "canceled"
         return True
 
-    def cut(self, now: float, status: str, message: str = "") -> None:
-        """End it now."""
-        self.cut_at = now
-        self.cut_status = status
+    def end_now(self, now: float, status: str, message: str = "") -> None:
+        """End the execution now with the given status."""
+        self.ended_early_at = now
+        self.early_status = status
         self.status_message = message or self.status_message
 
-    # when
+    # times
 
     @property
     def end(self) -> float:
-        return self.created_at + self.takes if self.cut_at is None else self.cut_at
+        return self.created_at + self.duration if self.ended_early_at is None else self.ended_early_at
 
     def ended(self, now: float) -> bool:
         return now >= self.end
 
     def stage_starts(self) -> list[tuple[float, str]]:
-        """When each stage begins, unless the execution is over by then."""
-        if self._starts is None or self._starts[0] != self.end:  # kept, because every schema asks for it
+        """Return the start time and the name of each stage that begins before the end."""
+        if self._starts is None or self._starts[0] != self.end:  # cached, because every schema needs it
             self._starts = (self.end, self._stage_starts())
         return self._starts[1]
 
@@ -107,28 +116,28 @@ class Execution:
         for index, name in enumerate(self.stages):
             short = min(index, RUNNING_FROM) * SHORT_STAGE
             rest = max(index - RUNNING_FROM, 0) / work * (1 - RUNNING_FROM * SHORT_STAGE) if work > 0 else 0.0
-            starts.append((self.created_at + self.takes * (short + rest), name))
+            starts.append((self.created_at + self.duration * (short + rest), name))
         return [(at, name) for at, name in starts if at < self.end or at == self.created_at]
 
     def started_at(self, now: float) -> float | None:
-        at = self.created_at + self.takes * RUNNING_FROM * SHORT_STAGE
+        at = self.created_at + self.duration * RUNNING_FROM * SHORT_STAGE
         return at if at <= min(now, self.end) else None
 
     def completed_at(self, now: float) -> float | None:
         return self.end if self.ended(now) else None
 
     def updated_at(self, now: float) -> float:
-        """When its status changed last."""
+        """Return the time of the last change of status."""
         moments = [at for at, _ in self.stage_starts()] + [self.end]
         if self.canceling_since is not None:
             moments.append(self.canceling_since)
         return max(at for at in moments if at <= now or at == self.created_at)
 
-    # how
+    # status and counts
 
     @property
     def final(self) -> str:
-        return self.outcome if self.cut_at is None else self.cut_status
+        return self.outcome if self.ended_early_at is None else self.early_status
 
     def status(self, now: float) -> str:
         if self.ended(now):
@@ -139,30 +148,30 @@ class Execution:
         return [name for at, name in self.stage_starts() if at <= now or at == self.created_at][-1]
 
     def part_status(self, part: Part, now: float) -> str:
-        stopped = None if part.canceled_at is None else part.canceled_at + self.cancel_takes
+        stopped = None if part.canceled_at is None else part.canceled_at + self.cancel_duration
         if stopped is not None and stopped <= min(now, self.end):
             return "canceled"
         if not self.ended(now):
-            # Schemas have no "canceling": they go on as they were.
+            # Schemas have no status "canceling", so they keep the one from before the cancellation.
             return self._stage(now if self.canceling_since is None else self.canceling_since)
-        if self.final in BADLY_ENDED and (part.outcome is None or self.cut_at is not None):
+        if self.final in UNSUCCESSFUL and (part.outcome is None or self.ended_early_at is not None):
             return self.final
         return part.outcome or "completed"
 
     def part_counts(self, part: Part, now: float) -> tuple[int, int, int]:
-        """Records, errors and warnings by now."""
+        """Return the numbers of records, errors and warnings so far."""
         rows = min(part.rows, TEST_ROWS) if self.test else part.rows
         done = self._progress(now, part.canceled_at)
         if self.ended(now) and self.part_status(part, now) == "failed":
             done = min(done, 0.5)
-        elif self.ended(now) and self.final not in BADLY_ENDED and part.canceled_at is None:
+        elif self.ended(now) and self.final not in UNSUCCESSFUL and part.canceled_at is None:
             done = 1.0
         errors = part.errors if self.ended(now) else int(part.errors * done)
         return int(rows * done), errors, int(part.warnings * done)
 
     def _progress(self, now: float, stopped: float | None) -> float:
-        begin = self.created_at + self.takes * RUNNING_FROM * SHORT_STAGE
-        planned = self.created_at + self.takes
+        begin = self.created_at + self.duration * RUNNING_FROM * SHORT_STAGE
+        planned = self.created_at + self.duration
         until = min(at for at in (now, self.end, self.canceling_since, stopped) if at is not None)
         if until >= planned:
             return 1.0
@@ -185,7 +194,7 @@ class Execution:
             return f"{len(bad)} of {len(self.parts)} schemas did not complete: {', '.join(bad[:5])}"
         return "some records could not be synced" if self.final == "errors" else "the source closed the connection"
 
-    # as the API shows it
+    # rows of API responses
 
     def row(self, now: float) -> dict[str, Any]:
         return self._bulk_row(now) if self.kind == "bulk" else self._model_row(now)
@@ -205,15 +214,15 @@ class Execution:
             "record_count": sum(row["record_count"] for row in schemas),
             "error_count": sum(row["error_count"] for row in schemas),
             "warning_count": sum(row["warning_count"] for row in schemas),
-            "created_at": stamp(self.created_at),
-            "started_at": stamp(self.started_at(now)),
-            "completed_at": stamp(self.completed_at(now)),
-            "updated_at": stamp(self.updated_at(now)),
+            "created_at": format_timestamp(self.created_at),
+            "started_at": format_timestamp(self.started_at(now)),
+            "completed_at": format_timestamp(self.completed_at(now)),
+            "updated_at": format_timestamp(self.updated_at(now)),
             "schemas": schemas or None,
         }
 
     def _part_rows(self, now: float) -> list[dict[str, Any]]:
-        created, updated = stamp(self.created_at), stamp(self.updated_at(now))
+        created, updated = format_timestamp(self.created_at), format_timestamp(self.updated_at(now))
         rows = []
         for part, summary in zip(self.parts, self.part_summaries(now), strict=True):
             del summary["execution_id"]
@@ -221,10 +230,12 @@ class Execution:
         return rows
 
     def part_summaries(self, now: float) -> Iterator[dict[str, Any]]:
-        """Each schema's row in the status of many syncs."""
-        shared: dict[tuple[Any, ...], dict[str, Any]] = {}  # by all that a row depends on: a wide sync has few kinds
+        """Yield each schema's row in the batch status of syncs."""
+        shared: dict[
+            tuple[Any, ...], dict[str, Any]
+        ] = {}  # by everything that a row depends on, because many schemas of a wide sync have equal rows
         for part in self.parts:
-            name = part.output_name if part.outcome or self.final in BADLY_ENDED else ""  # it is in the message then
+            name = part.output_name if part.outcome or self.final in UNSUCCESSFUL else ""  # part of the error message
             kind = (name, part.rows, part.errors, part.warnings, part.outcome, part.status_message, part.canceled_at)
             if kind not in shared:
                 shared[kind] = self._part_state(part, now)
@@ -238,8 +249,8 @@ class Execution:
             "record_count": records,
             "error_count": errors,
             "warning_count": warnings,
-            "started_at": stamp(self.started_at(now)),
-            "completed_at": stamp(self.completed_at(now)),
+            "started_at": format_timestamp(self.started_at(now)),
+            "completed_at": format_timestamp(self.completed_at(now)),
         }
 
     def _model_row(self, now: float) -> dict[str, Any]:
@@ -252,9 +263,9 @@ class Execution:
             "id": self.id,
             "status": self.status(now),
             "type": "manual" if self.source == "api" else "scheduled",
-            "created_at": stamp(self.created_at),
-            "started_at": stamp(self.started_at(now)),
-            "completed_at": stamp(self.completed_at(now)),
+            "created_at": format_timestamp(self.created_at),
+            "started_at": format_timestamp(self.started_at(now)),
+            "completed_at": format_timestamp(self.completed_at(now)),
             "counts": {
                 "total": records,
                 "insert": inserted,
@@ -267,10 +278,10 @@ class Execution:
             "errors": messages or None,
         }
 
-    # what it leaves behind
+    # console log and events
 
     def log(self, now: float) -> list[LogLine]:
-        """Its console log by now, oldest line first."""
+        """Return the console log so far, oldest line first."""
         return sorted((line for line in self._log() if line.at <= now), key=lambda line: line.at)
 
     def _log(self) -> Iterator[LogLine]:
@@ -299,9 +310,9 @@ class Execution:
         yield LogLine(self.end, level, f"Execution {self.final}" + (f": {reason}" if reason else ""), None, {})
 
     def events(self, now: float) -> list[tuple[float, str, dict[str, Any]]]:
-        """Moment, type and body of the events that it has caused by now."""
+        """Return time, type and body of each event that the API lists by now."""
         prefix = "bulk_sync" if self.kind == "bulk" else "sync"
-        body = {**self.facts, "sync_id": self.sync_id, "execution_id": self.id}
+        body = {**self.event_fields, "sync_id": self.sync_id, "execution_id": self.id}
         events = []
         started = self.started_at(now)
         if started is not None:
@@ -319,4 +330,4 @@ class Execution:
                 body["error"] = self.message(now) or "some records could not be synced"
             if name in ("completed", "canceled", "failed", "completed_with_error", "completed_with_errors"):
                 events.append((self.end, f"{prefix}.{name}", body))
-        return [event for event in events if event[0] + self.events_late <= now]
+        return [event for event in events if event[0] + self.event_delay <= now]

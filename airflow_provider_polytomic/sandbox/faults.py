@@ -1,22 +1,20 @@
-"""Trouble on demand.
-
-A test says what is to go wrong with the next requests that match::
+"""Fault injection: a test sets what goes wrong with the next requests that match a pattern::
 
     sandbox.faults.status(503, "POST .*/executions", headers={"Retry-After": "1"})
-    sandbox.faults.drop_after("POST .*/executions")          # it happens, but the answer is lost
+    sandbox.faults.drop_after("POST .*/executions")          # processed, but the response is lost
     sandbox.faults.delay(2, "GET .*", times=None)            # from now on
-    held = sandbox.faults.delay(60, "POST .*/executions")    # until held.release(), but for a minute at most
+    held = sandbox.faults.delay(60, "POST .*/executions")    # until held.release(), at most a minute
     sandbox.faults.garbage("html", times=3)
-    sandbox.faults.edit(lambda answer: answer["data"].update(warning_count="x"), "GET .*/executions/.*")
+    sandbox.faults.edit(lambda body: body["data"].update(warning_count="x"), "GET .*/executions/.*")
     sandbox.faults.vanish(execution_id)                      # 404 from now on
     sandbox.faults.lag(5)                                    # lists omit executions younger than 5 seconds
     sandbox.faults.skew(-90)                                 # the server's clock is 90 seconds slow
-    sandbox.faults.omit_date()                               # answers have no Date header
-    # a list that moves while it is read
+    sandbox.faults.omit_date()                               # responses have no Date header
+    # the list changes between two pages
     sandbox.faults.meanwhile(lambda: sandbox.touch(sync_id), "GET /api/bulk/syncs")
 
-A pattern is a regular expression for the whole of ``METHOD /path``, without the query. Faults are used
-up in the order in which they were made: a request meets the first that matches and has times left.
+A pattern is a regular expression that has to match all of ``METHOD /path``, without the query. The first fault
+that matches a request and has uses left is applied to it, in the order in which faults were added.
 """
 
 from __future__ import annotations
@@ -30,7 +28,7 @@ from typing import Any
 
 from airflow_provider_polytomic.api.plan import Response, SendResult, TransportFailure
 
-from .wire import problem
+from .wire import error_response
 
 HTML = b"<!DOCTYPE html><html><head><title>502 Bad Gateway</title></head><body>nginx</body></html>"
 
@@ -45,53 +43,55 @@ GARBAGE = {
 
 @dataclass
 class Fault:
-    """One kind of trouble; made by the methods of :class:`Faults`."""
+    """One fault, created by the methods of :class:`Faults`."""
 
     pattern: re.Pattern[str]
-    left: int | None
-    processed: bool = True  # whether the API gets to do what was asked
-    recorded: bool = False  # whether `instead` becomes the outcome of the Idempotency-Key
-    dropped: bool = False
-    instead: Response | None = None
-    change: Callable[[Any], object] | None = None  # edits the JSON of a successful answer
-    before: float = 0.0  # seconds
-    after: float = 0.0
-    meanwhile: Callable[[], object] | None = None  # what happens when the answer is made, before it is sent
-    hits: int = field(default=0)  # how often it has struck
-    _over: threading.Event = field(default_factory=threading.Event, repr=False)
+    left: int | None  # requests to which it still applies; None is without limit
+    processed: bool = True  # whether the API processes the request
+    recorded: bool = False  # whether `instead` is recorded for the Idempotency-Key
+    dropped: bool = False  # whether the connection is closed without a response
+    instead: Response | None = None  # sent in place of the API's response
+    change: Callable[[Any], object] | None = None  # edits the JSON of a successful response
+    before: float = 0.0  # seconds of delay before processing
+    after: float = 0.0  # seconds of delay after processing
+    meanwhile: Callable[[], object] | None = None  # called after processing, before the response is sent
+    hits: int = field(default=0)  # requests to which it was applied
+    _released: threading.Event = field(default_factory=threading.Event, repr=False)
 
     def wait(self, seconds: float) -> None:
-        """Hold up for so long, unless :meth:`release` was called, or is."""
-        self._over.wait(seconds)
+        """Sleep for that long, or until :meth:`release` is called."""
+        self._released.wait(seconds)
 
     def release(self) -> None:
-        """Hold up nobody any more, now and later."""
-        self._over.set()
+        """Release delayed requests, and delay no later ones."""
+        self._released.set()
 
-    def edited(self, answer: SendResult) -> SendResult:
-        """The answer with its JSON edited, where this fault edits answers and it is a successful one."""
-        if self.change is None or isinstance(answer, TransportFailure) or answer.status >= 300 or not answer.body:
-            return answer
-        body = json.loads(answer.body)
+    def apply_edit(self, result: SendResult) -> SendResult:
+        """Return the response with its JSON edited, if this fault edits and the response is successful."""
+        if self.change is None or isinstance(result, TransportFailure) or result.status >= 300 or not result.body:
+            return result
+        body = json.loads(result.body)
         self.change(body)
-        return replace(answer, body=json.dumps(body).encode())
+        return replace(result, body=json.dumps(body).encode())
 
 
 @dataclass
 class Conditions:
-    """Permanent conditions, as opposed to faults of single requests."""
+    """Conditions that hold until they are changed, as opposed to faults of single requests."""
 
     skew: float = 0.0  # seconds by which the server's clock is ahead of the client's
     lag: float = 0.0  # seconds until a list shows a new execution
-    lag_of_get: float = 0.0  # seconds until a GET finds a new execution
+    get_lag: float = 0.0  # seconds until a GET finds a new execution
     sends_date: bool = True
 
 
 class Faults:
+    """The faults of a sandbox. ``on`` is a pattern, ``times`` the number of requests (None: no limit)."""
+
     def __init__(self, conditions: Conditions, vanish: Callable[[str], None]) -> None:
         self._conditions = conditions
         self._faults: list[Fault] = []
-        self.vanish = vanish
+        self.vanish = vanish  # respond with 404 to any request for this execution id
 
     def status(
         self,
@@ -105,61 +105,62 @@ class Faults:
         processed: bool = False,
         after: float = 0.0,
     ) -> Fault:
-        """SendResult with ``status``.
+        """Respond with ``status``.
 
-        :param body: data is sent as JSON, text and bytes as an HTML page; left out, an error as the API words it.
-        :param recorded: the answer becomes the outcome of the request's Idempotency-Key and is given again ever
-            after, as the API's own errors are. Otherwise it is a gateway's, and a repeated request gets through.
-        :param processed: what was asked for happens all the same.
-        :param after: seconds until the answer.
+        :param body: data is sent as JSON, text and bytes as an HTML page; the default is an error in the API's format.
+        :param recorded: record the response for the request's Idempotency-Key, as the API does with its own errors,
+            so that a replay returns it. Otherwise it stands for a gateway's, and a replay is processed.
+        :param processed: process the request nevertheless.
+        :param after: seconds until the response.
         """
         if body is None:
-            answer = problem(status, f"http_{status}", f"injected {status}")
+            response = error_response(status, f"http_{status}", f"injected {status}")
         elif isinstance(body, str | bytes):
-            answer = Response(status, {"content-type": "text/html"}, body.encode() if isinstance(body, str) else body)
+            response = Response(status, {"content-type": "text/html"}, body.encode() if isinstance(body, str) else body)
         else:
-            answer = Response(status, {"content-type": "application/json"}, json.dumps(body).encode())
-        answer = Response(status, {**answer.headers, **{k.lower(): v for k, v in (headers or {}).items()}}, answer.body)
-        return self._add(on, times, instead=answer, recorded=recorded, processed=processed, after=after)
+            response = Response(status, {"content-type": "application/json"}, json.dumps(body).encode())
+        response_headers = {**response.headers, **{k.lower(): v for k, v in (headers or {}).items()}}
+        response = Response(status, response_headers, response.body)
+        return self._add(on, times, instead=response, recorded=recorded, processed=processed, after=after)
 
     def drop_before(self, on: str = ".*", *, times: int | None = 1) -> Fault:
-        """Close the connection without an answer; nothing happens."""
+        """Close the connection without a response, and do not process the request."""
         return self._add(on, times, dropped=True, processed=False)
 
     def drop_after(self, on: str = ".*", *, times: int | None = 1) -> Fault:
-        """Do what was asked, then close the connection without an answer."""
+        """Process the request, then close the connection without a response."""
         return self._add(on, times, dropped=True)
 
     def delay(self, seconds: float, on: str = ".*", *, times: int | None = 1, after: bool = False) -> Fault:
-        """Take ``seconds`` before what was asked happens, or ``after`` it, before the answer.
+        """Wait ``seconds`` before the request is processed, or with ``after``, before the response is sent.
 
-        Either way the request is in flight meanwhile, and so is its Idempotency-Key.
+        Meanwhile the request is in flight, also for its Idempotency-Key.
         """
         return self._add(on, times, **{"after" if after else "before": seconds})
 
     def garbage(self, kind: str = "html", on: str = ".*", *, times: int | None = 1, processed: bool = True) -> Fault:
-        """SendResult 200 with what is not the API's.
+        """Respond with 200 and a body that is not the API's.
 
-        :param kind: ``html``; ``truncated`` (fewer bytes than announced); ``cut`` (half of a JSON text, as announced);
+        :param kind: ``html``; ``truncated`` (fewer bytes than the header says); ``cut`` (incomplete JSON);
             ``empty``; ``text``.
         """
         return self._add(on, times, instead=GARBAGE[kind], processed=processed)
 
     def lag(self, seconds: float, *, get: bool = False) -> None:
-        """Read from a replica that lags: lists and statuses of syncs omit executions that are younger than ``seconds``.
+        """Read from a lagging replica: lists and statuses of syncs omit executions that are younger than ``seconds``.
 
-        A start is not affected: it is refused with 409 while an execution runs. ``lag(0)`` ends the lag.
+        A start is not affected: it gets a 409 while an execution runs. ``lag(0)`` ends the lag.
 
-        :param get: a GET of such an execution answers 404; otherwise it finds the execution.
+        :param get: also respond to a GET of such an execution with 404.
         """
         self._conditions.lag = seconds
-        self._conditions.lag_of_get = seconds if get else 0.0
+        self._conditions.get_lag = seconds if get else 0.0
 
     def skew(self, seconds: float) -> None:
         """Set the server's clock ahead of the client's; behind it, if negative.
 
-        The clock decides timestamps, the ``Date`` header and how far executions have come, so call this
-        before anything is started.
+        The clock determines timestamps, the ``Date`` header and the progress of executions, so call this
+        before an execution is started.
         """
         self._conditions.skew = seconds
 
@@ -168,18 +169,18 @@ class Faults:
         self._conditions.sends_date = False
 
     def edit(self, change: Callable[[Any], object], on: str = ".*", *, times: int | None = None) -> Fault:
-        """Edit successful answers, for instance to return a field with another type than the API documents.
+        """Edit successful responses, for instance to return a field of another type than documented.
 
-        :param change: gets the answer's JSON and edits it in place.
+        :param change: gets the response's JSON and edits it in place.
         """
         return self._add(on, times, change=change)
 
     def meanwhile(self, action: Callable[[], object], on: str = ".*", *, times: int | None = 1) -> Fault:
-        """SendResult as ever, and call ``action`` between that answer and the next request of the client."""
+        """Respond normally, and call ``action`` before the response is sent."""
         return self._add(on, times, meanwhile=action)
 
     def clear(self) -> None:
-        """Forget all faults and the lag, send ``Date`` again, and release held requests.
+        """Remove all faults and the lag, send ``Date`` again, and release delayed requests.
 
         Vanished executions stay vanished, and the clock keeps its skew.
         """
@@ -189,7 +190,7 @@ class Faults:
             self._faults.pop().release()
 
     def take(self, method: str, path: str) -> Fault | None:
-        """The fault that this request meets."""
+        """Return the fault that applies to a request, if any, and count its use."""
         for fault in list(self._faults):
             if fault.left != 0 and fault.pattern.fullmatch(f"{method} {path}"):
                 fault.hits += 1
@@ -198,7 +199,7 @@ class Faults:
                 return fault
         return None
 
-    def _add(self, on: str, times: int | None, **what: Any) -> Fault:
-        fault = Fault(re.compile(on), times, **what)
+    def _add(self, on: str, times: int | None, **fields: Any) -> Fault:
+        fault = Fault(re.compile(on), times, **fields)
         self._faults.append(fault)
         return fault

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from airflow_provider_polytomic.api.plan import Response
 
-from .wire import ApiProblem, problem
+from .wire import HttpError, error_response
 
 KEY_FORMAT = re.compile(r"[A-Za-z0-9_-]{8,255}")
 RETENTION = 24 * 3600  # seconds for which a response is kept
@@ -35,12 +35,14 @@ class RecordedResponses:
         :raises ApiProblem: with status 400 when the key is malformed.
         """
         if not KEY_FORMAT.fullmatch(key):
-            raise ApiProblem(400, "bad_request", "Idempotency-Key: 8 to 255 characters of A-Z, a-z, 0-9, _ and -")
+            raise HttpError(400, "bad_request", "Idempotency-Key: 8 to 255 characters of A-Z, a-z, 0-9, _ and -")
         record = self._records.get((organization_id, key))
         if record is not None and record.response is not None and now - record.since >= RETENTION:
             record = None
         if record is not None:
-            return record.response or problem(409, "conflict", "a request with this Idempotency-Key is in flight")
+            return record.response or error_response(
+                409, "conflict", "a request with this Idempotency-Key is in flight"
+            )
         self._records[organization_id, key] = _Record(now)
         return None
 

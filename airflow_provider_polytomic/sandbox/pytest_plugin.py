@@ -1,15 +1,15 @@
-"""A sandbox for the tests of your own DAGs. Opt in, in your ``conftest.py``::
+"""Pytest fixtures: a sandbox for the tests of your DAGs. Enable them in your ``conftest.py``::
 
     pytest_plugins = ["airflow_provider_polytomic.sandbox.pytest_plugin"]
 
-Then a test that asks for ``polytomic_sandbox`` runs with a Polytomic of its own behind the connection
+A test that uses ``polytomic_sandbox`` runs with a sandbox of its own behind the connection
 ``polytomic_default``::
 
     def test_my_dag(polytomic_sandbox):
         my_dag.test()
         assert len(polytomic_sandbox.starts(SALESFORCE_TO_WAREHOUSE)) == 1
 
-Override ``polytomic_sandbox_seed`` or ``polytomic_sandbox_speed`` to have it otherwise.
+Override ``polytomic_sandbox_seed`` or ``polytomic_sandbox_speed`` to change its contents or its speed.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from .server import Server
 
 @pytest.fixture
 def polytomic_sandbox_seed() -> Seed | dict[str, Any] | str | Path | None:
-    """What the sandbox begins with: a file, or the same as a dict; None is the default seed."""
+    """The seed of the sandbox: a file, a ``dict`` or a :class:`Seed`; None is the default seed."""
     return None
 
 
 @pytest.fixture
 def polytomic_sandbox_speed() -> float:
-    """How many times faster than its seed says an execution goes."""
+    """How many times faster than in the seed executions run."""
     return 100.0
 
 
@@ -42,7 +42,7 @@ def polytomic_sandbox_speed() -> float:
 def polytomic_sandbox(
     polytomic_sandbox_seed: Any, polytomic_sandbox_speed: float, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Sandbox]:
-    """A running sandbox: ``.url``, ``.key``, ``.faults``, ``.requests``; the Airflow connection points at it."""
+    """A running sandbox (``.url``, ``.key``, ``.faults``, ``.requests``) and an Airflow connection to it."""
     sandbox = Sandbox(polytomic_sandbox_seed, speed=polytomic_sandbox_speed)
     server = Server(sandbox)
     connection = {"conn_type": "polytomic", "host": server.url, "password": sandbox.key}

@@ -1,4 +1,4 @@
-"""A schedule of a bulk sync, and when it is due next. Nothing is started by it: who wants an execution starts one."""
+"""The schedule of a bulk sync, and when it is due next. A schedule starts no executions in the sandbox."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from .clock import moment, stamp
+from .clock import format_timestamp, to_datetime
 from .seed import ACTOR
-from .wire import Invalid, list_of, one_of, typed
+from .wire import InvalidValueError, get_choice, get_list, get_typed
 
 FREQUENCIES = (
     "manual",
@@ -41,44 +41,44 @@ class Schedule:
     updated_at: float
 
     def row(self) -> dict[str, Any]:
-        """The schedule as a sync shows it."""
+        """Return the schedule as the API includes it in a sync."""
         return {
             **self.rule,
-            "created_at": stamp(self.created_at),
+            "created_at": format_timestamp(self.created_at),
             "created_by": ACTOR,
-            "updated_at": stamp(self.updated_at),
+            "updated_at": format_timestamp(self.updated_at),
             "updated_by": ACTOR,
         }
 
 
-def rule(given: dict[str, Any]) -> dict[str, Any]:
-    """The schedule that a body describes.
+def parse_rule(given: dict[str, Any]) -> dict[str, Any]:
+    """Read a schedule from the fields of a request body.
 
-    :raises ApiProblem: it describes none.
+    :raises HttpError: for a field that is missing or invalid.
     """
-    if one_of(given, "frequency", FREQUENCIES) is None:
-        raise Invalid("frequency: is required")
+    if get_choice(given, "frequency", FREQUENCIES) is None:
+        raise InvalidValueError("frequency: is required")
     for name, numbers in _RANGES.items():
-        text = typed(given, name, str)
+        text = get_typed(given, name, str)
         if text and not (re.fullmatch("[0-9]{1,2}", text) and int(text) in numbers):
-            raise Invalid(f"{name}: {numbers[0]} to {numbers[-1]} is needed, not {text!r}")
+            raise InvalidValueError(f"{name}: must be {numbers[0]} to {numbers[-1]}, not {text!r}")
     for name, known in {"day_of_week": DAYS, **MODES}.items():
-        one_of(given, name, known)
-    list_of(given, "schemas", str)
+        get_choice(given, name, known)
+    get_list(given, "schemas", str)
     return {name: given[name] for name in _FIELDS if given.get(name)}
 
 
-def due(rule: dict[str, Any], now: float) -> float | None:
-    """When an hourly, daily or weekly schedule is due next; None for the others."""
+def next_due(rule: dict[str, Any], now: float) -> float | None:
+    """Return when a schedule is due next, in seconds since the epoch; None unless it is hourly, daily or weekly."""
     if rule["frequency"] not in ("hourly", "daily", "weekly"):
         return None
-    at = moment(now).replace(minute=int(rule.get("minute", 0)), second=0, microsecond=0)
-    while at.timestamp() <= now or not _fits(rule, at.hour, DAYS[at.weekday()]):
+    at = to_datetime(now).replace(minute=int(rule.get("minute", 0)), second=0, microsecond=0)
+    while at.timestamp() <= now or not _matches(rule, at.hour, DAYS[at.weekday()]):
         at += timedelta(hours=1)
     return at.timestamp()
 
 
-def _fits(rule: dict[str, Any], hour: int, day: str) -> bool:
+def _matches(rule: dict[str, Any], hour: int, day: str) -> bool:
     if rule["frequency"] == "hourly":
         return True
     return hour == int(rule.get("hour", 0)) and (

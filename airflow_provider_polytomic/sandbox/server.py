@@ -1,4 +1,4 @@
-"""A sandbox behind a socket: HTTP/1.1 on the loopback interface."""
+"""An HTTP/1.1 server for the sandbox on the loopback interface."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from airflow_provider_polytomic.api.plan import TransportFailure
 
 from .app import Sandbox
 
-HOST = "127.0.0.1"  # never another one: it knows no secrets and keeps nobody out
+HOST = "127.0.0.1"  # fixed, because the sandbox protects nothing
 
 
 class Server:
-    """Serves ``sandbox`` from threads of its own, from now until :meth:`close`.
+    """Serves ``sandbox`` from its own threads, until :meth:`close`.
 
     :param port: 0 picks a free one.
-    :raises OSError: when the port is taken.
+    :raises OSError: when the port is in use.
     """
 
     def __init__(self, sandbox: Sandbox, port: int = 0) -> None:
@@ -35,12 +35,12 @@ class Server:
         self._thread.start()
 
     def close(self) -> None:
-        """Give back the port; no thread is left."""
+        """Stop serving, close all connections and wait for all threads."""
         self._sandbox.close()
         self._http.shutdown()
         self._thread.join()
         self._http.server_close()
-        self._http.hang_up()
+        self._http.close_connections()
 
 
 class _HttpServer(ThreadingHTTPServer):
@@ -54,7 +54,7 @@ class _HttpServer(ThreadingHTTPServer):
         super().__init__((HOST, port), _Handler)
 
     def server_bind(self) -> None:
-        # HTTPServer's own asks the name service for its name, which can take seconds.
+        # HTTPServer.server_bind does a DNS lookup, which can take seconds.
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = HOST, self.server_address[1]
 
@@ -70,12 +70,12 @@ class _HttpServer(ThreadingHTTPServer):
             self._open.pop(request, None)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        # A client that went away is its own affair.
+        # A client that closed its connection is not an error of the server.
         if not isinstance(sys.exc_info()[1], OSError):
             super().handle_error(request, client_address)
 
-    def hang_up(self) -> None:
-        """Clients keep their connections open; end them, and wait for who serves them."""
+    def close_connections(self) -> None:
+        """Close the connections that clients keep open, and wait for their threads."""
         with self._open_lock:
             still_open = dict(self._open)
         for connection in still_open:
@@ -90,20 +90,20 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     server: _HttpServer
 
-    def answer(self) -> None:
-        """Read one request whole, and write one answer whole."""
+    def respond(self) -> None:
+        """Read one complete request and write one complete response."""
         length = self.headers.get("content-length", "0")
         body = self.rfile.read(int(length)) if length.isdigit() else b""
-        answer = self.server.sandbox.handle(self.command, self.path, dict(self.headers.items()), body)
-        if isinstance(answer, TransportFailure):
+        result = self.server.sandbox.handle(self.command, self.path, dict(self.headers.items()), body)
+        if isinstance(result, TransportFailure):
             self.close_connection = True
             return
         try:
-            self.wfile.write(self._head(answer.status, answer.headers, answer.body) + answer.body)
+            self.wfile.write(self._head(result.status, result.headers, result.body) + result.body)
         except OSError:
-            self.close_connection = True  # the client did not wait for it
+            self.close_connection = True  # the client closed the connection
 
-    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = answer  # noqa: N815 - named by the base class
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = respond  # noqa: N815 - named by the base class
 
     def _head(self, status: int, headers: Mapping[str, str], body: bytes) -> bytes:
         announced = int(headers.get("content-length", len(body)))
@@ -117,8 +117,8 @@ class _Handler(BaseHTTPRequestHandler):
         return "\r\n".join([*lines, "", ""]).encode("latin-1", "replace")
 
     def date_time_string(self, timestamp: float | None = None) -> str:  # noqa: ARG002 - named by the base class
-        """The sandbox's time, in the errors that the base class sends too."""
+        """Return the sandbox's time, which the error responses of the base class also contain."""
         return self.server.sandbox.date
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - named by the base class
-        """Says nothing: what was asked is in ``sandbox.requests``."""
+        """Log nothing: ``sandbox.requests`` has the requests."""

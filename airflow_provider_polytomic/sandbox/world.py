@@ -1,4 +1,7 @@
-"""What a sandbox knows of one organization: connections, syncs, executions. Routes read and change it."""
+"""The state of one organization, called a world: its connections, syncs and executions.
+
+Routes read and change it.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from .clock import stamp
+from .clock import format_timestamp
 from .delivery import Delivery
 from .execution import Execution, Part
 from .faults import Conditions
-from .schedule import Schedule, due, rule
-from .seed import ACTOR, BulkSyncSpec, ConnectionSpec, ModelSyncSpec, OrganizationSpec, SchemaSpec, made_id
-from .wire import ApiProblem
+from .schedule import Schedule, next_due, parse_rule
+from .seed import ACTOR, BulkSyncSpec, ConnectionSpec, ModelSyncSpec, OrganizationSpec, SchemaSpec, derive_id
+from .wire import HttpError
 
-# What a sync is where nothing else was said: on create, and by a PUT that leaves a field out.
+# Fields that a request to create or replace a sync leaves out.
 BULK_DEFAULTS: dict[str, Any] = {
     "active": True,
     "additional_schedules": None,
@@ -50,7 +53,7 @@ MODEL_DEFAULTS: dict[str, Any] = {
 
 @dataclass
 class Schema:
-    """A schema of a bulk sync: what its source offers, and how the sync is configured to take it."""
+    """A schema of a bulk sync: what the source offers, and the sync's configuration of it."""
 
     spec: SchemaSpec
     config: dict[str, Any] = field(default_factory=dict)
@@ -66,23 +69,23 @@ class Schema:
 
 @dataclass
 class Sync:
-    """A bulk or model sync. ``doc`` is what the API shows, less ids, timestamps and a bulk sync's schedules."""
+    """A bulk or model sync. ``doc`` has its API fields except ids, timestamps and the schedules of a bulk sync."""
 
     id: str
-    kind: str
+    kind: str  # "bulk" or "model"
     doc: dict[str, Any]
-    behaviour: BulkSyncSpec | ModelSyncSpec
+    spec: BulkSyncSpec | ModelSyncSpec
     organization_id: str
     created_at: float
     updated_at: float
     schemas: dict[str, Schema] = field(default_factory=dict)
-    schedules: list[Schedule] = field(default_factory=list)  # of a bulk sync, the default one first
+    schedules: list[Schedule] = field(default_factory=list)  # of a bulk sync; the first is the default schedule
     executions: list[Execution] = field(default_factory=list)  # oldest first
-    past: int = 0  # how many of them were added as history, and do not count as runs of the seed's outcomes
+    history_count: int = 0  # executions added as history, which use none of the seed's outcomes
 
     @property
-    def runs(self) -> int:
-        return len(self.executions) - self.past
+    def started_count(self) -> int:
+        return len(self.executions) - self.history_count
 
     def row(self) -> dict[str, Any]:
         return {
@@ -90,9 +93,9 @@ class Sync:
             **self._schedules(),
             "id": self.id,
             "organization_id": self.organization_id,
-            "created_at": stamp(self.created_at),
+            "created_at": format_timestamp(self.created_at),
             "created_by": ACTOR,
-            "updated_at": stamp(self.updated_at),
+            "updated_at": format_timestamp(self.updated_at),
             "updated_by": ACTOR,
         }
 
@@ -106,28 +109,28 @@ class Sync:
         }
 
     def set_doc(self, doc: dict[str, Any], now: float) -> None:
-        """Make it what a body describes. Unchanged schedules stay, and the default one keeps its id in any case."""
+        """Replace the sync's fields. Unchanged schedules stay, and the default schedule always keeps its id."""
         self.doc = dict(doc)
         default, more = self.doc.pop("default_schedule", None), self.doc.pop("additional_schedules", None)
         if default is not None:
-            former, self.schedules = self.schedules, []
+            previous, self.schedules = self.schedules, []
             for index, given in enumerate([default, *(more or [])]):
-                is_default, wanted = index == 0, rule(given)
-                same = [item for item in former if (item.is_default, item.rule) == (is_default, wanted)]
-                if same:
-                    former.remove(same[0])
-                made = made_id("schedule", self.id) if is_default else str(uuid.uuid4())
+                is_default, rule = index == 0, parse_rule(given)
+                unchanged = [item for item in previous if (item.is_default, item.rule) == (is_default, rule)]
+                if unchanged:
+                    previous.remove(unchanged[0])
+                new_id = derive_id("schedule", self.id) if is_default else str(uuid.uuid4())
                 since = self.created_at if is_default else now
-                self.schedules.append(same[0] if same else Schedule(made, wanted, is_default, since, now))
+                self.schedules.append(unchanged[0] if unchanged else Schedule(new_id, rule, is_default, since, now))
 
-    def due(self, now: float) -> float | None:
-        """When a schedule is due next."""
-        times = [due(schedule.rule, now) for schedule in self.schedules if self.doc["active"]]
+    def next_due(self, now: float) -> float | None:
+        """Return when the first schedule is due, in seconds since the epoch; None without one or when inactive."""
+        times = [next_due(schedule.rule, now) for schedule in self.schedules if self.doc["active"]]
         return min((time for time in times if time is not None), default=None)
 
 
 class World:
-    """One organization: its key, connections, syncs and executions."""
+    """One organization with all its data. Its clock and conditions are shared with the other organizations."""
 
     def __init__(
         self,
@@ -137,7 +140,7 @@ class World:
         deliver_to: str | None,
         conditions: Conditions,
     ) -> None:
-        self.organizations: list[World] = [self]  # all of the sandbox
+        self.organizations: list[World] = [self]  # every organization of the sandbox, this one included
         self.id = seed.id
         self.name = seed.name
         self.key = seed.key
@@ -147,11 +150,11 @@ class World:
         self.url = "http://sandbox.invalid"
         self.connections: dict[str, ConnectionSpec] = {item.id: item for item in seed.connections}
         self.syncs: dict[str, Sync] = {}
-        self.began_at = self.now
-        self.executions: list[Execution] = []  # of all syncs, deleted ones too, oldest first
+        self.created_at = self.now
+        self.executions: list[Execution] = []  # of all syncs, including deleted ones, oldest first
         self.delivery = Delivery(deliver_to)
-        self.exports: dict[str, tuple[float, Execution]] = {}  # jobs that export logs, and since when
-        self.refreshes: dict[str, list[float]] = {}  # when those of a connection's schemas began
+        self.exports: dict[str, tuple[float, Execution]] = {}  # start time and execution of each log export, by job id
+        self.refreshes: dict[str, list[float]] = {}  # start times of schema refreshes, by connection id
         self._undelivered: list[Execution] = []
         for bulk in seed.bulk_syncs:
             self.add_bulk_sync(bulk)
@@ -162,8 +165,8 @@ class World:
     def now(self) -> float:
         return self.clock() + self.conditions.skew
 
-    def _offer(self, connection_id: str, schemas: list[SchemaSpec]) -> None:
-        """What a sync of the seed takes from a source, that source has."""
+    def _add_offered_schemas(self, connection_id: str, schemas: list[SchemaSpec]) -> None:
+        """Add to a source the schemas of a sync of the seed."""
         offered = self.connections[connection_id].schemas
         known = {spec.id for spec in offered}
         offered.extend(spec for spec in schemas if spec.id not in known)
@@ -171,14 +174,14 @@ class World:
     # syncs
 
     def add_bulk_sync(self, spec: BulkSyncSpec) -> Sync:
-        self._offer(spec.source, spec.schemas)
+        self._add_offered_schemas(spec.source, spec.schemas)
         sync = self.add_sync("bulk", _bulk_doc(spec), spec)
         sync.schemas = {schema.id: Schema(schema, _config(schema)) for schema in spec.schemas}
         return sync
 
-    def add_sync(self, kind: str, doc: dict[str, Any], behaviour: BulkSyncSpec | ModelSyncSpec) -> Sync:
+    def add_sync(self, kind: str, doc: dict[str, Any], spec: BulkSyncSpec | ModelSyncSpec) -> Sync:
         now = self.now
-        sync = Sync(behaviour.id, kind, {}, behaviour, self.id, now, now)
+        sync = Sync(spec.id, kind, {}, spec, self.id, now, now)
         sync.set_doc(doc, now)
         self.syncs[sync.id] = sync
         return sync
@@ -186,108 +189,114 @@ class World:
     def find_sync(self, kind: str, sync_id: str) -> Sync:
         sync = self.syncs.get(sync_id)
         if sync is None or sync.kind != kind:
-            raise ApiProblem(404, "not_found", f"there is no {kind} sync {sync_id}")
+            raise HttpError(404, "not_found", f"there is no {kind} sync {sync_id}")
         return sync
 
-    def syncs_of(self, kind: str) -> list[Sync]:
+    def list_syncs(self, kind: str) -> list[Sync]:
         return [sync for sync in self.syncs.values() if sync.kind == kind]
 
     def remove_sync(self, sync: Sync) -> None:
-        """With its history; what runs is cancelled first."""
+        """Delete a sync with its history, after canceling its running execution."""
         self.cancel_running(sync)
         for execution in sync.executions:
-            execution.gone = True
+            execution.is_hidden = True
         del self.syncs[sync.id]
 
     def find_connection(self, connection_id: str) -> ConnectionSpec:
         connection = self.connections.get(connection_id)
         if connection is None:
-            raise ApiProblem(404, "not_found", f"there is no connection {connection_id}")
+            raise HttpError(404, "not_found", f"there is no connection {connection_id}")
         return connection
 
     # executions
 
     def history(self, sync: Sync) -> list[Execution]:
-        """The executions of a sync that lists show, oldest first."""
+        """Return the executions of a sync that lists contain, oldest first."""
         return self._visible(sync, self.conditions.lag)
 
     def _visible(self, sync: Sync, lag: float) -> list[Execution]:
         now = self.now
-        return [item for item in sync.executions if not item.gone and not (lag and now - item.created_at < lag)]
+        return [item for item in sync.executions if not item.is_hidden and not (lag and now - item.created_at < lag)]
 
     def running(self, sync: Sync) -> Execution | None:
-        # There is one at a time, so it is the newest.
+        # At most one execution runs at a time, and it is the newest.
         newest = sync.executions[-1] if sync.executions else None
         return newest if newest is not None and not newest.ended(self.now) else None
 
     def find_execution(self, sync: Sync, execution_id: str) -> Execution:
-        for execution in self._visible(sync, self.conditions.lag_of_get):
+        for execution in self._visible(sync, self.conditions.get_lag):
             if execution.id == execution_id:
                 return execution
-        raise ApiProblem(404, "not_found", f"{sync.kind} sync {sync.id} has no execution {execution_id}")
+        raise HttpError(404, "not_found", f"{sync.kind} sync {sync.id} has no execution {execution_id}")
 
-    def begin(self, sync: Sync, parts: list[Part], **how: Any) -> Execution:
-        """Start an execution, unless one runs."""
+    def start(self, sync: Sync, parts: list[Part], **fields: Any) -> Execution:
+        """Start an execution.
+
+        :raises HttpError: with status 409 while another one runs.
+        """
         if self.running(sync) is not None:
-            raise ApiProblem(409, "conflict", f"sync {sync.id} is already running")
-        execution = self._execution(sync, parts, self.now, _nth(sync.behaviour.outcome, sync.runs), **how)
+            raise HttpError(409, "conflict", f"sync {sync.id} is already running")
+        execution = self._make_execution(sync, parts, self.now, _nth(sync.spec.outcome, sync.started_count), **fields)
         self._add(sync, execution)
         if sync.kind == "bulk" and not execution.test:
             self._undelivered.append(execution)
         return execution
 
     def add_history(self, sync: Sync, executions: int) -> None:
-        """Give a sync that has none executions that have ended: one an hour, the newest ended just now."""
+        """Add completed executions to a sync without any: one per hour, of which the newest has just ended.
+
+        :raises ValueError: the sync has executions.
+        """
         if sync.executions:
             raise ValueError(f"sync {sync.id} has executions")
-        takes = sync.behaviour.duration / self.speed
-        parts, how = self.full_run(sync)  # shared by all of them: nothing changes a part of an ended execution
+        duration = sync.spec.duration / self.speed
+        parts, fields = self.full_run(sync)  # shared, because the parts of an ended execution do not change
         for number in reversed(range(executions)):
-            created_at = self.now - takes - number * max(takes, 3600.0)
-            self._add(sync, self._execution(sync, parts, created_at, None, **how))
-        sync.past = executions
+            created_at = self.now - duration - number * max(duration, 3600.0)
+            self._add(sync, self._make_execution(sync, parts, created_at, None, **fields))
+        sync.history_count = executions
 
     def full_run(self, sync: Sync) -> tuple[list[Part], dict[str, Any]]:
-        """What an execution of all of a sync has as parts, and else."""
-        spec = sync.behaviour
+        """Return the parts and the other fields of an execution of the complete sync."""
+        spec = sync.spec
         if isinstance(spec, ModelSyncSpec):
             part = Part("", "", spec.rows, errors=len(spec.errors), warnings=spec.warnings)
             return [part], {"error_messages": spec.errors}
-        return [self.part_of(sync, schema) for schema in sync.schemas.values() if schema.enabled], {}
+        return [self.make_part(sync, schema) for schema in sync.schemas.values() if schema.enabled], {}
 
     def _add(self, sync: Sync, execution: Execution) -> None:
         self.executions.append(execution)
         sync.executions.append(execution)
 
-    def _execution(
-        self, sync: Sync, parts: list[Part], created_at: float, outcome: str | None, **how: Any
+    def _make_execution(
+        self, sync: Sync, parts: list[Part], created_at: float, outcome: str | None, **fields: Any
     ) -> Execution:
-        behaviour = sync.behaviour
+        spec = sync.spec
         if outcome is None:
-            spoilt = any(part.errors or part.outcome not in (None, "completed") for part in parts)
-            outcome = "errors" if sync.kind == "bulk" and spoilt else "completed"
-        facts = {"sync_name": sync.doc["name"], "organization_id": self.id}
+            has_failures = any(part.errors or part.outcome not in (None, "completed") for part in parts)
+            outcome = "errors" if sync.kind == "bulk" and has_failures else "completed"
+        event_fields = {"sync_name": sync.doc["name"], "organization_id": self.id}
         if sync.kind == "bulk":
-            facts["source_connection_id"] = sync.doc["source_connection_id"]
-            facts["destination_connection_id"] = sync.doc["destination_connection_id"]
+            event_fields["source_connection_id"] = sync.doc["source_connection_id"]
+            event_fields["destination_connection_id"] = sync.doc["destination_connection_id"]
         else:
-            facts["target_connection_id"] = sync.doc["target"]["connection_id"]
+            event_fields["target_connection_id"] = sync.doc["target"]["connection_id"]
         return Execution(
             id=str(uuid.uuid4()),
             seq=len(self.executions),
             sync_id=sync.id,
             kind=sync.kind,
             created_at=created_at,
-            takes=behaviour.duration / self.speed,
-            cancel_takes=behaviour.cancel_duration / self.speed,
-            stages=list(behaviour.stages),
+            duration=spec.duration / self.speed,
+            cancel_duration=spec.cancel_duration / self.speed,
+            stages=list(spec.stages),
             outcome=outcome,
             parts=parts,
-            facts=facts,
-            **how,
+            event_fields=event_fields,
+            **fields,
         )
 
-    def part_of(self, sync: Sync, schema: Schema) -> Part:
+    def make_part(self, sync: Sync, schema: Schema) -> Part:
         spec = schema.spec
         return Part(
             schema=spec.id,
@@ -295,7 +304,7 @@ class World:
             rows=spec.rows,
             errors=spec.errors,
             warnings=spec.warnings,
-            outcome=_nth(spec.outcome, sync.runs),
+            outcome=_nth(spec.outcome, sync.started_count),
             status_message=spec.status_message,
         )
 
@@ -303,16 +312,16 @@ class World:
         running = self.running(sync)
         return running is not None and running.cancel(self.now)
 
-    def settle(self) -> None:
-        """Write what has been synced since anybody looked last to where it can be read."""
+    def deliver_ended(self) -> None:
+        """Write the rows of executions that have ended since the last call; one that cannot be written fails."""
         now = self.now
         ended = [execution for execution in self._undelivered if execution.ended(now)]
         self._undelivered = [execution for execution in self._undelivered if not execution.ended(now)]
         for execution in sorted(ended, key=lambda execution: execution.end):
-            destination = self.connections.get(execution.facts["destination_connection_id"])
+            destination = self.connections.get(execution.event_fields["destination_connection_id"])
             failure = self.delivery.deliver(execution, destination)
             if failure:
-                execution.cut(execution.end, "failed", failure)
+                execution.end_now(execution.end, "failed", failure)
 
 
 def _nth(outcomes: list[str], run: int) -> str | None:
@@ -341,7 +350,7 @@ def _bulk_doc(spec: BulkSyncSpec) -> dict[str, Any]:
 
 
 def _model_doc(spec: ModelSyncSpec) -> dict[str, Any]:
-    model_id = made_id("model", spec.name)
+    model_id = derive_id("model", spec.name)
     return {
         **MODEL_DEFAULTS,
         "name": spec.name,

@@ -182,7 +182,7 @@ class Task:
 
     @property
     def executions(self) -> list[Execution]:
-        return [execution for execution in self.run.started if execution.asked[PART[self.run.kind]] == [self.part]]
+        return [execution for execution in self.run.started if execution.start_body[PART[self.run.kind]] == [self.part]]
 
     @property
     def ends(self) -> list[str]:

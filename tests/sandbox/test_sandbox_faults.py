@@ -234,7 +234,7 @@ def test_somebody_else_starts_one(ask: Asker) -> None:
     execution = ask.sandbox.start_foreign(SYNC_ID, schemas=["account"])
     running = ask.sandbox.running(SYNC_ID)
     assert running is execution
-    assert execution.asked == {"schemas": ["account"]}
+    assert execution.start_body == {"schemas": ["account"]}
     assert ask.execution(execution.id)["is_partial"] is True
     assert [logged.method for logged in ask.sandbox.requests] == ["GET"]
     with pytest.raises(ValueError, match="already running"):

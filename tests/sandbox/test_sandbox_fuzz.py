@@ -15,7 +15,7 @@ from airflow_provider_polytomic.sandbox.seed import (
     SALESFORCE,
     SALESFORCE_TO_WAREHOUSE,
     WAREHOUSE_TO_SALESFORCE,
-    made_id,
+    derive_id,
 )
 from airflow_provider_polytomic.sandbox.world import BULK_DEFAULTS, MODEL_DEFAULTS
 
@@ -59,7 +59,7 @@ def test_no_request_makes_it_fall_over(data: Any, body: dict[str, Any], query: s
         **IDS,
         "execution_id": (execution.id,),
         "schema_id": ("account",),
-        "schedule_id": (made_id("schedule", SALESFORCE_TO_WAREHOUSE),),
+        "schedule_id": (derive_id("schedule", SALESFORCE_TO_WAREHOUSE),),
         "log_type": ("errors",),
         "job_type": ("exportlogs",),
     }

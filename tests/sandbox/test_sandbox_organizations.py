@@ -13,15 +13,15 @@ from polytomic import Polytomic
 from polytomic.errors import ForbiddenError, NotFoundError
 
 from airflow_provider_polytomic.sandbox.app import Sandbox
-from airflow_provider_polytomic.sandbox.seed import ORGANIZATION_ID, made_id
+from airflow_provider_polytomic.sandbox.seed import ORGANIZATION_ID, derive_id
 from airflow_provider_polytomic.sandbox.server import Server
 
 from .conftest import Asker, problem_of
 
 ACME, GLOBEX = ORGANIZATION_ID, "0b000000-0000-4000-8000-000000000002"
-SYNCS = {ACME: made_id("bulk_sync", "Acme to warehouse"), GLOBEX: made_id("bulk_sync", "Globex to warehouse")}
-MODELS = {ACME: made_id("model_sync", "Acme to CRM"), GLOBEX: made_id("model_sync", "Globex to CRM")}
-CONNECTIONS = {ACME: made_id("connection", "Acme CRM"), GLOBEX: made_id("connection", "Globex CRM")}
+SYNCS = {ACME: derive_id("bulk_sync", "Acme to warehouse"), GLOBEX: derive_id("bulk_sync", "Globex to warehouse")}
+MODELS = {ACME: derive_id("model_sync", "Acme to CRM"), GLOBEX: derive_id("model_sync", "Globex to CRM")}
+CONNECTIONS = {ACME: derive_id("connection", "Acme CRM"), GLOBEX: derive_id("connection", "Globex CRM")}
 
 
 def organization(name: str, **fields: Any) -> dict[str, Any]:

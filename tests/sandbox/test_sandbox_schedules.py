@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_polytomic.sandbox.schedule import due
+from airflow_provider_polytomic.sandbox.schedule import next_due
 
 from .conftest import BULK, Asker, problem_of
 from .test_sandbox_api import SYNC
@@ -33,7 +33,7 @@ NOW = datetime.fromisoformat("2026-11-18T10:20:30+00:00")  # a Wednesday
 )
 def test_when_a_schedule_is_due(rule: dict[str, Any], expected: str | None) -> None:
     """At the next of its moments, in UTC; never at the present one."""
-    found = due(rule, NOW.timestamp())
+    found = next_due(rule, NOW.timestamp())
 
     assert found == (None if expected is None else datetime.fromisoformat(f"{expected}:00+00:00").timestamp())
 

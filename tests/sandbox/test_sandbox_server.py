@@ -85,7 +85,7 @@ def test_a_taken_port_is_one_line() -> None:
         process = run("--port", str(port))
         output, errors = process.communicate(timeout=30)
     assert (process.returncode, output) == (1, "")
-    assert errors == f"cannot listen on 127.0.0.1:{port}: Address already in use\n"
+    assert errors == f"Cannot listen on 127.0.0.1:{port}: Address already in use\n"
 
 
 def test_a_bad_seed_is_one_line(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_a_bad_seed_is_one_line(tmp_path: Path) -> None:
     process = run("--seed", str(path))
     output, errors = process.communicate(timeout=30)
     assert (process.returncode, output) == (2, "")
-    assert errors.startswith(f"seed: {path}: bulk_syncs[0].colour: unknown field")
+    assert errors.startswith(f"Invalid seed: {path}: bulk_syncs[0].colour: unknown field")
     assert errors.count("\n") == 1
 
 

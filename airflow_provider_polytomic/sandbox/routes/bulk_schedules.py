@@ -1,5 +1,5 @@
 # ruff: noqa: ARG001 - every route is given the world and the call, whether it needs them or not
-"""Routes of the schedules of bulk syncs. They speak camelCase, unlike the syncs themselves."""
+"""Routes of the schedules of bulk syncs. Their fields are in camelCase, unlike those of the syncs."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import re
 import uuid
 from typing import Any
 
-from ..clock import stamp
-from ..schedule import Schedule, rule
+from ..clock import format_timestamp
+from ..schedule import Schedule, parse_rule
 from ..seed import ACTOR
-from ..wire import ApiProblem, Call, Router, typed
+from ..wire import Call, HttpError, Router, get_typed
 from ..world import Sync, World
 
 route = Router()
@@ -54,7 +54,7 @@ def delete(world: World, call: Call, sync_id: str, schedule_id: str) -> Any:
     sync = world.find_sync("bulk", sync_id)
     schedule = _find(sync, schedule_id)
     if schedule.is_default:
-        raise ApiProblem(403, "forbidden", "the default schedule can be replaced, not deleted")
+        raise HttpError(403, "forbidden", "the default schedule can be replaced, but not deleted")
     sync.schedules.remove(schedule)
     sync.updated_at = world.now
 
@@ -63,12 +63,14 @@ def _find(sync: Sync, schedule_id: str) -> Schedule:
     for schedule in sync.schedules:
         if schedule.id == schedule_id:
             return schedule
-    raise ApiProblem(404, "not_found", f"bulk sync {sync.id} has no schedule {schedule_id}")
+    raise HttpError(404, "not_found", f"bulk sync {sync.id} has no schedule {schedule_id}")
 
 
 def _rule(call: Call) -> dict[str, Any]:
-    given = typed(call.json(), "schedule", dict) or {}
-    return rule({re.sub("[A-Z]", lambda letter: "_" + letter[0].lower(), name): value for name, value in given.items()})
+    given = get_typed(call.json(), "schedule", dict) or {}
+    return parse_rule(
+        {re.sub("[A-Z]", lambda letter: "_" + letter[0].lower(), name): value for name, value in given.items()}
+    )
 
 
 def _row(sync: Sync, schedule: Schedule) -> dict[str, Any]:
@@ -77,9 +79,9 @@ def _row(sync: Sync, schedule: Schedule) -> dict[str, Any]:
         "id": schedule.id,
         "is_default": schedule.is_default,
         "sync_id": sync.id,
-        "created_at": stamp(schedule.created_at),
+        "created_at": format_timestamp(schedule.created_at),
         "created_by": ACTOR["id"],
-        "updated_at": stamp(schedule.updated_at),
+        "updated_at": format_timestamp(schedule.updated_at),
         "updated_by": ACTOR["id"],
     }
     if "resync_mode" in shown:

@@ -1,20 +1,20 @@
 # ruff: noqa: ARG001 - every route is given the world and the call, whether it needs them or not
-"""Routes of the schemas of bulk syncs: which are enabled, and how they are synced."""
+"""Routes of the schemas of bulk syncs: which are enabled, and their configuration."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
 
-from ..history import cancel_answer
-from ..wire import ApiProblem, Call, Router, list_of, timestamp, typed
+from ..history import cancel_response
+from ..wire import Call, HttpError, Router, check_timestamp, get_list, get_typed
 from ..world import Schema, Sync, World
 
 route = Router()
 
-FIELDS = ("id", "name", "amount", "updated_at")  # of every schema here
+FIELDS = ("id", "name", "amount", "updated_at")  # the same for every schema of the sandbox
 
-# What a schema's configuration is where nothing else was said.
+# The configuration of a schema for which a request leaves a field out.
 SCHEMA_DEFAULTS: dict[str, Any] = {
     "enabled": True,
     "data_cutoff_timestamp": None,
@@ -41,22 +41,22 @@ def list_schemas(world: World, call: Call, sync_id: str) -> Any:
 @route("PATCH", "/api/bulk/syncs/{sync_id}/schemas")
 def patch_schemas(world: World, call: Call, sync_id: str) -> Any:
     sync = world.find_sync("bulk", sync_id)
-    changes = list_of(call.json(), "schemas", dict)
-    found = [_schema(sync, str(change.get("id"))) for change in changes]
-    for schema, change in zip(found, changes, strict=True):
+    changes = get_list(call.json(), "schemas", dict)
+    schemas = [_find_schema(sync, str(change.get("id"))) for change in changes]
+    for schema, change in zip(schemas, changes, strict=True):
         _configure(sync, schema, {**schema.config, "fields": None, **change}, world.now)
-    return {"data": [_schema_row(schema) for schema in found] or None}
+    return {"data": [_schema_row(schema) for schema in schemas] or None}
 
 
 @route("GET", "/api/bulk/syncs/{sync_id}/schemas/{schema_id}")
 def get_schema(world: World, call: Call, sync_id: str, schema_id: str) -> Any:
-    return {"data": _schema_row(_schema(world.find_sync("bulk", sync_id), schema_id))}
+    return {"data": _schema_row(_find_schema(world.find_sync("bulk", sync_id), schema_id))}
 
 
 @route("PUT", "/api/bulk/syncs/{sync_id}/schemas/{schema_id}")
 def replace_schema(world: World, call: Call, sync_id: str, schema_id: str) -> Any:
     sync = world.find_sync("bulk", sync_id)
-    schema = _schema(sync, schema_id)
+    schema = _find_schema(sync, schema_id)
     body = call.json()
     kept = {"history_enabled": schema.config.get("history_enabled", False)}  # "omit to keep the current value"
     _configure(sync, schema, {**kept, **body}, world.now)
@@ -66,7 +66,7 @@ def replace_schema(world: World, call: Call, sync_id: str, schema_id: str) -> An
 @route("PATCH", "/api/bulk/syncs/{sync_id}/schemas/{schema_id}")
 def patch_schema(world: World, call: Call, sync_id: str, schema_id: str) -> Any:
     sync = world.find_sync("bulk", sync_id)
-    schema = _schema(sync, schema_id)
+    schema = _find_schema(sync, schema_id)
     _configure(sync, schema, {**schema.config, "fields": None, **call.json()}, world.now)
     return {"data": _schema_row(schema)}
 
@@ -74,18 +74,18 @@ def patch_schema(world: World, call: Call, sync_id: str, schema_id: str) -> Any:
 @route("POST", "/api/bulk/syncs/{sync_id}/schemas/{schema_id}/cancel")
 def cancel_schema(world: World, call: Call, sync_id: str, schema_id: str) -> Any:
     sync = world.find_sync("bulk", sync_id)
-    _schema(sync, schema_id)
+    _find_schema(sync, schema_id)
     running = world.running(sync)
     parts = [part for part in running.parts if part.schema == schema_id] if running else []
     for part in parts:
         part.canceled_at = part.canceled_at or world.now
-    return cancel_answer(bool(parts))
+    return cancel_response(bool(parts))
 
 
-def _schema(sync: Sync, schema_id: str) -> Schema:
+def _find_schema(sync: Sync, schema_id: str) -> Schema:
     schema = sync.schemas.get(schema_id)
     if schema is None:
-        raise ApiProblem(404, "not_found", f"bulk sync {sync.id} has no schema {schema_id}")
+        raise HttpError(404, "not_found", f"bulk sync {sync.id} has no schema {schema_id}")
     return schema
 
 
@@ -95,20 +95,23 @@ def _configure(sync: Sync, schema: Schema, config: dict[str, Any], now: float) -
 
 
 def read_config(given: dict[str, Any]) -> dict[str, Any]:
-    """The configuration of a schema that a body describes."""
+    """Read a schema's configuration from a request body.
+
+    :raises HttpError: for a field of the wrong type.
+    """
     for name in ("enabled", "disable_data_cutoff", "history_enabled"):
-        typed(given, name, bool)
+        get_typed(given, name, bool)
     for name in ("partition_key", "tracking_field", "user_output_name"):
-        typed(given, name, str)
-    timestamp(given, "data_cutoff_timestamp")
-    list_of(given, "filters", dict)
-    typed(given, "fields", list)
+        get_typed(given, name, str)
+    check_timestamp(given, "data_cutoff_timestamp")
+    get_list(given, "filters", dict)
+    get_typed(given, "fields", list)
     return {name: value for name, value in given.items() if name in SCHEMA_DEFAULTS and value is not None}
 
 
 def _schema_row(schema: Schema) -> dict[str, Any]:
     config = {**SCHEMA_DEFAULTS, **schema.config}
-    switched = {
+    overrides = {
         item["id"]: item
         for item in config["fields"] or []
         if isinstance(item, dict) and isinstance(item.get("id"), str)
@@ -116,7 +119,7 @@ def _schema_row(schema: Schema) -> dict[str, Any]:
     fields = [
         {
             "id": name,
-            "enabled": switched.get(name, {}).get("enabled", True),
+            "enabled": overrides.get(name, {}).get("enabled", True),
             "obfuscated": False,
             "output_name": name,
             "user_output_name": None,

@@ -1,17 +1,28 @@
 # ruff: noqa: ARG001 - every route is given the world and the call, whether it needs them or not
-"""Routes of bulk syncs: ``/api/bulk/syncs``, and what a connection offers them."""
+"""Routes of bulk syncs and their executions, and of connections as their source or destination."""
 
 from __future__ import annotations
 
 import uuid
 from typing import Any
 
-from ..clock import stamp
+from ..clock import format_timestamp
 from ..execution import Execution
-from ..history import cancel_answer, execution_page, sync_status
-from ..schedule import rule
+from ..history import cancel_response, execution_page, status_response
+from ..schedule import parse_rule
 from ..seed import RESYNC_MODES, BulkSyncSpec
-from ..wire import ApiProblem, Call, Invalid, Router, list_of, listing, one_of, page, timestamp, typed
+from ..wire import (
+    Call,
+    HttpError,
+    InvalidValueError,
+    Router,
+    check_timestamp,
+    get_choice,
+    get_list,
+    get_typed,
+    list_response,
+    paginate,
+)
 from ..world import BULK_DEFAULTS, Schema, Sync, World
 from . import logs
 from .bulk_schemas import FIELDS, read_config
@@ -33,15 +44,15 @@ ENUMS = {
     "normalize_names": ("enabled", "disabled", "legacy"),
 }
 FETCH_MODES = ("none", "incremental", "full")
-LEGACY_RESYNC_UNTIL = "2025-09-18"
+LEGACY_RESYNC_REMOVED_IN = "2025-09-18"  # the API version since which `resync` is rejected
 
 
 @route("GET", "/api/bulk/syncs")
 def list_syncs(world: World, call: Call) -> Any:
     active = call.flag("active")
-    syncs = [sync for sync in world.syncs_of("bulk") if active is None or sync.doc["active"] is active]
-    shown, token = page(call, syncs, lambda sync: (-sync.updated_at, sync.id), call.limit(50))
-    return listing([sync.row() for sync in shown], token)
+    syncs = [sync for sync in world.list_syncs("bulk") if active is None or sync.doc["active"] is active]
+    shown, token = paginate(call, syncs, lambda sync: (-sync.updated_at, sync.id), call.limit(50))
+    return list_response([sync.row() for sync in shown], token)
 
 
 @route("POST", "/api/bulk/syncs", unprocessable=True)
@@ -49,26 +60,26 @@ def create(world: World, call: Call) -> Any:
     body = call.json()
     doc = _document(world, body)
     spec = BulkSyncSpec(name=doc["name"], id=str(uuid.uuid4()))
-    schemas = _chosen(world, doc["source_connection_id"], body.get("schemas"))
+    schemas = _select_schemas(world, doc["source_connection_id"], body.get("schemas"))
     sync = world.add_sync("bulk", doc, spec)
     sync.schemas = schemas
     return {"data": sync.row()}
 
 
 @route("GET", "/api/bulk/syncs/status")
-def status_of_many(world: World, call: Call) -> Any:
+def get_many_statuses(world: World, call: Call) -> Any:
     if call.flag("all") or call.flag("active"):
-        syncs = [sync for sync in world.syncs_of("bulk") if call.flag("all") or sync.doc["active"]]
+        syncs = [sync for sync in world.list_syncs("bulk") if call.flag("all") or sync.doc["active"]]
     elif call.query.get("sync_id"):
         wanted = dict.fromkeys(call.query["sync_id"])
         syncs = [world.syncs[sync_id] for sync_id in wanted if sync_id in world.syncs]
     else:
-        raise Invalid("sync_id, all or active is needed")
-    return {"data": [_summary(world, sync) for sync in syncs if sync.kind == "bulk"] or None}
+        raise InvalidValueError("sync_id, all or active is required")
+    return {"data": [_status_row(world, sync) for sync in syncs if sync.kind == "bulk"] or None}
 
 
-def _summary(world: World, sync: Sync) -> dict[str, Any]:
-    """Each schema once, with its newest execution. One that runs is always the newest."""
+def _status_row(world: World, sync: Sync) -> dict[str, Any]:
+    """Return a sync's status with each schema once, as of its newest execution."""
     now = world.now
     history = world.history(sync)
     rows: dict[str, dict[str, Any]] = {}
@@ -80,7 +91,7 @@ def _summary(world: World, sync: Sync) -> dict[str, Any]:
     return {
         "sync_id": sync.id,
         "status": history[-1].status(now) if history else None,
-        "nextExecutionTime": stamp(sync.due(now)),
+        "nextExecutionTime": format_timestamp(sync.next_due(now)),
         "schemas": list(rows.values()) or None,
     }
 
@@ -96,11 +107,11 @@ def replace_sync(world: World, call: Call, sync_id: str) -> Any:
     body = call.json()
     doc = _document(world, body)
     if body.get("schemas"):
-        chosen = _chosen(world, doc["source_connection_id"], body["schemas"])
+        selected = _select_schemas(world, doc["source_connection_id"], body["schemas"])
         for schema_id, schema in sync.schemas.items():
-            if schema_id not in chosen:
+            if schema_id not in selected:
                 schema.config["enabled"] = False
-        sync.schemas.update(chosen)
+        sync.schemas.update(selected)
     sync.set_doc(doc, world.now)
     sync.updated_at = world.now
     if not doc["active"]:
@@ -116,9 +127,9 @@ def delete(world: World, call: Call, sync_id: str) -> Any:
 @route("POST", "/api/bulk/syncs/{sync_id}/activate")
 def activate(world: World, call: Call, sync_id: str) -> Any:
     sync = world.find_sync("bulk", sync_id)
-    active = typed(call.json(), "active", bool)
+    active = get_typed(call.json(), "active", bool)
     if active is None:
-        raise Invalid("active: is required")
+        raise InvalidValueError("active: is required")
     sync.doc["active"] = active
     sync.updated_at = world.now
     if not active:
@@ -128,12 +139,12 @@ def activate(world: World, call: Call, sync_id: str) -> Any:
 
 @route("POST", "/api/bulk/syncs/{sync_id}/cancel")
 def cancel(world: World, call: Call, sync_id: str) -> Any:
-    return cancel_answer(world.cancel_running(world.find_sync("bulk", sync_id)))
+    return cancel_response(world.cancel_running(world.find_sync("bulk", sync_id)))
 
 
 @route("GET", "/api/bulk/syncs/{sync_id}/status")
 def get_status(world: World, call: Call, sync_id: str) -> Any:
-    return sync_status(world, world.find_sync("bulk", sync_id))
+    return status_response(world, world.find_sync("bulk", sync_id))
 
 
 # executions
@@ -143,32 +154,32 @@ def get_status(world: World, call: Call, sync_id: str) -> Any:
 def start(world: World, call: Call, sync_id: str) -> Any:
     sync = world.find_sync("bulk", sync_id)
     body = call.json()
-    test = bool(typed(body, "test", bool))
-    resync_mode = one_of(body, "resync_mode", RESYNC_MODES)
+    test = bool(get_typed(body, "test", bool))
+    resync_mode = get_choice(body, "resync_mode", RESYNC_MODES)
     if "resync" in body:
-        if call.version >= LEGACY_RESYNC_UNTIL:
-            raise Invalid("resync is no longer accepted: use resync_mode")
-        resync_mode = resync_mode or ("rebuild" if typed(body, "resync", bool) else None)
+        if call.version >= LEGACY_RESYNC_REMOVED_IN:
+            raise InvalidValueError("resync is not accepted since this version: use resync_mode")
+        resync_mode = resync_mode or ("rebuild" if get_typed(body, "resync", bool) else None)
     if test and resync_mode:
-        raise Invalid("test and resync_mode are mutually exclusive")
+        raise InvalidValueError("test and resync_mode are mutually exclusive")
     destination = world.connections[sync.doc["destination_connection_id"]]
     if resync_mode and resync_mode not in destination.resync_modes:
-        raise Invalid(f"resync_mode: the destination does not support {resync_mode!r}")
+        raise InvalidValueError(f"resync_mode: the destination does not support {resync_mode!r}")
     enabled = [schema for schema in sync.schemas.values() if schema.enabled]
-    wanted = list_of(body, "schemas", str)
+    wanted = get_list(body, "schemas", str)
     unknown = [schema_id for schema_id in wanted if schema_id not in sync.schemas]
     if unknown:
-        raise Invalid(f"schemas: the sync has no {', '.join(unknown)}", schemas=unknown)
+        raise InvalidValueError(f"schemas: the sync has no {', '.join(unknown)}", schemas=unknown)
     schemas = {schema_id: sync.schemas[schema_id] for schema_id in wanted} or {item.spec.id: item for item in enabled}
-    execution = world.begin(
+    execution = world.start(
         sync,
-        [world.part_of(sync, schema) for schema in schemas.values()],
-        status_message=_behaviour(sync).status_message,
+        [world.make_part(sync, schema) for schema in schemas.values()],
+        status_message=_bulk_spec(sync).status_message,
         test=test,
         resync_mode=resync_mode,
-        fetch_mode=one_of(body, "fetch_mode", FETCH_MODES),
+        fetch_mode=get_choice(body, "fetch_mode", FETCH_MODES),
         partial=any(schema.spec.id not in schemas for schema in enabled),
-        asked=body,
+        start_body=body,
     )
     return {"data": execution.row(world.now)}
 
@@ -178,51 +189,51 @@ def list_executions(world: World, call: Call, sync_id: str) -> Any:
     now = world.now
     history = world.history(world.find_sync("bulk", sync_id))
     shown, token = execution_page(call, history, call.flag("only_terminal") or False, now)
-    return listing([item.row(now) for item in shown], token)
+    return list_response([item.row(now) for item in shown], token)
 
 
 @route("GET", "/api/bulk/syncs/{sync_id}/executions/{execution_id}")
 def get_execution(world: World, call: Call, sync_id: str, execution_id: str) -> Any:
-    return {"data": _execution(world, sync_id, execution_id).row(world.now)}
+    return {"data": _find_execution(world, sync_id, execution_id).row(world.now)}
 
 
 @route("POST", "/api/bulk/syncs/{sync_id}/executions/{execution_id}/cancel")
 def cancel_execution(world: World, call: Call, sync_id: str, execution_id: str) -> Any:
-    return cancel_answer(_execution(world, sync_id, execution_id).cancel(world.now))
+    return cancel_response(_find_execution(world, sync_id, execution_id).cancel(world.now))
 
 
 @route("GET", "/api/bulk/syncs/{sync_id}/executions/{execution_id}/consolelog")
-def console_log(world: World, call: Call, sync_id: str, execution_id: str) -> Any:
-    return logs.console(call, _execution(world, sync_id, execution_id).log(world.now))
+def get_console_log(world: World, call: Call, sync_id: str, execution_id: str) -> Any:
+    return logs.build_console_page(call, _find_execution(world, sync_id, execution_id).log(world.now))
 
 
 @route("GET", "/api/bulk/syncs/{sync_id}/executions/{execution_id}/schemas/{schema_id}/consolelog")
-def schema_console_log(world: World, call: Call, sync_id: str, execution_id: str, schema_id: str) -> Any:
-    execution = _execution(world, sync_id, execution_id)
+def get_schema_console_log(world: World, call: Call, sync_id: str, execution_id: str, schema_id: str) -> Any:
+    execution = _find_execution(world, sync_id, execution_id)
     if schema_id not in {part.schema for part in execution.parts}:
-        raise ApiProblem(404, "not_found", f"execution {execution_id} has no schema {schema_id}")
-    return logs.console(call, [line for line in execution.log(world.now) if line.schema == schema_id])
+        raise HttpError(404, "not_found", f"execution {execution_id} has no schema {schema_id}")
+    return logs.build_console_page(call, [line for line in execution.log(world.now) if line.schema == schema_id])
 
 
 @route("GET", "/api/bulk/syncs/{sync_id}/executions/{execution_id}/logs")
-def log_files(world: World, call: Call, sync_id: str, execution_id: str) -> Any:
-    execution = _execution(world, sync_id, execution_id)
-    expires, url = logs.signed(world, execution, "log.json")
+def list_log_files(world: World, call: Call, sync_id: str, execution_id: str) -> Any:
+    execution = _find_execution(world, sync_id, execution_id)
+    expires, url = logs.sign_url(world, execution, "log.json")
     return {"data": {"Expires": expires, "URLs": [url]}}
 
 
 @route("POST", "/api/bulk/syncs/{sync_id}/executions/{execution_id}/logs/export")
 def export_logs(world: World, call: Call, sync_id: str, execution_id: str) -> Any:
     job_id = str(uuid.uuid4())
-    world.exports[job_id] = (world.now, _execution(world, sync_id, execution_id))
+    world.exports[job_id] = (world.now, _find_execution(world, sync_id, execution_id))
     return {"job": logs.export_row(world, job_id)}
 
 
-# what a connection offers
+# connections
 
 
 @route("GET", "/api/connections/{connection_id}/bulksync/source")
-def source(world: World, call: Call, connection_id: str) -> Any:
+def get_source(world: World, call: Call, connection_id: str) -> Any:
     connection = world.find_connection(connection_id)
     schemas = []
     for spec in connection.schemas:
@@ -240,7 +251,7 @@ def source(world: World, call: Call, connection_id: str) -> Any:
 
 
 @route("GET", "/api/connections/{connection_id}/bulksync/target")
-def target(world: World, call: Call, connection_id: str) -> Any:
+def get_target(world: World, call: Call, connection_id: str) -> Any:
     connection = world.find_connection(connection_id)
     return {
         "data": {
@@ -252,69 +263,73 @@ def target(world: World, call: Call, connection_id: str) -> Any:
     }
 
 
-# shared by the above
+# helpers
 
 
-def _execution(world: World, sync_id: str, execution_id: str) -> Execution:
+def _find_execution(world: World, sync_id: str, execution_id: str) -> Execution:
     return world.find_execution(world.find_sync("bulk", sync_id), execution_id)
 
 
-def _behaviour(sync: Sync) -> BulkSyncSpec:
-    assert isinstance(sync.behaviour, BulkSyncSpec)  # noqa: S101 - told to the type checker
-    return sync.behaviour
+def _bulk_spec(sync: Sync) -> BulkSyncSpec:
+    assert isinstance(sync.spec, BulkSyncSpec)  # noqa: S101 - for the type checker
+    return sync.spec
 
 
 def _document(world: World, body: dict[str, Any]) -> dict[str, Any]:
-    """The sync that a body describes: nothing of an older one is kept."""
+    """Read a sync from a request body, with defaults for fields that it leaves out.
+
+    :raises HttpError: for a field that is missing or invalid.
+    """
     for name in REQUIRED:
         if body.get(name) in (None, ""):
-            raise Invalid(f"{name}: is required")
+            raise InvalidValueError(f"{name}: is required")
     for name, known in ENUMS.items():
-        one_of(body, name, known)
+        get_choice(body, name, known)
     _check_types(body)
-    for schedule in (typed(body, "default_schedule", dict), *list_of(body, "additional_schedules", dict)):
-        rule(schedule)
+    for schedule in (get_typed(body, "default_schedule", dict), *get_list(body, "additional_schedules", dict)):
+        parse_rule(schedule)
     for name in ("source_connection_id", "destination_connection_id"):
         if body[name] not in world.connections:
-            raise Invalid(f"{name}: there is no connection {body[name]}")
-    _fitting(world.connections[body["destination_connection_id"]].target, body["destination_configuration"])
+            raise InvalidValueError(f"{name}: there is no connection {body[name]}")
+    destination = world.connections[body["destination_connection_id"]]
+    _validate_destination(destination.target, body["destination_configuration"])
     given = {name: body[name] for name in (*REQUIRED, *BULK_DEFAULTS) if body.get(name) is not None}
     return {**BULK_DEFAULTS, **given}
 
 
 def _check_types(body: dict[str, Any]) -> None:
     for name in ("active", "disable_record_timestamps"):
-        typed(body, name, bool)
+        get_typed(body, name, bool)
     for name in ("name", "source_connection_id", "destination_connection_id", "organization_id"):
-        typed(body, name, str)
+        get_typed(body, name, str)
     for name in ("concurrency_limit", "resync_concurrency_limit"):
-        typed(body, name, int)
+        get_typed(body, name, int)
     for name in ("source_configuration", "destination_configuration"):
-        typed(body, name, dict)
-    timestamp(body, "data_cutoff_timestamp")
-    list_of(body, "policies", str)
+        get_typed(body, name, dict)
+    check_timestamp(body, "data_cutoff_timestamp")
+    get_list(body, "policies", str)
 
 
-def _fitting(schema: dict[str, Any], configuration: Any) -> None:
-    from jsonschema import Draft202012Validator  # only for those that create: the sandbox starts without it
+def _validate_destination(schema: dict[str, Any], configuration: Any) -> None:
+    from jsonschema import Draft202012Validator  # imported for creation only, so that the sandbox starts faster
 
     for error in Draft202012Validator(schema).iter_errors(configuration):
-        where = "".join(f".{step}" for step in error.absolute_path)
-        raise Invalid(f"destination_configuration{where}: {error.message}")
+        path = "".join(f".{step}" for step in error.absolute_path)
+        raise InvalidValueError(f"destination_configuration{path}: {error.message}")
 
 
-def _chosen(world: World, source_id: str, wanted: Any) -> dict[str, Schema]:
-    """The schemas that a body names, by id or with their configuration; all that the source has if it names none."""
+def _select_schemas(world: World, source_id: str, wanted: Any) -> dict[str, Schema]:
+    """Return the schemas that a body names, by id or as configurations; all of the source when it names none."""
     offered = {spec.id: spec for spec in world.connections[source_id].schemas}
     if not wanted:
         return {spec.id: Schema(spec) for spec in offered.values()}
     if not isinstance(wanted, list):
-        raise ApiProblem(400, "bad_request", "schemas: not a list")
-    chosen = {}
+        raise HttpError(400, "bad_request", "schemas: not a list")
+    selected = {}
     for item in wanted:
         config = item if isinstance(item, dict) else {"id": item}
         schema_id = str(config.get("id"))
         if schema_id not in offered:
-            raise Invalid(f"schemas: the source has no {schema_id}")
-        chosen[schema_id] = Schema(offered[schema_id], read_config(config))
-    return chosen
+            raise InvalidValueError(f"schemas: the source has no {schema_id}")
+        selected[schema_id] = Schema(offered[schema_id], read_config(config))
+    return selected

@@ -7,14 +7,14 @@ from typing import Any
 
 from airflow_provider_polytomic.api.plan import Response
 
-from ..clock import stamp
+from ..clock import format_timestamp
 from ..seed import ACTOR, ConnectionSpec
 from ..wire import Call, Router
 from ..world import World
 
 route = Router()
 
-REFRESH_TAKES = 5.0  # seconds at speed 1
+REFRESH_DURATION = 5.0  # seconds at speed 1 until a refreshed schema cache is fresh
 
 
 @route("GET", "/api/connections")
@@ -29,30 +29,30 @@ def get_connection(world: World, call: Call, connection_id: str) -> Any:
 
 @route("POST", "/api/connections/{connection_id}/schemas/refresh")
 def refresh_schemas(world: World, call: Call, connection_id: str) -> Any:
-    starts, ends = _refreshes(world, connection_id)
+    starts, ends = _refresh_times(world, connection_id)
     if ends[-1] <= world.now:
         world.refreshes[connection_id] = [*starts, world.now]
     return Response(202, {"location": f"{world.url}/api/connections/{connection_id}/schemas/status"})
 
 
 @route("GET", "/api/connections/{connection_id}/schemas/status")
-def schema_cache(world: World, call: Call, connection_id: str) -> Any:
-    starts, ends = _refreshes(world, connection_id)
+def get_schema_status(world: World, call: Call, connection_id: str) -> Any:
+    starts, ends = _refresh_times(world, connection_id)
     return {
         "data": {
             "cache_status": "fresh" if ends[-1] <= world.now else "refreshing",
-            "last_refresh_started": stamp(starts[-1]),
-            "last_refresh_finished": stamp(max(end for end in ends if end <= world.now)),
+            "last_refresh_started": format_timestamp(starts[-1]),
+            "last_refresh_finished": format_timestamp(max(end for end in ends if end <= world.now)),
         }
     }
 
 
-def _refreshes(world: World, connection_id: str) -> tuple[list[float], list[float]]:
-    """When the refreshes of a connection's schemas begin, and when they end. One has been before all."""
+def _refresh_times(world: World, connection_id: str) -> tuple[list[float], list[float]]:
+    """Return the start and end times of a connection's schema refreshes; one precedes the first request."""
     world.find_connection(connection_id)
-    takes = REFRESH_TAKES / world.speed
-    starts = world.refreshes.get(connection_id, [world.began_at - takes])
-    return starts, [start + takes for start in starts]
+    duration = REFRESH_DURATION / world.speed
+    starts = world.refreshes.get(connection_id, [world.created_at - duration])
+    return starts, [start + duration for start in starts]
 
 
 def _row(world: World, connection: ConnectionSpec) -> dict[str, Any]:
@@ -66,8 +66,8 @@ def _row(world: World, connection: ConnectionSpec) -> dict[str, Any]:
         "saved": True,
         "status": "healthy",
         "status_error": None,
-        "created_at": stamp(world.began_at),
+        "created_at": format_timestamp(world.created_at),
         "created_by": ACTOR,
-        "updated_at": stamp(world.began_at),
+        "updated_at": format_timestamp(world.created_at),
         "updated_by": ACTOR,
     }

@@ -1,25 +1,28 @@
 # ruff: noqa: ARG001 - every route is given the world and the call, whether it needs them or not
-"""Whose key it is, and routes of organizations and their users: all that a partner key reaches as Bearer."""
+"""Routes of the caller's identity, of organizations and of their users.
+
+They are the only ones that a partner key reaches as a Bearer token.
+"""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
-from ..seed import ACTOR, made_id
-from ..wire import ApiProblem, Call, Router
+from ..seed import ACTOR, derive_id
+from ..wire import Call, HttpError, Router
 from ..world import World
 
 route = Router()
 
-OPEN_TO_PARTNERS = re.compile(r"/api/(me|organizations(/.*)?)")
+PARTNER_PATHS = re.compile(r"/api/(me|organizations(/.*)?)")
 
 
 @route("GET", "/api/me")
-def me(world: World, call: Call) -> Any:
+def get_identity(world: World, call: Call) -> Any:
     user, organization = call.caller == "user", call.caller == "organization"
     identity: dict[str, Any] = {
-        "id": ACTOR["id"] if user else world.id if organization else made_id("partner", ""),
+        "id": ACTOR["id"] if user else world.id if organization else derive_id("partner", ""),
         "is_user": user,
         "is_organization": organization,
         "is_partner": call.caller == "partner",
@@ -34,7 +37,7 @@ def me(world: World, call: Call) -> Any:
 
 @route("GET", "/api/organizations")
 def list_organizations(world: World, call: Call) -> Any:
-    return {"data": [_row(item) for item in _reachable(world, call)]}
+    return {"data": [_row(item) for item in _accessible(world, call)]}
 
 
 @route("GET", "/api/organizations/{organization_id}")
@@ -54,15 +57,15 @@ def get_own_organization(world: World, call: Call) -> Any:
     return {"data": _row(world)}
 
 
-def _reachable(world: World, call: Call) -> list[World]:
+def _accessible(world: World, call: Call) -> list[World]:
     return world.organizations if call.caller == "partner" else [world]
 
 
 def _find(world: World, call: Call, organization_id: str) -> World:
-    for item in _reachable(world, call):
+    for item in _accessible(world, call):
         if item.id == organization_id:
             return item
-    raise ApiProblem(404, "not_found", f"there is no organization {organization_id}")
+    raise HttpError(404, "not_found", f"there is no organization {organization_id}")
 
 
 def _row(world: World) -> dict[str, Any]:
