@@ -1,6 +1,8 @@
-"""All that the provider writes down, for another process, and so perhaps for another release, to read.
+"""Collects all data that the provider persists: trigger rows, events, XComs, task state, asset events, keys.
 
-It is taken from tasks that run, in a sandbox where time stands still and ids are counted.
+Another process reads this data, possibly with another release of the provider. It is collected from tasks that run
+against a sandbox with a stopped clock and counted ids. Each entry of the result is a scene: what one task or trigger
+persists.
 """
 
 from __future__ import annotations
@@ -38,9 +40,9 @@ from .test_assets import OutletEventAccessors, emitted
 from .test_create_bulk_sync import NEW as NEW_SYNC
 from .test_event_trigger import until
 
-NOON = 1767268800.0  # of the first day of 2026
+NOON = 1767268800.0  # on the first day of 2026
 COMMON = {"task_id": "sync", "deferrable": True, "poke_interval": 0.05}
-# The tasks whose deferrals are looked at. Of each there is an event with which its task ends.
+# Tasks that defer. Each scene has an event with which the task ends, or starts its own execution.
 TASKS: dict[str, tuple[type, dict[str, Any]]] = {
     "bulk operator": (
         PolytomicBulkSyncOperator,
@@ -75,19 +77,19 @@ WATCHERS: dict[str, dict[str, Any]] = {
     "all of it": {"sync_name": "Orders", "kind": "bulk", "trigger_source": "schedule", "polytomic_conn_id": "mine"},
 }
 NEW: dict[str, Any] = {"task_id": "create", **NEW_SYNC}
-# What depends on the hour, or is written for people to read.
+# Values that depend on the time, or are messages for people.
 VOLATILE = {"deadline": NOON + 3600, "since": NOON, "asked_at": NOON, "message": "something went wrong"}
 
 
 class Stage:
-    """A sandbox, and an Airflow that keeps what a triggerer's triggers give it."""
+    """A sandbox with a stopped clock and counted ids, and a replacement of Airflow's XComs for triggers."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         numbers = count(1)
         counted = SimpleNamespace(uuid4=lambda: uuid.UUID(int=next(numbers)))
         for module in (world, bulk_syncs):
             monkeypatch.setattr(module, "uuid", counted)
-        monkeypatch.setattr(assets, "make_alias", lambda alias: None)  # Airflow 2 writes it into a database
+        monkeypatch.setattr(assets, "make_alias", lambda alias: None)  # Airflow 2 stores aliases in a database
         monkeypatch.setattr(trigger_module, "MIN_FIRST_SLEEP", 0.02)
         monkeypatch.setattr(trigger_module, "aset_xcom", self._aset)
         monkeypatch.setattr(trigger_module, "aget_xcom", self._aget)
@@ -102,7 +104,7 @@ class Stage:
         return self.xcoms.get(key)
 
     def fire(self, trigger: Any, *, after: float = 3600) -> Any:
-        """What a trigger tells, when it has run for some seconds, and then this much time has passed."""
+        """The event of a trigger that ran for 5 seconds before ``after`` more seconds passed."""
         trigger = in_triggerer(trigger)
 
         async def first() -> Any:
@@ -117,14 +119,14 @@ class Stage:
     def console_requests(self) -> list[Any]:
         return [request for request in self.sandbox.requests if request.path.endswith("/consolelog")]
 
-    def keys(self) -> list[str]:
-        """The idempotency keys that it was sent."""
+    def idempotency_keys(self) -> list[str]:
+        """The idempotency keys of all requests."""
         return [it.headers["idempotency-key"] for it in self.sandbox.requests if "idempotency-key" in it.headers]
 
 
 @contextmanager
 def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
-    """A sandbox behind the default connection, which leads people to some web app."""
+    """A stage behind the default connection, which has links to a web app."""
     it = Stage(monkeypatch)
     server = Server(it.sandbox)
     extra = {"ui_url": "https://app.example.com/{kind}/{sync_id}/{execution_id}"}
@@ -136,115 +138,122 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
         server.close()
 
 
-def make(name: str) -> Any:
+def make_task(name: str) -> Any:
     cls, arguments = TASKS[name]
     return cls(**COMMON, **arguments)
 
 
-def defer(name: str, context: dict[str, Any]) -> Any:
+def defer_task(name: str, context: dict[str, Any]) -> Any:
     with pytest.raises(TaskDeferred) as deferred:
-        make(name).execute(context)
+        make_task(name).execute(context)
     return deferred.value
 
 
-def all_that_is_written(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """All of it, by the scene in which it is written."""
-    found: dict[str, Any] = {name: _task(name, monkeypatch) for name in TASKS}
-    found |= {f"watcher of {name}": _watcher(arguments) for name, arguments in WATCHERS.items()}
-    found["what a watcher is told, and keeps"] = _watched(monkeypatch)
-    found["creation"] = _creation(monkeypatch)
-    found["troubles"] = _troubles(monkeypatch)
+def collect_persisted_data(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """All persisted data, by scene."""
+    found: dict[str, Any] = {name: _task_scene(name, monkeypatch) for name in TASKS}
+    found |= {f"watcher of {name}": _watcher_scene(arguments) for name, arguments in WATCHERS.items()}
+    found["watcher state and payloads"] = _watcher_state_scene(monkeypatch)
+    found["creation"] = _creation_scene(monkeypatch)
+    found["trigger errors"] = _trigger_errors_scene(monkeypatch)
     found["aliases"] = [assets.task_alias(None, "sync").name, assets.task_alias("a_dag", "sync").name]
-    steady: dict[str, Any] = _steady(found)
-    return steady
+    persisted: dict[str, Any] = _replace_volatile(found)
+    return persisted
 
 
-def _steady(value: Any) -> Any:
+def _replace_volatile(value: Any) -> Any:
     if isinstance(value, dict):
-        return {k: VOLATILE[k] if k in VOLATILE and v is not None else _steady(v) for k, v in value.items()}
-    return [_steady(item) for item in value] if isinstance(value, list) else value
+        return {k: VOLATILE[k] if k in VOLATILE and v is not None else _replace_volatile(v) for k, v in value.items()}
+    return [_replace_volatile(item) for item in value] if isinstance(value, list) else value
 
 
-def _row(trigger: Any) -> dict[str, Any]:
+def _serialize(trigger: Any) -> dict[str, Any]:
     path, kwargs = trigger.serialize()
     return {"path": path, "kwargs": json.loads(json.dumps(kwargs))}
 
 
-def _task(name: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    with stage(monkeypatch) as on:
+def _task_scene(name: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    with stage(monkeypatch) as staged:
         sync_id = TASKS[name][1].get("sync_id", POSTGRES_TO_WAREHOUSE)
         if name in FOREIGN:
-            on.sandbox.start_foreign(sync_id)
+            staged.sandbox.start_foreign(sync_id)
         store = Store()
         context = make_context(store, dag_id="a_dag", run_id="a_run") | {"outlet_events": OutletEventAccessors()}
-        deferral = defer(name, context)
-        if not on.sandbox.starts(sync_id):
-            on.sandbox.start_foreign(sync_id)
-        event = on.fire(deferral.trigger)
-        written = {
-            "deferral": {"method_name": deferral.method_name, "kwargs": deferral.kwargs, "row": _row(deferral.trigger)},
+        deferral = defer_task(name, context)
+        if not staged.sandbox.starts(sync_id):
+            staged.sandbox.start_foreign(sync_id)
+        event = staged.fire(deferral.trigger)
+        persisted = {
+            "deferral": {
+                "method_name": deferral.method_name,
+                "kwargs": deferral.kwargs,
+                "row": _serialize(deferral.trigger),
+            },
             "event": event,
         }
         if not (event["notes"] or {}).get("blocking"):
-            written["return_value"] = make(name).execute_complete(context, event)
-        of_task = {key: [value for k, value in context["ti"].xcoms if k == key] for key, _ in context["ti"].xcoms}
-        written |= {
-            "xcoms": of_task | on.xcoms,
+            persisted["return_value"] = make_task(name).execute_complete(context, event)
+        task_xcoms = {key: [value for k, value in context["ti"].xcoms if k == key] for key, _ in context["ti"].xcoms}
+        persisted |= {
+            "xcoms": task_xcoms | staged.xcoms,
             "task_state": dict(store),
-            "asset_events": _without_the_port(emitted(context), on.sandbox),
-            "keys": on.keys(),
+            "asset_events": _without_port(emitted(context), staged.sandbox),
+            "keys": staged.idempotency_keys(),
         }
-        return written
+        return persisted
 
 
-def _without_the_port(events: dict[str, Any], sandbox: Sandbox) -> Any:
+def _without_port(events: dict[str, Any], sandbox: Sandbox) -> Any:
     return json.loads(json.dumps(events).replace(sandbox.url[len("http://") :], "polytomic.example.com"))
 
 
-def _troubles(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """The events of a trigger that saw no end: the deadline passed, the key was refused."""
-    with stage(monkeypatch) as on:
-        row = _row(defer("bulk operator by name", make_context()).trigger)["kwargs"]
-        late = on.fire(trigger_module.PolytomicExecutionTrigger(**row | {"deadline": 1.0}), after=0)
-        on.sandbox.faults.status(403, "GET .*", times=None)
-        refused = on.fire(trigger_module.PolytomicExecutionTrigger(**row))
+def _trigger_errors_scene(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The events of triggers that did not see the end: the deadline passed, or the API key was rejected."""
+    with stage(monkeypatch) as staged:
+        row = _serialize(defer_task("bulk operator by name", make_context()).trigger)["kwargs"]
+        late = staged.fire(trigger_module.PolytomicExecutionTrigger(**row | {"deadline": 1.0}), after=0)
+        staged.sandbox.faults.status(403, "GET .*", times=None)
+        refused = staged.fire(trigger_module.PolytomicExecutionTrigger(**row))
         return {"timeout": late, "error": refused}
 
 
-def _creation(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    with stage(monkeypatch) as on:
+def _creation_scene(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    with stage(monkeypatch) as staged:
         returned = PolytomicCreateBulkSyncOperator(**NEW).execute(make_context(task_id="create"))
-        return {"return_value": returned, "keys": on.keys()}
+        return {"return_value": returned, "keys": staged.idempotency_keys()}
 
 
-def _watcher(arguments: dict[str, Any]) -> dict[str, Any]:
+def _watcher_scene(arguments: dict[str, Any]) -> dict[str, Any]:
     trigger = PolytomicSyncEventTrigger(**arguments)
-    return {"row": _row(trigger), "stored_as": trigger._key}
+    return {"row": _serialize(trigger), "stored_as": trigger._key}
 
 
-def _watched(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def _watcher_state_scene(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     async def scenario() -> dict[str, Any]:
         watcher = PolytomicSyncEventTrigger(
             events=["completed", "failed", "canceled", "completed_with_errors"], poke_interval=0.02
         )
-        told: list[Any] = []
+        payloads: list[Any] = []
 
         async def watch() -> None:
             async for event in watcher.run():
-                told.append(event.payload)
+                payloads.append(event.payload)
 
         watching = asyncio.ensure_future(watch())
         await until(lambda: watcher._position is not None)
         for sync_id, status in ENDS:
-            on.now += 60
-            execution = on.sandbox.run_on_schedule(sync_id)
-            on.sandbox.finish(sync_id, execution.id, status)
-        await until(lambda: len(told) == len(ENDS))
+            staged.now += 60
+            execution = staged.sandbox.run_on_schedule(sync_id)
+            staged.sandbox.finish(sync_id, execution.id, status)
+        await until(lambda: len(payloads) == len(ENDS))
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
-        return {"payloads": sorted(told, key=lambda one: one["created_at"]), "position": watcher._position.to_json()}
+        return {
+            "payloads": sorted(payloads, key=lambda payload: payload["created_at"]),
+            "position": watcher._position.to_json(),
+        }
 
-    with stage(monkeypatch) as on:
+    with stage(monkeypatch) as staged:
         found: dict[str, Any] = json.loads(json.dumps(asyncio.run(scenario())))
         return found
 

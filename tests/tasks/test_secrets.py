@@ -1,4 +1,4 @@
-"""The API key stays where it is, whatever the provider does, and whoever looks."""
+"""Credentials never reach logs, XComs, events, errors, trigger rows, copies or other hosts."""
 
 from __future__ import annotations
 
@@ -25,16 +25,18 @@ from airflow_provider_polytomic.sensors.bulk_sync import PolytomicBulkSyncSensor
 
 from . import persisted
 from .conftest import Task, make_context
-from .persisted import NEW, TASKS, Stage, all_that_is_written
+from .persisted import NEW, TASKS, Stage, collect_persisted_data
 
-KEY = "k3y-that-nobody-shall-see"
+KEY = "k3y-that-must-not-appear"
 LOGIN = "an-organization"
 SECRETS = (KEY, base64.b64encode(f"{LOGIN}:{KEY}".encode()).decode(), base64.b64encode(KEY.encode()).decode()[:-2])
 
 
 @pytest.fixture
-def shown(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
-    """All that is logged, by whom it may be, and printed, with Python's own development aids switched on."""
+def captured_output(
+    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Any:
+    """A function that returns everything logged and printed, with Python's development aids switched on."""
     monkeypatch.setenv("PYTHONASYNCIODEBUG", "1")
     caplog.set_level(1)
     names = ("asyncio", "aiohttp.client", "urllib3", "requests", "httpx", "airflow", "airflow_provider_polytomic")
@@ -42,43 +44,43 @@ def shown(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str], m
     for name in names:
         logging.getLogger(name).setLevel(1)
 
-    def all_of_it() -> str:
+    def collect() -> str:
         return caplog.text + repr([vars(record) for record in caplog.records]) + "".join(capfd.readouterr())
 
-    yield all_of_it
+    yield collect
     for name, level in before.items():
         logging.getLogger(name).setLevel(level)
 
 
-def has_secret(text: str) -> list[str]:
+def find_secrets(text: str) -> list[str]:
     return [secret for secret in SECRETS if secret in text]
 
 
 @pytest.fixture
-def behind_a_login(polytomic_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
-    """The sandbox, for whose key there is a login, too."""
+def login_sandbox(polytomic_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
+    """The sandbox behind a connection with a login and a password."""
     polytomic_sandbox.rotate_key(KEY)
     connection = {"conn_type": "polytomic", "host": polytomic_sandbox.url, "login": LOGIN, "password": KEY}
     monkeypatch.setenv("AIRFLOW_CONN_POLYTOMIC_DEFAULT", json.dumps(connection))
     return polytomic_sandbox
 
 
-def test_nothing_that_is_written_down_has_it(monkeypatch: pytest.MonkeyPatch, shown: Any) -> None:
-    """No XCom, no row of a trigger, no event, no note, no position and no asset event; nor any log on the way."""
+def test_persisted_data_and_logs_contain_no_key(monkeypatch: pytest.MonkeyPatch, captured_output: Any) -> None:
+    """Trigger rows, events, XComs, task state, positions, asset events and the log are searched."""
 
-    class Secretive(Stage):
+    class StageWithKey(Stage):
         def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
             super().__init__(monkeypatch)
             self.sandbox.rotate_key(KEY)
 
-    monkeypatch.setattr(persisted, "Stage", Secretive)
+    monkeypatch.setattr(persisted, "Stage", StageWithKey)
 
-    told = json.dumps(all_that_is_written(monkeypatch))
+    shown_text = json.dumps(collect_persisted_data(monkeypatch))
 
-    assert all(name in told for name in TASKS)
-    logged = shown()
+    assert all(name in shown_text for name in TASKS)
+    logged = captured_output()
     assert "/api/bulk/syncs" in logged
-    assert has_secret(told + logged) == []
+    assert find_secrets(shown_text + logged) == []
 
 
 @pytest.mark.parametrize(
@@ -91,48 +93,54 @@ def test_nothing_that_is_written_down_has_it(monkeypatch: pytest.MonkeyPatch, sh
     ],
     ids=["operator", "sensor"],
 )
-def test_nor_has_a_task_that_has_run(behind_a_login: Sandbox, make: Any, deferrable: bool, shown: Any) -> None:
-    """Neither its attributes, nor its rendered fields, nor a copy of it, when it has read the connection."""
+def test_task_attributes_and_copies_contain_no_key_after_the_run(
+    login_sandbox: Sandbox, make: Any, deferrable: bool, captured_output: Any
+) -> None:
+    """Attributes, rendered fields and copies are searched after the task has read the connection."""
     made = []
 
-    def remember() -> Any:
+    def make_and_keep() -> Any:
         made.append(make(deferrable=deferrable))
         return made[-1]
 
     if "Sensor" in type(make(deferrable=deferrable)).__name__:
-        behind_a_login.start_foreign(SYNC)
-    task = Task(remember)
+        login_sandbox.start_foreign(SYNC)
+    task = Task(make_and_keep)
     task.run()
 
     for one in made:
         fields = {name: getattr(one, name) for name in one.template_fields}
         dumps = [repr(one), repr(vars(one)), repr(fields), repr(vars(copy.deepcopy(one)))]
-        assert has_secret("".join(dumps)) == []
-    assert has_secret(repr(task.deferrals) + json.dumps(task.events) + shown()) == []
+        assert find_secrets("".join(dumps)) == []
+    assert find_secrets(repr(task.deferrals) + json.dumps(task.events) + captured_output()) == []
 
 
-def test_no_failure_shows_it(behind_a_login: Sandbox, deferrable: bool, shown: Any) -> None:
-    """A server that fails and quotes the credentials puts them neither into the error nor into what it came from."""
-    said = json.dumps({"message": f"{KEY} and {SECRETS[1]}", "key": KEY})
-    behind_a_login.faults.status(422, "POST .*", times=None, body=said)
+def test_error_contains_no_key_when_the_server_quotes_the_credentials(
+    login_sandbox: Sandbox, deferrable: bool, captured_output: Any
+) -> None:
+    """The error, its causes and the log contain no secret."""
+    body = json.dumps({"message": f"{KEY} and {SECRETS[1]}", "key": KEY})
+    login_sandbox.faults.status(422, "POST .*", times=None, body=body)
 
     with pytest.raises(AirflowFailException) as caught:
         Task(lambda: PolytomicBulkSyncOperator(task_id="sync", sync_id=SYNC, deferrable=deferrable)).run()
 
-    told = "".join(traceback.format_exception(caught.value)) + repr(vars(caught.value))
-    assert "***" in told
-    assert has_secret(told + shown()) == []
+    shown_text = "".join(traceback.format_exception(caught.value)) + repr(vars(caught.value))
+    assert "***" in shown_text
+    assert find_secrets(shown_text + captured_output()) == []
 
 
-def test_a_failed_execution_shows_no_secret_either(behind_a_login: Sandbox, deferrable: bool, shown: Any) -> None:
-    """Nor does a log that quotes it: the console log, in the task's log and in the failure's message."""
+def test_failure_message_and_console_log_contain_no_key(
+    login_sandbox: Sandbox, deferrable: bool, captured_output: Any
+) -> None:
+    """The console log, in the task's log and in the failure message, contains no secret."""
     context = make_context()
     push = context["ti"].xcom_push
 
     def push_and_fail(key: str, value: Any) -> None:
         push(key, value)
-        if behind_a_login.running(SYNC):
-            behind_a_login.finish(SYNC, value["execution_id"], "failed", "disk full")
+        if login_sandbox.running(SYNC):
+            login_sandbox.finish(SYNC, value["execution_id"], "failed", "disk full")
 
     context["ti"].xcom_push = push_and_fail
     arguments = {"task_id": "sync", "sync_id": SYNC, "poke_interval": 0.02, "log_console": True}
@@ -140,34 +148,34 @@ def test_a_failed_execution_shows_no_secret_either(behind_a_login: Sandbox, defe
     with pytest.raises(PolytomicSyncError) as caught:
         Task(lambda: PolytomicBulkSyncOperator(deferrable=deferrable, **arguments)).run(context)
 
-    assert has_secret(str(caught.value) + shown() + json.dumps(context["ti"].xcoms)) == []
+    assert find_secrets(str(caught.value) + captured_output() + json.dumps(context["ti"].xcoms)) == []
 
 
-def test_creating_shows_no_secret(behind_a_login: Sandbox, shown: Any) -> None:
-    """Nor does the operator that creates syncs."""
+def test_create_operator_shows_no_key(login_sandbox: Sandbox, captured_output: Any) -> None:
+    """Attributes and the log contain no secret."""
     operator = PolytomicCreateBulkSyncOperator(**NEW)
     operator.execute(make_context(task_id="create"))
 
-    assert has_secret(repr(vars(operator)) + shown()) == []
+    assert find_secrets(repr(vars(operator)) + captured_output()) == []
 
 
-def test_a_hook_travels_without_its_key(behind_a_login: Sandbox) -> None:
-    """A pickle or a copy of a hook has the id of the connection, reads it again where it arrives, and works there."""
+def test_hook_pickle_contains_no_key(login_sandbox: Sandbox) -> None:
+    """A pickle or a copy of a hook has the id of the connection, and reads the connection again."""
     hook = PolytomicHook(timeout=7)
     assert hook.client.settings.key == KEY
 
     packed = pickle.dumps(hook)
     assert KEY.encode() not in packed
-    assert has_secret(repr(vars(hook))) == []
+    assert find_secrets(repr(vars(hook))) == []
     for arrived in (pickle.loads(packed), copy.deepcopy(hook), copy.copy(hook)):
         assert "client" not in vars(arrived)
         assert (arrived.polytomic_conn_id, arrived.timeout) == ("polytomic_default", 7)
         assert arrived.get_bulk_sync(SYNC).id == SYNC
 
 
-def test_an_error_travels_without_it(behind_a_login: Sandbox) -> None:
-    """Airflow pickles what a task raises."""
-    behind_a_login.rotate_key("another")
+def test_error_pickle_contains_no_key(login_sandbox: Sandbox) -> None:
+    """Airflow pickles the errors that a task raises."""
+    login_sandbox.rotate_key("another")
     hook = PolytomicHook(max_retries=0)
     with pytest.raises(Exception, match="HTTP 401") as caught:
         hook.call(bulk_syncs.get(SYNC))
@@ -175,22 +183,22 @@ def test_an_error_travels_without_it(behind_a_login: Sandbox) -> None:
     assert KEY.encode() not in pickle.dumps(caught.value)
 
 
-def test_a_connection_of_another_kind_is_not_sent_to_polytomic(
-    behind_a_login: Sandbox, monkeypatch: pytest.MonkeyPatch, deferrable: bool
+def test_connection_of_another_type_is_not_used(
+    login_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, deferrable: bool
 ) -> None:
-    """Who may choose the id of a connection cannot have the password of a database sent to its host, or to ours."""
-    other = {"conn_type": "postgres", "host": behind_a_login.url, "password": "the-password-of-a-database"}
+    """A DAG author cannot have the password of another connection sent to its host, or to Polytomic."""
+    other = {"conn_type": "postgres", "host": login_sandbox.url, "password": "the-password-of-a-database"}
     monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", json.dumps(other))
     arguments = {"task_id": "sync", "sync_id": SYNC, "polytomic_conn_id": "warehouse", "deferrable": deferrable}
 
     with pytest.raises(AirflowFailException, match="connection 'warehouse': type must be polytomic, not 'postgres'"):
         Task(lambda: PolytomicBulkSyncOperator(**arguments)).run()
-    assert behind_a_login.requests == []
+    assert login_sandbox.requests == []
 
 
 @pytest.mark.parametrize("bad", ["a\r\nX-Evil: 1", "a\nb", "..", "../../me"])
-def test_a_rendered_id_that_is_none_ends_the_task(behind_a_login: Sandbox, bad: str, deferrable: bool) -> None:
-    """A template cannot add headers, or ask for something else with our key."""
+def test_invalid_rendered_id_fails_the_task_without_retries(login_sandbox: Sandbox, bad: str, deferrable: bool) -> None:
+    """A template cannot add headers or change the request path."""
 
     def rendered() -> Any:
         made = PolytomicBulkSyncOperator(task_id="sync", sync_id="{{ bad }}", deferrable=deferrable)
@@ -201,17 +209,17 @@ def test_a_rendered_id_that_is_none_ends_the_task(behind_a_login: Sandbox, bad: 
         Task(rendered).run()
 
     assert isinstance(caught.value, AirflowFailException)
-    assert all(request.path.startswith("/api/bulk/syncs/") for request in behind_a_login.requests)
-    assert all("x-evil" not in request.headers for request in behind_a_login.requests)
+    assert all(request.path.startswith("/api/bulk/syncs/") for request in login_sandbox.requests)
+    assert all("x-evil" not in request.headers for request in login_sandbox.requests)
 
 
-def test_no_answer_forges_lines_of_a_log(
-    behind_a_login: Sandbox, caplog: pytest.LogCaptureFixture, deferrable: bool
+def test_server_text_cannot_forge_log_lines(
+    login_sandbox: Sandbox, caplog: pytest.LogCaptureFixture, deferrable: bool
 ) -> None:
-    """What a host says, with line breaks and escapes in it, stays within the lines that quote it."""
+    """Text from a server with line breaks and escapes stays within the lines that quote it."""
     caplog.set_level(logging.DEBUG, "airflow_provider_polytomic")
     forged = "x\n2026-01-01 CRITICAL forged \x1b[31mred"
-    sync = behind_a_login._world.syncs[SYNC]
+    sync = login_sandbox._world.syncs[SYNC]
     sync.doc["name"] = forged
     for schema in sync.schemas.values():
         schema.spec.outcome = ["failed"]
@@ -228,8 +236,8 @@ def test_no_answer_forges_lines_of_a_log(
     assert [line for line in str(caught.value).splitlines() if not line.isprintable() or line.startswith("2026")] == []
 
 
-def test_no_name_is_kept_to_its_end(polytomic_sandbox: Sandbox) -> None:
-    """A sync's name, which goes into notes, events and messages, is one short line."""
+def test_sync_name_in_messages_is_one_short_line(polytomic_sandbox: Sandbox) -> None:
+    """A sync's name goes into resume state, events and messages."""
     polytomic_sandbox._world.syncs[SYNC].doc["name"] = "x\n" + "y" * 100_000
     client = PolytomicHook().client
     name = sync_display_name(client.run, get_sync_kind("bulk"), SYNC) or ""
@@ -238,14 +246,14 @@ def test_no_name_is_kept_to_its_end(polytomic_sandbox: Sandbox) -> None:
     assert len(name) < 500
 
 
-@pytest.mark.parametrize("spelled", SECRETS[:2], ids=["as it is", "as it is sent"])
+@pytest.mark.parametrize("spelling", SECRETS[:2], ids=["plain", "encoded"])
 @pytest.mark.parametrize("kind", ["operator", "sensor"])
-def test_key_that_an_execution_quotes_is_concealed(
-    behind_a_login: Sandbox, kind: str, spelled: str, deferrable: bool, shown: Any
+def test_key_quoted_in_an_execution_is_redacted(
+    login_sandbox: Sandbox, kind: str, spelling: str, deferrable: bool, captured_output: Any
 ) -> None:
-    """A server that quotes the key in messages, names or its console log puts it into no error, XCom, event or log."""
-    quoted = f"refused: {spelled}"
-    sync = behind_a_login._world.syncs[SYNC]
+    """A key that a server quotes in messages, names or its console log reaches no error, XCom, event or log."""
+    quoted = f"refused: {spelling}"
+    sync = login_sandbox._world.syncs[SYNC]
     sync.doc["name"] = quoted
     sync.behaviour.outcome, sync.behaviour.status_message = ["errors"], quoted
     for schema in sync.schemas.values():
@@ -253,7 +261,7 @@ def test_key_that_an_execution_quotes_is_concealed(
         schema.config["user_output_name"] = quoted
     arguments = {"task_id": "sync", "sync_id": SYNC, "poke_interval": 0.02, "deferrable": deferrable}
     if kind == "sensor":
-        arguments["execution_id"] = behind_a_login.start_foreign(SYNC).id
+        arguments["execution_id"] = login_sandbox.start_foreign(SYNC).id
         task = Task(lambda: PolytomicBulkSyncSensor(**arguments))
     else:
         task = Task(lambda: PolytomicBulkSyncOperator(log_console=True, **arguments))
@@ -262,15 +270,15 @@ def test_key_that_an_execution_quotes_is_concealed(
     with pytest.raises((PolytomicSyncError, AirflowFailException)) as caught:
         task.run(context)
 
-    told = "".join(traceback.format_exception(caught.value)) + json.dumps([context["ti"].xcoms, task.events])
-    assert "refused: ***" in told
-    assert has_secret(told + repr(vars(caught.value)) + shown()) == []
+    shown_text = "".join(traceback.format_exception(caught.value)) + json.dumps([context["ti"].xcoms, task.events])
+    assert "refused: ***" in shown_text
+    assert find_secrets(shown_text + repr(vars(caught.value)) + captured_output()) == []
 
 
-def test_answer_is_as_it_was_when_a_short_key_occurs_in_it(
+def test_response_is_not_redacted_when_it_contains_a_short_key(
     polytomic_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A key of a few letters, which names and ids hold by chance, and a proxy's password are not looked for in data."""
+    """A key of a few letters, which occurs in names and ids by chance, is not redacted in data."""
     polytomic_sandbox.rotate_key("account")
     connection = {"conn_type": "polytomic", "host": polytomic_sandbox.url, "password": "account"}
     monkeypatch.setenv("AIRFLOW_CONN_POLYTOMIC_DEFAULT", json.dumps(connection))
