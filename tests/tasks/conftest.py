@@ -1,4 +1,4 @@
-"""Runs operators, sensors and triggers as Airflow does, leg by leg, against a sandbox over HTTP."""
+"""Runs operators, sensors and triggers as Airflow does, from deferral to deferral, against a sandbox over HTTP."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ try:
     from airflow.sdk.exceptions import TaskDeferred
 except ImportError:
     from airflow.exceptions import TaskDeferred
-if AIRFLOW_2:  # notes in the main thread alone who may call `execute`, and breaks in any other
+if AIRFLOW_2:  # records callers of `execute` per thread, and fails in any but the main thread
     from airflow.models.baseoperator import ExecutorSafeguard
 
     ExecutorSafeguard._sentinel = SimpleNamespace(callers={})
 
 
 class Store(dict[str, Any]):
-    """What Airflow ≥ 3.3 keeps for a task over its tries."""
+    """Airflow's task state store (Airflow 3.3 or newer), which a task keeps over its tries."""
 
     def set(self, key: str, value: Any) -> None:
         self[key] = json.loads(json.dumps(value))
@@ -41,7 +41,7 @@ class Store(dict[str, Any]):
 
 @dataclass
 class TaskInstance:
-    """What operators use of a task instance."""
+    """The attributes of a task instance that operators use."""
 
     dag_id: str = "a_dag"
     run_id: str = "a_run"
@@ -66,8 +66,8 @@ class DagRun:
     start_date: datetime = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
 
-def make_context(store: Store | None = None, run: DagRun | None = None, **of_ti: Any) -> dict[str, Any]:
-    context: dict[str, Any] = {"ti": TaskInstance(**of_ti), "dag_run": run or DagRun()}
+def make_context(store: Store | None = None, run: DagRun | None = None, **task_instance: Any) -> dict[str, Any]:
+    context: dict[str, Any] = {"ti": TaskInstance(**task_instance), "dag_run": run or DagRun()}
     if store is not None:
         context["task_state_store"] = store
     return context
@@ -75,52 +75,52 @@ def make_context(store: Store | None = None, run: DagRun | None = None, **of_ti:
 
 @dataclass
 class Task:
-    """A task whose legs each run with an operator of their own, as in processes of their own."""
+    """A task that runs with a new operator at its start and after each deferral, as in processes of its own."""
 
     make: Callable[[], Any]
     deferrals: list[Any] = field(default_factory=list)
     events: list[Any] = field(default_factory=list)
 
     def run(self, context: dict[str, Any] | None = None) -> Any:
-        """Run to the end.
+        """Run the task and its triggers to the end.
 
-        :returns: what it returns; what it raises goes up.
+        :returns: what the operator returns. Its errors are raised.
         """
         context = make_context() if context is None else context
-        leg: Callable[[], Any] = lambda: self.make().execute(context)  # noqa: E731
+        step: Callable[[], Any] = lambda: self.make().execute(context)  # noqa: E731
         while True:
             try:
-                return leg()
+                return step()
             except TaskDeferred as deferral:
                 self.deferrals.append(deferral)
                 event = fire(deferral.trigger)
                 self.events.append(event)
-                leg = self._resume(deferral, context, event)
+                step = self._resume(deferral, context, event)
 
     def _resume(self, deferral: Any, context: dict[str, Any], event: Any) -> Callable[[], Any]:
         return lambda: getattr(self.make(), deferral.method_name)(context, event=event)
 
 
-def revive(trigger: Any) -> Any:
-    """The trigger as the triggerer gets it: through the database."""
+def recreate_trigger(trigger: Any) -> Any:
+    """The trigger as the triggerer creates it from its database row."""
     path, kwargs = trigger.serialize()
     module, name = path.rsplit(".", 1)
     return getattr(importlib.import_module(module), name)(**json.loads(json.dumps(kwargs)))
 
 
-def in_triggerer(trigger: Any) -> Any:
-    """The same, with a task instance, which the triggerer tells it."""
-    trigger = revive(trigger)
-    # Where it is a property, its setter wants a whole one.
+def recreate_in_triggerer(trigger: Any) -> Any:
+    """The trigger as the triggerer creates it, with a task instance."""
+    trigger = recreate_trigger(trigger)
+    # Where `task_instance` is a property, its setter requires a complete task instance.
     setattr(trigger, "_task_instance" if hasattr(type(trigger), "task_instance") else "task_instance", object())
     return trigger
 
 
 def fire(trigger: Any) -> Any:
-    """The one event of a trigger."""
+    """Run a trigger and return the payload of its only event."""
 
     async def collect() -> list[Any]:
-        return [event.payload async for event in revive(trigger).run()]
+        return [event.payload async for event in recreate_trigger(trigger).run()]
 
     events = asyncio.run(collect())
     assert len(events) == 1
@@ -128,8 +128,8 @@ def fire(trigger: Any) -> Any:
 
 
 @contextmanager
-def ends_once_looked_at(sandbox: Any, execution: Any, times: int = 1) -> Iterator[None]:
-    """Somebody's execution that does not end before it was seen so often, however slow the machine is."""
+def finish_after_polls(sandbox: Any, execution: Any, times: int = 1) -> Iterator[None]:
+    """Finish an execution once it has been polled ``times`` times, however slow the machine is."""
 
     def finish() -> None:
         while sum(request.path.endswith(f"/{execution.id}") for request in list(sandbox.requests)) < times:
@@ -143,21 +143,21 @@ def ends_once_looked_at(sandbox: Any, execution: Any, times: int = 1) -> Iterato
 
 
 @pytest.fixture(autouse=True)
-def _quick_triggers(monkeypatch: pytest.MonkeyPatch) -> None:
-    # The pause that real executors need before a trigger may fire is tested on a real Airflow.
+def _short_first_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The first sleep, which real executors need before a trigger may fire, is tested on a real Airflow.
     monkeypatch.setattr(trigger_module, "MIN_FIRST_SLEEP", 0.02)
 
 
 @pytest.fixture(autouse=True)
-def _aliases_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Airflow 2 writes them into a database, which these tests do not have.
+def _skip_alias_registration(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Airflow 2 stores aliases in a database, which these tests do not have.
     monkeypatch.setattr(assets, "make_alias", lambda alias: None)
 
 
 @pytest.fixture(autouse=True)
-def _little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    # How long a start is repeated until its outcome is known, and how long what is new may be unknown to a replica.
-    # Tests with a clock of their own use the real minute.
+def _short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
+    # How long a start is repeated until its outcome is known, and how long a replica may lag behind.
+    # Tests with a virtual clock use the real timeouts of a minute.
     monkeypatch.setattr(idempotency, "OUTCOME_TIMEOUT", 2.0)
     monkeypatch.setattr(idempotency, "REPLICA_LAG", 2.0)
     monkeypatch.setattr(outage, "REPLICA_LAG", 2.0)
@@ -166,5 +166,5 @@ def _little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(params=["worker", "deferred"])
 def deferrable(request: pytest.FixtureRequest) -> bool:
-    """Every test that asks for it runs in both modes."""
+    """Runs a test in both modes."""
     return request.param == "deferred"

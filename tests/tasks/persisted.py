@@ -35,7 +35,7 @@ from airflow_provider_polytomic.sensors.model_sync import PolytomicModelSyncSens
 from airflow_provider_polytomic.triggers import execution as trigger_module
 from airflow_provider_polytomic.triggers.events import PolytomicSyncEventTrigger
 
-from .conftest import Store, TaskDeferred, in_triggerer, make_context
+from .conftest import Store, TaskDeferred, make_context, recreate_in_triggerer
 from .test_assets import OutletEventAccessors, emitted
 from .test_create_bulk_sync import NEW as NEW_SYNC
 from .test_event_trigger import until
@@ -105,7 +105,7 @@ class Stage:
 
     def fire(self, trigger: Any, *, after: float = 3600) -> Any:
         """The event of a trigger that ran for 5 seconds before ``after`` more seconds passed."""
-        trigger = in_triggerer(trigger)
+        trigger = recreate_in_triggerer(trigger)
 
         async def first() -> Any:
             self.now += 5

@@ -15,7 +15,7 @@ from airflow_provider_polytomic.api.executions import batch_poller
 from airflow_provider_polytomic.api.transport import aiohttp_transport
 from airflow_provider_polytomic.triggers.execution import PolytomicExecutionTrigger
 
-from .conftest import revive
+from .conftest import recreate_trigger
 
 NUMBER = 30
 BATCH_STATUS = "GET /api/bulk/syncs/status"
@@ -54,7 +54,7 @@ class Triggers:
 
     async def _one(self, sync_id: str) -> None:
         trigger = PolytomicExecutionTrigger(self.kind, sync_id, self.executions[sync_id], poke_interval=0.2)
-        async for event in revive(trigger).run():
+        async for event in recreate_trigger(trigger).run():
             assert sync_id not in self.events
             self.events[sync_id] = event.payload
 

@@ -29,7 +29,7 @@ from airflow_provider_polytomic.sensors import _base as sensor_module
 from airflow_provider_polytomic.sensors.bulk_sync import PolytomicBulkSyncSensor
 from tools.local_airflow import AIRFLOW_2
 
-from .conftest import Task, TaskDeferred, ends_once_looked_at, fire, make_context
+from .conftest import Task, TaskDeferred, finish_after_polls, fire, make_context
 
 try:
     from airflow.sdk.exceptions import AirflowRescheduleException
@@ -315,7 +315,7 @@ class TestEndless:
     def test_without_an_id_one_that_runs_already_counts(self, polytomic_sandbox: Any, sensor: Any) -> None:
         """Without `execution_id` the execution that runs at the first poke is the one."""
         execution = polytomic_sandbox.start_foreign(SYNC)
-        with ends_once_looked_at(polytomic_sandbox, execution):
+        with finish_after_polls(polytomic_sandbox, execution):
             assert sensor().run() == execution.id
 
     @pytest.mark.parametrize("nothing", ["", "None"])
@@ -339,7 +339,7 @@ class TestEndless:
             waiting.make = render
             return waiting
 
-        with ends_once_looked_at(polytomic_sandbox, runs):
+        with finish_after_polls(polytomic_sandbox, runs):
             assert rendered().run() == runs.id
         assert sensor(execution_id=ended.id, completed_after=nothing).run() == ended.id
         assert rendered(execution_id=ended.id).run() == ended.id

@@ -26,7 +26,7 @@ from airflow_provider_polytomic.sandbox.server import Server
 from airflow_provider_polytomic.triggers import events as module
 from airflow_provider_polytomic.triggers.events import PolytomicSyncEventTrigger
 
-from .conftest import revive
+from .conftest import recreate_trigger
 
 HOUR = 3600.0
 EVENTS = Request("GET", "/api/events")
@@ -103,7 +103,7 @@ def test_what_is_stored_of_it_brings_it_back() -> None:
     _, kwargs = told.serialize()
 
     assert kwargs == json.loads(json.dumps(kwargs))
-    assert revive(told).serialize() == told.serialize()
+    assert recreate_trigger(told).serialize() == told.serialize()
 
 
 def test_equal_watchers_are_one_however_they_are_written() -> None:
@@ -186,7 +186,7 @@ class Triggerer:
 
     def watch(self, watcher: PolytomicSyncEventTrigger, store: Any = None) -> list[dict[str, Any]]:
         """Start a watcher; returns the list to which its events will be added."""
-        watcher = revive(watcher)
+        watcher = recreate_trigger(watcher)
         watcher.asset_state_store = store
         number = len(self._tasks)
         self.told[number] = []
@@ -914,7 +914,7 @@ def test_alone_it_watches_as_well(polytomic_sandbox: Sandbox) -> None:
 
     async def scenario() -> None:
         end(polytomic_sandbox)
-        running = revive(trigger(sync_id=SYNC)).run()
+        running = recreate_trigger(trigger(sync_id=SYNC)).run()
         first = asyncio.ensure_future(anext(running))
         await more_looks(polytomic_sandbox)
         executions = [end(polytomic_sandbox)]

@@ -17,7 +17,7 @@ from airflow_provider_polytomic.sandbox.seed import SALESFORCE_TO_WAREHOUSE as S
 from airflow_provider_polytomic.triggers import execution as module
 from airflow_provider_polytomic.triggers.execution import PolytomicExecutionTrigger
 
-from .conftest import ends_once_looked_at, fire, revive
+from .conftest import finish_after_polls, fire, recreate_trigger
 
 ENDLESS = {"bulk_syncs": [{"name": "Orders", "id": SYNC, "schemas": ["orders"], "duration": 100_000}]}
 
@@ -34,7 +34,7 @@ def test_trigger_survives_serialization(polytomic_sandbox: Any) -> None:
     _, kwargs = stored.serialize()
 
     assert kwargs == json.loads(json.dumps(kwargs))
-    assert revive(stored).serialize() == stored.serialize()
+    assert recreate_trigger(stored).serialize() == stored.serialize()
 
 
 def test_trigger_accepts_arguments_of_another_release(polytomic_sandbox: Any) -> None:
@@ -101,7 +101,7 @@ class TestEndless:
         """It polls once per interval while the execution runs, and reports its end."""
         execution = polytomic_sandbox.start_foreign(SYNC)
 
-        with ends_once_looked_at(polytomic_sandbox, execution, times=3):
+        with finish_after_polls(polytomic_sandbox, execution, times=3):
             event = fire(trigger(execution.id))
 
         assert (event["outcome"], event["status"]) == ("ended", "completed")

@@ -15,7 +15,7 @@ from airflow_provider_polytomic.operators.model_sync import PolytomicModelSyncOp
 from airflow_provider_polytomic.sandbox.seed import SALESFORCE_TO_WAREHOUSE, WAREHOUSE_TO_SALESFORCE
 from airflow_provider_polytomic.triggers import execution as trigger_module
 
-from .conftest import Task, TaskDeferred, fire, in_triggerer, make_context
+from .conftest import Task, TaskDeferred, fire, make_context, recreate_in_triggerer
 
 SYNCS = {"bulk": SALESFORCE_TO_WAREHOUSE, "model": WAREHOUSE_TO_SALESFORCE}
 OPERATORS = {"bulk": PolytomicBulkSyncOperator, "model": PolytomicModelSyncOperator}
@@ -154,7 +154,7 @@ def deferral_of(kind: str) -> Any:
 
 async def _run_for_a_while(trigger: Any, until: Callable[[], Any]) -> None:
     """A triggerer that dies as soon as something holds."""
-    running = asyncio.ensure_future(in_triggerer(trigger).run().__anext__())
+    running = asyncio.ensure_future(recreate_in_triggerer(trigger).run().__anext__())
     while not until():
         assert not running.done()
         await asyncio.wait({running}, timeout=0.01)
@@ -173,7 +173,7 @@ def test_a_triggerer_that_begins_again_repeats_nothing(
     before = logged()
     assert 0 < len(before) < len(console_of(polytomic_sandbox, kind))
 
-    event = fire_one(in_triggerer(trigger))
+    event = fire_one(recreate_in_triggerer(trigger))
     task(kind).make().execute_complete(make_context(), event)
 
     assert logged() == console_of(polytomic_sandbox, kind)
@@ -190,7 +190,7 @@ def test_what_another_execution_left_is_not_taken(polytomic_sandbox: Any, monkey
     """How far the log of an earlier execution was logged says nothing about this one."""
     airflow = Airflow(monkeypatch)
     airflow.xcoms[trigger_module.CONSOLE_KEY] = {"execution_id": "another", "after": "7"}
-    trigger = in_triggerer(deferral_of("bulk"))
+    trigger = recreate_in_triggerer(deferral_of("bulk"))
 
     fire_one(trigger)
 
@@ -203,7 +203,7 @@ def test_without_a_place_to_note_it_the_wait_goes_on(
 ) -> None:
     """Airflow not answering costs at worst that lines are logged again after a restart."""
     Airflow(monkeypatch, fails=True)
-    trigger = in_triggerer(deferral_of("bulk"))
+    trigger = recreate_in_triggerer(deferral_of("bulk"))
 
     event = fire_one(trigger)
 

@@ -16,7 +16,7 @@ from airflow_provider_polytomic.sandbox.seed import WAREHOUSE
 from airflow_provider_polytomic.sandbox.seed import WAREHOUSE_TO_SALESFORCE as SYNC
 from airflow_provider_polytomic.sensors.model_sync import PolytomicModelSyncSensor
 
-from .conftest import Store, Task, ends_once_looked_at, make_context
+from .conftest import Store, Task, finish_after_polls, make_context
 from .test_bulk_sync_operator import Died, dying_operator, tries
 
 EXECUTIONS = f"/api/syncs/{SYNC}/executions"
@@ -146,7 +146,7 @@ class TestRunning:
         execution = polytomic_sandbox.start_foreign(SYNC)
         arguments = {"task_id": "wait", "sync_id": SYNC, "poke_interval": 0.05, "deferrable": deferrable}
 
-        with ends_once_looked_at(polytomic_sandbox, execution):
+        with finish_after_polls(polytomic_sandbox, execution):
             assert Task(lambda: PolytomicModelSyncSensor(**arguments)).run() == execution.id
 
 

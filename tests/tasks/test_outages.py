@@ -73,7 +73,7 @@ class Waits:
 
     def run(self, meanwhile: Callable[[], Any]) -> None:
         async def main() -> None:
-            waiting = [asyncio.ensure_future(self.triggerer.wait_for(*task)) for task in self.tasks]
+            waiting = [asyncio.ensure_future(self.triggerer.run_trigger(*task)) for task in self.tasks]
             await meanwhile()
             for sync_id, execution_id in self.executions.items():
                 self.triggerer.sandbox.finish(sync_id, execution_id)
@@ -262,7 +262,9 @@ class Storm:
         """
         since = self.triggerer.clock.wall()
         while execution_id not in self.triggerer.events:
-            waiting = asyncio.ensure_future(self.triggerer.wait_for(kind, sync_id, execution_id, interval, since=since))
+            waiting = asyncio.ensure_future(
+                self.triggerer.run_trigger(kind, sync_id, execution_id, interval, since=since)
+            )
             await asyncio.wait([waiting], timeout=self.dice.uniform(HOUR, 20 * HOUR))
             waiting.cancel()
             await asyncio.gather(waiting, return_exceptions=True)

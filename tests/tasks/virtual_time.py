@@ -1,8 +1,8 @@
-"""Real triggers against a sandbox, with hours that take seconds.
+"""Runs real triggers against a sandbox on a virtual clock, so that hours of waiting take seconds.
 
-The event loop's time stands still while a request or a thread is under way, and else jumps to the next timer. The
-sandbox has the same clock. The wall clock of the triggerer can be wrong, and the whole process can be suspended.
-Requests go over HTTP, or, where there are too many, straight to the sandbox.
+The time of the event loop stands still while a request or a thread is in progress, and otherwise jumps to the next
+timer. The sandbox has the same clock. The triggerer's wall clock can be wrong, and the process can be suspended.
+Requests are sent over HTTP or, where there are too many, directly to the sandbox.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from airflow_provider_polytomic.sandbox.app import Sandbox
 from airflow_provider_polytomic.sandbox.server import Server
 from airflow_provider_polytomic.triggers.execution import PolytomicExecutionTrigger
 
-from .conftest import revive
+from .conftest import recreate_trigger
 
 EPOCH = 1_790_000_000.0
 REQUEST_TIMEOUT = 60.0
-LATENCY = 0.2  # seconds of a request that does not go over HTTP
+LATENCY = 0.2  # seconds; of a request that is not sent over HTTP
 
 
 @dataclass
 class Clock:
     elapsed: float = 0.0
-    offset: float = 0.0  # of the triggerer's wall clock, which somebody sets
+    offset: float = 0.0  # error of the triggerer's wall clock
 
     def server(self) -> float:
         return EPOCH + self.elapsed
@@ -44,14 +44,14 @@ class Clock:
         return EPOCH + self.elapsed + self.offset
 
     def suspend(self, seconds: float) -> None:
-        """Let time pass in which the process of the triggerer does nothing."""
+        """Let time pass while the triggerer's process is suspended."""
         self.elapsed += seconds
 
 
 class Loop(asyncio.SelectorEventLoop):
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
-        self.under_way = 0
+        self.in_progress = 0
         super().__init__(_Selector(self))
 
     def time(self) -> float:
@@ -59,12 +59,12 @@ class Loop(asyncio.SelectorEventLoop):
 
     def run_in_executor(self, *args: Any) -> Any:
         future = super().run_in_executor(*args)
-        self.under_way += 1
+        self.in_progress += 1
         future.add_done_callback(self._done)
         return future
 
     def _done(self, _future: Any) -> None:
-        self.under_way -= 1
+        self.in_progress -= 1
 
 
 class _Selector(selectors.DefaultSelector):
@@ -76,11 +76,11 @@ class _Selector(selectors.DefaultSelector):
         events = super().select(0)
         if events or (timeout is not None and timeout <= 0):
             return events
-        if self._loop.under_way:
+        if self._loop.in_progress:
             return super().select(1)
-        if timeout is None:  # a loop that is being closed waits for its threads
+        if timeout is None:  # a closing loop waits for its threads
             events = super().select(60)
-            assert events, "everybody waits for ever"
+            assert events, "every task waits forever"
             return events
         self._loop.clock.elapsed += timeout
         return []
@@ -88,7 +88,7 @@ class _Selector(selectors.DefaultSelector):
 
 @dataclass
 class Poll:
-    """A request that a trigger has sent, and when its answer came."""
+    """A request that a trigger has sent, and when its response arrived."""
 
     at: float
     path: str
@@ -102,9 +102,9 @@ class Triggerer:
     sandbox: Sandbox
     clock: Clock
     over_http: bool = True
-    hangs: bool = False  # whether no request is answered
+    hangs: bool = False  # whether requests get no response
     polls: list[Poll] = field(default_factory=list)
-    events: dict[str, tuple[float, dict[str, Any]]] = field(default_factory=dict)  # by execution: when, and what
+    events: dict[str, tuple[float, dict[str, Any]]] = field(default_factory=dict)  # by execution: time and payload
 
     def run(self, main: Coroutine[Any, Any, None]) -> None:
         loop = Loop(self.clock)
@@ -114,20 +114,18 @@ class Triggerer:
             loop.run_until_complete(loop.shutdown_default_executor())
             loop.close()
 
-    async def wait_for(self, kind: str, sync_id: str, execution_id: str, interval: float, **more: Any) -> None:
-        """Run one trigger to its event."""
+    async def run_trigger(self, kind: str, sync_id: str, execution_id: str, interval: float, **more: Any) -> None:
+        """Run one trigger until its event."""
         more = {"since": self.clock.wall(), **more}
         trigger = PolytomicExecutionTrigger(kind, sync_id, execution_id, poke_interval=interval, **more)
-        async for event in revive(trigger).run():
+        async for event in recreate_trigger(trigger).run():
             assert execution_id not in self.events
             self.events[execution_id] = self.clock.elapsed, event.payload
 
     def first_failure(self, execution_id: str, since: float) -> float:
-        """When the first poll of one execution failed."""
+        """When the first poll of one execution since ``since`` failed."""
         return min(
-            poll.at
-            for poll in self.polls
-            if poll.path.endswith(execution_id) and poll.at >= since and not poll.good  # one may have been under way
+            poll.at for poll in self.polls if poll.path.endswith(execution_id) and poll.at >= since and not poll.good
         )
 
     async def until(self, elapsed: float) -> None:
@@ -135,7 +133,7 @@ class Triggerer:
 
 
 def make_triggerer(monkeypatch: pytest.MonkeyPatch, seed: dict[str, Any], close: Callable[..., Any]) -> Triggerer:
-    """A triggerer, and the sandbox that its connection leads to."""
+    """A triggerer and the sandbox that its connection leads to."""
     clock = Clock()
     sandbox = Sandbox(seed, now=clock.server)
     server = Server(sandbox)
@@ -151,19 +149,19 @@ def make_triggerer(monkeypatch: pytest.MonkeyPatch, seed: dict[str, Any], close:
         loop: Any = asyncio.get_running_loop()
         if triggerer.hangs:
             await asyncio.sleep(min(request.timeout or REQUEST_TIMEOUT, REQUEST_TIMEOUT))
-            answer: SendResult = TransportFailure("no answer in time")
+            response: SendResult = TransportFailure("no response in time")
         elif not triggerer.over_http:
             await asyncio.sleep(LATENCY)
-            answer = sandbox.send(request)
+            response = sandbox.send(request)
         else:
-            loop.under_way += 1
+            loop.in_progress += 1
             try:
-                answer = await send(transport, request)
+                response = await send(transport, request)
             finally:
-                loop.under_way -= 1
-        good = isinstance(answer, Response) and answer.status == 200
+                loop.in_progress -= 1
+        good = isinstance(response, Response) and response.status == 200
         triggerer.polls.append(Poll(clock.elapsed, request.path, good))
-        return answer
+        return response
 
     monkeypatch.setattr(aiohttp_transport.Transport, "send", send_and_log)
     return triggerer
