@@ -31,7 +31,8 @@ from airflow_provider_polytomic.api.settings import Settings
 from airflow_provider_polytomic.api.syncs import lookup
 from airflow_provider_polytomic.api.transport import aiohttp_transport, requests_transport
 from airflow_provider_polytomic.get_provider_info import EXTRA_FIELDS, UI_FIELDS, get_provider_info
-from airflow_provider_polytomic.hooks.polytomic import DEFAULT_MAX_LOG_BYTES, MAX_SYNCS_PER_PAGE, PolytomicHook
+from airflow_provider_polytomic.hooks._sync_calls import DEFAULT_MAX_LOG_BYTES, MAX_SYNCS_PER_PAGE
+from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
 from airflow_provider_polytomic.operators import bulk_sync
 from airflow_provider_polytomic.operators._base import IF_RUNNING
 from airflow_provider_polytomic.sandbox.__main__ import _parser

@@ -93,11 +93,16 @@ def _parameters(what: Any, function: Any) -> dict[str, str]:
 
 
 def _methods(cls: type) -> dict[str, str]:
+    """The public attributes of a class, by its own name also where a base class in the package defines them."""
     found: dict[str, str] = {}
-    for name, value in vars(cls).items():
-        if not name.startswith("_"):
-            value = getattr(value, "__func__", value)
-            found |= _parameters(value, value) if inspect.isfunction(value) else {f"{_name(cls)}.{name}": ""}
+    for base in reversed(cls.__mro__):
+        if base.__module__.startswith("airflow_provider_polytomic."):
+            for name, value in vars(base).items():
+                if not name.startswith("_"):
+                    value = getattr(value, "__func__", value)
+                    is_function = inspect.isfunction(value)
+                    members = _parameters(value, value) if is_function else {f"{_name(base)}.{name}": ""}
+                    found |= {_name(cls) + key.removeprefix(_name(base)): default for key, default in members.items()}
     return found
 
 

@@ -99,9 +99,11 @@ def public_classes() -> set[type]:
 
 def public_functions() -> Iterator[str]:
     """Yield the hook's methods, the endpoints, and the fixtures."""
-    for name, value in vars(PolytomicHook).items():
-        if inspect.isfunction(value) and not name.startswith("_"):
-            yield f"{PolytomicHook.__module__}.{value.__qualname__}"
+    for base in PolytomicHook.__mro__:
+        if base.__module__.startswith(PACKAGE.name):
+            for name, value in vars(base).items():
+                if inspect.isfunction(value) and not name.startswith("_"):
+                    yield f"{PolytomicHook.__module__}.{PolytomicHook.__qualname__}.{name}"
     for stem in ENDPOINTS:
         module = importlib.import_module(f"{PACKAGE.name}.api.endpoints.{stem}")
         for name, value in vars(module).items():

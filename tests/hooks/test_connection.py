@@ -13,7 +13,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from airflow_provider_polytomic.api.settings import Settings
-from airflow_provider_polytomic.hooks.polytomic import PolytomicHook, settings_from_connection
+from airflow_provider_polytomic.hooks._connection import settings_from_connection
+from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
 
 from .conftest import KEY, Define, connection
 

@@ -16,7 +16,8 @@ import pytest
 from packaging.version import Version
 
 from airflow_provider_polytomic.get_provider_info import EXTRA_FIELDS, get_provider_info
-from airflow_provider_polytomic.hooks.polytomic import PolytomicHook, settings_from_connection
+from airflow_provider_polytomic.hooks._connection import settings_from_connection
+from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
 
 from .conftest import connection
 

@@ -44,7 +44,7 @@ ME = {"id": "u-1", "organization_id": "o-1", "organization_name": "Acme"}
         ({**ME, "is_organization": True, "organization_name": None}, "an organization key in organization o-1"),
         (
             {"id": "p", "is_partner": True},
-            "a partner key, which without a login reaches only organizations and users, no syncs. "
+            "a partner key, which without a login can access only organizations and users, not syncs. "
             "To act for an organization, set the login to that organization's id",
         ),
         ({"id": "s", "is_system": True}, "a deployment key"),
@@ -55,7 +55,7 @@ def test_whose_key_it_is(define: Define, who: dict[str, Any], kind: str) -> None
     """The message says to whom the key belongs, and in which organization."""
     with Server([http(200, json.dumps({"data": who}).encode())]) as server:
         define(host=server.url)
-        assert outcome() == (True, f"Connected to {server.host}. It is {kind}.")
+        assert outcome() == (True, f"Connected to {server.host} with {kind}.")
         assert [(received.method, received.target) for received in server.requests] == [("GET", "/api/me")]
 
 
@@ -73,7 +73,7 @@ def test_message_names_the_organization_that_a_key_with_a_login_acts_for(
     """By name and id, as far as the server names it."""
     with Server([http(200, json.dumps({"data": who}).encode())]) as server:
         define(host=server.url, login="o-1")
-        assert outcome() == (True, f"Connected to {server.host}. It is {acting}.")
+        assert outcome() == (True, f"Connected to {server.host} with {acting}.")
 
 
 @pytest.mark.parametrize("login", ["", "organization"])
@@ -120,7 +120,7 @@ def test_login_selects_the_organization_of_a_partner_key(
     define(host=two_organizations.url, login=login, password="partner")
     good, message = PolytomicHook().test_connection()
     assert good
-    assert message.endswith(f"It is an organization key, acting for organization {name} ({login}).")
+    assert message.endswith(f" with an organization key, acting for organization {name} ({login}).")
     assert [sync.name for sync in PolytomicHook().list_bulk_syncs()] == [f"{name} to warehouse"]
     assert [sync.name for sync in PolytomicHook().list_model_syncs()] == [f"{name} to CRM"]
 
@@ -148,11 +148,11 @@ def test_unknown_login_is_refused(two_organizations: Sandbox, define: Define) ->
 @pytest.mark.parametrize(
     ("login", "how"),
     [
-        ("", "without a login, as a user's key: a partner or deployment key needs the organization's id as the login"),
+        ("", "without a login, as a user's key. A partner or deployment key needs the organization's id as the login"),
         (
             "org",
-            "with a login: the login must be an organization's id, and the password a partner or deployment key that "
-            "may act for this organization",
+            "with a login, so the login must be an organization's id, and the password a partner or deployment key "
+            "that may act for this organization",
         ),
     ],
 )
@@ -162,7 +162,7 @@ def test_a_key_that_is_refused(define: Define, status: int, login: str, how: str
         define(host=server.url, login=login)
         assert outcome() == (
             False,
-            f"{server.host} refuses the key (HTTP {status}): *** is not valid. It was sent {how}",
+            f"{server.host} rejected the key (HTTP {status}): *** is not valid. It was sent {how}",
         )
         assert len(server.requests) == 1
 
@@ -241,7 +241,7 @@ def test_what_is_not_polytomic(define: Define, answer: Reply) -> None:
         define(host=server.url)
         good, message = outcome()
     assert not good
-    assert message.startswith(f"{server.host} answers, but not as the Polytomic API does: check host")
+    assert message.startswith(f"{server.host} responds, but not as the Polytomic API does. Check host")
 
 
 @pytest.mark.parametrize("status", [401, 403])
@@ -252,8 +252,8 @@ def test_a_page_that_refuses_access_is_not_blamed_on_the_key(define: Define, sta
         good, message = outcome()
     assert not good
     assert message == (
-        f"{server.host} answers, but not as the Polytomic API does: check host and proxy. A proxy or firewall refuses "
-        f"access before the key is checked: GET /api/me: HTTP {status}: not an answer of the Polytomic API: "
+        f"{server.host} responds, but not as the Polytomic API does. Check host and proxy. A proxy or firewall denied "
+        f"access before the key was checked: GET /api/me: HTTP {status}: not an answer of the Polytomic API: "
         "an HTML page, 'Access denied'"
     )
 
