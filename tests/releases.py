@@ -18,7 +18,7 @@ import pytest
 from packaging.version import Version
 
 from airflow_provider_polytomic import __version__
-from tools.release import CHANGELOG, ROOT, releases
+from tools.release import CHANGELOG, ROOT, parse_releases
 
 GOLDEN = ROOT / "tests" / "golden"
 
@@ -45,7 +45,7 @@ class Golden:
     @property
     def is_out(self) -> bool:
         """Whether the version in hand has been released."""
-        sections = releases(self._changelog.read_text(encoding="utf-8"))
+        sections = parse_releases(self._changelog.read_text(encoding="utf-8"))
         return any(section.is_out for section in sections if section.version == self._version)
 
     def before(self) -> Any:

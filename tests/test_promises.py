@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tools.proofs import PROMISES, named
+from tools.proofs import PROMISES, find_named_tests
 
 ROOT = Path(__file__).parent.parent
 TEXT = "\n\n".join(page.read_text() for page in PROMISES)
-NAMED = named(TEXT)
+NAMED = find_named_tests(TEXT)
 
 
 def promises() -> list[str]:

@@ -19,7 +19,7 @@ from airflow_provider_polytomic.hooks import polytomic
 from airflow_provider_polytomic.sandbox import app, pytest_plugin
 from airflow_provider_polytomic.triggers import events, execution
 from tests.releases import Golden
-from tools.release import CHANGELOG, releases, wrong
+from tools.release import CHANGELOG, check_tag, parse_releases
 
 GOLDEN = Golden("public")
 NAMED = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -131,7 +131,7 @@ def test_the_newest_file_has_the_public_names() -> None:
 
 def test_the_changelog_names_what_changed() -> None:
     """Whatever differs from the release before is in the section of this version, by its name."""
-    (section,) = [section for section in releases(CHANGELOG.read_text()) if section.version == __version__]
+    (section,) = [section for section in parse_releases(CHANGELOG.read_text()) if section.version == __version__]
     before = GOLDEN.before()
     # Of the first release all is new: it names the classes.
     names = (
@@ -248,14 +248,14 @@ def test_versions_are_sorted_as_versions(files: Any) -> None:
     [
         ("v0.1.0", OUT, None),
         ("v0.2.0", OUT, "the version in .* is 0.1.0"),
-        ("0.1.0", OUT, "the tag is 0.1.0"),
-        ("v0.1.0", NEXT, "is of 0.2.0, unreleased"),
-        ("v0.1.0", OUT.replace("2026-12-01", "unreleased"), "is of 0.1.0, unreleased"),
+        ("0.1.0", OUT, "The tag is 0.1.0"),
+        ("v0.1.0", NEXT, "it is `## 0.2.0 (unreleased)`"),
+        ("v0.1.0", OUT.replace("2026-12-01", "unreleased"), "it is `## 0.1.0 (unreleased)`"),
     ],
 )
 def test_only_what_the_changelog_dates_is_released(tag: str, changelog: str, why: str | None) -> None:
     """A tag must be the version in hand, and the newest section of the changelog must have a day for it."""
-    found = wrong(tag, changelog, "0.1.0")
+    found = check_tag(tag, changelog, "0.1.0")
 
     assert (found is None) == (why is None)
     assert why is None or re.search(why, str(found))
@@ -264,7 +264,7 @@ def test_only_what_the_changelog_dates_is_released(tag: str, changelog: str, why
 def test_the_changelog_is_in_the_form_that_is_read() -> None:
     """`## VERSION (DATE)` or `## VERSION (unreleased)`, the newest first and only it unreleased; the first is ours."""
     text = CHANGELOG.read_text()
-    sections = releases(text)
+    sections = parse_releases(text)
 
     assert len(sections) == len(re.findall(r"^## ", text, flags=re.MULTILINE))
     assert sections[0].version == __version__

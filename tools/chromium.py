@@ -1,9 +1,9 @@
-"""See to it that there is a Chromium for the tests in the browser.
+"""Find Chromium for the browser tests, or install it.
 
     python -m tools.chromium
 
-As root on a Debian that has none, its package is installed; anywhere else it says what to do. The environment variable
-CHROMIUM names another one than those that Linux distributions have.
+As root on Debian without Chromium, this installs its package; elsewhere it prints what to do. The environment variable
+CHROMIUM names an executable other than those of Linux distributions.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import shutil
 import subprocess
 import sys
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")  # Debian's, others', Google's
-ADVICE = """No Chromium was found, which `make test-ui` needs. Install it (on Debian and Ubuntu, as root:
-apt-get install chromium), or name one that you have: make test-ui CHROMIUM=/path/to/chromium"""
+NAMES = ("chromium", "chromium-browser", "google-chrome")  # on Debian, on other distributions, and Google Chrome
+ADVICE = """Chromium was not found, but `make test-ui` needs it. Install it (on Debian and Ubuntu, as root:
+apt-get install chromium), or name an executable: make test-ui CHROMIUM=/path/to/chromium"""
 
 
 def find() -> str | None:
-    """The path of the Chromium to use."""
-    named = os.environ.get("CHROMIUM")
-    return shutil.which(named) if named else next(filter(None, map(shutil.which, NAMES)), None)
+    """Return the path of Chromium, or None if there is none."""
+    configured = os.environ.get("CHROMIUM")
+    return shutil.which(configured) if configured else next(filter(None, map(shutil.which, NAMES)), None)
 
 
 def main() -> int:

@@ -1,14 +1,14 @@
-"""A whole Airflow on this machine, for as long as a `with` block lasts.
+"""A complete Airflow on this machine, for the duration of a `with` block.
 
     with LocalAirflow("example_dags", {"AIRFLOW_CONN_POLYTOMIC_DEFAULT": "..."}) as airflow:
         run_id = airflow.trigger("start_and_wait")
         assert airflow.wait_run("start_and_wait", run_id) == "success"
 
-It is made of the real components: API server, scheduler with LocalExecutor, DAG processor and triggerer, each a process
-that can be killed and started again. All of them live in a folder of their own, listen on loopback alone, call nothing
-outside, and end with the process that started them, whatever ends that one. Several can run side by side.
+It has the real components: API server, scheduler with LocalExecutor, DAG processor and triggerer, each a process that
+can be killed and restarted. They use a folder of their own, listen on loopback only, connect to no other host, and end
+with the process that started them, however it ends. Several can run concurrently.
 
-`airflow standalone` is not used: it opens two log servers to the network and cannot be told not to.
+`airflow standalone` is not used, because its two log servers always listen on all addresses.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ from typing import Any, TypeVar
 import requests
 
 from tools import postgres
-from tools.processes import Family, Listener, Process, descendants, listeners
+from tools.processes import Family, Listener, Process, find_descendants, find_listeners
 
 T = TypeVar("T")
 
-# Its webserver is called API server here, which it is, too: of a REST API that says most things as its successor does.
+# "api-server" is the webserver there; its REST API has mostly the same responses as that of Airflow 3.
 AIRFLOW_2 = version("apache-airflow").startswith("2.")
 FINISHED = ("success", "failed")
 LOOPBACK = "127.0.0.1"
 
 
-# What Airflow 2 calls the quick answers by.
+# The settings of Airflow 2 for short intervals.
 AIRFLOW_2_CONFIG = {
     "SCHEDULER__DAG_DIR_LIST_INTERVAL": 5,
     "SCHEDULER__MIN_FILE_PROCESS_INTERVAL": 5,
@@ -61,7 +61,7 @@ AIRFLOW_2_CONFIG = {
 
 
 class LocalAirflowError(Exception):
-    """Airflow did not do what was asked; the message ends with what its components said."""
+    """A request to Airflow failed, or it did not reach a state; the message may end with the components' output."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ TEXT_LINE = re.compile(r"\[(?P<time>\S+)\] \{(?P<logger>\S+)\} (?P<level>[A-Z]+)
 
 
 def parse_log_line(line: str, in_triggerer: bool = False) -> LogLine:
-    """A line of a task's log file: JSON on Airflow 3, text on 2; any other line is an event without the rest."""
+    """Parse a line of a task log: JSON on Airflow 3, text on 2. Any other line becomes an event only."""
     with contextlib.suppress(ValueError):
         entry = json.loads(line)
         if isinstance(entry, dict):
@@ -100,7 +100,7 @@ def parse_log_line(line: str, in_triggerer: bool = False) -> LogLine:
 
 
 def free_port() -> int:
-    """A loopback port that nobody uses, below the range from which the kernel takes ports for outgoing connections."""
+    """Return a free loopback port, below the range of ephemeral ports."""
     while True:
         port = random.randint(20000, 32000)
         with socket.socket() as probe, contextlib.suppress(OSError):
@@ -111,7 +111,7 @@ def free_port() -> int:
 class LocalAirflow:
     """See the module. `env` is added to the environment of every component; `config` maps "SECTION__KEY" to a value.
 
-    `home` is an existing folder for its files; one is made when it is left out. Either is removed in the end. The
+    `home` is an existing folder for its files; the default is a temporary one. Either is removed at the end. The
     database is SQLite, or, with `with_postgres`, a PostgreSQL server of its own.
     """
 
@@ -130,19 +130,19 @@ class LocalAirflow:
         self.port = free_port()
         self.url = f"http://{LOOPBACK}:{self.port}"
         self._rest = f"{self.url}/api/{'v1' if AIRFLOW_2 else 'v2'}"
-        self.mark = uuid.uuid4().hex  # by which its processes can be told from all others
+        self.mark = uuid.uuid4().hex  # identifies its processes
         self._python = python
         self._start_timeout = start_timeout
         self._given_home = home
         self._given_env = dict(env or {})
         self._given_config = dict(config or {})
         self._http = requests.Session()
-        self._http.trust_env = False  # no proxy stands between us and loopback
+        self._http.trust_env = False  # no proxy for loopback
         self._with_postgres = with_postgres
         self._authorizing = threading.Lock()
         self._components: dict[str, subprocess.Popen[bytes]] = {}
 
-    # --- Life ---
+    # --- Start and stop ---
 
     def __enter__(self) -> LocalAirflow:
         try:
@@ -156,7 +156,7 @@ class LocalAirflow:
         self.stop()
 
     def start(self) -> None:
-        """Make the database, start all components, and return when each of them says that it is healthy."""
+        """Make the database, start all components, and wait until each of them reports that it is healthy."""
         self.home = Path(self._given_home or tempfile.mkdtemp(prefix="local-airflow-")).resolve()
         self._family = Family(self.mark, self.home)
         self.logs = self.home / "logs"
@@ -164,7 +164,7 @@ class LocalAirflow:
         (self.home / "components").mkdir()
         self._database_url = self._make_database()
         self.env = self._environment()
-        if AIRFLOW_2:  # who does not say who they are is an admin there
+        if AIRFLOW_2:  # anonymous users are admins
             (self.home / "webserver_config.py").write_text('AUTH_ROLE_PUBLIC = "Admin"\n')
         migration = self._spawn("db", "db", "migrate")
         if self.until(migration.poll, "airflow db migrate") != 0:
@@ -173,18 +173,18 @@ class LocalAirflow:
         for name in self._commands():
             self._start_component(name)
         self.until(lambda: self._all_healthy(started), "healthy components")
-        # The first question to the workers' API takes seconds, in which the API server ends none of its transactions.
+        # The first request to the execution API takes seconds, during which the API server ends no transaction.
         if not AIRFLOW_2:
             self.until(lambda: self._http.get(f"{self.url}/execution/health", timeout=60).ok, "the workers' API")
 
     def stop(self) -> None:
-        """End every process and remove the folder. Can be called at any time and more than once."""
+        """Stop all processes and remove the folder. Can be called at any time and more than once."""
         if not hasattr(self, "_family"):
             return
         for process in self._components.values():
             with contextlib.suppress(ProcessLookupError):
                 process.terminate()
-        # The folder goes away with them, so there is no need to wait for the slow ones.
+        # The folder is removed with them, so there is no need to wait for slow ones.
         deadline = time.monotonic() + 3
         for process in self._components.values():
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -193,12 +193,12 @@ class LocalAirflow:
         self._http.close()
 
     def _commands(self) -> dict[str, list[str]]:
-        """What to run, in Airflow's words; the log servers, which would listen on all addresses, are skipped."""
+        """Return the `airflow` command of each component, without log servers, which listen on all addresses."""
         server = ["webserver", "--hostname"] if AIRFLOW_2 else ["api-server", "--host"]
         return {
             "api-server": [*server, LOOPBACK, "--port", str(self.port), "--workers", "1"],
             "scheduler": ["scheduler", "--skip-serve-logs"],
-            **({} if AIRFLOW_2 else {"dag-processor": ["dag-processor"]}),  # a part of the scheduler there
+            **({} if AIRFLOW_2 else {"dag-processor": ["dag-processor"]}),  # part of the scheduler in Airflow 2
             "triggerer": ["triggerer", "--skip-serve-logs"],
         }
 
@@ -211,11 +211,11 @@ class LocalAirflow:
             "CORE__DAGS_ARE_PAUSED_AT_CREATION": False,
             "CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": True,
             "CORE__FERNET_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
-            "CORE__HOSTNAME_CALLABLE": "socket.gethostname",  # the default asks the name server
+            "CORE__HOSTNAME_CALLABLE": "socket.gethostname",  # the default does a DNS lookup
             "CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
             "CORE__TEST_CONNECTION": "Enabled",
             "DATABASE__SQL_ALCHEMY_CONN": self._database_url,
-            # An API server whose event loop waits for a connection ends no request that has one.
+            # Without a limit: an API server whose event loop waits for a connection finishes no request.
             "DATABASE__SQL_ALCHEMY_POOL_SIZE": 0,
             "LOGGING__BASE_LOG_FOLDER": self.logs,
             "API__HOST": LOOPBACK,
@@ -225,7 +225,7 @@ class LocalAirflow:
             "API__SECRET_KEY": secrets.token_hex(16),
             "API_AUTH__JWT_SECRET": secrets.token_hex(32),
             "USAGE_DATA_COLLECTION__ENABLED": False,
-            # Quick answers, on a machine that does nothing else.
+            # Short intervals, so that tests take less time.
             "DAG_PROCESSOR__REFRESH_INTERVAL": 5,
             "DAG_PROCESSOR__BUNDLE_REFRESH_CHECK_INTERVAL": 1,
             "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": 5,
@@ -240,7 +240,7 @@ class LocalAirflow:
             **(AIRFLOW_2_CONFIG if AIRFLOW_2 else {}),
             **self._given_config,
         }
-        # What the caller's shell says about another Airflow must not reach this one.
+        # The configuration of another Airflow in the caller's shell must not apply to this one.
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW_", "_AIRFLOW_"))}
         loopback = ",".join(filter(None, [os.environ.get("NO_PROXY"), LOOPBACK, "localhost"]))
         return {
@@ -252,7 +252,7 @@ class LocalAirflow:
             "SCARF_ANALYTICS": "false",
             "NO_COLOR": "1",
             "PYTHONUNBUFFERED": "1",
-            "_AIRFLOW__SKIP_DATABASE_EXECUTOR_COMPATIBILITY_CHECK": "1",  # Airflow 2 lets no LocalExecutor use SQLite
+            "_AIRFLOW__SKIP_DATABASE_EXECUTOR_COMPATIBILITY_CHECK": "1",  # Airflow 2: allow SQLite
             **{f"AIRFLOW__{key}": str(value) for key, value in config.items()},
             **self._given_env,
         }
@@ -266,7 +266,7 @@ class LocalAirflow:
         if self._with_postgres:
             return postgres.start(self.home / "postgres", self.mark)
         path = self.home / "airflow.db"
-        # In this mode readers and writers do not block each other: five processes share the file.
+        # In WAL mode the five processes that share the file do not block each other's reads.
         with contextlib.closing(sqlite3.connect(path)) as database:
             database.execute("PRAGMA journal_mode=WAL")
         return f"sqlite:///{path}?timeout=5"
@@ -281,7 +281,7 @@ class LocalAirflow:
         return all(self.is_healthy(name, since) for name in self._components)
 
     def is_healthy(self, name: str, since: datetime | None = None) -> bool:
-        """Whether a component says so itself; with `since`, whether it said so after that moment."""
+        """Return whether a component reports that it is healthy; with `since`, whether it did so after that time."""
         try:
             health = self._http.get(f"{self._rest}/{'health' if AIRFLOW_2 else 'monitor/health'}", timeout=5).json()
         except (requests.RequestException, ValueError):
@@ -297,29 +297,31 @@ class LocalAirflow:
     # --- Processes ---
 
     def pid(self, component: str) -> int:
-        """The component's first process; the triggerer, for one, runs its triggers in a child of it."""
+        """Return the id of the component's main process. The triggerer runs triggers in a child of it."""
         return self._components[component].pid
 
     def processes(self, component: str | None = None) -> list[Process]:
-        """All living processes of this Airflow, or of one component: itself and its descendants."""
+        """Return all running processes of this Airflow, or of one component with its descendants."""
         everything = self._family.processes()
-        return everything if component is None else descendants(self.pid(component), everything)
+        return everything if component is None else find_descendants(self.pid(component), everything)
 
     def task_pid(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> int | None:
-        """The process in which a task instance runs now; None if none does."""
+        """Return the id of the process in which a task instance runs; None if it is not running."""
         pid = self.task_instance(dag_id, run_id, task_id, map_index)["pid"]
         return pid if pid in {process.pid for process in self.processes()} else None
 
     def listeners(self) -> list[Listener]:
-        """The TCP sockets on which any process of this Airflow listens."""
-        return listeners(process.pid for process in self.processes())
+        """Return the TCP sockets on which any process of this Airflow listens."""
+        return find_listeners(process.pid for process in self.processes())
 
     def kill(self, component: str, sig: signal.Signals = signal.SIGKILL, *, whole: bool = False) -> None:
-        """Send a signal to a component's first process, or, with `whole`, to its descendants as well.
+        """Send a signal to a component's main process, or, with `whole`, also to its descendants.
 
-        What the first process alone dies of leaves its children as they are in life: orphans that may go on.
+        Without `whole`, the children stay alive as orphans.
         """
-        for process in self.processes(component):  # none that is not ours, if the first one's id has another owner now
+        for process in self.processes(
+            component
+        ):  # only those of this Airflow, because the id of a dead process may be reused
             if whole or process.pid == self.pid(component):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(process.pid, sig)
@@ -329,13 +331,13 @@ class LocalAirflow:
         self.kill(component, signal.SIGSTOP, whole=True)
 
     def start_second(self, component: str) -> str:
-        """Start a second process of a component, beside the first; returns the name that it has here."""
+        """Start a second instance of a component, and return its name in `kill` and other methods."""
         name = f"second-{component}"
         self._components[name] = self._spawn(name, *self._commands()[component])
         return name
 
     def restart(self, component: str) -> None:
-        """Start a component again, ending it first if it lives, and wait until it is healthy."""
+        """Restart a component, stopping it first if it is running, and wait until it is healthy."""
         process = self._components[component]
         if process.poll() is None:
             process.terminate()
@@ -364,20 +366,26 @@ class LocalAirflow:
         json: Any = None,
         params: Mapping[str, Any] | None = None,
     ) -> Any:
-        """A call of the public REST API: `api("GET", "/dags")`. Any answer but a 2xx is an error."""
+        """Call the public REST API: `api("GET", "/dags")`.
+
+        :raises LocalAirflowError: for a response other than 2xx.
+        """
         with self._authorizing:
             if not AIRFLOW_2 and "Authorization" not in self._http.headers:
-                # Everybody is an admin here, so a token is had for the asking.
-                answer = self._http.get(f"{self.url}/auth/token", timeout=30)
-                answer.raise_for_status()
-                self._http.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
-        answer = self._http.request(method, f"{self._rest}{path}", json=json, params=params, timeout=60)
-        if not answer.ok:
-            raise LocalAirflowError(f"{method} {path} -> {answer.status_code} {answer.text}")
-        return answer.json() if answer.content else None
+                # All users are admins, so a token needs no credentials.
+                response = self._http.get(f"{self.url}/auth/token", timeout=30)
+                response.raise_for_status()
+                self._http.headers["Authorization"] = f"Bearer {response.json()['access_token']}"
+        response = self._http.request(method, f"{self._rest}{path}", json=json, params=params, timeout=60)
+        if not response.ok:
+            raise LocalAirflowError(f"{method} {path} -> {response.status_code} {response.text}")
+        return response.json() if response.content else None
 
     def wait_dag(self, dag_id: str, timeout: float = 60) -> None:
-        """Wait until the DAG processor has read a DAG; its import errors are raised."""
+        """Wait until the DAG processor has parsed a DAG.
+
+        :raises LocalAirflowError: for import errors.
+        """
 
         def known() -> bool:
             if errors := self.api("GET", "/importErrors")["import_errors"]:
@@ -387,12 +395,12 @@ class LocalAirflow:
         self.until(known, f"DAG {dag_id}", timeout)
 
     def add_pool(self, name: str, slots: int) -> None:
-        """Make a pool that counts deferred tasks, too."""
+        """Create a pool that includes deferred tasks."""
         body = {"name": name, "slots": slots, "include_deferred": True}
         self.api("POST", "/pools", json=body)
 
     def trigger(self, dag_id: str, run_id: str | None = None, conf: Mapping[str, Any] | None = None) -> str:
-        """Start a run of a DAG, once it is known; returns the run's id."""
+        """Wait for a DAG, start a run of it, and return the run id."""
         self.wait_dag(dag_id)
         body = {"conf": dict(conf or {}), **({} if AIRFLOW_2 else {"logical_date": None})}
         if run_id:
@@ -400,17 +408,17 @@ class LocalAirflow:
         return str(self.api("POST", f"/dags/{dag_id}/dagRuns", json=body)["dag_run_id"])
 
     def pause(self, dag_id: str, paused: bool = True) -> None:
-        """Have the scheduler leave a DAG alone, and wait until it does; or let it go on."""
+        """Pause or unpause a DAG, and wait until the scheduler has noticed."""
         self.api("PATCH", f"/dags/{dag_id}", json={"is_paused": paused})
-        asked = datetime.now(timezone.utc)
-        # Its heart beats between two rounds.
-        self.until(lambda: self.is_healthy("scheduler", asked), "the scheduler's next round")
+        changed = datetime.now(timezone.utc)
+        # The scheduler sends heartbeats between two iterations of its loop.
+        self.until(lambda: self.is_healthy("scheduler", changed), "the scheduler's next iteration")
 
     def run_state(self, dag_id: str, run_id: str) -> str:
         return str(self.api("GET", f"/dags/{dag_id}/dagRuns/{run_id}")["state"])
 
     def wait_run(self, dag_id: str, run_id: str, timeout: float = 180) -> str:
-        """Wait until a run has ended; returns its state, `success` or `failed`."""
+        """Wait until a run has ended, and return its state, `success` or `failed`."""
 
         def ended() -> str | None:
             state = self.run_state(dag_id, run_id)
@@ -421,7 +429,7 @@ class LocalAirflow:
     def wait_task(
         self, dag_id: str, run_id: str, task_id: str, *states: str, map_index: int = -1, timeout: float = 60
     ) -> str:
-        """Wait until a task instance is in one of these states; returns the state."""
+        """Wait until a task instance is in one of these states, and return the state."""
 
         def reached() -> str | None:
             for task in self.task_instances(dag_id, run_id):
@@ -432,7 +440,7 @@ class LocalAirflow:
         return self.until(reached, f"task {task_id} of {dag_id} to be {' or '.join(states)}", timeout)
 
     def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
-        """All task instances of a run, as the REST API shows them."""
+        """Return all task instances of a run, as the REST API does."""
         path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances"
         return list(self.api("GET", path, params={"limit": 100})["task_instances"])
 
@@ -440,18 +448,21 @@ class LocalAirflow:
         return dict(self.api("GET", self._task_path(dag_id, run_id, task_id, map_index)))
 
     def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value", map_index: int = -1) -> Any:
-        """The value of an XCom; an error if there is none."""
+        """Return the value of an XCom.
+
+        :raises LocalAirflowError: when there is none.
+        """
         path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/{key}"
         return self.api("GET", path, params={"map_index": map_index, "stringify": "false"})["value"]
 
     def link(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> str | None:
-        """Where the link of a task instance to its execution at Polytomic leads."""
+        """Return the URL of a task instance's link to its execution at Polytomic."""
         path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/links"
         links = self.api("GET", path, params={"map_index": map_index})
         return (links if AIRFLOW_2 else links["extra_links"])["Polytomic execution"]  # type: ignore[no-any-return]
 
     def patch_task_state(self, dag_id: str, run_id: str, task_id: str, state: str, map_index: int = -1) -> None:
-        """Mark a task instance as `success`, `failed` or `skipped`, as a person does in the UI."""
+        """Mark a task instance as `success`, `failed` or `skipped`, as the UI does."""
         body = {"new_state": state, **({"dry_run": False} if AIRFLOW_2 else {})}
         self.api("PATCH", self._task_path(dag_id, run_id, task_id, map_index), json=body)
 
@@ -460,7 +471,7 @@ class LocalAirflow:
         self.api("PATCH", f"/dags/{dag_id}/dagRuns/{run_id}", json={"state": state})
 
     def clear(self, dag_id: str, run_id: str, *task_ids: str, map_index: int | None = None, **options: Any) -> None:
-        """Clear tasks of a run (all of them when none is named), so that they run again."""
+        """Clear tasks of a run, or all tasks when none is given."""
         tasks: list[Any] = list(task_ids) if map_index is None else [[task_id, map_index] for task_id in task_ids]
         body = {"dry_run": False, "only_failed": False, "reset_dag_runs": True, "dag_run_id": run_id, **options}
         if tasks:
@@ -479,7 +490,7 @@ class LocalAirflow:
     def log_files(
         self, dag_id: str, run_id: str, task_id: str, try_number: int | None = None, map_index: int = -1
     ) -> list[Path]:
-        """The files of a task instance's log, oldest first: of one try or of all, in workers and in the triggerer."""
+        """Return a task instance's log files, of one try or all, from workers and triggerer, oldest first."""
         folder = self.logs / f"dag_id={dag_id}" / f"run_id={run_id}" / f"task_id={task_id}"
         if map_index >= 0:
             folder /= f"map_index={map_index}"
@@ -489,33 +500,33 @@ class LocalAirflow:
     def task_log_lines(
         self, dag_id: str, run_id: str, task_id: str, try_number: int | None = None, map_index: int = -1
     ) -> list[LogLine]:
-        """A task instance's log in the order of its times: worker, triggerer, worker."""
+        """Return a task instance's log lines from workers and triggerer, ordered by time."""
         lines = []
         for path in self.log_files(dag_id, run_id, task_id, try_number, map_index):
             last = ""
             for text in path.read_text(errors="replace").splitlines():
                 line = parse_log_line(text, ".trigger." in path.name)
-                last = line.time or last  # what has no time of its own belongs to the line before it
+                last = line.time or last  # a line without a time belongs to the line before it
                 lines.append((last, line))
         return [line for _, line in sorted(lines, key=lambda pair: pair[0])]
 
     def task_log(
         self, dag_id: str, run_id: str, task_id: str, try_number: int | None = None, map_index: int = -1
     ) -> str:
-        """A task instance's log as text, read from the files: complete, also while the task runs."""
+        """Return a task instance's log as text. It is read from the files, so it is complete while the task runs."""
         return "\n".join(map(str, self.task_log_lines(dag_id, run_id, task_id, try_number, map_index)))
 
     def all_logs(self) -> dict[Path, str]:
-        """Everything that tasks, triggers and components have written so far."""
+        """Return all logs of tasks, triggers and components so far."""
         files = [*self.logs.rglob("*.log*"), *(self.home / "components").iterdir()]
         return {path: path.read_text(errors="replace") for path in files if path.is_file()}
 
     def component_log(self, name: str) -> list[str]:
-        """The lines that a component has written so far."""
+        """Return the lines that a component has logged so far."""
         return (self.home / "components" / f"{name}.log").read_text(errors="replace").splitlines()
 
     def diagnosis(self, lines: int = 30) -> str:
-        """The last lines of each component."""
+        """Return the last log lines of each component."""
         parts = []
         for path in sorted((self.home / "components").glob("*.log")):
             tail = self.component_log(path.stem)[-lines:]
@@ -525,15 +536,18 @@ class LocalAirflow:
         return "\n".join(parts)
 
     def until(self, probe: Callable[[], T | None], what: str, timeout: float | None = None) -> T:
-        """Ask until the answer is true, or, for an exit code, not None."""
+        """Call `probe` until it returns neither None nor False, and return its value.
+
+        :raises LocalAirflowError: after `timeout` seconds.
+        """
         limit = self._start_timeout if timeout is None else timeout
         deadline = time.monotonic() + limit
         while True:
-            answer = None
+            response = None
             with contextlib.suppress(requests.ConnectionError):  # the API server may have been killed on purpose
-                answer = probe()
-            if answer is not None and answer is not False:
-                return answer
+                response = probe()
+            if response is not None and response is not False:
+                return response
             if time.monotonic() > deadline:
-                raise LocalAirflowError(f"waited {limit:.0f} s in vain for {what}\n{self.diagnosis()}")
+                raise LocalAirflowError(f"timed out after {limit:.0f} s waiting for {what}\n{self.diagnosis()}")
             time.sleep(0.3)

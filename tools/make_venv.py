@@ -1,9 +1,9 @@
-"""Make a virtual environment with this package and what else is named, unless it is there already.
+"""Make a virtual environment with this package and the given requirements, unless it is up to date.
 
     python tools/make_venv.py FOLDER [ARGUMENT OF `uv pip install` ...]
 
-Needs nothing but Python: pip fetches uv, which installs Airflow in seconds. It is made anew when pyproject.toml, the
-arguments or the Python have changed, or when the last attempt was cut short. Two at once wait for each other.
+Needs only Python: pip installs uv, which installs Airflow in seconds. The environment is rebuilt when pyproject.toml,
+the arguments or the Python have changed, or when the last build did not finish. Concurrent calls wait for each other.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ def main() -> None:
     if sys.version_info < OLDEST:
         version = ".".join(map(str, sys.version_info[:3]))
         needed = ".".join(map(str, OLDEST))
-        sys.exit(f"Python {needed} or newer is needed, this is {version}: make … PYTHON=/path/to/a/newer/python3")
+        sys.exit(f"Python {needed} or newer is required, but this is {version}. Use make … PYTHON=/path/to/python3")
     folder, *arguments = sys.argv[1:]
     venv = ROOT / folder
     lock = ROOT / ".cache" / f"{folder.strip('.')}.lock"
     lock.parent.mkdir(exist_ok=True)
     with lock.open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        made_of = fingerprint(arguments)
-        stamp = venv / "made-of"
-        if not stamp.exists() or stamp.read_text() != made_of:
+        current = fingerprint(arguments)
+        stamp = venv / "fingerprint"
+        if not stamp.exists() or stamp.read_text() != current:
             try:
                 make(venv, ["--editable", str(ROOT), *arguments])
             except subprocess.CalledProcessError as error:
-                sys.exit(f"{folder} could not be made: {' '.join(error.cmd)} ended with {error.returncode}")
-            stamp.write_text(made_of)
+                sys.exit(f"Cannot make {folder}: {' '.join(error.cmd)} exited with {error.returncode}")
+            stamp.write_text(current)
 
 
 def fingerprint(arguments: list[str]) -> str:
@@ -46,18 +46,18 @@ def fingerprint(arguments: list[str]) -> str:
 
 
 def make(venv: Path, requirements: list[str]) -> None:
-    """Make the environment anew, with what `uv pip install` understands as requirements."""
-    print(f"Making {venv.name} with Python {sys.version.split()[0]}: Airflow, this package, what they need", flush=True)
+    """Rebuild the environment with arguments of `uv pip install`."""
+    print(f"Making {venv.name} with Python {sys.version.split()[0]}, Airflow and this package", flush=True)
     run(sys.executable, "-m", "venv", "--clear", venv)
     python = venv / "bin" / "python"
     run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "uv")
-    # Compiled here once: the components of Airflow, started together, would otherwise each do it for themselves.
+    # Compiled once here; otherwise each of Airflow's components, which start together, would compile.
     install = ["pip", "install", "--quiet", "--python", python, "--compile-bytecode", *requirements]
-    run(venv / "bin" / "uv", *install, env=index_of_pip(python))
+    run(venv / "bin" / "uv", *install, env=pip_index_environment(python))
 
 
-def index_of_pip(python: Path) -> dict[str, str]:
-    """Where pip has been told to use another package index, uv, which does not read pip's settings, uses it as well."""
+def pip_index_environment(python: Path) -> dict[str, str]:
+    """Return the environment that makes uv use the package index of pip's settings, which uv does not read."""
     listed = subprocess.run([python, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True)
     settings = dict(line.split("=", 1) for line in listed.stdout.splitlines())
     for name in (":env:.index-url", "site.index-url", "user.index-url", "global.index-url"):

@@ -1,12 +1,13 @@
-"""Run the tests with other Airflows and Pythons, and tell how each of them did.
+"""Run the tests with several versions of Airflow and Python, and print a table of the results.
 
     python -m tools.matrix [CELL ...]
 
-A cell is an Airflow and a Python: `3.0.6/3.10`, or a pattern, `newest/*`; without any, all are run. Each has an
-environment of its own, `.venv-3.0.6-3.10`, and keeps in `.reports/matrix/3.0.6/3.10` what its tests said, so that the
-table tells of all cells, whichever were run last. It ends with 1 when a cell that was run has failed.
+A cell is a version of Airflow and one of Python, such as `3.0.6/3.10`. An argument is a cell or a pattern, such as
+`newest/*`; without arguments all cells are run. Each cell has its own environment, `.venv-3.0.6-3.10`, and keeps its
+test reports in `.reports/matrix/3.0.6/3.10`. The table has the last result of every cell. The exit code is 1 when a
+cell of this run has failed.
 
-Needs nothing but Python and make. The Makefile knows from which day the packages of an Airflow are.
+Needs only Python and make. The Makefile sets the date whose packages are installed with a version of Airflow.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from xml.etree import ElementTree
 ROOT = Path(__file__).resolve().parents[1]
 REPORTS = ROOT / ".reports" / "matrix"
 PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
-# The last Python that an Airflow works with. `lowest` is the oldest one, with the lowest versions of all that
-# pyproject.toml names.
+# The newest Python that each Airflow supports. `lowest` is the oldest Airflow, with the lowest versions that
+# pyproject.toml allows.
 AIRFLOWS = {
     "lowest": "3.10",
     "2.11.2": "3.12",
@@ -34,9 +35,9 @@ AIRFLOWS = {
     "3.2.2": "3.14",
     "newest": "3.14",
 }
-# With a scheduler, a triggerer and workers, too: which of the Pythons of an Airflow.
+# The cells that also run the system tests: the index of the Python among those of the Airflow.
 SYSTEM = {"2.11.2": 0, "3.1.8": -1, "newest": -1}
-HEAD = ("Airflow", "Python", "Tests", "Passed", "Failed", "Skipped", "Seconds", "When")
+COLUMNS = ("Airflow", "Python", "Tests", "Passed", "Failed", "Skipped", "Seconds", "When")
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Cell:
         return f".venv-{self.airflow}-{self.python}"
 
     def variables(self) -> Iterator[str]:
-        """What to tell make."""
+        """Yield the variables for make."""
         yield f"VENV={self.venv}"
         yield f"REPORTS=.reports/matrix/{self}"
         if self.airflow != "newest":
@@ -61,34 +62,34 @@ class Cell:
 
 
 def find_pythons() -> dict[str, str]:
-    """The Pythons of this machine: on the PATH, or made by pyenv. One that does not start is none."""
+    """Return the path of each Python on this machine, from the PATH or pyenv. One that does not start is left out."""
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
     found = {}
     for version in PYTHONS:
-        made = sorted(pyenv.glob(f"{version}.*/bin/python"), key=lambda path: int(path.parts[-3].rsplit(".")[-1]))
-        for path in filter(None, (shutil.which(f"python{version}"), *map(str, reversed(made)))):
-            asked = subprocess.run([path, "-c", "import sys; print(sys.executable)"], capture_output=True, text=True)
-            if asked.returncode == 0:
-                found[version] = asked.stdout.strip()
+        from_pyenv = sorted(pyenv.glob(f"{version}.*/bin/python"), key=lambda path: int(path.parts[-3].rsplit(".")[-1]))
+        for path in filter(None, (shutil.which(f"python{version}"), *map(str, reversed(from_pyenv)))):
+            result = subprocess.run([path, "-c", "import sys; print(sys.executable)"], capture_output=True, text=True)
+            if result.returncode == 0:
+                found[version] = result.stdout.strip()
                 break
     return found
 
 
-def cells(pythons: Iterable[str]) -> list[Cell]:
-    """Each Airflow with the oldest and the newest of these Pythons that it works with."""
-    made = []
+def make_cells(pythons: Iterable[str]) -> list[Cell]:
+    """Combine each Airflow with the oldest and the newest of these Pythons that it supports."""
+    cells = []
     for airflow, last in AIRFLOWS.items():
-        fit = [version for version in PYTHONS[: PYTHONS.index(last) + 1] if version in pythons]
-        for version in dict.fromkeys([*fit[:1], *fit[-1:]]):
-            system = airflow in SYSTEM and version == fit[SYSTEM[airflow]]
-            made.append(Cell(airflow, version, ("unit", "system") if system else ("unit",)))
-    return made
+        supported = [version for version in PYTHONS[: PYTHONS.index(last) + 1] if version in pythons]
+        for version in dict.fromkeys([*supported[:1], *supported[-1:]]):
+            system = airflow in SYSTEM and version == supported[SYSTEM[airflow]]
+            cells.append(Cell(airflow, version, ("unit", "system") if system else ("unit",)))
+    return cells
 
 
 def run(cell: Cell, python: str) -> bool:
     """Make the environment of a cell and run its tests.
 
-    :returns: whether all passed.
+    :returns: whether all tests passed.
     """
     passed = True
     for target in cell.targets:
@@ -96,28 +97,28 @@ def run(cell: Cell, python: str) -> bool:
         report.parent.mkdir(parents=True, exist_ok=True)
         report.unlink(missing_ok=True)
         output = report.with_suffix(".log")
-        print(f"{cell}: {target}, see {output.relative_to(ROOT)}", flush=True)
+        print(f"Running {target} of {cell}, log: {output.relative_to(ROOT)}", flush=True)
         command = ["make", "--no-print-directory", target, f"PYTHON={python}", *cell.variables()]
         with output.open("w") as log:
-            done = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
-        passed = passed and done.returncode == 0
+            result = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+        passed = passed and result.returncode == 0
     return passed
 
 
-def installed(cell: Cell) -> str:
-    """The Airflow of a cell, with its version where the name does not tell."""
+def airflow_label(cell: Cell) -> str:
+    """Return the Airflow of a cell, with its version when the name has none."""
     if cell.airflow not in ("lowest", "newest"):
         return cell.airflow
     code = "from importlib.metadata import version; print(version('apache-airflow'))"
     python = ROOT / cell.venv / "bin" / "python"
     if not python.exists():
         return cell.airflow
-    asked = subprocess.run([python, "-c", code], capture_output=True, text=True)
-    return f"{cell.airflow} ({asked.stdout.strip() or 'none'})"
+    result = subprocess.run([python, "-c", code], capture_output=True, text=True)
+    return f"{cell.airflow} ({result.stdout.strip() or 'none'})"
 
 
-def counts(report: Path) -> list[str]:
-    """What became of the tests of a report."""
+def read_report(report: Path) -> list[str]:
+    """Return the columns from Passed to When for a test report."""
     if not report.exists():
         return ["no report", "", "", "", ""]
     suite = next(ElementTree.parse(report).iter("testsuite"))
@@ -127,28 +128,28 @@ def counts(report: Path) -> list[str]:
     return [*map(str, (tests - failed - skipped, failed, skipped)), f"{float(suite.get('time', 0)):.0f}", when]
 
 
-def table(of: Iterable[Cell], reports: Path = REPORTS) -> str:
-    """What the last run of each of these cells said, in Markdown."""
+def format_table(cells: Iterable[Cell], reports: Path = REPORTS) -> str:
+    """Return the last results of these cells as a Markdown table."""
     rows = [
-        [installed(cell), cell.python, target, *counts(reports / str(cell) / f"{target}.xml")]
-        for cell in of
+        [airflow_label(cell), cell.python, target, *read_report(reports / str(cell) / f"{target}.xml")]
+        for cell in cells
         for target in cell.targets
     ]
-    widths = [max(map(len, column)) for column in zip(HEAD, *rows, strict=True)]
-    lines = [HEAD, ["-" * width for width in widths], *rows]
+    widths = [max(map(len, column)) for column in zip(COLUMNS, *rows, strict=True)]
+    lines = [COLUMNS, ["-" * width for width in widths], *rows]
     return "\n".join("| " + " | ".join(map(str.ljust, line, widths)) + " |" for line in lines)
 
 
 def main(patterns: list[str]) -> int:
     pythons = find_pythons()
-    known = cells(pythons)
-    if wrong := [pattern for pattern in patterns if not any(fnmatch(str(cell), pattern) for cell in known)]:
-        sys.exit(f"There is no cell {', '.join(wrong)}. Those of this machine: {' '.join(map(str, known))}")
+    known = make_cells(pythons)
+    if unknown := [pattern for pattern in patterns if not any(fnmatch(str(cell), pattern) for cell in known)]:
+        sys.exit(f"Unknown cell: {', '.join(unknown)}. Cells of this machine: {' '.join(map(str, known))}")
     if missing := [version for version in PYTHONS if version not in pythons]:
-        print(f"Not on this machine, and left out: Python {', '.join(missing)}")
+        print(f"Skipped, because not on this machine: Python {', '.join(missing)}")
     chosen = [cell for cell in known if not patterns or any(fnmatch(str(cell), pattern) for pattern in patterns)]
     failed = [cell for cell in chosen if not run(cell, pythons[cell.python])]
-    text = table(known)
+    text = format_table(known)
     (REPORTS / "table.md").write_text(text + "\n")
     print(text)
     if failed:

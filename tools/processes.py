@@ -1,9 +1,9 @@
-"""Start processes that cannot outlive their parent, and look at them.
+"""Start processes that cannot outlive their parent, and inspect them.
 
-Airflow's components start processes of their own, which may leave their parent's process group, so killing a group is
-not enough. Therefore every process started here carries a mark in its environment, which its descendants inherit, and a
-small guard process kills whatever bears the mark when its parent is gone: after a normal end, an exception, or a
-`kill -9`. The guard learns of the parent's end by a pipe, which the kernel closes, whatever the parent died of.
+Airflow's components start child processes that may leave their process group, so killing a group is not enough.
+Therefore every process started here has a mark, an environment variable, which its descendants inherit. A small guard
+process kills every process with the mark when the parent ends, whether normally, by an exception or by `kill -9`. The
+guard detects that through a pipe, which the kernel closes when the parent ends.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Listener:
 
 
 class Family:
-    """The processes of one mark, and the guard that ends them together with `scratch`, a folder of theirs."""
+    """The processes with one mark, and the guard that kills them and removes `scratch`, their folder."""
 
     def __init__(self, mark: str, scratch: Path) -> None:
         self.mark = mark
@@ -55,17 +55,17 @@ class Family:
             [sys.executable, "-I", __file__, mark, str(scratch)],
             stdin=subprocess.PIPE,
             start_new_session=True,
-            # Not the caller's: whoever reads our output to its end would wait for the guard, too.
+            # Not inherited: a reader of the parent's output would wait for the guard to close it.
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
 
     def spawn(self, command: Sequence[str], env: Mapping[str, str], log: Path, cwd: Path) -> subprocess.Popen[bytes]:
-        """Start a process in a session of its own, so that a Ctrl-C at the terminal reaches the parent alone."""
+        """Start a process in its own session, so that a Ctrl-C in the terminal reaches only the parent."""
         with log.open("ab") as output:
             process = subprocess.Popen(
                 command,
-                env={**env, MARK: self.mark, "SPT_NOENV": "1"},  # setproctitle would write over the environment
+                env={**env, MARK: self.mark, "SPT_NOENV": "1"},  # keeps setproctitle from overwriting the environment
                 cwd=cwd,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -79,13 +79,13 @@ class Family:
         return process
 
     def processes(self) -> list[Process]:
-        return marked(self.mark)
+        return find_marked(self.mark)
 
     def end(self) -> None:
-        """Kill what is left and remove the scratch folder; returns when that is done."""
+        """Kill the remaining processes and remove the scratch folder, and wait until that is done."""
         assert self._guard.stdin is not None
         with contextlib.suppress(BrokenPipeError):
-            # Said aloud: a process that was forked from ours may hold the pipe open, too.
+            # An explicit message, because a forked process may also hold the pipe open.
             self._guard.stdin.write(b"end\n")
             self._guard.stdin.close()
         self._guard.wait()
@@ -94,42 +94,42 @@ class Family:
 
 
 def _read_process(folder: Path) -> Process | None:
-    """One entry of /proc; None for a process that has ended (a zombie has, too)."""
+    """Read one entry of /proc; None for a process that has ended, including zombies."""
     try:
         stat = (folder / "stat").read_text()
         command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
     except OSError:
         return None
-    # The second field is the name in brackets, and may itself hold brackets and spaces.
+    # The second field is the name in parentheses, and may itself contain parentheses and spaces.
     state, parent, _group, session = stat.rpartition(")")[2].split()[:4]
     return None if state in "ZX" else Process(int(folder.name), int(parent), int(session), command)
 
 
-def marked(mark: str) -> list[Process]:
-    """All living processes with this mark, in the order of their ids. Needs /proc."""
+def find_marked(mark: str) -> list[Process]:
+    """Return all running processes with this mark, ordered by id. Needs /proc."""
     needle = f"{MARK}={mark}".encode()
     found = []
     for folder in PROC.glob("[0-9]*"):
         try:
             environment = (folder / "environ").read_bytes().split(b"\0")
-        except OSError:  # ended meanwhile, or somebody else's
+        except OSError:  # ended meanwhile, or of another user
             continue
         if needle in environment and (process := _read_process(folder)):
             found.append(process)
     return sorted(found, key=lambda process: process.pid)
 
 
-def descendants(pid: int, among: Iterable[Process]) -> list[Process]:
-    """The process itself and what descends from it."""
+def find_descendants(pid: int, among: Iterable[Process]) -> list[Process]:
+    """Return a process and its descendants."""
     family: set[int] = {pid}
-    rest = list(among)
-    while more := {process.pid for process in rest if process.parent in family} - family:
+    candidates = list(among)
+    while more := {process.pid for process in candidates if process.parent in family} - family:
         family |= more
-    return [process for process in rest if process.pid in family]
+    return [process for process in candidates if process.pid in family]
 
 
-def listeners(pids: Iterable[int]) -> list[Listener]:
-    """The TCP sockets on which these processes listen, from /proc/net: no tool needs to be installed for it."""
+def find_listeners(pids: Iterable[int]) -> list[Listener]:
+    """Return the TCP sockets on which these processes listen, read from /proc/net."""
     owner: dict[str, int] = {}
     for pid in pids:
         with contextlib.suppress(OSError):
@@ -146,38 +146,38 @@ def listeners(pids: Iterable[int]) -> list[Listener]:
                 local, state, inode = fields[1], fields[3], fields[9]
                 if state == "0A" and inode in owner:  # 0A is LISTEN
                     address, port = local.split(":")
-                    found.add(Listener(owner[inode], _address(address), int(port, 16)))
+                    found.add(Listener(owner[inode], _parse_address(address), int(port, 16)))
     return sorted(found, key=lambda listener: (listener.port, listener.pid, listener.address))
 
 
-def _address(text: str) -> str:
-    """The kernel writes addresses as 32-bit words in the machine's byte order."""
+def _parse_address(text: str) -> str:
+    """Parse an address of /proc/net: 32-bit words in the machine's byte order."""
     words = [int(text[i : i + 8], 16).to_bytes(4, sys.byteorder) for i in range(0, len(text), 8)]
     return str(ipaddress.ip_address(b"".join(words)))
 
 
 def _kill_all(mark: str, sessions: Iterable[int]) -> None:
     if not PROC.is_dir():
-        # Elsewhere (macOS) there is no /proc: the groups must do.
+        # Without /proc (macOS), the process groups have to suffice.
         for session in sessions:
             with contextlib.suppress(OSError):
                 os.killpg(session, signal.SIGKILL)
         return
-    # Until two looks found nothing: a process may fork between the look and the kill.
-    quiet = 0
-    while quiet < 2:
-        processes = marked(mark)
+    # Until two scans find nothing, because a process may fork between the scan and the kill.
+    empty_scans = 0
+    while empty_scans < 2:
+        processes = find_marked(mark)
         for process in processes:
             with contextlib.suppress(OSError):
                 os.kill(process.pid, signal.SIGKILL)
-        quiet = 0 if processes else quiet + 1
+        empty_scans = 0 if processes else empty_scans + 1
         time.sleep(0.1)
 
 
 def _guard() -> None:
     mark, scratch = sys.argv[1:]
     sessions = []
-    for line in sys.stdin:  # ends, too, when the parent is gone
+    for line in sys.stdin:  # also ends when the parent has ended
         if line == "end\n":
             break
         sessions.append(int(line))

@@ -1,4 +1,4 @@
-"""Whether the tests that the promises and the defences name have passed, by the reports of the last `make test…`.
+"""Check in the reports of the last test runs that the tests named in docs/promises.md and docs/security.md passed.
 
 make test test-deaths test-chaos test-ui proofs
 """
@@ -13,47 +13,48 @@ from xml.etree import ElementTree
 
 ROOT = Path(__file__).parent.parent
 PROMISES = (ROOT / "docs" / "promises.md", ROOT / "docs" / "security.md")
-REPORTS = ROOT / ".reports"  # where the Makefile has pytest write what became of each test
+REPORTS = ROOT / ".reports"  # where the Makefile has pytest write JUnit reports
 
 
-def named(promises: str) -> list[str]:
-    """The tests that a text names, as pytest does: `tests/test_it.py::TestThis::test_that`."""
+def find_named_tests(promises: str) -> list[str]:
+    """Return the tests that a text names as pytest does: `tests/test_it.py::TestThis::test_that`."""
     return sorted(set(re.findall(r"`(tests/[^`]*::[^`]*)`", promises)))
 
 
-def outcomes(reports: Path) -> dict[str, set[str]]:
-    """What became of each test, all its parameters taken together."""
+def read_outcomes(reports: Path) -> dict[str, set[str]]:
+    """Return the outcomes of each test over all its parameters and reports."""
     cases: dict[tuple[str, str], set[str]] = {}
-    # What was tried once more counts as it ended then.
+    # The report of a second try replaces that of the first.
     for path in sorted(reports.glob("*.xml"), key=lambda path: path.stem.endswith("-again")):
-        told: dict[tuple[str, str], set[str]] = defaultdict(set)
+        outcomes_of_report: dict[tuple[str, str], set[str]] = defaultdict(set)
         for case in ElementTree.parse(path).iter("testcase"):
             bad = {child.tag for child in case} & {"failure", "error", "skipped"}
-            told[case.get("classname", ""), case.get("name", "")] |= bad or {"passed"}
-        cases.update(told)
+            outcomes_of_report[case.get("classname", ""), case.get("name", "")] |= bad or {"passed"}
+        cases.update(outcomes_of_report)
     found: dict[str, set[str]] = defaultdict(set)
-    for (module, name), became in cases.items():
+    for (module, name), outcomes in cases.items():
         test = re.sub(r"\[.*", "", name, flags=re.DOTALL)
-        found[f"{module}.{test}"] |= became
+        found[f"{module}.{test}"] |= outcomes
     return found
 
 
-def unproved(promises: str, reports: Path) -> list[str]:
-    """A line for each test that is named and did not pass."""
-    found = outcomes(reports)
+def find_unproved(promises: str, reports: Path) -> list[str]:
+    """Return a line for each named test that did not pass."""
+    found = read_outcomes(reports)
     lines = []
-    for test in named(promises):
-        became = found.get(test.replace(".py::", ".").replace("::", ".").replace("/", "."), {"did not run"})
-        if became != {"passed"}:
-            lines.append(f"{test}: {', '.join(sorted(became))}")
+    for test in find_named_tests(promises):
+        outcomes = found.get(test.replace(".py::", ".").replace("::", ".").replace("/", "."), {"did not run"})
+        if outcomes != {"passed"}:
+            lines.append(f"{test}: {', '.join(sorted(outcomes))}")
     return lines
 
 
 def main() -> int:
     promises = "\n".join(page.read_text() for page in PROMISES)
-    lines = unproved(promises, REPORTS)
+    tests = find_named_tests(promises)
+    lines = find_unproved(promises, REPORTS)
     print(*lines, sep="\n", end="\n" if lines else "")
-    print(f"{len(named(promises)) - len(lines)} of {len(named(promises))} tests that prove the promises have passed")
+    print(f"{len(tests) - len(lines)} of {len(tests)} tests named in the promises have passed")
     return 1 if lines else 0
 
 

@@ -1,4 +1,4 @@
-"""Whether what is here is the release that a tag says: its version, with a date in the changelog.
+"""Check that a tag matches the version of the package and the first section of the changelog.
 
 python -m tools.release v0.1.0
 """
@@ -29,20 +29,20 @@ class Release:
         return self.date != "unreleased"
 
 
-def releases(changelog: str) -> list[Release]:
-    """The sections of a changelog, the newest first."""
+def parse_releases(changelog: str) -> list[Release]:
+    """Return the sections of a changelog, newest first."""
     parts = re.split(r"^## (\S+) \((\S+)\)$", changelog, flags=re.MULTILINE)[1:]
     return [Release(*parts[at : at + 3]) for at in range(0, len(parts), 3)]
 
 
-def wrong(tag: str, changelog: str, version: str = __version__) -> str | None:
-    """Why a tag does not fit; None: it does."""
+def check_tag(tag: str, changelog: str, version: str = __version__) -> str | None:
+    """Return why a tag cannot be released, or None if it can."""
     if tag != f"v{version}":
-        return f"the tag is {tag}, and the version in airflow_provider_polytomic/__init__.py is {version}"
-    newest = releases(changelog)[0]
+        return f"The tag is {tag}, but the version in airflow_provider_polytomic/__init__.py is {version}."
+    newest = parse_releases(changelog)[0]
     if newest.version != version or not newest.is_out:
-        is_of = f"{newest.version}, {newest.date}"
-        return f"the first section of CHANGELOG.md must be `## {version} (the day)`, and is of {is_of}"
+        found = f"{newest.version} ({newest.date})"
+        return f"The first section of CHANGELOG.md must be `## {version} (date)`, but it is `## {found}`."
     return None
 
 
@@ -50,9 +50,9 @@ def main() -> int:
     if len(sys.argv) != 2:
         print(__doc__)
         return 2
-    why = wrong(sys.argv[1], CHANGELOG.read_text(encoding="utf-8"))
-    print(why or f"{__version__} can be released")
-    return 1 if why else 0
+    problem = check_tag(sys.argv[1], CHANGELOG.read_text(encoding="utf-8"))
+    print(problem or f"Version {__version__} can be released.")
+    return 1 if problem else 0
 
 
 if __name__ == "__main__":

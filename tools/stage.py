@@ -1,14 +1,14 @@
-"""A real Airflow beside a sandbox, for many runs of a task side by side: they are watched, disturbed and judged.
+"""A stage: one real Airflow and one sandbox, on which tests run many tasks concurrently and disturb them.
 
     with Stage(folder_of_dags, syncs=10) as stage:
         run = stage.run(stage.syncs[0])
-        run.begin("deferred")
+        run.trigger("deferred")
         run.until_state("deferred")
         run.finish()
         run.until_state("success")
 
-A DAG here has a task `sync` with `sync_id="{{ dag_run.conf['sync'] }}"`, and there is one for each kind of sync:
-`deferred_bulk`, `deferred_model`. Executions run until they are told to end.
+Each DAG has a task `sync` with `sync_id="{{ dag_run.conf['sync'] }}"`, and there is one DAG for each kind of sync, such
+as `deferred_bulk` and `deferred_model`. Executions run until a test ends or cancels them.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ from tools.processes import Process
 T = TypeVar("T")
 Spec = BulkSyncSpec | ModelSyncSpec
 
-FOREVER = 100_000.0  # seconds: an execution that somebody has to end
-HELD = 90.0  # seconds for which a request is held up
-# Deaths are noticed soon, but a busy machine does not make anybody look dead; and there is a slot for every task.
-# DAGs that never change are read once: who writes them down again keeps all others from SQLite meanwhile.
+UNTIL_ENDED = 100_000.0  # seconds; the duration of an execution that a test has to end
+MAX_HOLD = 90.0  # seconds for which a request is held at most
+# A killed component is noticed soon, but a slow one is not taken for dead, and there is a slot for every task.
+# The DAGs never change, so they are parsed only once.
 CONFIG = {
     "API__MAXIMUM_PAGE_LIMIT": 1000,
     "CORE__MAX_ACTIVE_RUNS_PER_DAG": 100,
@@ -57,15 +57,15 @@ CONFIG = {
 
 
 class Stage:
-    """See the module.
+    """A running Airflow with a sandbox; see the module.
 
     :param dags: the folder of the DAGs.
-    :param syncs: how many bulk syncs there are, or what each sync is.
-    :param config: more configuration of Airflow, "SECTION__KEY" to value.
+    :param syncs: the number of bulk syncs, or a specification of each sync.
+    :param config: additional configuration of Airflow, "SECTION__KEY" to value.
     """
 
     def __init__(self, dags: Path, syncs: int | Sequence[Spec], config: Mapping[str, object] | None = None) -> None:
-        specs = [held_sync(f"Sync {number}") for number in range(syncs)] if isinstance(syncs, int) else syncs
+        specs = [open_ended_sync(f"Sync {number}") for number in range(syncs)] if isinstance(syncs, int) else syncs
         self.syncs = [spec.id for spec in specs]
         bulk = [spec for spec in specs if isinstance(spec, BulkSyncSpec)]
         model = [spec for spec in specs if isinstance(spec, ModelSyncSpec)]
@@ -84,15 +84,15 @@ class Stage:
             config={**CONFIG, **(config or {})},
             with_postgres=True,
         )
-        self._gatherings: dict[str, threading.Barrier] = {}
-        self._seen: dict[tuple[str, str, str], dict[str, Any]] = {}
+        self._barriers: dict[str, threading.Barrier] = {}
+        self._task_instances: dict[tuple[str, str, str], dict[str, Any]] = {}
         self._closed = threading.Event()
-        self._watcher = threading.Thread(target=self._watch, name="stage-watcher", daemon=True)
+        self._poller = threading.Thread(target=self._poll_task_instances, name="stage-poller", daemon=True)
 
     def __enter__(self) -> Stage:
         try:
             self.airflow.start()
-            self._watcher.start()
+            self._poller.start()
         except BaseException:
             self.__exit__()
             raise
@@ -100,63 +100,67 @@ class Stage:
 
     def __exit__(self, *_: object) -> None:
         self.interrupt()
-        if self._watcher.is_alive():
-            self._watcher.join()
+        if self._poller.is_alive():
+            self._poller.join()
         self.airflow.stop()
         self._server.close()
 
     def run(self, sync_id: str) -> Run:
-        """A run to be, of a DAG that :meth:`Run.begin` names."""
+        """Return a run that :meth:`Run.trigger` starts."""
         return Run(self, sync_id, "model" if sync_id in self._models else "bulk")
 
-    def expect(self, name: str, parties: int, what: Callable[[LocalAirflow], None]) -> None:
-        """Do something to Airflow once, as soon as so many threads have called :meth:`gather` for it."""
-        self._gatherings[name] = threading.Barrier(parties, lambda: what(self.airflow))
+    def add_barrier(self, name: str, parties: int, action: Callable[[LocalAirflow], None]) -> None:
+        """Call ``action`` once, as soon as that many threads wait for it with :meth:`wait_at_barrier`."""
+        self._barriers[name] = threading.Barrier(parties, lambda: action(self.airflow))
 
-    def gather(self, name: str) -> None:
-        """Wait for the others, and for what is done then."""
-        self._gatherings[name].wait(180)
+    def wait_at_barrier(self, name: str) -> None:
+        """Wait until all parties have arrived and the barrier's action is done."""
+        self._barriers[name].wait(180)
 
-    def disperse(self) -> None:
-        """Somebody will not come: nobody shall wait for the others any more."""
-        for barrier in self._gatherings.values():
+    def abort_barriers(self) -> None:
+        """Make all waiting parties fail, because one of them will not arrive."""
+        for barrier in self._barriers.values():
             barrier.abort()
 
     def task_instance(self, dag_id: str, run_id: str, task_id: str) -> dict[str, Any] | None:
-        """A task instance, as it was within the last second."""
-        return self._seen.get((dag_id, run_id, task_id))
+        """Return a task instance, at most a second old; None if there is none."""
+        return self._task_instances.get((dag_id, run_id, task_id))
 
     def until(
-        self, probe: Callable[[], T | None], what: str, timeout: float = 120, told: Callable[[], str] | None = None
+        self, probe: Callable[[], T | None], what: str, timeout: float = 120, report: Callable[[], str] | None = None
     ) -> T:
-        """Ask until the answer is true."""
+        """Call ``probe`` until it returns a true value, and return that.
+
+        :raises LocalAirflowError: after ``timeout`` seconds, with ``report()`` in the message.
+        """
         deadline = time.monotonic() + timeout
         while not (answer := probe()):
             if self._closed.wait(0.05):
                 raise LocalAirflowError(f"the stage was closed while waiting for {what}")
             if time.monotonic() > deadline:
-                story = told() if told else ""
+                details = report() if report else ""
                 raise LocalAirflowError(
-                    f"waited {timeout:.0f} s in vain for {what}\n{story}\n{self.airflow.diagnosis(lines=15)}"
+                    f"timed out after {timeout:.0f} s waiting for {what}\n{details}\n{self.airflow.diagnosis(lines=15)}"
                 )
         return answer
 
     def interrupt(self) -> None:
-        """Nobody shall wait for anything any more."""
+        """Make all waiting threads fail."""
         self._closed.set()
-        self.disperse()
+        self.abort_barriers()
 
-    def _watch(self) -> None:
-        # One question for all, so that many who wait do not keep the API server busy.
+    def _poll_task_instances(self) -> None:
+        # One request for all runs, which keeps the load on the API server low.
         while not self._closed.wait(0.4):
             with contextlib.suppress(requests.RequestException, LocalAirflowError):
-                answer = self.airflow.api("GET", "/dags/~/dagRuns/~/taskInstances", params={"limit": 1000})
-                self._seen = {(ti["dag_id"], ti["dag_run_id"], ti["task_id"]): ti for ti in answer["task_instances"]}
+                response = self.airflow.api("GET", "/dags/~/dagRuns/~/taskInstances", params={"limit": 1000})
+                rows = response["task_instances"]
+                self._task_instances = {(ti["dag_id"], ti["dag_run_id"], ti["task_id"]): ti for ti in rows}
 
 
 @dataclass
 class Run:
-    """One run of a DAG, and of its task `sync`."""
+    """One DAG run, with its task `sync` and the executions of its sync."""
 
     stage: Stage
     sync_id: str
@@ -165,16 +169,17 @@ class Run:
     run_id: str = field(default_factory=lambda: f"run-{uuid.uuid4().hex[:8]}")
     task_id: str = "sync"
 
-    def begin(self, way: str, **conf: Any) -> Run:
-        self.dag_id = f"{way}_{self.kind}"
+    def trigger(self, dag: str, **conf: Any) -> Run:
+        """Start a run of the DAG of that name for the kind of the sync."""
+        self.dag_id = f"{dag}_{self.kind}"
         self.stage.airflow.trigger(self.dag_id, self.run_id, {"sync": self.sync_id, **conf})
         return self
 
-    # --- what Airflow says
+    # --- Airflow
 
     @property
     def task(self) -> dict[str, Any]:
-        """The task instance; empty as long as there is none."""
+        """The task instance; empty when there is none yet."""
         return self.stage.task_instance(self.dag_id, self.run_id, self.task_id) or {}
 
     @property
@@ -183,7 +188,7 @@ class Run:
 
     @property
     def link(self) -> str | None:
-        """Where the task's link to its execution leads."""
+        """The URL of the task's link to its execution."""
         return self.stage.airflow.link(self.dag_id, self.run_id, self.task_id)
 
     def log_lines(self, try_number: int | None = None) -> list[LogLine]:
@@ -193,7 +198,7 @@ class Run:
         return "\n".join(map(str, self.log_lines(try_number)))
 
     def until(self, probe: Callable[[], T | None], what: str, timeout: float = 120) -> T:
-        return self.stage.until(probe, f"{what} ({self})", timeout, self.story)
+        return self.stage.until(probe, f"{what} ({self})", timeout, self.report)
 
     def until_state(self, *states: str, timeout: float = 120) -> str:
         """Wait until the task is in one of these states."""
@@ -202,17 +207,17 @@ class Run:
         )
 
     def process(self) -> Process:
-        """The process in which the task runs."""
+        """Wait for the process in which the task runs, and return it."""
 
-        def alive() -> Process | None:
+        def find_process() -> Process | None:
             if self.state != "running":
                 return None
             return next((p for p in self.stage.airflow.processes() if p.pid == self.task["pid"]), None)
 
-        return self.until(alive, "a process of the task")
+        return self.until(find_process, "a process of the task")
 
     def worker(self) -> Process:
-        """The executor's worker that has started that process."""
+        """Return the executor's worker process, which has started the task's process."""
         parent = self.process().parent
         return next(process for process in self.stage.airflow.processes() if process.pid == parent)
 
@@ -228,7 +233,7 @@ class Run:
     def mark(self, state: str) -> None:
         self.stage.airflow.patch_task_state(self.dag_id, self.run_id, self.task_id, state)
 
-    # --- what Polytomic says
+    # --- Polytomic
 
     @property
     def path(self) -> str:
@@ -236,30 +241,30 @@ class Run:
 
     @property
     def started(self) -> list[Execution]:
-        """The executions that really began, oldest first."""
+        """The executions that were started, oldest first."""
         return self.stage.sandbox.starts(self.sync_id)
 
     @property
-    def ends(self) -> list[str]:
-        """The status of each of them now."""
+    def statuses(self) -> list[str]:
+        """The current status of each execution."""
         return [self.stage.sandbox.status(execution.id) for execution in self.started]
 
     @property
     def requests(self) -> list[LoggedRequest]:
-        """What was answered about this sync's executions."""
+        """The requests for executions of this sync."""
         return [request for request in self.stage.sandbox.requests if request.path.startswith(self.path)]
 
     @property
-    def cancelled(self) -> list[str]:
-        """The executions that somebody asked to cancel, each as often as that was asked."""
+    def cancel_requests(self) -> list[str]:
+        """The id of the execution in each request to cancel one."""
         return [request.path.split("/")[-2] for request in self.requests if request.path.endswith("/cancel")]
 
     def until_started(self, number: int = 1) -> Execution:
-        """Wait until so many executions have begun; returns the last."""
+        """Wait until that many executions have been started, and return the last of them."""
         return self.until(lambda: len(self.started) >= number and self.started[number - 1], f"execution {number}")
 
-    def looks(self, execution: Execution) -> int:
-        """How often somebody has asked how an execution does: for itself, or together with others."""
+    def poll_count(self, execution: Execution) -> int:
+        """Return how often an execution was polled, directly or in a batch status request."""
         path = f"{self.path}/{execution.id}"
         return sum(
             request.path == path
@@ -267,51 +272,51 @@ class Run:
             for request in list(self.stage.sandbox.requests)
         )
 
-    def until_looked_at(self, execution: Execution, times: int = 1) -> None:
-        self.until(lambda: self.looks(execution) >= times, "a look at the execution")
+    def until_polled(self, execution: Execution, times: int = 1) -> None:
+        self.until(lambda: self.poll_count(execution) >= times, "a poll of the execution")
 
     def finish(self, status: str = "completed") -> Execution:
-        """End the execution that runs."""
+        """End the running execution."""
         execution = self.until(lambda: self.stage.sandbox.running(self.sync_id), "a running execution")
         self.stage.sandbox.finish(self.sync_id, execution.id, status)
         return execution
 
     def hold(self, on: str, *, after: bool = False, skip: int = 0) -> Fault:
-        """Hold up the next request to the sync's executions that matches, before it does anything, or after that.
+        """Hold the next matching request for the sync's executions, before it is processed or ``after``.
 
         :param on: the method, and the rest of the path: ``GET``, ``POST``, ``GET /[^/]+``.
-        :param skip: how many to let pass first.
+        :param skip: the number of matching requests that pass before.
         """
         method, _, rest = on.partition(" ")
         pattern = f"{method} {self.path}{rest}"
         faults = self.stage.sandbox.faults
         for _ in range(skip):
             faults.delay(0, pattern)
-        return faults.delay(HELD, pattern, after=after)
+        return faults.delay(MAX_HOLD, pattern, after=after)
 
     def release(self, held: Fault, seconds: float) -> None:
-        """Let through what was held up, after so many seconds."""
+        """Release a held request after that many seconds."""
         threading.Timer(seconds, held.release).start()
 
     def __str__(self) -> str:
         return f"run {self.run_id} of {self.dag_id}"
 
-    def story(self) -> str:
-        """All that is known of it."""
+    def report(self) -> str:
+        """Return the task's state, executions, requests and log, for messages."""
         lines = [f"task: {[self.task.get(name) for name in ('state', 'try_number', 'max_tries')]}"]
-        lines += [f"execution {e.id}: {status}" for e, status in zip(self.started, self.ends, strict=False)]
-        asked = [f"{r.method} {r.path} {r.headers.get('idempotency-key', '')} -> {r.status}" for r in self.requests]
-        lines += [f"{sum(1 for _ in same)} x {line}" for line, same in itertools.groupby(asked)]
+        lines += [f"execution {e.id}: {status}" for e, status in zip(self.started, self.statuses, strict=False)]
+        requests = [f"{r.method} {r.path} {r.headers.get('idempotency-key', '')} -> {r.status}" for r in self.requests]
+        lines += [f"{sum(1 for _ in same)} x {line}" for line, same in itertools.groupby(requests)]
         return "\n".join([*lines, self.log()])
 
 
-def held_sync(name: str, kind: str = "bulk", schemas: int = 2) -> Spec:
-    """A sync whose executions run until somebody ends them; a cancel takes a second."""
+def open_ended_sync(name: str, kind: str = "bulk", schemas: int = 2) -> Spec:
+    """Return a sync whose executions run until a test ends or cancels them; a cancellation takes a second."""
     if kind == "model":
-        return ModelSyncSpec(name=name, duration=FOREVER, cancel_duration=1.0)
+        return ModelSyncSpec(name=name, duration=UNTIL_ENDED, cancel_duration=1.0)
     return BulkSyncSpec(
         name=name,
         schemas=[SchemaSpec(f"table_{number}") for number in range(schemas)],
-        duration=FOREVER,
+        duration=UNTIL_ENDED,
         cancel_duration=1.0,
     )

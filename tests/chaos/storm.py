@@ -174,7 +174,7 @@ class Task:
 
     def begin(self) -> None:
         self.begun = True
-        self.run.begin(self.way, part=self.part)
+        self.run.trigger(self.way, part=self.part)
 
     @property
     def ended(self) -> bool:
@@ -185,7 +185,7 @@ class Task:
         return [execution for execution in self.run.started if execution.start_body[PART[self.run.kind]] == [self.part]]
 
     @property
-    def ends(self) -> list[str]:
+    def statuses(self) -> list[str]:
         return [self.run.stage.sandbox.status(execution.id) for execution in self.executions]
 
     @property
@@ -198,8 +198,8 @@ class Task:
     @property
     def doubled(self) -> int:
         """Executions that were started although one had succeeded."""
-        ends = self.ends
-        return len(ends) - 1 - ends.index("completed") if "completed" in ends else 0
+        statuses = self.statuses
+        return len(statuses) - 1 - statuses.index("completed") if "completed" in statuses else 0
 
     @property
     def overlaps(self) -> bool:
@@ -213,7 +213,7 @@ class Task:
         returned = self.returned
         return sum(
             status not in TERMINAL or (status == "completed" and execution.id != returned)
-            for execution, status in zip(self.executions, self.ends, strict=True)
+            for execution, status in zip(self.executions, self.statuses, strict=True)
         )
 
 
@@ -344,12 +344,12 @@ def table(storm: Storm) -> list[Row]:
         row.kills = sum(task is not None and task.sync == number for _, task in storm.kills)
         row.foreign = sum(execution.sync_id == sync_id for execution in storm.foreign)
         for task in tasks:
-            ends = task.ends
+            statuses = task.statuses
             row.green += task.run.state == "success"
             row.tries += task.run.task.get("try_number", 0)
-            row.started += len(ends)
-            row.failed += ends.count("failed")
-            row.cancelled += ends.count("canceled")
+            row.started += len(statuses)
+            row.failed += statuses.count("failed")
+            row.cancelled += statuses.count("canceled")
             row.doubled += task.doubled
             row.orphaned += task.orphaned
         # One for each task that is green, and one for each that came to nothing and was tried again.

@@ -36,7 +36,7 @@ class Aftermath:
 
     def stories(self, *parts: str) -> str:
         """All that is known of some tasks."""
-        return "\n\n".join(task.run.story() for task in self.storm.tasks if task.part in parts)
+        return "\n\n".join(task.run.report() for task in self.storm.tasks if task.part in parts)
 
 
 @pytest.fixture(scope="module")
@@ -68,14 +68,14 @@ def test_every_state_agrees_with_its_execution(aftermath: Aftermath) -> None:
     liars = [
         task.part
         for task in aftermath.storm.tasks
-        if not task.executions or (task.returned, task.ends[-1]) != (task.executions[-1].id, "completed")
+        if not task.executions or (task.returned, task.statuses[-1]) != (task.executions[-1].id, "completed")
     ]
     assert liars == [], aftermath.stories(*liars)
 
 
 def test_executions_started_are_those_that_were_wanted(aftermath: Aftermath) -> None:
     """A task starts one execution that succeeds, and one for each that failed or was cancelled with its worker."""
-    odd = [task.part for task in aftermath.storm.tasks if task.ends.count("completed") != 1]
+    odd = [task.part for task in aftermath.storm.tasks if task.statuses.count("completed") != 1]
     assert odd == [], aftermath.stories(*odd)
     assert [row.name for row in aftermath.rows if row.started != row.wanted] == []
 

@@ -16,7 +16,7 @@ from airflow_provider_polytomic.sandbox.seed import default_seed
 from airflow_provider_polytomic.sandbox.server import Server
 from tests.system.machinery import lacks
 from tools.local_airflow import AIRFLOW_2, LocalAirflow
-from tools.stage import Run, Stage, held_sync
+from tools.stage import Run, Stage, open_ended_sync
 
 EXAMPLES = Path(__file__).parents[2] / "example_dags"
 KEY = "s3cr3t-key-for-tests"
@@ -92,10 +92,10 @@ def _plays(request: pytest.FixtureRequest) -> list[Any]:
 def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
     """An Airflow of the module's own, with a sync for each play and three more."""
     syncs = [
-        held_sync(f"Play {number}", getattr(play, "kind", "bulk"), getattr(play, "schemas", 2))
+        open_ended_sync(f"Play {number}", getattr(play, "kind", "bulk"), getattr(play, "schemas", 2))
         for number, play in enumerate(_plays(request))
     ]
-    with Stage(Path(__file__).parent / "dags", [*syncs, *(held_sync(f"Sync {n}") for n in range(3))]) as stage:
+    with Stage(Path(__file__).parent / "dags", [*syncs, *(open_ended_sync(f"Sync {n}") for n in range(3))]) as stage:
         yield stage
 
 
@@ -104,7 +104,7 @@ def performed(request: pytest.FixtureRequest, stage: Stage) -> Iterator[dict[Any
     """All plays, some at a time: more tasks that begin at once would only get into each other's way."""
     plays = _plays(request)
     for name, what in getattr(request.module, "GATHERINGS", {}).items():
-        stage.expect(name, max(1, sum(getattr(play, "gathers", None) == name for play in plays)), what)
+        stage.add_barrier(name, max(1, sum(getattr(play, "gathers", None) == name for play in plays)), what)
     with ThreadPoolExecutor(AT_A_TIME) as pool:
         yield {play: pool.submit(_perform, play, stage.run(stage.syncs[n])) for n, play in enumerate(plays)}
         stage.interrupt()
@@ -114,7 +114,7 @@ def _perform(play: Any, run: Run) -> Run:
     try:
         play(run)
     except BaseException:
-        run.stage.disperse()
+        run.stage.abort_barriers()
         raise
     return run
 
@@ -123,5 +123,5 @@ def _perform(play: Any, run: Run) -> Run:
 def run(request: pytest.FixtureRequest, performed: dict[Any, Future[Run]]) -> Run:
     """The run of the test's play, which has ended."""
     run = performed[request.param].result()
-    print(run.story())  # pytest shows it beside a test that fails
+    print(run.report())  # pytest shows it beside a test that fails
     return run

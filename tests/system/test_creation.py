@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from airflow_provider_polytomic.sandbox.faults import Fault
-from tools.stage import HELD, Run, Stage
+from tools.stage import MAX_HOLD, Run, Stage
 
 pytestmark = pytest.mark.deaths
 
@@ -28,15 +28,15 @@ def _kill_at(run: Run, held: Fault, what: str) -> None:
 
 def killed_before_it_asks(run: Run) -> None:
     """The name is free, and the request to create is about to leave."""
-    held = run.stage.sandbox.faults.delay(HELD, "GET .*/bulksync/target")
-    run.begin("create_and_run")
+    held = run.stage.sandbox.faults.delay(MAX_HOLD, "GET .*/bulksync/target")
+    run.trigger("create_and_run")
     _kill_at(run, held, "the last question before the creation")
 
 
 def killed_before_the_answer(run: Run) -> None:
     """The server has created the sync, and the task does not know yet."""
-    held = run.stage.sandbox.faults.delay(HELD, f"POST {SYNCS}", after=True)
-    run.begin("create_and_run")
+    held = run.stage.sandbox.faults.delay(MAX_HOLD, f"POST {SYNCS}", after=True)
+    run.trigger("create_and_run")
     run.until(lambda: _ids(run.stage, run.sync_id), "a sync at the server")
     _kill_at(run, held, "the creation")
     run.release(held, IN_FLIGHT)
@@ -46,7 +46,7 @@ def killed_before_the_answer(run: Run) -> None:
 def killed_again_when_it_looks(run: Run) -> None:
     """The same, and the next try dies before it can ask."""
     killed_before_the_answer(run)
-    held = run.stage.sandbox.faults.delay(HELD, f"GET {SYNCS}")
+    held = run.stage.sandbox.faults.delay(MAX_HOLD, f"GET {SYNCS}")
     run.until(lambda: run.task["try_number"] == 2, "a retry")
     _kill_at(run, held, "the retry's first look")
 

@@ -62,7 +62,7 @@ def killed_before_the_answer(run: Run) -> Iterator[None]:
 def killed_while_it_waits(run: Run) -> Iterator[None]:
     """The worker knows its execution, and asks again and again how it does."""
     yield
-    run.until_looked_at(run.until_started(), times=2)
+    run.until_polled(run.until_started(), times=2)
     yield
     run.kill()
 
@@ -70,7 +70,7 @@ def killed_while_it_waits(run: Run) -> Iterator[None]:
 def killed_with_its_worker(run: Run) -> Iterator[None]:
     """The same, and the executor's worker dies with it, so that nobody tells Airflow."""
     yield
-    run.until_looked_at(run.until_started(), times=2)
+    run.until_polled(run.until_started(), times=2)
     yield
     task, worker = run.process(), run.worker()
     os.kill(worker.pid, signal.SIGKILL)
@@ -80,7 +80,7 @@ def killed_with_its_worker(run: Run) -> Iterator[None]:
 def left_by_its_worker(run: Run) -> Iterator[None]:
     """Only the worker dies. The task's process lives on, beside the next try's."""
     yield
-    run.until_looked_at(run.until_started(), times=2)
+    run.until_polled(run.until_started(), times=2)
     yield
     os.kill(run.worker().pid, signal.SIGKILL)
     run.until(lambda: run.task["try_number"] > 1, "a retry")
@@ -105,7 +105,7 @@ def killed_after_a_failure(run: Run) -> Iterator[None]:
 def failed(run: Run) -> Iterator[None]:
     """Nobody dies: the execution fails."""
     yield
-    run.until_looked_at(run.until_started())
+    run.until_polled(run.until_started())
     yield
     run.finish("failed")
 
@@ -114,7 +114,7 @@ def orphaned(run: Run) -> Iterator[None]:
     """The task is deferred, and the triggerer dies, which is done once for all who wait for it."""
     yield
     run.until_state("deferred")
-    run.stage.gather("triggerer")
+    run.stage.wait_at_barrier("triggerer")
     yield
 
 
@@ -123,8 +123,8 @@ def orphaned_after_a_line(run: Run) -> Iterator[None]:
     yield
     run.until(lambda: any(line.in_triggerer and FIRST_LINE in str(line) for line in run.log_lines()), "a line")
     # The triggerer has logged it, and notes in Airflow that it has: before its next look.
-    run.until_looked_at(run.until_started(), times=4)
-    run.stage.gather("triggerer")
+    run.until_polled(run.until_started(), times=4)
+    run.stage.wait_at_barrier("triggerer")
     yield
 
 
@@ -151,13 +151,13 @@ class Play:
     def __call__(self, run: Run) -> None:
         acts = [act(run) for act in self.acts]
         next(acts[0])
-        run.begin(self.way)
+        run.trigger(self.way)
         for act, following in zip(acts, [*acts[1:], None], strict=True):
             next(act)
             if following is not None:
                 next(following)
             next(act, None)
-        for number, status in enumerate(self.ends, 1):
+        for number, status in enumerate(self.statuses, 1):
             if run.stage.sandbox.status(run.until_started(number).id) == "created":
                 if self.way.startswith("deferred"):
                     run.until_state("deferred")
@@ -209,7 +209,7 @@ MANY = 101  # schemas: more than an event has room for, so that the worker asks 
 )
 def test_whatever_dies_one_execution_is_started(run: Run) -> None:
     """However often the task's process or the triggerer is killed, the task ends green with its one execution."""
-    assert (run.state, run.ends, run.cancelled) == ("success", ["completed"], [])
+    assert (run.state, run.statuses, run.cancel_requests) == ("success", ["completed"], [])
 
 
 @played(
@@ -223,7 +223,7 @@ def test_whatever_dies_one_execution_is_started(run: Run) -> None:
 )
 def test_after_a_failed_execution_one_more_is_started(run: Run) -> None:
     """When the first execution failed, exactly one more is started, however often the tries after it are killed."""
-    assert (run.state, run.ends, run.cancelled) == ("success", ["failed", "completed"], [])
+    assert (run.state, run.statuses, run.cancel_requests) == ("success", ["failed", "completed"], [])
 
 
 @played(
@@ -233,7 +233,7 @@ def test_after_a_failed_execution_one_more_is_started(run: Run) -> None:
 )
 def test_without_waiting_one_execution_is_started(run: Run) -> None:
     """With `wait_for_completion=False` the task ends green, and its one execution runs on."""
-    assert (run.state, run.ends, run.cancelled) == ("success", ["created"], [])
+    assert (run.state, run.statuses, run.cancel_requests) == ("success", ["created"], [])
 
 
 @played(Play("deferred_with_log", (orphaned_after_a_line,)))
@@ -253,13 +253,13 @@ class Restart:
 @pytest.fixture(scope="module")
 def restart(stage: Stage) -> Restart:
     """Two tasks, of which one was deferred and one in a worker when the scheduler was killed and started again."""
-    deferred = stage.run(stage.syncs[-1]).begin("deferred")
-    worker = stage.run(stage.syncs[-2]).begin("worker")
+    deferred = stage.run(stage.syncs[-1]).trigger("deferred")
+    worker = stage.run(stage.syncs[-2]).trigger("worker")
     deferred.until_state("deferred")
-    worker.until_looked_at(worker.until_started())
+    worker.until_polled(worker.until_started())
     stage.airflow.kill("scheduler")
     stage.airflow.restart("scheduler")
-    worker.until_looked_at(worker.until_started(2))
+    worker.until_polled(worker.until_started(2))
     for run in (deferred, worker):
         run.finish()
         run.until_state("success")
@@ -268,10 +268,10 @@ def restart(stage: Stage) -> Restart:
 
 def test_a_restarted_scheduler_changes_nothing_for_a_deferred_task(restart: Restart) -> None:
     """A task that is deferred while the scheduler is killed and started again ends green with its one execution."""
-    assert (restart.deferred.ends, restart.deferred.cancelled) == (["completed"], [])
+    assert (restart.deferred.statuses, restart.deferred.cancel_requests) == (["completed"], [])
 
 
 def test_a_restarted_scheduler_ends_what_ran_in_a_worker(restart: Restart) -> None:
     """A new scheduler has the tasks in old workers end, which cancel their execution, and starts them once more."""
     first, _ = restart.worker.started
-    assert (restart.worker.ends, restart.worker.cancelled) == (["canceled", "completed"], [first.id])
+    assert (restart.worker.statuses, restart.worker.cancel_requests) == (["canceled", "completed"], [first.id])

@@ -26,7 +26,7 @@ def test_the_demo_shows_a_deferred_sync_and_says_what_happened(tmp_path: Path) -
     assert done.returncode == 0, done.stdout + done.stderr
     shown = [
         "Started execution",
-        "deferred: it waits in the triggerer",
+        "deferred: the triggerer polls",
         "resumed in a worker",
         "completed, 3 of 3 schemas, 860 records",
         "opportunities worth",

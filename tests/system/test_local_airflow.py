@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tools.local_airflow import AIRFLOW_2, LOOPBACK, LocalAirflow
-from tools.processes import marked
+from tools.processes import find_marked
 
 pytestmark = pytest.mark.system
 
@@ -49,9 +49,9 @@ def test_a_second_one_runs_beside_the_first_and_dies_with_its_parent(airflow: Lo
         parent.communicate()
 
     deadline = time.monotonic() + 30
-    while (marked(second["mark"]) or Path(second["home"]).exists()) and time.monotonic() < deadline:
+    while (find_marked(second["mark"]) or Path(second["home"]).exists()) and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert marked(second["mark"]) == []
+    assert find_marked(second["mark"]) == []
     assert not Path(second["home"]).exists()
     assert not answers(second["port"])
     components = ("api-server", "scheduler", *(() if AIRFLOW_2 else ("dag-processor",)), "triggerer")

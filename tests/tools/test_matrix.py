@@ -7,7 +7,7 @@ import re
 import pytest
 
 from tests.documents import ROOT
-from tools.matrix import AIRFLOWS, PYTHONS, Cell, cells, table
+from tools.matrix import AIRFLOWS, PYTHONS, Cell, format_table, make_cells
 
 pytest_plugins = ["pytester"]
 
@@ -32,15 +32,15 @@ def test_never_begun(broken):
 
 def test_each_airflow_runs_with_the_oldest_and_the_newest_python_that_are_there() -> None:
     """Of those that it works with; where that is one, once, and where it is none, not at all."""
-    some = [cell for cell in cells(["3.11", "3.12", "3.13"]) if cell.airflow in ("lowest", "2.11.2", "newest")]
+    some = [cell for cell in make_cells(["3.11", "3.12", "3.13"]) if cell.airflow in ("lowest", "2.11.2", "newest")]
     assert [*map(str, some)] == ["2.11.2/3.11", "2.11.2/3.12", "newest/3.11", "newest/3.13"]
-    assert [str(cell) for cell in cells(["3.13"])] == ["3.1.8/3.13", "3.2.2/3.13", "newest/3.13"]
+    assert [str(cell) for cell in make_cells(["3.13"])] == ["3.1.8/3.13", "3.2.2/3.13", "newest/3.13"]
 
 
 def test_a_real_airflow_runs_for_the_oldest_one_between_and_the_newest() -> None:
     """With one of their Pythons each, whichever are there; the quick tests run in all cells."""
     for pythons in (PYTHONS, PYTHONS[1:3]):
-        made = cells(pythons)
+        made = make_cells(pythons)
 
         assert [cell.airflow for cell in made if "system" in cell.targets] == ["2.11.2", "3.1.8", "newest"]
         assert all("unit" in cell.targets for cell in made)
@@ -58,7 +58,7 @@ def test_the_table_says_what_became_of_the_tests(pytester: pytest.Pytester) -> N
     pytester.makepyfile(test_it=TESTS)
     pytester.runpytest_subprocess("--junitxml=reports/3.0.6/3.12/unit.xml", "-p", "no:cacheprovider")
 
-    written = table([Cell("3.0.6", "3.12", ("unit", "system"))], pytester.path / "reports")
+    written = format_table([Cell("3.0.6", "3.12", ("unit", "system"))], pytester.path / "reports")
 
     head, _, unit, system = [[cell.strip() for cell in line.strip("|").split("|")] for line in written.splitlines()]
     assert unit[:6] == ["3.0.6", "3.12", "unit", "2", "2", "1"]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.processes import Family, Listener, descendants, listeners, marked
+from tools.processes import Family, Listener, find_descendants, find_listeners, find_marked
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="there is no /proc here")
 
@@ -75,12 +75,12 @@ def test_nothing_outlives_a_parent_that_dies_of_a_signal(tmp_path: Path, sig: si
     """
     parent = subprocess.Popen([sys.executable, "-c", textwrap.dedent(parent_code)], cwd=ROOT)
     try:
-        assert eventually(lambda: len(marked(mark)) == 3)
+        assert eventually(lambda: len(find_marked(mark)) == 3)
     finally:
         parent.send_signal(sig)
 
     assert parent.wait() == -sig
-    assert eventually(lambda: marked(mark) == [])
+    assert eventually(lambda: find_marked(mark) == [])
     assert eventually(lambda: not scratch.exists())
 
 
@@ -112,9 +112,9 @@ def test_descendants_are_the_process_and_what_it_started(tmp_path: Path) -> None
         tree = family.spawn([sys.executable, "-c", STUBBORN_TREE], dict(os.environ), scratch / "log", scratch)
         alone = family.spawn([sys.executable, "-c", "import time; time.sleep(600)"], {}, scratch / "log", scratch)
         assert eventually(lambda: len(family.processes()) == 4)
-        assert alone.pid not in {process.pid for process in descendants(tree.pid, family.processes())}
-        assert len(descendants(tree.pid, family.processes())) == 3
-        assert [process.pid for process in descendants(alone.pid, family.processes())] == [alone.pid]
+        assert alone.pid not in {process.pid for process in find_descendants(tree.pid, family.processes())}
+        assert len(find_descendants(tree.pid, family.processes())) == 3
+        assert [process.pid for process in find_descendants(alone.pid, family.processes())] == [alone.pid]
     finally:
         family.end()
 
@@ -144,7 +144,7 @@ def test_listeners_tells_loopback_from_the_network(family: str, address: str, is
         line = server.stdout.readline()
         if not line:
             pytest.skip(f"this machine has no {family}")
-        found = listeners([server.pid])
+        found = find_listeners([server.pid])
         server.communicate("")
 
     assert found == [Listener(server.pid, address, int(line))]

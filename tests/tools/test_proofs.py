@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.proofs import named, unproved
+from tools.proofs import find_named_tests, find_unproved
 
 pytest_plugins = ["pytester"]
 
@@ -62,7 +62,7 @@ def test_only_what_ran_and_passed_is_a_proof(reports: Path) -> None:
     """A test that failed with one of its parameters, was skipped, did not begin, or is not there, proves nothing."""
     promises = "\n".join(f"- `tests/{test}`" for test in (*PASSED, *NOT))
 
-    assert unproved(promises, reports) == [f"tests/{test}: {became}" for test, became in sorted(NOT.items())]
+    assert find_unproved(promises, reports) == [f"tests/{test}: {became}" for test, became in sorted(NOT.items())]
 
 
 def test_what_passed_when_it_was_tried_once_more_is_a_proof(reports: Path, pytester: pytest.Pytester) -> None:
@@ -70,13 +70,15 @@ def test_what_passed_when_it_was_tried_once_more_is_a_proof(reports: Path, pytes
     (pytester.path / "tests" / "test_it.py").write_text(TESTS.replace('number != "::b"', "number"))
     pytester.runpytest_subprocess("--junitxml=reports/unit-again.xml", "-p", "no:cacheprovider", "-k", "most or begun")
 
-    assert unproved("`tests/test_it.py::test_all` `tests/test_it.py::test_most`", reports) == []
-    assert unproved("`tests/test_it.py::test_never_begun`", reports) == ["tests/test_it.py::test_never_begun: error"]
+    assert find_unproved("`tests/test_it.py::test_all` `tests/test_it.py::test_most`", reports) == []
+    assert find_unproved("`tests/test_it.py::test_never_begun`", reports) == [
+        "tests/test_it.py::test_never_begun: error"
+    ]
 
 
 def test_without_reports_nothing_is_proved(tmp_path: Path) -> None:
     """As long as no tests have run, every test that is named is missing."""
     promises = "`tests/test_it.py::test_all`, and `tests/` has more"
 
-    assert named(promises) == ["tests/test_it.py::test_all"]
-    assert unproved(promises, tmp_path) == ["tests/test_it.py::test_all: did not run"]
+    assert find_named_tests(promises) == ["tests/test_it.py::test_all"]
+    assert find_unproved(promises, tmp_path) == ["tests/test_it.py::test_all: did not run"]
