@@ -249,8 +249,8 @@ def test_versions_are_sorted_as_versions(files: Any) -> None:
         ("v0.1.0", OUT, None),
         ("v0.2.0", OUT, "the version in .* is 0.1.0"),
         ("0.1.0", OUT, "The tag is 0.1.0"),
-        ("v0.1.0", NEXT, "it is `## 0.2.0 (unreleased)`"),
-        ("v0.1.0", OUT.replace("2026-12-01", "unreleased"), "it is `## 0.1.0 (unreleased)`"),
+        ("v0.1.0", NEXT, r"it is `## 0.2.0 \(unreleased\)`"),
+        ("v0.1.0", OUT.replace("2026-12-01", "unreleased"), r"it is `## 0.1.0 \(unreleased\)`"),
     ],
 )
 def test_only_what_the_changelog_dates_is_released(tag: str, changelog: str, why: str | None) -> None:
