@@ -353,7 +353,7 @@ class PolytomicCreateBulkSyncOperator(BaseOperator):
                 body=body | client.run(resolve_connection_ids(named)),
                 task=deferral.task_identity(context),
                 try_number=number,
-                first=first,
+                first_try=first,
                 if_exists=validation.choice("if_exists", self.if_exists, IF_EXISTS) or "fail",
             )
             return client.run(create_once(creation)).id

@@ -1,8 +1,8 @@
-"""How a bulk sync is created once, whatever dies on the way.
+"""Creates a bulk sync exactly once, even if processes die and responses are lost.
 
-Names need not be unique in Polytomic, so looking for the name does not tell whether an earlier try of the same task has
-created the sync. The idempotency key does: each try has one of its own, and asking with that of an earlier try gives
-back what it created. So a try begins with asking those; one that was never used is used up by that.
+Names are not unique in Polytomic, so a sync with the right name is no proof that an earlier try of the task created it.
+The idempotency key is: each try has its own, and replaying the key of an earlier try returns the sync that it created.
+A try therefore begins by replaying the keys of the earlier tries. Replaying an unused key uses it up.
 """
 
 from __future__ import annotations
@@ -19,124 +19,126 @@ from ..idempotency import CREATION, compute_key, read_current, replay_key, send_
 from ..models import BulkSync, Connection
 from ..plan import Plan, current_time
 from .destination import check_configuration
-from .lookup import MAX_WALKS, Walked, single_match, walk_until_complete, with_name
+from .lookup import MAX_WALKS, Listing, single_match, walk_until_complete, with_name
 
 log = logging.getLogger(__name__)
-
-POLICIES = ("fail", "skip")
 
 
 @dataclass(frozen=True)
 class CreateRequest:
-    """What is to be created, and for whom.
+    """The bulk sync to create, and for which task.
 
-    :param body: the fields of the API's request.
-    :param task: what tells this task of this run from all others: DAG, run, task, map index, the run's start.
-    :param try_number: the try that asks.
-    :param first: the first try since a person last cleared the task; a retry resumes, a clear restarts.
-    :param if_exists: what to do about a sync that has the name already: one of :data:`POLICIES`.
+    :param body: the body of the API's request.
+    :param task: identifies the task instance: DAG, run, task, map index, the run's start date.
+    :param try_number: the current try.
+    :param first_try: the first try since the last clear. Keys of tries from here on are replayed.
+    :param if_exists: what to do if another sync has the name: ``fail`` or ``skip``.
     """
 
     body: dict[str, Any]
     task: tuple[str, ...]
     try_number: int = 1
-    first: int = 1
+    first_try: int = 1
     if_exists: str = "fail"
 
     def call(self, try_number: int, body: dict[str, Any]) -> Call[BulkSync]:
-        """A request with the key of a try."""
+        """The creation with the key of a try."""
         key = compute_key(["create", *self.task, self.body, try_number])
         return bulk_syncs.create(body, idempotency_key=key)
 
 
-def resolve_connection_ids(wanted: dict[str, str]) -> Plan[dict[str, str]]:
-    """The ids of connections that are named by their id or name.
+def resolve_connection_ids(references: dict[str, str]) -> Plan[dict[str, str]]:
+    """Resolve connections, each given by its id or name, to ids. An id takes precedence over an equal name.
 
-    :param wanted: ``source_connection`` and ``destination_connection``, or one of them, or none.
-    :returns: the same with ``_id`` behind the names, as the API has it.
-    :raises PolytomicLookupError: no connection, or several.
+    :param references: the id or name by argument: ``source_connection``, ``destination_connection``.
+    :returns: the ids by field of the API: ``source_connection_id``, ``destination_connection_id``.
+    :raises PolytomicLookupError: no connection matches, or several have the name.
     """
-    if not wanted:
+    if not references:
         return {}
 
-    def enough(items: Iterable[Connection]) -> bool:
+    def is_sufficient(items: Iterable[Connection]) -> bool:
         ids = {connection.id for connection in items}
-        return all(it in ids or len(with_name(items, it)) == 1 for it in wanted.values())
+        return all(value in ids or len(with_name(items, value)) == 1 for value in references.values())
 
-    walked = yield from walk_until_complete(connections.list_(), enough=enough)
-    ids = {connection.id for connection in walked.items}
+    listing = yield from walk_until_complete(connections.list_(), is_sufficient=is_sufficient)
+    ids = {connection.id for connection in listing.items}
     return {
-        f"{name}_id": it if it in ids else single_match(walked, it, "connection", f"{name}_id").id
-        for name, it in wanted.items()
+        f"{argument}_id": value if value in ids else single_match(listing, value, "connection", f"{argument}_id").id
+        for argument, value in references.items()
     }
 
 
-def create_once(creation: CreateRequest) -> Plan[BulkSync]:
-    """The sync that this task has created, now or in an earlier try; or, with ``skip``, the one that was there.
+def create_once(request: CreateRequest) -> Plan[BulkSync]:
+    """Create the sync, unless an earlier try of the task has created it.
 
-    :raises PolytomicLookupError: the name is taken and ``if_exists`` is ``fail``, or several have it; or the list of
-        syncs changed so often that the name cannot be known to be free.
-    :raises ValueError: the destination's own schema says that ``destination_configuration`` does not fit.
-    :raises PolytomicError: the server refused it, or the outcome is unknown.
+    :returns: the created sync; with ``if_exists="skip"``, the existing one.
+    :raises PolytomicLookupError: a sync has the name and ``if_exists`` is ``fail``, or several have it; or the list of
+        syncs changed so often that the name may be taken.
+    :raises ValueError: ``destination_configuration`` violates the JSON schema of the destination.
+    :raises PolytomicError: the server refused the creation, or its outcome is unknown.
     """
     began = yield from current_time()
-    name = creation.body["name"]
-    there: Walked[BulkSync] = Walked([], complete=False)
-    for earlier in range(creation.first, creation.try_number):
-        if not there.items:
-            there = yield from _list_syncs_named(name)
-        # Unless the name is known to be free, the request is one that can create nothing.
-        is_free = there.complete and not there.items
-        sync = yield from _replay_creation(creation, earlier, creation.body if is_free else {}, began)
+    name = request.body["name"]
+    existing: Listing[BulkSync] = Listing([], complete=False)
+    for earlier in range(request.first_try, request.try_number):
+        if not existing.items:
+            existing = yield from _list_syncs_named(name)
+        # If the name may be taken, an empty body makes the request fail, so that it creates nothing.
+        is_free = existing.complete and not existing.items
+        sync = yield from _replay_creation(request, earlier, request.body if is_free else {}, began)
         if sync is not None:
             return sync
-    if not there.items:
-        there = yield from _list_syncs_named(name)
-    if there.items:
-        return _use_existing(creation, there.items)
-    if not there.complete:
+    if not existing.items:
+        existing = yield from _list_syncs_named(name)
+    if existing.items:
+        return _use_existing(request, existing.items)
+    if not existing.complete:
         raise PolytomicLookupError(
             f"Could not confirm that no bulk sync is named {name!r}: the list of bulk syncs changed during each of "
             f"{MAX_WALKS} walks. Nothing was created."
         )
-    yield from check_configuration(
-        creation.body["destination_connection_id"], creation.body["destination_configuration"]
-    )
-    created = yield from send_once(creation.call(creation.try_number, creation.body), CREATION)
-    log.info("Created bulk sync %r (%s)", created.name, created.id)
+    yield from check_configuration(request.body["destination_connection_id"], request.body["destination_configuration"])
+    created = yield from send_once(request.call(request.try_number, request.body), CREATION)
+    log.info("Created bulk sync %r (%s).", created.name, created.id)
     return created
 
 
 def _replay_creation(
-    creation: CreateRequest, try_number: int, body: dict[str, Any], began: float
+    request: CreateRequest, try_number: int, body: dict[str, Any], began: float
 ) -> Plan[BulkSync | None]:
-    """What an earlier try has created, as it is now; None when it created nothing, or that is gone."""
-    held = yield from replay_key(creation.call(try_number, body), CREATION, began)
-    if not isinstance(held, BulkSync):
-        log.info("Try %d created nothing: %s", try_number, held)
+    """Replay the key of an earlier try. With the original body, an unused key creates the sync.
+
+    :returns: the current state of the sync that the try created; None if it created none, or the sync is deleted.
+    """
+    replayed = yield from replay_key(request.call(try_number, body), CREATION, began)
+    if not isinstance(replayed, BulkSync):
+        log.info("Try %d created no bulk sync: %s", try_number, replayed)
         return None
-    sync = yield from read_current(bulk_syncs.get(held.id))
+    sync = yield from read_current(bulk_syncs.get(replayed.id))
     if sync is None:
-        log.warning("Try %d created bulk sync %s, which is gone", try_number, held.id)
+        log.warning("Try %d created bulk sync %s, which no longer exists.", try_number, replayed.id)
     else:
-        log.info("Bulk sync %r (%s) is what try %d of this task created", sync.name, sync.id, try_number)
+        log.info("Try %d of this task created bulk sync %r (%s). Using it.", try_number, sync.name, sync.id)
     return sync
 
 
-def _list_syncs_named(name: str) -> Plan[Walked[BulkSync]]:
-    """The syncs that have this name. Only when the list is complete, no sync means that the name is free."""
-    walked = yield from walk_until_complete(bulk_syncs.list_(), enough=lambda items: len(with_name(items, name)) == 1)
-    return Walked(with_name(walked.items, name), walked.complete)
+def _list_syncs_named(name: str) -> Plan[Listing[BulkSync]]:
+    """List the syncs that have this name. The name is free only if the listing is empty and complete."""
+    listing = yield from walk_until_complete(
+        bulk_syncs.list_(), is_sufficient=lambda items: len(with_name(items, name)) == 1
+    )
+    return Listing(with_name(listing.items, name), listing.complete)
 
 
-def _use_existing(creation: CreateRequest, there: list[BulkSync]) -> BulkSync:
-    name, ids = creation.body["name"], ", ".join(sync.id for sync in there)
-    if creation.if_exists == "fail":
-        has = "a bulk sync has" if len(there) == 1 else f"{len(there)} bulk syncs have"
-        message = f"{has} the name {name!r} already: {ids}. Nothing was created (if_exists='fail')"
-        raise PolytomicLookupError(message, [sync.id for sync in there])
-    if len(there) > 1:
-        message = f"{len(there)} bulk syncs are named {name!r}, and none of them is the one: {ids}"
-        raise PolytomicLookupError(message, [sync.id for sync in there])
-    log.info("Bulk sync %r is there already (%s): nothing was created (if_exists='skip')", name, ids)
-    return there[0]
+def _use_existing(request: CreateRequest, existing: list[BulkSync]) -> BulkSync:
+    name, ids = request.body["name"], ", ".join(sync.id for sync in existing)
+    if request.if_exists == "fail":
+        subject = "a bulk sync has" if len(existing) == 1 else f"{len(existing)} bulk syncs have"
+        message = f"{subject} the name {name!r} already: {ids}. Nothing was created (if_exists='fail')"
+        raise PolytomicLookupError(message, [sync.id for sync in existing])
+    if len(existing) > 1:
+        message = f"{len(existing)} bulk syncs are named {name!r}, and if_exists='skip' needs exactly one: {ids}"
+        raise PolytomicLookupError(message, [sync.id for sync in existing])
+    log.info("Bulk sync %r (%s) exists already. Nothing was created (if_exists='skip').", name, ids)
+    return existing[0]

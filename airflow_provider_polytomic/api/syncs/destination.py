@@ -1,6 +1,6 @@
-"""What a destination publishes of itself, for messages that say what is allowed.
+"""Checks arguments against what a destination publishes, for error messages that list the allowed values.
 
-All of it is best effort: where a destination publishes nothing, or nothing of use, the server judges alone.
+Best effort: if a destination publishes nothing, or nothing usable, only the server validates.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-REQUEST_TIMEOUT = 10.0  # seconds for each question
-MAX_REPORTED = 10  # of what does not fit
-_MAX_LENGTH = 300
-# Keywords of a schema that can take for ever (a regular expression, references that branch), or ask another host. What
-# they forbid, the server refuses.
+REQUEST_TIMEOUT = 10.0  # seconds per request
+MAX_REPORTED = 10  # violations in an error message
+_MAX_LENGTH = 300  # characters
+# Keywords that a foreign schema could use for endless work (regular expressions, branching references) or for requests
+# to another host. The server enforces them.
 _IGNORED = (
     *("pattern", "patternProperties"),
     *("$ref", "$dynamicRef", "$recursiveRef", "unevaluatedItems", "unevaluatedProperties"),
@@ -33,23 +33,27 @@ _IGNORED = (
 def check_configuration(connection_id: str, configuration: dict[str, Any]) -> Plan[None]:
     """Check a ``destination_configuration`` against the JSON schema that the destination publishes for it.
 
-    :raises ValueError: it does not fit; the message names the fields.
+    :raises ValueError: the configuration violates the schema; the message names the fields.
     """
     destination = yield from _fetch_schema(connection_id)
     if destination is None or not destination.configuration:
         return
     try:
-        wrong = list(dict.fromkeys(_validation_errors(configuration, destination.configuration)))
-    except Exception as error:  # noqa: BLE001  whatever is wrong with a foreign schema, it must not be in the way
-        log.warning("What %s publishes is no JSON schema that can be used: %s", connection_id, printable(error, 300))
+        violations = list(dict.fromkeys(_validation_errors(configuration, destination.configuration)))
+    except Exception as error:  # noqa: BLE001  an unusable schema must not prevent the creation
+        log.warning(
+            "The configuration schema of destination connection %s is not usable: %s. It was not checked.",
+            connection_id,
+            printable(error, _MAX_LENGTH),
+        )
         return
-    if wrong:
-        more_of_it = [f"and {len(wrong) - MAX_REPORTED} more"] if len(wrong) > MAX_REPORTED else []
-        raise ValueError("; ".join([*wrong[:MAX_REPORTED], *more_of_it]))
+    if violations:
+        omitted = [f"and {len(violations) - MAX_REPORTED} more"] if len(violations) > MAX_REPORTED else []
+        raise ValueError("; ".join([*violations[:MAX_REPORTED], *omitted]))
 
 
 def with_resync_mode_hint(plan: Plan[T], sync_id: str, resync_mode: str | None) -> Plan[T]:
-    """Carry out a start; when it is refused with a ``resync_mode`` that is not supported, say which ones are."""
+    """Run a plan that starts a sync. If the API refuses the ``resync_mode``, add the supported modes to the error."""
     try:
         return (yield from plan)
     except PolytomicValidationError as error:
@@ -67,7 +71,7 @@ def _supported_resync_modes(sync_id: str) -> Plan[list[str]]:
     try:
         sync = yield from fetch(bulk_syncs.get(sync_id).with_timeout(REQUEST_TIMEOUT), 1)
     except PolytomicError as error:
-        log.info("The destination of sync %s could not be read: %s", sync_id, error)
+        log.info("The destination of bulk sync %s could not be read: %s", sync_id, error)
         return []
     if not sync.destination_connection_id:
         return []
@@ -79,29 +83,29 @@ def _fetch_schema(connection_id: str) -> Plan[BulkSyncDestination | None]:
     try:
         return (yield from fetch(bulk_syncs.destination(connection_id).with_timeout(REQUEST_TIMEOUT), 1))
     except PolytomicError as error:
-        log.warning("What the destination %s allows could not be read: %s", connection_id, error)
+        log.warning("The options of destination connection %s could not be read: %s", connection_id, error)
         return None
 
 
 def _validation_errors(configuration: dict[str, Any], schema: dict[str, Any]) -> Iterator[str]:
-    """What does not fit, each with the field's name.
+    """Validate a configuration; yield a message for each violation, beginning with the field's name.
 
-    :raises Exception: of many types, for what is no JSON schema.
+    :raises Exception: of many types, if the schema is not a valid JSON schema.
     """
-    # Loaded here: whoever starts and waits does not need it.
+    # Imported here, because only the creation of syncs needs it.
     from jsonschema import Draft202012Validator
     from jsonschema.validators import extend, validator_for
 
-    kind = validator_for(schema, default=Draft202012Validator)
-    kind.check_schema(schema)
-    closed = kind.VALIDATORS["additionalProperties"]
+    validator_class = validator_for(schema, default=Draft202012Validator)
+    validator_class.check_schema(schema)
+    check_additional = validator_class.VALIDATORS["additionalProperties"]
 
     def without_patterns(validator: Any, allowed: Any, instance: Any, within: dict[str, Any]) -> Any:
-        return None if "patternProperties" in within else closed(validator, allowed, instance, within)
+        return None if "patternProperties" in within else check_additional(validator, allowed, instance, within)
 
-    passed_over = dict.fromkeys(_IGNORED, lambda *_: None)
-    careful = extend(kind, passed_over | {"additionalProperties": without_patterns})  # type: ignore[no-untyped-call]
-    for error in careful(schema).iter_errors(configuration):
+    ignored = dict.fromkeys(_IGNORED, lambda *_: None)
+    restricted = extend(validator_class, ignored | {"additionalProperties": without_patterns})  # type: ignore[no-untyped-call]
+    for error in restricted(schema).iter_errors(configuration):
         yield from _describe(error)
 
 
@@ -120,15 +124,15 @@ def _describe(error: Any) -> Iterator[str]:
                 allowed = printable(", ".join(fields), _MAX_LENGTH) or "none"
                 yield f"{where}.{printable(name, 100)}: no such field; allowed are {allowed}"
     else:
-        # Of alternatives: why each of them does not fit.
+        # For alternatives (anyOf, oneOf), the reason of each.
         messages = [each.message for each in error.context] or [error.message]
         yield f"{where}: {printable(', and '.join(messages), _MAX_LENGTH)}"
 
 
 def _allowed(field: Any) -> str:
-    """What a field takes, in brackets."""
+    """The allowed values or types of a field, in brackets."""
     if not isinstance(field, dict):
         return ""
-    kinds = field.get("type", [])
-    allowed = [repr(value) for value in field.get("enum", [])] or ([kinds] if isinstance(kinds, str) else kinds)
+    types = field.get("type", [])
+    allowed = [repr(value) for value in field.get("enum", [])] or ([types] if isinstance(types, str) else types)
     return f" ({printable(' or '.join(allowed), _MAX_LENGTH)})" if allowed else ""

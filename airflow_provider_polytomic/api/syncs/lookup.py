@@ -1,8 +1,8 @@
-"""Look-ups by name in lists that may change between two of their pages.
+"""Lists and look-ups by name, complete even if the list changes between two pages.
 
-The API lists what was updated last first. An item that is updated while the pages are fetched moves to the front: it
-can be missed, and others can be listed twice. After that it is on the first page, so the next walk finds it. A second
-walk with the same ids, each on one page only, therefore confirms that nothing was missed.
+The API lists the most recently updated items first. An item that is updated while the pages are fetched moves to the
+front: this walk can miss it, and can return others twice. The next walk finds it on the first page. A second walk with
+the same ids, each listed once, therefore confirms that no item is missing.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from ..settings import MAX_BODY_SIZE
 
 T = TypeVar("T")
 
-MAX_WALKS = 5  # of a list that changes during each walk
+MAX_WALKS = 5  # of a list that changes during each of them
 
 
 @dataclass(frozen=True)
-class Walked(Generic[T]):
+class Listing(Generic[T]):
     """The items of a list.
 
-    :param complete: whether two walks agreed, or there was one page. Else these are the items of all walks together.
+    :param complete: whether two walks agreed, or the list has one page. If not, ``items`` are those of all walks.
     """
 
     items: list[T]
@@ -35,9 +35,9 @@ class Walked(Generic[T]):
 
 
 def walk(call: ListCall[T]) -> Plan[list[T]]:
-    """All items of a list, page after page, each once. An item that moves to an earlier page meanwhile is missed.
+    """List all items, each once, in one walk. An item that moves to an earlier page during the walk is missed.
 
-    :raises PolytomicResponseError: the list is too large to be kept, or it never ends.
+    :raises PolytomicResponseError: the list is too large to be kept in memory, or does not end.
     """
     items, *_ = yield from _walk(call, DEFAULT_MAX_RETRIES)
     return list(items.values())
@@ -46,31 +46,34 @@ def walk(call: ListCall[T]) -> Plan[list[T]]:
 def walk_until_complete(
     call: ListCall[T],
     *,
-    enough: Callable[[Iterable[Any]], bool] = lambda _: False,
+    is_sufficient: Callable[[Iterable[Any]], bool] = lambda _: False,
     max_retries: int = DEFAULT_MAX_RETRIES,
-) -> Plan[Walked[T]]:
-    """Walk a list until two walks in a row find the same ids, the second each once, at most :data:`MAX_WALKS` times.
+) -> Plan[Listing[T]]:
+    """List all items, repeating the walk until two in a row agree, at most :data:`MAX_WALKS` times.
 
-    One walk is enough for a list of one page, which comes in one answer.
+    Two walks agree when they find the same ids, and the second finds each id once. A list of one page needs one walk.
 
-    :param enough: whether these items suffice even if others were missed.
+    :param is_sufficient: whether the items so far are sufficient, even if others are missing.
     :raises PolytomicResponseError: as :func:`walk`.
     """
-    known: dict[str, T] = {}
-    before: set[str] | None = None
+    items: dict[str, T] = {}
+    previous_ids: set[str] | None = None
     for _ in range(MAX_WALKS):
         found, pages, repeats = yield from _walk(call, max_retries)
-        if pages == 1 or (found.keys() == before and not repeats):
-            return Walked(list(found.values()), complete=True)
-        known |= found
-        if enough(known.values()):
+        if pages == 1 or (found.keys() == previous_ids and not repeats):
+            return Listing(list(found.values()), complete=True)
+        items |= found
+        if is_sufficient(items.values()):
             break
-        before = set(found)
-    return Walked(list(known.values()), complete=False)
+        previous_ids = set(found)
+    return Listing(list(items.values()), complete=False)
 
 
 def _walk(call: ListCall[Any], max_retries: int) -> Plan[tuple[dict[str, Any], int, bool]]:
-    """The items of a list by their ids, how many pages it had, and whether an id was listed twice."""
+    """Walk a list once.
+
+    :returns: its items by id, the number of pages, and whether an id was listed twice.
+    """
     items: dict[str, Any] = {}
     size = rows = pages = 0
     token: str | None = None
@@ -89,18 +92,18 @@ def _walk(call: ListCall[Any], max_retries: int) -> Plan[tuple[dict[str, Any], i
 
 
 def find_by_name(
-    call: ListCall[Any], name: str, label: str, use: str, max_retries: int = DEFAULT_MAX_RETRIES
+    call: ListCall[Any], name: str, label: str, id_argument: str, max_retries: int = DEFAULT_MAX_RETRIES
 ) -> Plan[Any]:
-    """The one item of a list that has this name. A single match in one walk of all pages is enough.
+    """Find the one item of a list that has this name. A single match in one walk is sufficient.
 
-    :param label: what the items are, in the singular.
-    :param use: the argument that takes an id instead.
+    :param label: what the items are, in the singular, for messages.
+    :param id_argument: the argument that accepts an id instead, for messages.
     :raises PolytomicLookupError: as :func:`single_match`.
     """
-    walked = yield from walk_until_complete(
-        call, enough=lambda items: len(with_name(items, name)) == 1, max_retries=max_retries
+    listing = yield from walk_until_complete(
+        call, is_sufficient=lambda items: len(with_name(items, name)) == 1, max_retries=max_retries
     )
-    return single_match(walked, name, label, use)
+    return single_match(listing, name, label, id_argument)
 
 
 def find_sync(kind: SyncKind, name: str, max_retries: int = DEFAULT_MAX_RETRIES) -> Plan[Any]:
@@ -116,25 +119,25 @@ def with_name(items: Iterable[Any], name: str) -> list[Any]:
     return [item for item in items if item.name == name]
 
 
-def single_match(walked: Walked[Any], name: str, label: str, use: str) -> Any:
-    """The one item that has this name.
+def single_match(listing: Listing[Any], name: str, label: str, id_argument: str) -> Any:
+    """Return the one item that has this name.
 
     :raises PolytomicLookupError: none has it (the message lists the nearest names), or several (with their ids).
     """
-    matches = with_name(walked.items, name)
+    matches = with_name(listing.items, name)
     if len(matches) == 1:
         return matches[0]
     if matches:
         ids = printable(", ".join(item.id for item in matches), 2000)
-        message = f"{len(matches)} {label}s are named {name!r}: use {use} with one of {ids}"
+        message = f"{len(matches)} {label}s are named {name!r}: use {id_argument} with one of {ids}"
         raise PolytomicLookupError(message, [item.id for item in matches])
-    names = {item.name for item in walked.items if item.name}
+    names = {item.name for item in listing.items if item.name}
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.4) or sorted(names)[:3]
     hint = (
         f"the nearest names are {', '.join(repr(printable(it, 100)) for it in near)}"
         if near
-        else "this key sees none at all"
+        else f"the API key has access to no {label}"
     )
-    if not walked.complete:
-        hint += f". It may have been missed: the list changed during each of {MAX_WALKS} walks"
+    if not listing.complete:
+        hint += f". The {label} may have been missed: the list changed during each of {MAX_WALKS} walks"
     raise PolytomicLookupError(f"no {label} is named {name!r}; {hint}")

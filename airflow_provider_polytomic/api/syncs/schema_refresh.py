@@ -1,4 +1,4 @@
-"""Having Polytomic look anew which schemas a connection has."""
+"""Refreshes the cached schemas of a connection."""
 
 from __future__ import annotations
 
@@ -10,27 +10,29 @@ from ..plan import Plan, current_time, sleep
 
 
 def refresh_schemas(connection_id: str, *, poke_interval: float, deadline: float) -> Plan[SchemaCache]:
-    """Refresh a connection's schemas, and wait until that has finished.
+    """Refresh the schemas that Polytomic has cached of a connection, and wait for the end of the refresh.
 
-    :param poke_interval: seconds between looks.
+    :param poke_interval: seconds between polls.
     :param deadline: seconds since the epoch.
-    :raises PolytomicTimeoutError: it had not finished by then.
+    :returns: the status of the cache after the refresh.
+    :raises PolytomicTimeoutError: the refresh had not finished at the deadline.
     """
     before = yield from fetch(connections.schema_cache(connection_id))
     yield from fetch(connections.refresh_schemas(connection_id))
-    begun = False
+    seen_refreshing = False
     while True:
         cache = yield from fetch(connections.schema_cache(connection_id))
         finished = cache.last_refresh_finished
         if cache.cache_status == "refreshing":
-            begun = True
-        # The status of a moment does not tell one refresh from another, and one that failed looks finished.
-        elif finished != before.last_refresh_finished or (begun and finished is None):
+            seen_refreshing = True
+        # The time of the last refresh is compared, because the status does not identify a refresh. Without times, the
+        # status has to change to "refreshing" and back.
+        elif finished != before.last_refresh_finished or (seen_refreshing and finished is None):
             return cache
         now = yield from current_time()
         if now >= deadline:
             raise PolytomicTimeoutError(
-                f"the schemas of connection {connection_id} had not been refreshed at the deadline; "
-                f"their status is {cache.cache_status!r}, the last refresh has finished at {finished}"
+                f"The schemas of connection {connection_id} had not been refreshed at the deadline; "
+                f"their status is {cache.cache_status!r}, and the last refresh finished at {finished}"
             )
         yield from sleep(min(poke_interval, deadline - now))
