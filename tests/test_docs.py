@@ -204,7 +204,7 @@ def test_event_payload_table_lists_every_field() -> None:
     def run(plan: Any, row: dict[str, Any]) -> event_poll.ExecutionEnd:
         response = Response(200, {}, json.dumps({"data": [{"id": "x", **row}]}).encode())
         result = drive(plan, lambda _: response, now=lambda: 0.0)
-        (end,) = result.ended if isinstance(result, event_poll.EventWindow) else result
+        (end,) = result.ends if isinstance(result, event_poll.EventWindow) else result
         return end
 
     from_event = run(event_poll.poll_events(0.0), {"type": "sync.failed", "event": {"execution_id": "e", "error": "x"}})

@@ -130,7 +130,7 @@ class PolytomicSyncEventTrigger(BaseEventTrigger):
             for ended in new:
                 yield TriggerEvent(dict(ended.data))
             # Only what Airflow has stored may be passed over after a restart.
-            if self._position is not None and (new or self._position.asked_at >= self._save_after):
+            if self._position is not None and (new or self._position.polled_at >= self._save_after):
                 look.when_stored(functools.partial(self._save, self._position))
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -165,7 +165,7 @@ class PolytomicSyncEventTrigger(BaseEventTrigger):
         if poll.has_gap(self._position, window):
             look.request_floor(self._position.floor)
             return []
-        since = poll.missed_since(self._position, window)
+        since = poll.events_lost_since(self._position, window)
         executions = [] if since is None else await self._executions(look, since)
         new, position = poll.advance(self._position, window, wanted, executions)
         if new and (stored := await self._stored()):
@@ -179,7 +179,7 @@ class PolytomicSyncEventTrigger(BaseEventTrigger):
         wanted = self._wanted
         if wanted.sync_id is None and wanted.sync_name is None:
             return
-        if any(wanted.matches_sync(ended.data) for ended in look.window.ended):
+        if any(wanted.matches_sync(ended.data) for ended in look.window.ends):
             return
         syncs = await look.list_syncs()
         if syncs is not None and not any(wanted.matches_sync(sync) for sync in syncs):
@@ -257,7 +257,7 @@ class PolytomicSyncEventTrigger(BaseEventTrigger):
                 position = position.merged_with(stored)
             for store in asset_state_stores(self):
                 await store.aset(self._key, position.to_json())
-            self._save_after = position.asked_at + SAVE_INTERVAL
+            self._save_after = position.polled_at + SAVE_INTERVAL
         except Exception as error:  # noqa: BLE001  the next one is saved as well
             _warn(f"{self._says}: the position cannot be saved", error)
 

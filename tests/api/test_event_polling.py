@@ -59,7 +59,7 @@ def test_the_first_look_begins_a_little_before_the_newest_event() -> None:
     first, second = (dict(request.query) for request in hand.requests)
     assert first == {"limit": "1"}
     assert second == {"limit": "100", "starting_after": at(-100 - OVERLAP)}
-    assert [ended.key for ended in window.ended] == ["x9", "x8"]
+    assert [ended.key for ended in window.ends] == ["x9", "x8"]
     assert window.floor == NOON - 100 - OVERLAP
 
 
@@ -80,7 +80,7 @@ def test_all_pages_are_read() -> None:
     window = hand.drive(poll_events(NOON - 5))
 
     assert [dict(request.query).get("page_token") for request in hand.requests] == [None, "t2", "t3"]
-    assert len(window.ended) == 3
+    assert len(window.ends) == 3
 
 
 def test_an_event_from_the_future_hides_no_other() -> None:
@@ -106,7 +106,7 @@ def test_a_look_tells_only_of_ends() -> None:
     ]
     window = Hand([rows(*rest, *ends)], now=NOON).drive(poll_events(NOON - 5))
 
-    told = [ended.data for ended in window.ended]
+    told = [ended.data for ended in window.ends]
     assert [(data["kind"], data["event"]) for data in told] == [
         ("bulk", "completed_with_errors"),
         ("model", "completed_with_errors"),
@@ -145,7 +145,7 @@ def test_what_is_wanted(wanted: EventFilter, taken: list[str]) -> None:
         event(3, -90, "bulk_sync.failed", trigger_source="api"),
     )
 
-    assert [ended.key for ended in wanted.of(window.ended)] == taken
+    assert [ended.key for ended in wanted.select(window.ends)] == taken
 
 
 def test_who_begins_is_told_nothing_of_before() -> None:
@@ -180,10 +180,10 @@ def test_a_position_can_be_kept_as_json() -> None:
         "x",
         [],
         {},
-        {"floor": None, "asked_at": 1},
-        {"floor": "x", "asked_at": 1, "known": {}},
-        {"floor": 1, "asked_at": float("nan"), "known": {}},
-        {"floor": 1, "asked_at": 1, "known": [1]},
+        {"floor": None, "polled_at": 1},
+        {"floor": "x", "polled_at": 1, "seen": {}},
+        {"floor": 1, "polled_at": float("nan"), "seen": {}},
+        {"floor": 1, "polled_at": 1, "seen": [1]},
     ],
 )
 def test_what_makes_no_sense_is_no_position(kept: Any) -> None:
@@ -231,7 +231,7 @@ def test_no_more_syncs_are_looked_at_than_can_be(
     found = Hand([listed], now=NOON).drive(find_watched_syncs(EventFilter(kind="bulk", sync_name="Orders")))
 
     assert [sync.id for _, sync in found] == ["s0", "s1"]
-    assert "There are 5 bulk syncs" in caplog.text
+    assert "There are 5 matching bulk syncs" in caplog.text
 
 
 def test_a_completed_execution_with_failed_parts_has_ended_with_errors() -> None:

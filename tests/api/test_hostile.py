@@ -337,7 +337,7 @@ def test_what_is_kept_of_an_event_is_bounded() -> None:
     about = dict.fromkeys(("sync_id", "sync_name", "execution_id", "trigger_source", "error"), ENDLESS)
     row = {"id": "v", "type": "bulk_sync.completed", "created_at": "2026-01-01T00:00:00Z", "event": about}
     page = Response(200, {}, json.dumps({"data": [row]}).encode())
-    (ended,) = Hand([page]).drive(poll_events(0.0)).ended
+    (ended,) = Hand([page]).drive(poll_events(0.0)).ends
     sync = BulkSync.model_validate({"id": "s", "name": ENDLESS, "target": {"connection_id": ENDLESS}})
     executed = {"id": "e", "status": "completed", "completed_at": "2026-01-01T00:00:00Z"}
     (by_itself,) = Hand([Response(200, {}, json.dumps({"data": [executed]}).encode())]).drive(

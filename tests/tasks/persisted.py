@@ -78,7 +78,7 @@ WATCHERS: dict[str, dict[str, Any]] = {
 }
 NEW: dict[str, Any] = {"task_id": "create", **NEW_SYNC}
 # Values that depend on the time, or are messages for people.
-VOLATILE = {"deadline": NOON + 3600, "since": NOON, "asked_at": NOON, "message": "something went wrong"}
+VOLATILE = {"deadline": NOON + 3600, "since": NOON, "polled_at": NOON, "message": "something went wrong"}
 
 
 class Stage:

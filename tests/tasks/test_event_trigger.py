@@ -476,7 +476,7 @@ def test_a_restart_goes_on_where_it_ended(polytomic_sandbox: Sandbox) -> None:
             told = airflow.watch(trigger(sync_id=SYNC), store)
             await until(lambda: store)
             first = end(polytomic_sandbox)
-            await until(lambda: first in store.position.known)
+            await until(lambda: first in store.position.seen)
             assert ids(told) == [first]
         second = end(polytomic_sandbox)
         async with triggerer() as airflow:
@@ -499,7 +499,7 @@ def test_what_airflow_has_not_stored_is_told_again(polytomic_sandbox: Sandbox) -
             lost = end(polytomic_sandbox)
             await until(lambda: told)
             await more_looks(polytomic_sandbox)
-        assert store.position.known == {}
+        assert store.position.seen == {}
         async with triggerer() as airflow:
             told = airflow.watch(trigger(sync_id=SYNC), store)
             await until(lambda: told)
@@ -543,7 +543,7 @@ def test_after_a_restart_all_look_back_together(polytomic_sandbox: Sandbox, monk
             for watcher in watchers:
                 airflow.watch(watcher, store)
             await until(lambda: looks(polytomic_sandbox) == 3)
-            await until(lambda: all(json.loads(kept)["asked_at"] > time.time() - 60 for kept in store.values()))
+            await until(lambda: all(json.loads(kept)["polled_at"] > time.time() - 60 for kept in store.values()))
         assert looks(polytomic_sandbox) == 3
 
     asyncio.run(scenario())
@@ -561,7 +561,7 @@ def test_a_watcher_that_another_triggerer_had_meanwhile(polytomic_sandbox: Sandb
             await until(lambda: frozen_for.hits)
             execution_id = end(polytomic_sandbox)
             also = standing_in.watch(trigger(), store)
-            await until(lambda: also and execution_id in store.position.known)
+            await until(lambda: also and execution_id in store.position.seen)
             await more_looks(polytomic_sandbox, 10)
             await asyncio.sleep(1)
             assert (ids(also), ids(told)) == ([execution_id], [])
@@ -585,7 +585,7 @@ def test_who_lags_behind_saves_nothing_over_who_is_ahead(
             await asyncio.sleep(0.1)
             execution_id = end(polytomic_sandbox)
             standing_in.watch(trigger(), store)
-            await until(lambda: execution_id in store.position.known)
+            await until(lambda: execution_id in store.position.seen)
             told_by = len(store.written)
             await asyncio.sleep(1)
             assert all(execution_id in written for written in store.written[told_by:])

@@ -1,9 +1,9 @@
-"""Following the events of an organization: what one look at them shows, and what of it is new to a watcher.
+"""Polls the events of an organization, and selects those that are new to a watcher.
 
-``GET /api/events`` promises no order: an event may turn up late, below others that have been read already.
-So every look goes back over the last minutes (``OVERLAP``) once more, and a watcher remembers what it has
-had of these. All times that are compared are the server's own; our clock is only used where a wrong one
-costs a bigger page and no event.
+``GET /api/events`` does not guarantee an order: an event may appear late, below events that were read before. Each poll
+therefore reads the last minutes (``OVERLAP``) again, and a watcher remembers the events that it has seen in that time.
+Times that are compared are the server's. This machine's clock is used only where an error costs a larger response, not
+an event.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ log = logging.getLogger(__name__)
 
 OVERLAP = 600.0  # seconds by which an event may be late
 RETENTION = 48 * 3600.0  # seconds for which the API keeps events
-MARGIN = 3600.0  # seconds; an absence that came so close to that counts as longer
-MAX_SYNCS = 1000  # of each kind, whose executions are looked at after a longer absence
-MAX_ERROR_LENGTH = 300
-MAX_TEXT_LENGTH = 1000  # all else that is told of an end is names and ids
+MARGIN = 3600.0  # seconds before the end of RETENTION from which events count as lost
+MAX_SYNCS = 1000  # syncs of each kind whose executions are listed when events were lost
+MAX_ERROR_LENGTH = 300  # characters
+MAX_TEXT_LENGTH = 1000  # characters of any other field, which are names and ids
 
-# How an execution can end, in the words of the API's events, one spelling for both kinds.
+# How an execution can end: the API's event types without prefix, in one spelling for both kinds of sync.
 COMPLETED, WITH_ERRORS, FAILED, CANCELED = ENDS = ("completed", "completed_with_errors", "failed", "canceled")
 _TYPES = {
     **{f"sync.{name}": ("model", name) for name in ENDS},
@@ -52,16 +52,21 @@ _END_BY_STATUS = {
 
 @dataclass(frozen=True)
 class ExecutionEnd:
-    """An execution has ended: as an event tells it, or the execution itself."""
+    """The end of an execution, from an event or from the execution itself.
 
-    key: str  # what it is recognized by: one end of an execution is one, however often and wherever it is told
-    at: float  # seconds since the epoch, by the server's clock
+    :ivar key: identifies it: the execution's id. Several events about one end have the same key.
+    :ivar at: seconds since the epoch, by the server's clock.
+    :ivar data: the payload of the trigger event.
+    """
+
+    key: str
+    at: float
     data: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class EventFilter:
-    """Which ends a watcher wants."""
+    """Selects the ends that a watcher waits for. None matches any value."""
 
     kind: str | None = None
     sync_id: str | None = None
@@ -69,68 +74,74 @@ class EventFilter:
     events: tuple[str, ...] = (COMPLETED,)
     trigger_source: str | None = None
 
-    def of(self, told: Iterable[ExecutionEnd]) -> list[ExecutionEnd]:
-        """What of this is wanted, the oldest first."""
+    def select(self, ends: Iterable[ExecutionEnd]) -> list[ExecutionEnd]:
+        """The matching ends, oldest first."""
         return sorted(
             (
-                ended
-                for ended in told
-                if ended.data["event"] in self.events
-                and self.matches_sync(ended.data)
-                and self.trigger_source in (None, ended.data["trigger_source"])
+                end
+                for end in ends
+                if end.data["event"] in self.events
+                and self.matches_sync(end.data)
+                and self.trigger_source in (None, end.data["trigger_source"])
             ),
-            key=lambda ended: ended.at,
+            key=lambda end: end.at,
         )
 
     def matches_sync(self, sync: Mapping[str, Any]) -> bool:
-        """Whether the watcher asks for this sync, or for the sync of this end."""
+        """Whether the filter matches a sync, given as a mapping with kind, id and name."""
         return all(getattr(self, name) in (None, sync[name]) for name in ("kind", "sync_id", "sync_name"))
 
 
-# --- looking
+# --- polling
 
 
 @dataclass(frozen=True)
 class EventWindow:
-    """What one look showed: all events created after ``since`` that there were by then."""
+    """The result of one poll: the ends among all events created after ``since``.
 
-    since: float  # by the server's clock; -inf: from the first on
-    asked_at: float  # by our clock
-    newest: float = -math.inf  # when the newest event was created
-    ended: tuple[ExecutionEnd, ...] = ()
+    :ivar since: by the server's clock; ``-inf`` for all events.
+    :ivar polled_at: when the poll began, by this machine's clock.
+    :ivar newest: when the newest event was created, by the server's clock.
+    """
+
+    since: float
+    polled_at: float
+    newest: float = -math.inf
+    ends: tuple[ExecutionEnd, ...] = ()
 
     @property
     def floor(self) -> float:
-        """Where the next look has to begin."""
-        return _overlap_start(self.newest, self.asked_at)
+        """From when on the next poll has to read events."""
+        return _overlap_start(self.newest, self.polled_at)
 
 
 def poll_events(since: float | None) -> Plan[EventWindow]:
-    """Look at the events once (``GET /api/events``, all pages).
+    """Poll the events once (``GET /api/events``, all pages).
 
-    :param since: where to begin; None, for the first look: a little before the newest event.
+    :param since: from when on to read events, in seconds since the epoch by the server's clock. None, for the first
+        poll, begins :data:`OVERLAP` before the newest event.
     """
-    asked_at = yield from current_time()
+    polled_at = yield from current_time()
     if since is None:
         newest = yield from fetch(events.list_(limit=1).page())
-        since = _overlap_start(_newest(newest.items, asked_at), asked_at)
+        since = _overlap_start(_newest(newest.items, polled_at), polled_at)
     rows = yield from walk(events.list_(starting_after=_rfc3339(since), limit=100))
-    ended = tuple(ended for event in rows if (ended := _end_from_event(event, asked_at)))
-    # A look that goes on where another one ended sees the newest event of that one again.
-    return EventWindow(since, asked_at, _newest(rows, asked_at), ended)
+    ends = tuple(end for event in rows if (end := _end_from_event(event, polled_at)))
+    return EventWindow(since, polled_at, _newest(rows, polled_at), ends)
 
 
-def _newest(rows: Iterable[Event], asked_at: float) -> float:
-    return max((_created(event, asked_at) for event in rows), default=-math.inf)
+def _newest(rows: Iterable[Event], polled_at: float) -> float:
+    return max((_created(event, polled_at) for event in rows), default=-math.inf)
 
 
 def _overlap_start(newest: float, now: float) -> float:
-    # Our clock keeps an event from the future from hiding all others. If it is slow we only look back too far.
+    # Bounded by this machine's clock, so that one event from the future does not hide others. A slow clock only makes
+    # the next poll read more.
     return min(newest, now) - OVERLAP
 
 
-def _created(event: Event, asked_at: float) -> float:
-    return event.created_at.timestamp() if event.created_at else asked_at
+def _created(event: Event, polled_at: float) -> float:
+    return event.created_at.timestamp() if event.created_at else polled_at
 
 
 def _rfc3339(seconds: float) -> str | None:
@@ -139,27 +150,27 @@ def _rfc3339(seconds: float) -> str | None:
     return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def _end_from_event(event: Event, asked_at: float) -> ExecutionEnd | None:
+def _end_from_event(event: Event, polled_at: float) -> ExecutionEnd | None:
     if event.type not in _TYPES or event.event is None:
         return None
     kind, name = _TYPES[event.type]
-    about = event.event
+    details = event.event
     data = {
         "event_id": event.id,
         "type": event.type,
         "created_at": event.created_at.isoformat() if event.created_at else None,
         "kind": kind,
         "event": name,
-        "sync_id": about.sync_id,
-        "sync_name": about.sync_name,
-        "execution_id": about.execution_id,
-        "source_connection_id": about.source_connection_id,
-        "destination_connection_id": about.destination_connection_id,
-        "target_connection_id": about.target_connection_id,
-        "trigger_source": about.trigger_source,
-        "error": printable(about.error, MAX_ERROR_LENGTH) if about.error else None,
+        "sync_id": details.sync_id,
+        "sync_name": details.sync_name,
+        "execution_id": details.execution_id,
+        "source_connection_id": details.source_connection_id,
+        "destination_connection_id": details.destination_connection_id,
+        "target_connection_id": details.target_connection_id,
+        "trigger_source": details.trigger_source,
+        "error": printable(details.error, MAX_ERROR_LENGTH) if details.error else None,
     }
-    return _make_end(about.execution_id or event.id, _created(event, asked_at), data)
+    return _make_end(details.execution_id or event.id, _created(event, polled_at), data)
 
 
 # --- what is new
@@ -167,42 +178,43 @@ def _end_from_event(event: Event, asked_at: float) -> ExecutionEnd | None:
 
 @dataclass(frozen=True)
 class Position:
-    """How far a watcher has come.
+    """A watcher's cursor in the events.
 
-    :param floor: what was created before is done with, by the server's clock.
-    :param asked_at: when the newest look was made that the watcher has considered, by our clock.
-    :param known: what it has had of what came after ``floor``, and when that was created.
+    :param floor: all earlier events have been handled; by the server's clock.
+    :param polled_at: when the last poll that the watcher has handled began, by this machine's clock.
+    :param seen: the ends after ``floor`` that have been handled: when they were created, by key.
     """
 
     floor: float
-    asked_at: float
-    known: Mapping[str, float] = field(default_factory=dict)
+    polled_at: float
+    seen: Mapping[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
+        """The position as JSON-safe data."""
         floor = None if self.floor == -math.inf else self.floor
-        return {"floor": floor, "asked_at": self.asked_at, "known": dict(self.known)}
+        return {"floor": floor, "polled_at": self.polled_at, "seen": dict(self.seen)}
 
     @classmethod
     def from_json(cls, value: Any) -> Position:
-        """
-        :raises ValueError: it is no position.
+        """The position that :meth:`to_json` returned.
+
+        :raises ValueError: the value is not a position.
         """
         try:
             floor = -math.inf if value["floor"] is None else _number(value["floor"])
-            known = {str(key): _number(at) for key, at in value["known"].items()}
-            return cls(floor, _number(value["asked_at"]), known)
+            seen = {str(key): _number(at) for key, at in value["seen"].items()}
+            return cls(floor, _number(value["polled_at"]), seen)
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
             raise ValueError(f"not a position: {value!r:.200}") from None
 
     def merged_with(self, other: Position) -> Position:
-        """What two have come to together, who watched for the same."""
-        known = {**self.known, **other.known}
-        return self.advanced_to(other.floor, other.asked_at, known)
+        """Combine the positions of two watchers with equal filters: what either has handled."""
+        return self.advanced_to(other.floor, other.polled_at, {**self.seen, **other.seen})
 
-    def advanced_to(self, floor: float, asked_at: float, known: Mapping[str, float]) -> Position:
-        """Forward, never back; what came before the floor is forgotten."""
-        floor, asked_at = max(self.floor, floor), max(self.asked_at, asked_at)
-        return Position(floor, asked_at, {key: at for key, at in known.items() if at > floor})
+    def advanced_to(self, floor: float, polled_at: float, seen: Mapping[str, float]) -> Position:
+        """Move forward, never back, and forget ends before the floor."""
+        floor, polled_at = max(self.floor, floor), max(self.polled_at, polled_at)
+        return Position(floor, polled_at, {key: at for key, at in seen.items() if at > floor})
 
 
 def _number(value: Any) -> float:
@@ -212,96 +224,105 @@ def _number(value: Any) -> float:
 
 
 def initial_position(window: EventWindow, wanted: EventFilter) -> Position:
-    """The position of a watcher who sees events for the first time: what there is already is not for it."""
-    return advance(Position(-math.inf, window.asked_at), window, wanted)[1]
+    """The position of a new watcher: all ends so far count as handled."""
+    return advance(Position(-math.inf, window.polled_at), window, wanted)[1]
 
 
 def has_gap(position: Position, window: EventWindow) -> bool:
-    """Whether a look went back less far than the watcher has to look."""
+    """Whether a poll begins later than the watcher's position, so that events in between are missing."""
     return window.since > position.floor
 
 
-def missed_since(position: Position, window: EventWindow) -> float | None:
-    """Since when events may have been removed before the watcher saw them; None: that cannot be."""
-    if window.asked_at - position.asked_at <= RETENTION - MARGIN:
+def events_lost_since(position: Position, window: EventWindow) -> float | None:
+    """From when on the API may have removed events that the watcher has not seen; None if it has not."""
+    if window.polled_at - position.polled_at <= RETENTION - MARGIN:
         return None
-    # Who has seen no event at all knows no time of the server's. None had been there for two days, so half of that
-    # before our own time is early enough, and tells nothing twice.
-    return position.floor if position.floor > -math.inf else position.asked_at - RETENTION / 2
+    # A watcher that has seen no event has no time of the server. There was none within RETENTION, so half of it before
+    # this machine's time is early enough, and finds no end twice.
+    return position.floor if position.floor > -math.inf else position.polled_at - RETENTION / 2
 
 
 def advance(
     position: Position, window: EventWindow, wanted: EventFilter, executions: Iterable[ExecutionEnd] = ()
 ) -> tuple[list[ExecutionEnd], Position]:
-    """What of a look is new, the oldest first, and the position after it.
+    """Select the ends that are new to a watcher, oldest first, and return them with its next position.
 
-    :param executions: what executions told, of which there may be no event any more. Where there is one, the
-        event is taken.
+    :param executions: ends from executions, whose events may have been removed. If there is an event as well, the
+        event is used.
     """
-    told = {ended.key for ended in window.ended}
-    known = dict(position.known)
+    by_event = {end.key for end in window.ends}
+    seen = dict(position.seen)
     new = []
-    for ended in wanted.of([*window.ended, *(ended for ended in executions if ended.key not in told)]):
-        if ended.at > position.floor:
-            if ended.key not in known:
-                new.append(ended)
-            known[ended.key] = max(ended.at, known.get(ended.key, -math.inf))
-    return new, position.advanced_to(window.floor, window.asked_at, known)
+    for end in wanted.select([*window.ends, *(end for end in executions if end.key not in by_event)]):
+        if end.at > position.floor:
+            if end.key not in seen:
+                new.append(end)
+            seen[end.key] = max(end.at, seen.get(end.key, -math.inf))
+    return new, position.advanced_to(window.floor, window.polled_at, seen)
 
 
-# --- executions, when events are gone
+# --- ends from executions, when events were lost
 
-# What asking again does not mend: a watcher that insisted would be told of nothing any more.
+# Final errors. Repeating the request would keep the watcher from ever catching up.
 _REFUSALS = (PolytomicAuthError, PolytomicNotFoundError, PolytomicValidationError)
 
 
 def find_watched_syncs(wanted: EventFilter) -> Plan[list[tuple[SyncKind, Any]]]:
-    """The syncs whose ends are wanted."""
+    """List the syncs that a filter matches, with their kinds."""
     found: list[tuple[SyncKind, Any]] = []
     for kind in SYNC_KINDS.values() if wanted.kind is None else [SYNC_KINDS[wanted.kind]]:
         try:
             if wanted.sync_id is not None:
                 found.append((kind, (yield from fetch(kind.sync(wanted.sync_id)))))
                 continue
-            # Once a watcher has caught up, a sync that was missed here stays missed.
-            walked = yield from walk_until_complete(kind.syncs())
+            # A sync that is missed here stays missed after the watcher has caught up.
+            listing = yield from walk_until_complete(kind.syncs())
         except PolytomicNotFoundError:
-            continue  # it is of the other kind, or gone
+            continue  # it is of the other kind, or no longer exists
         except _REFUSALS as error:
-            log.error("No %s can be looked at, so ends of some may be missed: %s", kind.label, error)
+            log.error("The %ss could not be listed, so ends of some may be missed: %s", kind.label, error)
             continue
-        if not walked.complete:
-            log.warning("The list of %ss kept changing, so ends of some may be missed", kind.label)
-        named = [sync for sync in walked.items if wanted.sync_name in (None, sync.name)]
-        if len(named) > MAX_SYNCS:
-            log.error("There are %d %ss: the ends of all but %d may be missed", len(named), kind.label, MAX_SYNCS)
-        found += [(kind, sync) for sync in named[:MAX_SYNCS]]
+        if not listing.complete:
+            log.warning("The list of %ss kept changing, so ends of some may be missed.", kind.label)
+        matching = [sync for sync in listing.items if wanted.sync_name in (None, sync.name)]
+        if len(matching) > MAX_SYNCS:
+            log.error(
+                "There are %d matching %ss, of which %d are checked. Ends of the others may be missed.",
+                len(matching),
+                kind.label,
+                MAX_SYNCS,
+            )
+        found += [(kind, sync) for sync in matching[:MAX_SYNCS]]
     return found
 
 
 def list_syncs() -> Plan[list[dict[str, Any]]]:
-    """Kind, id and name of all syncs of the organization.
+    """List kind, id and name of all syncs of the organization.
 
-    :raises PolytomicError: the server did not list them.
+    :raises PolytomicError: the syncs could not be listed.
     """
     found: list[dict[str, Any]] = []
     for kind in SYNC_KINDS.values():
-        syncs = yield from walk(kind.syncs())
-        found += [{"kind": kind.name, "sync_id": sync.id, "sync_name": sync.name} for sync in syncs]
+        listing = yield from walk_until_complete(kind.syncs())
+        found += [{"kind": kind.name, "sync_id": sync.id, "sync_name": sync.name} for sync in listing.items]
     return found
 
 
 def list_ended_since(kind: SyncKind, sync: Any, since: float) -> Plan[list[ExecutionEnd]]:
-    """The executions of a sync that ended after ``since``, but for test runs."""
+    """List the ends of a sync's executions after ``since``, test runs excluded."""
     found: list[ExecutionEnd] = []
     call, token, seen = kind.executions(sync.id, limit=PAGE_SIZE), None, set[str]()
     while True:
         try:
             page, call = yield from fetch_fitting_page(call, token, seen)
         except _REFUSALS as error:
-            log.error("Ends of %s %s may be missed: %s", kind.label, sync.id, error)
+            log.error(
+                "The executions of %s could not be listed, so ends of some may be missed: %s",
+                kind.describe(sync.id, sync.name),
+                error,
+            )
             return found
-        for execution in page.items:  # newest first, and one after the other
+        for execution in page.items:  # newest first, and they do not overlap
             if not execution.is_terminal:
                 continue
             at = execution.completed_at or execution.updated_at or execution.created_at
@@ -309,8 +330,8 @@ def list_ended_since(kind: SyncKind, sync: Any, since: float) -> Plan[list[Execu
                 continue
             if at.timestamp() <= since:
                 return found
-            if ended := _end_from_execution(kind, sync, execution, at):
-                found.append(ended)
+            if end := _end_from_execution(kind, sync, execution, at):
+                found.append(end)
         token = page.next_page_token
         if token is None:
             return found
@@ -341,12 +362,12 @@ def _end_from_execution(kind: SyncKind, sync: Any, execution: Execution, at: dat
 
 
 def _target_connection_id(sync: Any) -> Any:
-    """Of a model sync: a list returns it in a field of its own, a single sync within its target."""
+    """The target connection of a model sync. A list returns it in its own field, a single sync within ``target``."""
     target = getattr(sync, "target", None) or {}
     return getattr(sync, "target_connection_id", None) or target.get("connection_id")
 
 
 def _make_end(key: str, at: float, data: dict[str, Any]) -> ExecutionEnd:
-    # It is kept in Airflow's database, so it is of bounded length, whoever tells it.
-    told = {name: value and str(value)[:MAX_TEXT_LENGTH] for name, value in data.items()}
-    return ExecutionEnd(key[:MAX_TEXT_LENGTH], at, told)
+    # Bounded, because it is stored in Airflow's database.
+    bounded = {name: value and str(value)[:MAX_TEXT_LENGTH] for name, value in data.items()}
+    return ExecutionEnd(key[:MAX_TEXT_LENGTH], at, bounded)
