@@ -1,6 +1,9 @@
-"""Every order of events: a scenario asks a chooser wherever something else could happen, and is run again and again.
+"""Exhaustive exploration: runs a scenario with every sequence of choices.
 
-``POLYTOMIC_EXPLORE=2`` (and more) raises the budgets of the tests that explore, for a run by hand.
+A scenario is a function that asks a *chooser* whenever one of several events may happen next. The explorer runs it
+repeatedly, each time with another sequence of choices, until it has run all of them.
+
+``POLYTOMIC_EXPLORE=2`` (or more) raises the budgets of the explored tests, for manual runs.
 """
 
 from __future__ import annotations
@@ -11,32 +14,38 @@ from collections import Counter
 from collections.abc import Callable
 
 EXTRA = int(os.environ.get("POLYTOMIC_EXPLORE", "1")) - 1
-IN_FLIGHT_AT_MOST = 50.0  # seconds; less than the minute for which the protocol asks
+MAX_DELAY = 50.0  # seconds until a delayed request arrives; less than OUTCOME_TIMEOUT
 
 
-class Died(Exception):  # noqa: N818  it is no error, but what happens to processes
+class Died(Exception):  # noqa: N818  an event of the scenario, not an error
     """The task's process was killed."""
 
 
 class Chooser:
-    """Follows a trail of choices, then takes the first of each."""
+    """Repeats the choices of a trail, then takes the first option of each further choice.
+
+    :param trail: for each choice, the option taken and the number of options. Further choices are appended.
+    """
 
     def __init__(self, trail: list[list[int]]) -> None:
-        self._trail, self._at = trail, 0
+        self._trail, self._index = trail, 0
 
     def __call__(self, *options: str) -> str:
         if len(options) == 1:
             return options[0]
-        if self._at == len(self._trail):
+        if self._index == len(self._trail):
             self._trail.append([0, len(options)])
-        taken, number = self._trail[self._at]
-        assert number == len(options), "a scenario must be the same each time"
-        self._at += 1
+        taken, number = self._trail[self._index]
+        assert number == len(options), "a scenario must be deterministic"
+        self._index += 1
         return options[taken]
 
 
 def explore(scenario: Callable[[Chooser], str]) -> Counter[str]:
-    """Run a scenario with every sequence of choices; count how each ended."""
+    """Run a scenario with every sequence of choices.
+
+    :returns: how often each result of the scenario occurred.
+    """
     ends: Counter[str] = Counter()
     trail: list[list[int]] = []
     while True:

@@ -1,4 +1,19 @@
-"""A model of the server for explorations of the start protocol: what may go wrong is asked of a chooser."""
+"""A model of the server for the explored tests of the start protocol.
+
+A chooser decides on the events that the budgets still allow:
+
+fault      A start is lost on its way, its response is lost, it arrives late, a gateway answers it, or the server
+           records an error for its key.
+effect     The server records an error for a start although it has begun an execution.
+kill       The task's process dies.
+failure    An execution of the task fails.
+foreign    Another client starts an execution.
+lag        Lists do not show a new execution for some time.
+clear      A user clears the task after its process died.
+edit       A user changes ``retries`` in the DAG file between two tries.
+
+An execution may complete at any time; that has no budget.
+"""
 
 from __future__ import annotations
 
@@ -10,21 +25,29 @@ from typing import Any
 
 from airflow_provider_polytomic.api.plan import Request, Response, SendResult, TransportFailure
 
-from .explorer import IN_FLIGHT_AT_MOST, Chooser, Died
+from .explorer import MAX_DELAY, Chooser, Died
 
-LISTED_WITHIN = 50.0  # seconds; less than the minute for which the protocol expects a list to lag behind
+MAX_LAG = 50.0  # seconds until an execution is listed; less than REPLICA_LAG
 RECORDED_ERROR = Response(500, {}, b'{"status": 500, "message": "oops", "key": "internal"}')
 SYNC = "s"
 
 
 @dataclass
 class Execution:
+    """An execution.
+
+    :ivar key: the idempotency key that started it; None for an execution of another client.
+    :ivar at: when it was created, by the server's clock.
+    :ivar does: its fields that show what it does; empty for a model sync.
+    :ivar unlisted_until: when lists begin to show it.
+    """
+
     id: str
-    key: str | None  # None: somebody else's
+    key: str | None
     at: float
-    does: dict[str, Any]  # what it says it does; that of a model sync says nothing
+    does: dict[str, Any]
     status: str = "running"
-    unlisted_until: float = 0.0  # a list that lags behind does not show it before
+    unlisted_until: float = 0.0
 
     @property
     def json(self) -> dict[str, Any]:
@@ -38,20 +61,22 @@ class Execution:
 
 @dataclass
 class Budget:
+    """How many events of each sort may happen, and the task's ``retries``."""
+
     faults: int = 0
     kills: int = 0
     failures: int = 0
     foreign: int = 0
     clears: int = 0
-    effects: int = 0  # recorded errors of starts that began an execution all the same
-    lags: int = 0  # executions that lists do not show at first
-    edits: int = 0  # of `retries`, between two tries
+    effects: int = 0
+    lags: int = 0
+    edits: int = 0
     retries: int = 2
 
 
 @dataclass(frozen=True)
 class Start:
-    """What the task starts. Somebody else starts what a task without arguments starts."""
+    """What the task starts. Other clients start the same sync without arguments."""
 
     kind: str = "bulk"
     arguments: dict[str, Any] = field(default_factory=dict)
@@ -65,7 +90,17 @@ class Start:
 
 @dataclass
 class World:
-    """The server, the clock, and what may still go wrong."""
+    """The server, its clock, and the remaining budgets.
+
+    :ivar keys: the recorded response of each key.
+    :ivar in_flight: delayed starts: when they were sent, by key.
+    :ivar started_in_this_try: how many executions the current try has started.
+    :ivar keys_of_try: the keys of the current try.
+    :ivar behind_errors: executions that a start with a recorded error began.
+    :ivar beside_errors: executions that other clients began during a start with a recorded error.
+    :ivar begun_meanwhile: executions that began during the current request.
+    :ivar skew: seconds that the server's clock is ahead of the task's.
+    """
 
     choose: Chooser
     budget: Budget
@@ -73,21 +108,20 @@ class World:
     now: float = 1_790_000_000.0
     executions: list[Execution] = field(default_factory=list)
     keys: dict[str, Response] = field(default_factory=dict)
-    in_flight: dict[str, float] = field(default_factory=dict)  # key -> since when
+    in_flight: dict[str, float] = field(default_factory=dict)
     started_in_this_try: int = 0
-    keys_of_try: set[str] = field(default_factory=set)  # those of the current try
-    behind_errors: set[str] = field(default_factory=set)  # executions that a recorded error has started
-    beside_errors: set[str] = field(default_factory=set)  # executions that began while a request was under way that
-    # ended in a recorded error without having started one
-    begun_meanwhile: set[str] = field(default_factory=set)  # while the request was under way
-    skew: float = -7200.25  # of the server's clock; what an execution says of its times is by that
+    keys_of_try: set[str] = field(default_factory=set)
+    behind_errors: set[str] = field(default_factory=set)
+    beside_errors: set[str] = field(default_factory=set)
+    begun_meanwhile: set[str] = field(default_factory=set)
+    skew: float = -7200.25
 
     @property
     def running(self) -> Execution | None:
         return next((item for item in self.executions if item.status in ("running", "canceling")), None)
 
     @property
-    def ours(self) -> list[Execution]:
+    def own_executions(self) -> list[Execution]:
         return [item for item in self.executions if item.key is not None]
 
     def begin(self, key: str | None) -> Execution:
@@ -96,7 +130,7 @@ class World:
         execution = Execution(f"e{len(self.executions)}", key, self.now + self.skew, self.start.does(key))
         if self.budget.lags and self.choose("listed", "not listed yet") != "listed":
             self.budget.lags -= 1
-            execution.unlisted_until = self.now + LISTED_WITHIN
+            execution.unlisted_until = self.now + MAX_LAG
         self.executions.append(execution)
         return execution
 
@@ -106,12 +140,12 @@ class World:
     def end(self, execution: Execution, status: str) -> None:
         execution.status = "canceled" if execution.status == "canceling" else status
 
-    # --- what happens by itself
+    # --- events
 
     def meanwhile(self) -> None:
-        """Between any two steps of the task: an execution ends, somebody else starts one, a late request arrives."""
+        """Events before a request: an execution ends, another client starts one, or a delayed start arrives."""
         for key, since in list(self.in_flight.items()):
-            if self.now - since >= IN_FLIGHT_AT_MOST or self.choose("wait on", "arrive") == "arrive":
+            if self.now - since >= MAX_DELAY or self.choose("wait on", "arrive") == "arrive":
                 del self.in_flight[key]
                 self.process(key)
         options = ["nothing"]
@@ -134,10 +168,10 @@ class World:
     # --- the API
 
     def process(self, key: str) -> Response:
-        """Decide a start; the first decision stays."""
+        """Process a start. The first response for a key is recorded."""
         if key not in self.keys:
             if self.running is not None:
-                self.keys[key] = Response(409, {}, b'{"status": 409, "message": "another one runs", "key": "conflict"}')
+                self.keys[key] = Response(409, {}, b'{"status": 409, "message": "already running", "key": "conflict"}')
             else:
                 self.keys[key] = Response(200, {}, json.dumps({"data": self.begin(key).json}).encode())
         return self.keys[key]
@@ -206,7 +240,7 @@ class World:
         before = len(self.executions)
         answer = self.process(key)
         self.started_in_this_try += len(self.executions) - before
-        # Not even in a try that fails is a second one started.
+        # No try starts a second execution, even if it fails.
         assert self.started_in_this_try <= 1, self.executions
         if what == "lost after":
             return TransportFailure("lost")

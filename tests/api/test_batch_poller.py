@@ -1,4 +1,4 @@
-"""Those who wait together: with an event loop whose time passes when nothing happens, and a server of functions."""
+"""Batch status polling, with a simulated server and an event loop whose clock jumps to the next timer."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Selector(selectors.SelectSelector):
         self.loop = loop
 
     def select(self, timeout: float | None = None) -> Any:
-        assert timeout is not None, "everybody waits for ever"
+        assert timeout is not None, "every task waits without a timeout"
         self.loop.now += max(timeout, 0)
         return super().select(0)
 
@@ -56,12 +56,18 @@ def run(main: Coroutine[Any, Any, Any]) -> Any:
 
 
 class Server:
-    """Knows what runs, and what it has been asked when."""
+    """Answers batch polls, and records them.
+
+    :ivar polls: when each batch poll was received, and its syncs.
+    :ivar ended: syncs whose execution has ended.
+    :ivar instead: makes the response, instead of a correct one.
+    :ivar takes: seconds that a request takes.
+    """
 
     def __init__(self, schemas: int = 2) -> None:
         self.schemas = schemas
         self.ended: set[str] = set()
-        self.asked: list[tuple[float, list[str]]] = []
+        self.polls: list[tuple[float, list[str]]] = []
         self.instead: Callable[[], SendResult] | None = None
         self.takes = 0.1
         self.batch_poller = BatchPoller(self.send)
@@ -69,7 +75,7 @@ class Server:
     async def send(self, request: Request) -> SendResult:
         assert (request.method, request.path) == ("GET", "/api/bulk/syncs/status")
         sync_ids = [value for name, value in request.query if name == "sync_id"]
-        self.asked.append((now(), sync_ids))
+        self.polls.append((now(), sync_ids))
         await asyncio.sleep(self.takes)
         return self.instead() if self.instead else answer([self.row(sync_id) for sync_id in sync_ids])
 
@@ -78,8 +84,8 @@ class Server:
         schemas = [{"schema": str(n), "status": status, "execution_id": f"of {sync_id}"} for n in range(self.schemas)]
         return {"sync_id": sync_id, "status": status, "schemas": schemas}
 
-    async def rest(self, sync_id: str, seconds: float = INTERVAL, **how: Any) -> float:
-        """How long a waiter rested."""
+    async def sleep(self, sync_id: str, seconds: float = INTERVAL, **how: Any) -> float:
+        """Sleep as a plan does; return for how long."""
         began = now()
         await self.batch_poller.sleep(
             BatchableSleep(sync_id, f"of {sync_id}", seconds, **{"pace": lambda _: INTERVAL, **how})
@@ -95,80 +101,82 @@ def answer(rows: Any, status: int = 200, **headers: str) -> Response:
     return Response(status, headers, json.dumps({"data": rows}).encode())
 
 
-async def after(seconds: float, *resting: asyncio.Task[Any]) -> list[bool]:
-    """Who has been woken by then."""
+async def after(seconds: float, *sleeping: asyncio.Task[Any]) -> list[bool]:
+    """Which sleeping plans have been woken after some seconds."""
     await asyncio.sleep(seconds)
-    return [task.done() for task in resting]
+    return [task.done() for task in sleeping]
 
 
-async def leave(resting: list[asyncio.Task[Any]]) -> None:
-    for task in resting:
+async def cancel_all(sleeping: list[asyncio.Task[Any]]) -> None:
+    for task in sleeping:
         task.cancel()
-    await asyncio.gather(*resting, return_exceptions=True)
+    await asyncio.gather(*sleeping, return_exceptions=True)
 
 
 @pytest.mark.parametrize("number", [2, 99, 100, 101, 250, 1000])
-def test_a_hundred_are_one_request_an_interval(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whenever they began, waiters cost one request an interval for each hundred, and nobody is passed over."""
+def test_batch_poller_sends_one_request_per_interval_and_100_plans(
+    number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Plans cost one request per interval and 100 plans, whenever they began, and each is polled every interval."""
     monkeypatch.setattr(batch_poller, "DIRECT_POLL_EVERY", (10**6, 10**6))
 
     async def main() -> None:
         server, intervals = Server(), 15
-        looks: list[tuple[float, list[str]]] = []
+        direct_polls: list[tuple[float, list[str]]] = []
 
         async def wait(name: str) -> None:
-            await server.rest(name, seconds=5 + random.random() * INTERVAL)
+            await server.sleep(name, seconds=5 + random.random() * INTERVAL)
             while True:
-                looks.append((now(), [name]))
-                await server.rest(name)
+                direct_polls.append((now(), [name]))
+                await server.sleep(name)
 
         waiting = [asyncio.ensure_future(wait(f"s{n}")) for n in range(number)]
-        await asyncio.sleep(5 + 3 * INTERVAL)  # until they are in step
-        server.asked.clear()
-        looks.clear()
+        await asyncio.sleep(5 + 3 * INTERVAL)  # until their polls fall into step
+        server.polls.clear()
+        direct_polls.clear()
         await asyncio.sleep(intervals * INTERVAL)
 
-        requests = server.asked + looks
+        requests = server.polls + direct_polls
         assert len(requests) <= (intervals + 1) * math.ceil(number / 100)
         for n in range(number):
             times = sorted(at for at, sync_ids in requests if f"s{n}" in sync_ids)
             assert max(b - a for a, b in itertools.pairwise(times)) <= INTERVAL + 1
-        await leave(waiting)
+        await cancel_all(waiting)
 
     run(main())
 
 
-def test_only_who_ended_is_woken() -> None:
-    """A waiter whose execution has ended is woken within an interval; the others rest on."""
+def test_batch_poller_wakes_only_plans_whose_execution_ended() -> None:
+    """A plan whose execution has ended is woken within an interval. The others keep sleeping."""
 
     async def main() -> None:
         server = Server()
-        resting = [asyncio.ensure_future(server.rest(name)) for name in "abc"]
-        assert await after(2.5 * INTERVAL, *resting) == [False, False, False]
+        sleeping = [asyncio.ensure_future(server.sleep(name)) for name in "abc"]
+        assert await after(2.5 * INTERVAL, *sleeping) == [False, False, False]
         server.ended.add("b")
-        assert await after(INTERVAL, *resting) == [False, True, False]
-        await leave(resting)
+        assert await after(INTERVAL, *sleeping) == [False, True, False]
+        await cancel_all(sleeping)
 
     run(main())
 
 
-def test_one_alone_looks_for_itself() -> None:
-    """For a single waiter nothing is asked: it is woken when it is due."""
+def test_batch_poller_wakes_a_single_plan_without_a_request() -> None:
+    """For a single plan no batch poll is sent. It is woken when it is due."""
 
     async def main() -> None:
         server = Server()
-        assert await server.rest("a", seconds=7) == 7
-        assert server.asked == []
+        assert await server.sleep("a", seconds=7) == 7
+        assert server.polls == []
 
     run(main())
 
 
-ODD = {
+UNPROVEN = {
     "no row": lambda server: answer([server.row("a")]),
     "no schemas": lambda server: answer([server.row("a"), {"sync_id": "b", "schemas": None}]),
     "another execution": lambda server: answer([server.row("a"), server.row("x") | {"sync_id": "b"}]),
     "another sync": lambda server: answer([server.row("a"), server.row("b") | {"sync_id": "x"}]),
-    "unheard-of status": lambda server: answer(
+    "unknown status": lambda server: answer(
         [server.row("a"), {"sync_id": "b", "schemas": [{"execution_id": "of b", "status": "warming_up"}]}]
     ),
     "no status": lambda server: answer([server.row("a"), {"sync_id": "b", "schemas": [{"execution_id": "of b"}]}]),
@@ -184,118 +192,118 @@ ODD = {
 }
 
 
-@pytest.mark.parametrize("odd", ODD)
-def test_what_proves_nothing_wakes_one(odd: str) -> None:
-    """Whoever is not certainly running looks for itself. The neighbours rest on."""
+@pytest.mark.parametrize("case", UNPROVEN)
+def test_plan_polls_directly_when_the_batch_response_does_not_show_it_running(case: str) -> None:
+    """A plan is woken unless the response proves that its execution is running. The others keep sleeping."""
 
     async def main() -> None:
         server = Server()
-        server.instead = lambda: ODD[odd](server)
-        resting = [asyncio.ensure_future(server.rest(name)) for name in "ab"]
-        assert await after(INTERVAL + 1, *resting) == [False, True]
-        await leave(resting)
+        server.instead = lambda: UNPROVEN[case](server)
+        sleeping = [asyncio.ensure_future(server.sleep(name)) for name in "ab"]
+        assert await after(INTERVAL + 1, *sleeping) == [False, True]
+        await cancel_all(sleeping)
 
     run(main())
 
 
-BAD: dict[str, Callable[[], SendResult]] = {
+UNUSABLE: dict[str, Callable[[], SendResult]] = {
     "missing": lambda: answer(None, 404),
     "forbidden": lambda: answer(None, 403),
     "broken": lambda: answer(None, 500),
-    "elsewhere": lambda: answer(None, 302),
+    "redirect": lambda: answer(None, 302),
     "cut": lambda: Response(200, {}, b'{"data": [{"sync_id"'),
-    "not a summary": lambda: answer({"a": "running"}),
+    "not a batch response": lambda: answer({"a": "running"}),
     "not an object": lambda: Response(200, {}, b"[]"),
     "slow": lambda: TransportFailure("no answer within 10 s"),
-    "a mistake of ours": lambda: 1 / 0,  # type: ignore[dict-item,return-value]
+    "a bug": lambda: 1 / 0,  # type: ignore[dict-item,return-value]
 }
 
 
-@pytest.mark.parametrize("bad", BAD)
-def test_a_bad_summary_wakes_all_and_is_left_alone(bad: str) -> None:
-    """All look for themselves, now and for a minute; then one more question is tried, and then for longer."""
+@pytest.mark.parametrize("case", UNUSABLE)
+def test_unusable_batch_response_suspends_batch_polls(case: str) -> None:
+    """All plans poll directly for a minute. Then batch polls are tried again, and suspended for longer."""
 
     async def main() -> None:
         server = Server()
-        server.instead = BAD[bad]
+        server.instead = UNUSABLE[case]
 
         async def wait() -> None:
             while True:
-                looks.append(await server.rest(random.choice("abc")))
+                direct_polls.append(await server.sleep(random.choice("abc")))
 
-        looks: list[float] = []
+        direct_polls: list[float] = []
         waiting = [asyncio.ensure_future(wait()) for _ in range(3)]
         await asyncio.sleep(1000)
-        times = [at for at, _ in server.asked]
+        times = [at for at, _ in server.polls]
         pauses = [b - a for a, b in itertools.pairwise(times)]
         assert 60 <= pauses[0] <= 60 + INTERVAL + 1
         assert 120 <= pauses[1] <= 120 + INTERVAL + 1
-        assert len(looks) >= 3 * 1000 // (INTERVAL + 1) - 3
+        assert len(direct_polls) >= 3 * 1000 // (INTERVAL + 1) - 3
         server.instead = None
         await asyncio.sleep(700)
-        looks.clear()
+        direct_polls.clear()
         assert await after(2 * INTERVAL, *waiting) == [False] * 3
-        assert looks == []  # it is believed again
-        await leave(waiting)
+        assert direct_polls == []  # batch polls are used again
+        await cancel_all(waiting)
 
     run(main())
 
 
-def test_too_many_questions_are_not_answered_by_more() -> None:
-    """A 429 wakes nobody: the next question is asked when the server says so."""
+def test_batch_poller_backs_off_on_429_without_waking_plans() -> None:
+    """A 429 wakes no plan. The next batch poll follows `Retry-After`."""
 
     async def main() -> None:
         server = Server()
         server.instead = lambda: answer(None, 429, **{"retry-after": "50"})
-        resting = [asyncio.ensure_future(server.rest(name)) for name in "ab"]
-        assert await after(4 * INTERVAL, *resting) == [False, False]
-        times = [at for at, _ in server.asked]
+        sleeping = [asyncio.ensure_future(server.sleep(name)) for name in "ab"]
+        assert await after(4 * INTERVAL, *sleeping) == [False, False]
+        times = [at for at, _ in server.polls]
         assert [round(b - a) for a, b in itertools.pairwise(times)] == [50]
-        await leave(resting)
+        await cancel_all(sleeping)
 
     run(main())
 
 
 @pytest.mark.parametrize("instead", [None, lambda: answer(None, 429)])
-def test_a_stuck_summary_hides_nothing_for_ever(instead: Any) -> None:
-    """Whatever the summary says, a waiter looks for itself in the end."""
+def test_plan_polls_directly_after_20_to_40_batch_polls(instead: Any) -> None:
+    """A stale batch response hides an end for a bounded time only."""
 
     async def main() -> None:
         server = Server()
         server.instead = instead
-        rested = await asyncio.gather(server.rest("a"), server.rest("b"))
-        assert min(rested) >= (batch_poller.DIRECT_POLL_EVERY[0] - 1) * INTERVAL
-        assert max(rested) <= (batch_poller.DIRECT_POLL_EVERY[1] + 1) * INTERVAL
+        slept = await asyncio.gather(server.sleep("a"), server.sleep("b"))
+        assert min(slept) >= (batch_poller.DIRECT_POLL_EVERY[0] - 1) * INTERVAL
+        assert max(slept) <= (batch_poller.DIRECT_POLL_EVERY[1] + 1) * INTERVAL
 
     run(main())
 
 
-def test_a_deadline_ends_the_rest() -> None:
-    """Who has a deadline is woken then, between two questions too."""
+def test_deadline_ends_a_batchable_sleep() -> None:
+    """A plan is woken at its deadline, also between two batch polls."""
 
     async def main() -> None:
         server = Server()
-        neighbour = asyncio.ensure_future(server.rest("b"))
-        assert await server.rest("a", until=time.time() + 40) == pytest.approx(40, abs=1)
-        assert not neighbour.done()
-        await leave([neighbour])
+        other = asyncio.ensure_future(server.sleep("b"))
+        assert await server.sleep("a", until=time.time() + 40) == pytest.approx(40, abs=1)
+        assert not other.done()
+        await cancel_all([other])
 
     run(main())
 
 
-def test_who_leaves_leaves_nothing() -> None:
-    """A waiter that is stopped, also during a question, harms no neighbour, and the last one takes all along."""
+def test_canceled_plans_leave_nothing_behind() -> None:
+    """A plan that is canceled, also during a batch poll, does not disturb others. The last one stops all tasks."""
 
     async def main() -> None:
         server = Server()
         server.takes = 5
-        first, second, third = resting = [asyncio.ensure_future(server.rest(name)) for name in "abc"]
+        first, second, third = sleeping = [asyncio.ensure_future(server.sleep(name)) for name in "abc"]
         await asyncio.sleep(INTERVAL + 1)
-        await leave([first])
+        await cancel_all([first])
         assert await after(2 * INTERVAL, second, third) == [False, False]
-        assert server.asked[-1][1] == ["b", "c"]
-        await asyncio.sleep(server.asked[-1][0] + INTERVAL + 1 - now())  # in the middle of a question
-        await leave(resting)
+        assert server.polls[-1][1] == ["b", "c"]
+        await asyncio.sleep(server.polls[-1][0] + INTERVAL + 1 - now())  # during a batch poll
+        await cancel_all(sleeping)
         await asyncio.sleep(0)
         assert asyncio.all_tasks() == {asyncio.current_task()}
         assert (server.batch_poller._queue, server.batch_poller._timer, server.batch_poller._polls) == (
@@ -307,95 +315,97 @@ def test_who_leaves_leaves_nothing() -> None:
     run(main())
 
 
-def test_large_syncs_share_an_answer_with_few() -> None:
-    """An answer holds so many schemas that reading it stalls nobody, once it is known how many a sync has."""
+def test_batch_size_is_bounded_by_the_number_of_schemas() -> None:
+    """The number of schemas per response is bounded, once it is known how many each sync has."""
 
     async def main() -> None:
         server = Server(schemas=200)
-        resting = [asyncio.ensure_future(server.rest(f"s{n}")) for n in range(100)]
+        sleeping = [asyncio.ensure_future(server.sleep(f"s{n}")) for n in range(100)]
         await asyncio.sleep(2 * INTERVAL)
-        server.asked.clear()
+        server.polls.clear()
         await asyncio.sleep(INTERVAL)
-        assert {len(sync_ids) for _, sync_ids in server.asked} == {10}
-        assert len(server.asked) == 10
-        await leave(resting)
+        assert {len(sync_ids) for _, sync_ids in server.polls} == {10}
+        assert len(server.polls) == 10
+        await cancel_all(sleeping)
 
     run(main())
 
 
-def test_how_large_a_sync_is_may_be_known_before() -> None:
-    """Who has seen how many schemas there are says so, and the first answer is no larger than the others."""
+def test_batch_size_uses_known_numbers_of_schemas_from_the_start() -> None:
+    """When plans know how many schemas there are, the first response is bounded, too."""
 
     async def main() -> None:
         server = Server(schemas=200)
-        resting = [asyncio.ensure_future(server.rest(f"s{n}", schemas=200)) for n in range(100)]
+        sleeping = [asyncio.ensure_future(server.sleep(f"s{n}", schemas=200)) for n in range(100)]
         await asyncio.sleep(INTERVAL + 1)
-        assert {len(sync_ids) for _, sync_ids in server.asked} == {10}
-        await leave(resting)
+        assert {len(sync_ids) for _, sync_ids in server.polls} == {10}
+        await cancel_all(sleeping)
 
     run(main())
 
 
-def test_two_who_wait_for_the_same_sync_name_it_once() -> None:
-    """Several waiters of one sync ask for it once."""
+def test_batch_poll_lists_each_sync_once() -> None:
+    """Several plans of one sync list it once."""
 
     async def main() -> None:
         server = Server()
-        resting = [asyncio.ensure_future(server.rest("a")) for _ in range(3)]
+        sleeping = [asyncio.ensure_future(server.sleep("a")) for _ in range(3)]
         await asyncio.sleep(INTERVAL + 1)
-        assert [sync_ids for _, sync_ids in server.asked] == [["a"]]
-        await leave(resting)
+        assert [sync_ids for _, sync_ids in server.polls] == [["a"]]
+        await cancel_all(sleeping)
 
     run(main())
 
 
-def test_a_question_belongs_to_nobody() -> None:
-    """What is logged during a question does not come into the log of the task that happened to be there first."""
-    whose = contextvars.ContextVar("whose", default="nobody")
+def test_batch_poll_runs_outside_the_context_of_tasks() -> None:
+    """Log lines of a batch poll do not appear in the log of a task."""
+    log_owner = contextvars.ContextVar("log_owner", default="no task")
 
     async def main() -> None:
         server = Server()
-        server.instead = lambda: seen.append(whose.get()) or answer(None, 500)  # type: ignore[func-returns-value]
-        whose.set("a task")
-        await asyncio.gather(server.rest("a"), server.rest("b"))
+        server.instead = lambda: seen.append(log_owner.get()) or answer(None, 500)  # type: ignore[func-returns-value]
+        log_owner.set("a task")
+        await asyncio.gather(server.sleep("a"), server.sleep("b"))
 
     seen: list[str] = []
     run(main())
-    assert seen == ["nobody"]
+    assert seen == ["no task"]
 
 
 @pytest.mark.parametrize("number", ["1", "0"])
-def test_it_can_be_switched_off(number: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With POLYTOMIC_TRIGGERER_BATCH=1 everybody looks for itself."""
+def test_batch_polling_can_be_disabled(number: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With POLYTOMIC_TRIGGERER_BATCH=1 every plan polls directly."""
     monkeypatch.setenv("POLYTOMIC_TRIGGERER_BATCH", number)
 
     async def main() -> None:
         server = Server()
-        assert await asyncio.gather(server.rest("a"), server.rest("b"), server.rest("c")) == [INTERVAL] * 3
-        assert server.asked == []
+        assert await asyncio.gather(server.sleep("a"), server.sleep("b"), server.sleep("c")) == [INTERVAL] * 3
+        assert server.polls == []
 
     run(main())
 
 
-def test_a_number_that_is_none_is_warned_of(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """By the name of the variable, and they share as if nothing had been said."""
+def test_invalid_batch_size_is_logged_and_ignored(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The warning names the variable, and the default applies."""
     monkeypatch.setenv("POLYTOMIC_TRIGGERER_BATCH", "many")
 
     async def main() -> None:
         server = Server()
-        rests = [asyncio.ensure_future(server.rest(name)) for name in "abc"]
+        tasks = [asyncio.ensure_future(server.sleep(name)) for name in "abc"]
         await asyncio.sleep(INTERVAL * 1.5)
-        assert len(server.asked) == 1
-        for rest in rests:
-            rest.cancel()
+        assert len(server.polls) == 1
+        for task in tasks:
+            task.cancel()
 
     run(main())
     assert "POLYTOMIC_TRIGGERER_BATCH must be a whole number from 0 on, not 'many': taking 100" in caplog.text
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_whatever_the_summary_says_the_end_is_found(seed: int) -> None:
-    """The summary lies, is stuck, breaks or is slow: each waiter finds its end, and nobody finds one too early."""
+def test_every_end_is_found_with_arbitrary_batch_responses(seed: int) -> None:
+    """Batch responses are wrong, stale, invalid or slow. Each plan finds its end in time, and none too early."""
     chance = random.Random(seed)
     ends = {f"s{n}": chance.uniform(0, 3000) for n in range(120)}
     late = (batch_poller.DIRECT_POLL_EVERY[1] + 2) * INTERVAL + batch_poller.DIRECT_POLL_PERIOD[1]
@@ -404,13 +414,15 @@ def test_whatever_the_summary_says_the_end_is_found(seed: int) -> None:
         server = Server()
         began = now()
 
-        def summary() -> SendResult:
+        def arbitrary_response() -> SendResult:
             behind = chance.choice([0, 0, 0, 600, 1e6])
             server.ended = {sync_id for sync_id, end in ends.items() if began + end < now() - behind}
-            odd = chance.choice([None] * 20 + [*ODD.values()] + [lambda _, bad=bad: bad() for bad in BAD.values()])
-            return odd(server) if odd else answer([server.row(sync_id) for sync_id in server.asked[-1][1]])
+            make = chance.choice(
+                [None] * 20 + [*UNPROVEN.values()] + [lambda _, make=make: make() for make in UNUSABLE.values()]
+            )
+            return make(server) if make else answer([server.row(sync_id) for sync_id in server.polls[-1][1]])
 
-        server.instead = summary
+        server.instead = arbitrary_response
 
         async def send(request: Request) -> SendResult:
             await asyncio.sleep(0.1)

@@ -1,9 +1,9 @@
-"""Equal tasks of several DAG runs start one sync at once: the start protocol against every interleaving of them.
+"""The start protocol with every interleaving of equal tasks that start the same sync at the same time.
 
-Each task drives the real plan in its first try. A chooser decides which of them takes its next step, when the running
-execution ends, and whether a start is answered with an error that is recorded for its key, whether or not it has
-started an execution. The server sends its ``Date``, to the second, and its clock is not that of the tasks. A
-request and its answer are one step: what another task starts meanwhile looks like the request's own effect.
+Each task is in its first try and drives the real plan. A chooser decides which task takes its next step, when the
+running execution ends, and whether the server records an error for a start, with or without having begun an execution.
+The server's clock differs from that of the tasks, and its ``Date`` has a resolution of one second. A request and its
+response are one step: an execution that another task starts during a request cannot be distinguished from its effect.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .start_world import RECORDED_ERROR, SYNC, Budget, Start, World
 
 @dataclass
 class Task:
-    """One task in its first try: a plan that is driven step by step."""
+    """One task in its first try, driven step by step."""
 
     request: StartRequest
     plan: Any = None
@@ -47,11 +47,11 @@ class Task:
         return self.execution_id is not None or self.failure is not None
 
     def is_ready(self, world: World) -> bool:
-        waits = self.waits_for is not None and world.find(self.waits_for).status == "running"
-        return not self.is_done and not waits and self.wakes_at <= world.now
+        is_blocked = self.waits_for is not None and world.find(self.waits_for).status == "running"
+        return not self.is_done and not is_blocked and self.wakes_at <= world.now
 
     def step(self, world: World) -> None:
-        """Send the next request, and go on to the one after it, to a sleep or to the decision."""
+        """Send the next request, and continue to the following one, to a sleep or to the decision."""
         if self.waits_for is not None:
             self.waits_for, self.next = None, None
             self.begin()
@@ -79,10 +79,10 @@ class Task:
 
 
 class Server(World):
-    """A world in which nothing happens by itself, and a start goes wrong only by an error recorded for its key."""
+    """A world without events of its own, in which a start fails only with a recorded error."""
 
     def meanwhile(self) -> None:
-        """The scenario decides when executions end."""
+        """Do nothing: the scenario decides when executions end."""
 
     def post(self, key: str) -> SendResult:
         if key not in self.keys and self.running is None and self.budget.effects:
@@ -120,7 +120,7 @@ def run_tasks(choose: Chooser, policy: str, number: int, start: Start, budget: B
             ready[options.index(taken)].step(world)
     acquired = [task.execution_id for task in tasks if task.execution_id is not None]
 
-    # No two tasks report one execution, none reports another one's, and none is left that no task reports.
+    # Each task reports its own execution, and every execution is reported by a task.
     assert len(set(acquired)) == len(acquired), (acquired, world.executions)
     for task in tasks:
         if task.execution_id is not None:
@@ -137,7 +137,7 @@ def run_tasks(choose: Chooser, policy: str, number: int, start: Start, budget: B
 def test_concurrent_equal_starts_never_share_an_execution_when_a_start_fails_with_a_recorded_error(
     kind: str, policy: str, record_property: Any
 ) -> None:
-    """In every interleaving each task reports an execution of its own, also one that a recorded 5xx has started."""
+    """In every interleaving each task reports its own execution, also one that a recorded 5xx began."""
     ends = explore(lambda choose: run_tasks(choose, policy, 2, Start(kind), Budget(effects=EXTRA + 1)))
 
     record_property("sequences", sum(ends.values()))

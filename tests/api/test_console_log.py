@@ -1,4 +1,4 @@
-"""The console log, followed without a network."""
+"""Following a console log, with scripted responses."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ def refused(status: int) -> Response:
 
 
 class Followed:
-    """A console log that was asked for as often as there are answers."""
+    """Follows a console log with one request per scripted response."""
 
-    def __init__(self, caplog: pytest.LogCaptureFixture, *answers: SendResult, after: str | None = None) -> None:
-        self.hand = Hand(answers)
+    def __init__(self, caplog: pytest.LogCaptureFixture, *responses: SendResult, after: str | None = None) -> None:
+        self.hand = Hand(responses)
         self.console = ConsoleLogFollower(BULK, "s1", "e1", after)
         with caplog.at_level(logging.INFO):
-            self.more = [self.hand.drive(self.console.follow()) for _ in answers]
+            self.more = [self.hand.drive(self.console.follow()) for _ in responses]
         self.records = [record for record in caplog.records if record.name.endswith("console_log")]
-        said = [record.getMessage() for record in self.records]
-        self.lines = [text.split()[-1] for text in said if text.startswith("Polytomic: ")]
+        messages = [record.getMessage() for record in self.records]
+        self.lines = [text.split()[-1] for text in messages if text.startswith("Polytomic: ")]
 
     @property
     def cursors(self) -> list[str | None]:
@@ -59,16 +59,16 @@ def after_of(request: Request) -> str | None:
     return dict(request.query).get("after")
 
 
-def test_each_look_asks_for_what_is_new(caplog: pytest.LogCaptureFixture) -> None:
-    """Each request asks for what came after the entries that have been logged, and logs that."""
+def test_console_log_requests_only_new_entries(caplog: pytest.LogCaptureFixture) -> None:
+    """Each request asks for entries after those that were logged."""
     followed = Followed(caplog, page(1, 2), page(), page(3))
 
     assert followed.lines == ["1", "2", "3"]
     assert followed.cursors == [None, "2", "2"]
 
 
-def test_it_goes_on_where_another_process_stopped(caplog: pytest.LogCaptureFixture) -> None:
-    """With a cursor nothing before it is asked for; a server that gives its entry again does not have it logged."""
+def test_console_log_continues_from_a_cursor(caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing before the cursor is requested. If the server returns its entry again, it is not logged."""
     followed = Followed(caplog, page(4, 5), after="4")
 
     assert followed.lines == ["5"]
@@ -76,15 +76,15 @@ def test_it_goes_on_where_another_process_stopped(caplog: pytest.LogCaptureFixtu
 
 
 @pytest.mark.parametrize("cursor", [True, False])
-def test_overlapping_answers_are_logged_once(caplog: pytest.LogCaptureFixture, cursor: bool) -> None:
-    """A server that heeds no cursor, or gives none, is listened to all the same, and each entry logged once."""
+def test_console_log_logs_overlapping_entries_once(caplog: pytest.LogCaptureFixture, cursor: bool) -> None:
+    """A server that ignores the cursor, or returns none, causes no repeated lines."""
     followed = Followed(caplog, page(1, 2, cursor=cursor), page(1, 2, 3, cursor=cursor), page(2, 3, 4, cursor=cursor))
 
     assert followed.lines == ["1", "2", "3", "4"]
 
 
-def test_a_cursor_that_is_refused_is_dropped(caplog: pytest.LogCaptureFixture) -> None:
-    """A log that does not know the cursor is asked without one, and nothing is logged twice for it."""
+def test_console_log_drops_a_refused_cursor(caplog: pytest.LogCaptureFixture) -> None:
+    """After a 400 the next request has no cursor, and no entry is logged twice."""
     followed = Followed(caplog, page(1, 2), refused(400), page(1, 2, 3))
 
     assert followed.cursors == [None, "2", None]
@@ -92,19 +92,21 @@ def test_a_cursor_that_is_refused_is_dropped(caplog: pytest.LogCaptureFixture) -
 
 
 @pytest.mark.parametrize(
-    "trouble", [TransportFailure("reset"), refused(500), refused(404), Response(200, {}, b"<html>")]
+    "failure", [TransportFailure("reset"), refused(500), refused(404), Response(200, {}, b"<html>")]
 )
-def test_trouble_is_told_once_and_costs_no_lines(caplog: pytest.LogCaptureFixture, trouble: SendResult) -> None:
-    """A broken log is one warning, and one request a look; the lines come when it answers again."""
-    followed = Followed(caplog, page(1), trouble, trouble, page(1, 2) if trouble == refused(404) else page(2))
+def test_console_log_failures_are_logged_once_and_lose_no_entries(
+    caplog: pytest.LogCaptureFixture, failure: SendResult
+) -> None:
+    """Repeated failures are one warning and one request per poll. Entries are logged when requests succeed again."""
+    followed = Followed(caplog, page(1), failure, failure, page(1, 2) if failure == refused(404) else page(2))
 
     assert followed.lines == ["1", "2"]
     assert [r.levelname for r in followed.records] == ["INFO", "WARNING", "INFO"]
     assert len(followed.hand.requests) == 4
 
 
-def test_a_request_is_given_little_time(caplog: pytest.LogCaptureFixture) -> None:
-    """A log that hangs delays no end: seconds for an answer, and never more than there are left."""
+def test_console_log_requests_have_a_short_timeout(caplog: pytest.LogCaptureFixture) -> None:
+    """A slow console log does not delay a wait: seconds per request, and no more than are left."""
     console = ConsoleLogFollower(BULK, "s1", "e1")
     hand = Hand([page(), page()])
     hand.drive(console.follow())
@@ -113,15 +115,15 @@ def test_a_request_is_given_little_time(caplog: pytest.LogCaptureFixture) -> Non
     assert [request.timeout for request in hand.requests] == [REQUEST_TIMEOUT, 1.5]
 
 
-def test_levels_are_those_of_the_entries(caplog: pytest.LogCaptureFixture) -> None:
-    """Warnings and errors are logged as such, everything else, also what is unknown, as information."""
+def test_console_log_keeps_the_levels_of_entries(caplog: pytest.LogCaptureFixture) -> None:
+    """Warnings and errors keep their level. Everything else, including unknown levels, is logged as information."""
     answers = [page(n, level=level) for n, level in enumerate(["info", "warn", "ERROR", "strange", None])]
     followed = Followed(caplog, *answers)
 
     assert [r.levelname for r in followed.records] == ["INFO", "WARNING", "ERROR", "INFO", "INFO"]
 
 
-def test_a_line_is_short_and_holds_no_secret(caplog: pytest.LogCaptureFixture) -> None:
+def test_console_log_lines_are_short_and_contain_no_secret(caplog: pytest.LogCaptureFixture) -> None:
     """A message is one bounded line, without the signature of a signed URL."""
     message = "line\x1b[31m\nwrote https://bucket.example/log?X-Amz-Signature=abc and " + "x" * 9999
     followed = Followed(caplog, page(1, message=message), page(2, message=None))
@@ -134,8 +136,8 @@ def test_a_line_is_short_and_holds_no_secret(caplog: pytest.LogCaptureFixture) -
     assert empty.startswith("Polytomic: 00:00:02")
 
 
-def test_the_rest_is_read_to_its_end(caplog: pytest.LogCaptureFixture) -> None:
-    """At the end full pages are followed by another request, one that is not full ends it."""
+def test_console_log_is_read_to_its_end(caplog: pytest.LogCaptureFixture) -> None:
+    """Full pages are followed by another request. One that is not full is the last."""
     hand = Hand([page(*range(50)), page(*range(50, 100)), page(100)])
     with caplog.at_level(logging.INFO):
         hand.drive(ConsoleLogFollower(BULK, "s1", "e1").follow_to_end())
@@ -143,8 +145,8 @@ def test_the_rest_is_read_to_its_end(caplog: pytest.LogCaptureFixture) -> None:
     assert len([r for r in caplog.records if "line" in r.getMessage()]) == 101
 
 
-def test_the_rest_has_an_end() -> None:
-    """A server that always has more is not listened to for ever; one that repeats itself not even twice."""
+def test_console_log_end_is_bounded() -> None:
+    """A console log that always returns more, or repeats itself, is not read without end."""
     numbers = iter(range(0, 5000, 50))
     endless = Hand(page(*range(n, n + 50)) for n in numbers)
     endless.drive(ConsoleLogFollower(BULK, "s1", "e1").follow_to_end())
@@ -155,8 +157,8 @@ def test_the_rest_has_an_end() -> None:
     assert len(same.requests) == 2
 
 
-def test_the_tail_asks_for_the_newest() -> None:
-    """The last lines are asked for without a cursor; trouble means fewer of them."""
+def test_console_log_tail_requests_the_newest_entries() -> None:
+    """The tail is requested without a cursor. A failure returns no lines."""
     hand = Hand([page(*range(30))])
     assert hand.drive(fetch_tail(BULK, "s1", "e1")) == [f"info: line {n}" for n in range(20, 30)]
     assert [after_of(request) for request in hand.requests] == [None]

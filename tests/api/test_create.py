@@ -1,4 +1,9 @@
-"""Creating once: the plan against every order of events within small budgets, and against answers that are odd."""
+"""Creating a bulk sync exactly once.
+
+The explored test runs the plan against a model of the server with every sequence of choices within small budgets. A
+choice is what happens to a request (it or its response is lost or delayed, a gateway answers, an error is recorded for
+its key), whether the process dies, and whether another client creates a sync with the same name.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +17,7 @@ from airflow_provider_polytomic.api.errors import PolytomicError, PolytomicLooku
 from airflow_provider_polytomic.api.plan import Now, Request, Response, SendResult, Sleep, TransportFailure
 from airflow_provider_polytomic.api.syncs.create import CreateRequest, create_once, resolve_connection_ids
 
-from .explorer import EXTRA, IN_FLIGHT_AT_MOST, Chooser, Died, explore
+from .explorer import EXTRA, MAX_DELAY, Chooser, Died, explore
 from .plans import Hand
 
 BODY: dict[str, Any] = {
@@ -36,9 +41,17 @@ def data(value: Any) -> Response:
 
 @dataclass
 class World:
-    """The server, the clock, and what may still go wrong.
+    """A model of the server, with a clock and budgets for what may still happen.
 
-    :param strict: the server refuses another body with a key that was used, which it does not document.
+    :ivar strict: whether the server rejects a used key with another body, which its documentation does not say.
+    :ivar faults: lost or failed requests.
+    :ivar kills: deaths of the task's process.
+    :ivar foreign: syncs of the same name that another client creates.
+    :ivar lags: lists that do not show the task's sync yet.
+    :ivar taken: whether this try has seen a sync of the name.
+    :ivar syncs: the id of each sync, and whether the task created it.
+    :ivar keys: the body and the recorded response of each key.
+    :ivar in_flight: delayed requests by key: their body, and when they were sent.
     """
 
     choose: Chooser
@@ -48,28 +61,28 @@ class World:
     foreign: int = 1
     lags: int = 1
     now: float = 1000.0
-    taken: bool = False  # whether this try has seen a sync of the name
-    syncs: list[tuple[str, bool]] = field(default_factory=list)  # id, and whether it is ours
+    taken: bool = False
+    syncs: list[tuple[str, bool]] = field(default_factory=list)
     keys: dict[str, tuple[Any, Response]] = field(default_factory=dict)
     in_flight: dict[str, tuple[Any, float]] = field(default_factory=dict)
 
     @property
-    def ours(self) -> list[str]:
-        return [sync_id for sync_id, ours in self.syncs if ours]
+    def own(self) -> list[str]:
+        return [sync_id for sync_id, is_own in self.syncs if is_own]
 
     @property
-    def theirs(self) -> list[str]:
-        return [sync_id for sync_id, ours in self.syncs if not ours]
+    def foreign_syncs(self) -> list[str]:
+        return [sync_id for sync_id, is_own in self.syncs if not is_own]
 
-    def create(self, *, ours: bool) -> str:
-        self.syncs.append((f"sync-{len(self.syncs)}", ours))
+    def create(self, *, is_own: bool) -> str:
+        self.syncs.append((f"sync-{len(self.syncs)}", is_own))
         return self.syncs[-1][0]
 
     def process(self, key: str, body: Any) -> Response:
-        """Decide a creation; the first decision stays."""
+        """Process a creation. The first response for a key is recorded."""
         if key not in self.keys:
             if body == BODY:
-                decided = data({"id": self.create(ours=True), "name": "New"})
+                decided = data({"id": self.create(is_own=True), "name": "New"})
             else:
                 decided = problem(422, "validation")
             self.keys[key] = body, decided
@@ -78,7 +91,7 @@ class World:
 
     def meanwhile(self) -> None:
         for key, (body, since) in list(self.in_flight.items()):
-            if self.now - since >= IN_FLIGHT_AT_MOST or self.choose("wait on", "arrive") == "arrive":
+            if self.now - since >= MAX_DELAY or self.choose("wait on", "arrive") == "arrive":
                 del self.in_flight[key]
                 self.process(key, body)
 
@@ -91,23 +104,23 @@ class World:
         if request.method == "POST":
             return self.post(request)
         if request.path == "/api/bulk/syncs":
-            # Nothing but the list shows what others create, so it is all the same when before it they do.
+            # Only the list shows what other clients create, so it is sufficient that they do so before a list.
             if self.foreign and self.choose("nothing", "foreign") == "foreign":
                 self.foreign -= 1
-                self.create(ours=False)
+                self.create(is_own=False)
             shown = [sync_id for sync_id, _ in self.syncs]
-            if self.lags and self.ours and self.choose("up to date", "lagging") == "lagging":
+            if self.lags and self.own and self.choose("up to date", "lagging") == "lagging":
                 self.lags -= 1
-                shown = self.theirs
+                shown = self.foreign_syncs
             self.taken = self.taken or bool(shown)
             return data([{"id": sync_id, "name": "New"} for sync_id in shown])
         sync_id = request.path.rsplit("/", 1)[1]
-        return data({"id": sync_id, "name": "New"}) if sync_id in self.ours else problem(404, "not_found")
+        return data({"id": sync_id, "name": "New"}) if sync_id in self.own else problem(404, "not_found")
 
     def post(self, request: Request) -> SendResult:
         key, body = request.idempotency_key, request.json
         assert key is not None
-        # Nothing is asked for that would make a second one.
+        # No request may create a second sync.
         assert not (self.taken and body == BODY)
         if key in self.in_flight:
             return problem(409, "in_flight")
@@ -155,60 +168,60 @@ def drive(world: World, creation: CreateRequest) -> str:
         return str(end.value.id)
 
 
-def one_task(world: World, policy: str) -> str:
-    """All tries of a task.
+def run_task(world: World, policy: str) -> str:
+    """Run all tries of a task.
 
-    :returns: how it ended.
+    :returns: how the task ended: created, skipped, taken (the name), or red.
     """
     returned, how = None, "red"
     for number in range(1, RETRIES + 2):
         world.taken = False
         try:
             returned = drive(world, CreateRequest(BODY, ("t",), number, 1, policy))
-            how = "ours" if returned in world.ours else "theirs"
+            how = "created" if returned in world.own else "skipped"
             break
         except PolytomicLookupError:
             how = "taken"
             break
         except (Died, PolytomicError):
             continue
-    for key, (body, _) in list(world.in_flight.items()):  # whatever was on the way arrives in the end
+    for key, (body, _) in list(world.in_flight.items()):  # delayed requests arrive in the end
         world.process(key, body)
 
-    assert len(world.ours) <= 1, world.syncs
-    if how == "ours":
-        assert world.ours == [returned]
-    elif how == "theirs":
+    assert len(world.own) <= 1, world.syncs
+    if how == "created":
+        assert world.own == [returned]
+    elif how == "skipped":
         assert policy == "skip"
-        assert [returned] == world.theirs
-    if world.ours and not world.strict:
-        # What was created is found again, whatever has died since.
-        assert how == "ours", (how, world.syncs)
+        assert [returned] == world.foreign_syncs
+    if world.own and not world.strict:
+        # A created sync is found by a later try, whatever happens in between.
+        assert how == "created", (how, world.syncs)
     if how == "taken":
-        assert world.theirs or world.strict
+        assert world.foreign_syncs or world.strict
     return how
 
 
 @pytest.mark.parametrize("strict", [False, True], ids=["documented", "strict"])
 @pytest.mark.parametrize("policy", ["fail", "skip"])
-def test_no_order_of_events_creates_two_or_loses_one(policy: str, strict: bool) -> None:
-    """However often the process dies and whatever gets lost, one sync is created at most, and the task returns it."""
-    ends = explore(lambda choose: one_task(World(choose, strict, kills=1 + EXTRA), policy))
+def test_creation_creates_one_sync_and_loses_none_in_any_order_of_events(policy: str, strict: bool) -> None:
+    """With any deaths and losses within the budgets, at most one sync is created, and the task returns it."""
+    ends = explore(lambda choose: run_task(World(choose, strict, kills=1 + EXTRA), policy))
 
-    assert ends["ours"] > 100
+    assert ends["created"] > 100
     assert ends["red"] == 0
-    assert set(ends) == {"ours", "taken" if policy == "fail" else "theirs"} | ({"taken"} if strict else set())
+    assert set(ends) == {"created", "taken" if policy == "fail" else "skipped"} | ({"taken"} if strict else set())
 
 
-# --- odd answers
+# --- scripted responses
 
 
 def listing(*names: str) -> Response:
     return data([{"id": f"id-{number}-{name}", "name": name} for number, name in enumerate(names)])
 
 
-def test_what_an_earlier_try_created_and_somebody_deleted_is_created_anew() -> None:
-    """A sync that is gone for a minute does not count; an answer about it is an old one."""
+def test_creation_repeats_when_the_sync_was_deleted() -> None:
+    """A sync that returns 404 for a minute does not exist, although the recorded response contains it."""
     gone = problem(404, "not_found")
     hand = Hand([listing(), data({"id": "old", "name": "New"}), *[gone] * 13, listing(), gone, data({"id": "new"})])
 
@@ -218,8 +231,8 @@ def test_what_an_earlier_try_created_and_somebody_deleted_is_created_anew() -> N
     assert first != second
 
 
-def test_a_key_is_one_of_the_task_the_wish_and_the_try() -> None:
-    """Another task, another body and another try ask with another key; the same ask with the same."""
+def test_creation_key_depends_on_task_body_and_try() -> None:
+    """Another task, body or try has another key. Everything else does not change it."""
     creations = [
         CreateRequest(BODY, ("t",)).call(1, BODY),
         CreateRequest(BODY, ("t",)).call(2, BODY),
@@ -233,8 +246,8 @@ def test_a_key_is_one_of_the_task_the_wish_and_the_try() -> None:
     assert keys[0] == keys[4]
 
 
-def test_a_connection_is_found_by_its_id_or_name() -> None:
-    """An id is taken for one although another connection has it as its name; one list serves both ends."""
+def test_connection_is_resolved_by_id_or_name() -> None:
+    """An id takes precedence over an equal name. One list serves both connections."""
     known = data(
         [{"id": "a", "name": "b"}, {"id": "b", "name": "c"}, {"id": "d", "name": "e"}, {"id": "f", "name": "e"}]
     )

@@ -1,4 +1,4 @@
-"""What a destination publishes, and what is told of it."""
+"""Checks against the configuration schema and the resync modes of a destination."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ SCHEMA: dict[str, Any] = {
 BROKEN = Response(500, {}, b'{"status": 500, "message": "oops", "key": "internal"}')
 
 
-def published(**told: Any) -> Response:
-    return Response(200, {}, json.dumps({"data": told}).encode())
+def published(**fields: Any) -> Response:
+    return Response(200, {}, json.dumps({"data": fields}).encode())
 
 
 @pytest.mark.parametrize(
-    ("configuration", "told"),
+    ("configuration", "message"),
     [
         ({}, "destination_configuration.schema: is required (string)"),
         ({"schema": 5}, "destination_configuration.schema: 5 is not of type 'string'"),
@@ -50,15 +50,15 @@ def published(**told: Any) -> Response:
         ),
     ],
 )
-def test_what_does_not_fit_is_named_with_what_is_allowed(configuration: dict[str, Any], told: str) -> None:
-    """The message names the field, and says what the destination allows there."""
+def test_violation_names_the_field_and_the_allowed_values(configuration: dict[str, Any], message: str) -> None:
+    """The message names the field, and what the destination allows there."""
     with pytest.raises(ValueError) as refused:
         Hand([published(configuration=SCHEMA)]).drive(check_configuration("d", configuration))
-    assert told in str(refused.value)
+    assert message in str(refused.value)
 
 
-def test_all_that_does_not_fit_is_told_at_once() -> None:
-    """Several mistakes are one message, and not a longer one than can be read."""
+def test_all_violations_are_reported_together() -> None:
+    """Several violations are one message, of bounded length."""
     with pytest.raises(ValueError) as refused:
         Hand([published(configuration=SCHEMA)]).drive(check_configuration("d", {"format": "xml"}))
     assert [part.split(":")[0] for part in str(refused.value).split("; ")] == [
@@ -71,8 +71,8 @@ def test_all_that_does_not_fit_is_told_at_once() -> None:
     assert str(refused.value).endswith(f"; and {50 - MAX_REPORTED} more")
 
 
-def test_what_fits_passes() -> None:
-    """A configuration that fits is let through with one question asked."""
+def test_valid_configuration_passes() -> None:
+    """A valid configuration passes with one request."""
     hand = Hand([published(configuration=SCHEMA)])
 
     hand.drive(check_configuration("d", {"schema": "a", "files": [{"size": 1}], "compress": True, "header": None}))
@@ -92,7 +92,7 @@ def test_what_fits_passes() -> None:
         published(configuration={"type": "strng"}),
         published(configuration={"required": True}),
         published(configuration={"$schema": 5}),
-        published(configuration={"$schema": "https://example.com/of-ours", "title": "no more"}),
+        published(configuration={"$schema": "https://example.com/our-schema", "title": "no more"}),
         published(configuration={"$ref": "http://127.0.0.1:1/elsewhere"}),
         published(configuration={"properties": {"schema": {"pattern": "("}}}),
         Response(404, {}, b'{"status": 404, "message": "none", "key": "not_found"}'),
@@ -101,8 +101,8 @@ def test_what_fits_passes() -> None:
         TransportFailure("refused"),
     ],
 )
-def test_what_is_of_no_use_is_not_in_the_way(answer: SendResult, caplog: pytest.LogCaptureFixture) -> None:
-    """Without a schema that can be used the server judges alone; nothing is fetched from where a schema points to."""
+def test_unusable_schema_does_not_prevent_the_creation(answer: SendResult, caplog: pytest.LogCaptureFixture) -> None:
+    """Without a usable schema only the server validates. No request follows a reference in the schema."""
     with caplog.at_level(logging.WARNING):
         Hand([answer, answer]).drive(check_configuration("d", {"schema": 5}))
 
@@ -116,7 +116,7 @@ SYNC = published(id="s", destination_connection_id="d")
 
 
 def refusal(*answers: SendResult, resync_mode: str | None = "rebuild") -> str:
-    """What is said of a start that was refused."""
+    """The error message of a refused start."""
     with pytest.raises(PolytomicValidationError) as refused:
         Hand([REFUSED, *answers]).drive(with_resync_mode_hint(send_once(START_IT, START), "s", resync_mode))
     assert refused.value.status_code == 422
@@ -124,11 +124,11 @@ def refusal(*answers: SendResult, resync_mode: str | None = "rebuild") -> str:
     return str(refused.value)
 
 
-def test_a_refused_resync_mode_comes_with_those_that_are_supported() -> None:
-    """What the server said is still there, and what the destination supports is added."""
-    told = refusal(SYNC, published(supported_resync_modes=["refetch", "resync"]))
+def test_refused_resync_mode_error_lists_the_supported_modes() -> None:
+    """The message of the server stays, and the supported modes are added."""
+    message = refusal(SYNC, published(supported_resync_modes=["refetch", "resync"]))
 
-    assert told.endswith("; the destination of this sync supports as resync_mode: refetch, resync")
+    assert message.endswith("; the destination of this sync supports as resync_mode: refetch, resync")
 
 
 @pytest.mark.parametrize(
@@ -144,13 +144,13 @@ def test_a_refused_resync_mode_comes_with_those_that_are_supported() -> None:
         (SYNC, published(supported_resync_modes=["rebuild", "resync"])),
     ],
 )
-def test_nothing_hides_what_the_server_said(answers: tuple[SendResult, ...]) -> None:
-    """Where the modes cannot be read, or the mode is among them, the server's own message stands alone."""
+def test_refused_resync_mode_error_stays_when_modes_are_unknown(answers: tuple[SendResult, ...]) -> None:
+    """If the modes cannot be read, or contain the refused one, the server's message stays unchanged."""
     assert "supports as resync_mode" not in refusal(*answers)
 
 
-def test_other_errors_are_left_alone() -> None:
-    """A start without a resync_mode that is refused, and a conflict, lead to no question."""
+def test_other_errors_are_not_changed() -> None:
+    """A refused start without `resync_mode`, and a conflict, cause no further request."""
     assert "supports" not in refusal(resync_mode=None)
     conflict = Response(409, {}, b'{"status": 409, "message": "it runs", "key": "conflict"}')
     with pytest.raises(PolytomicConflictError):

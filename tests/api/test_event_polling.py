@@ -1,4 +1,4 @@
-"""One look at the events, and what is taken from it: driven by hand."""
+"""Polling events, and selecting the new ends of executions, with scripted responses."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def one(row: Any) -> Response:
 NOT_FOUND = Response(404, {}, json.dumps({"status": 404, "message": "no", "key": "k", "metadata": {}}).encode())
 
 
-def test_the_first_look_begins_a_little_before_the_newest_event() -> None:
-    """It asks for the newest event alone, and then for all since ten minutes before that one, by the server's time."""
+def test_first_poll_begins_ten_minutes_before_the_newest_event() -> None:
+    """It requests the newest event, then all events since ten minutes before it, by the server's time."""
     hand = Hand([rows(event(9, -100), token="more"), rows(event(9, -100), event(8, -300))], now=NOON + 3600)
 
     window = hand.drive(poll_events(None))
@@ -63,8 +63,8 @@ def test_the_first_look_begins_a_little_before_the_newest_event() -> None:
     assert window.floor == NOON - 100 - OVERLAP
 
 
-def test_without_any_event_a_look_is_for_all() -> None:
-    """In an organization where nothing has happened nothing bounds the look, nor the next one."""
+def test_poll_without_any_event_is_unbounded() -> None:
+    """In an organization without events, neither this poll nor the next is bounded."""
     hand = Hand([rows(), rows()], now=NOON)
 
     window = hand.drive(poll_events(None))
@@ -73,8 +73,8 @@ def test_without_any_event_a_look_is_for_all() -> None:
     assert (window.since, window.floor) == (-math.inf, -math.inf)
 
 
-def test_all_pages_are_read() -> None:
-    """A burst of more than a page is followed to its end."""
+def test_poll_reads_all_pages() -> None:
+    """More than a page of events is read to the end."""
     hand = Hand([rows(event(3, 0), token="t2"), rows(event(2, 0), token="t3"), rows(event(1, 0))], now=NOON)
 
     window = hand.drive(poll_events(NOON - 5))
@@ -83,15 +83,15 @@ def test_all_pages_are_read() -> None:
     assert len(window.ends) == 3
 
 
-def test_an_event_from_the_future_hides_no_other() -> None:
-    """The next look begins before our own time, even if the newest event claims to be of tomorrow."""
+def test_event_from_the_future_does_not_hide_others() -> None:
+    """The next poll begins before this machine's time, even if the newest event claims to be from tomorrow."""
     hand = Hand([rows(event(1, 86400))], now=NOON)
 
     assert hand.drive(poll_events(NOON - 5)).floor == NOON - OVERLAP
 
 
-def test_a_look_tells_only_of_ends() -> None:
-    """What is running, unknown, or about something else is left out; both spellings of an end with errors are one."""
+def test_poll_returns_only_ends_of_executions() -> None:
+    """Other events are ignored. Both spellings of an end with errors are the same event."""
     rest = [
         event(1, 0, "bulk_sync.running"),
         event(2, 0, "sync.invented"),
@@ -99,25 +99,25 @@ def test_a_look_tells_only_of_ends() -> None:
         {"id": "v4", "type": "bulk_sync.completed", "created_at": at(0), "event": None},
         {"id": "v5", "type": None},
     ]
-    ends = [
+    end_events = [
         event(6, 0, "bulk_sync.completed_with_error"),
         event(7, 0, "sync.completed_with_errors"),
         event(8, 0, "sync.failed", error="it broke " * 100, target_connection_id="c1"),
     ]
-    window = Hand([rows(*rest, *ends)], now=NOON).drive(poll_events(NOON - 5))
+    window = Hand([rows(*rest, *end_events)], now=NOON).drive(poll_events(NOON - 5))
 
-    told = [ended.data for ended in window.ends]
-    assert [(data["kind"], data["event"]) for data in told] == [
+    ends = [end.data for end in window.ends]
+    assert [(data["kind"], data["event"]) for data in ends] == [
         ("bulk", "completed_with_errors"),
         ("model", "completed_with_errors"),
         ("model", "failed"),
     ]
-    assert len(told[-1]["error"]) <= 301
-    assert told[-1]["target_connection_id"] == "c1"
+    assert len(ends[-1]["error"]) <= 301
+    assert ends[-1]["target_connection_id"] == "c1"
 
 
-def test_the_words_of_the_trigger_are_those_of_the_looks() -> None:
-    """The trigger takes exactly the ends that there are."""
+def test_trigger_accepts_the_events_that_polls_return() -> None:
+    """The trigger accepts exactly the ends that exist."""
     assert trigger_module.EVENTS == ENDS
 
 
@@ -137,8 +137,8 @@ def window_of(*ended: dict[str, Any]) -> Any:
         (EventFilter(sync_id="s3"), []),
     ],
 )
-def test_what_is_wanted(wanted: EventFilter, taken: list[str]) -> None:
-    """All that was asked for has to agree; the oldest comes first."""
+def test_filter_selects_matching_ends_oldest_first(wanted: EventFilter, taken: list[str]) -> None:
+    """All conditions of a filter have to match."""
     window = window_of(
         event(1, 0, trigger_source="schedule"),
         event(2, -60, "sync.completed", sync_id="s2", sync_name="Customers"),
@@ -148,8 +148,8 @@ def test_what_is_wanted(wanted: EventFilter, taken: list[str]) -> None:
     assert [ended.key for ended in wanted.select(window.ends)] == taken
 
 
-def test_who_begins_is_told_nothing_of_before() -> None:
-    """What the first look shows is not new, and what turns up later is, even if it is older than all that."""
+def test_new_watcher_ignores_earlier_ends() -> None:
+    """Ends of the first poll are not new. One that appears later is, even if it is older."""
     first = window_of(event(2, 0))
     position = initial_position(first, EventFilter())
 
@@ -159,15 +159,15 @@ def test_who_begins_is_told_nothing_of_before() -> None:
     assert advance(position, window_of(event(2, 0), event(1, -500)), EventFilter())[0] == []
 
 
-def test_one_end_is_one_however_often_it_is_told() -> None:
-    """Two events of one execution, with ids of their own, are one."""
+def test_several_events_of_one_execution_are_one_end() -> None:
+    """Two events of one execution with different ids are one end."""
     again = {**event(1, 0), "id": "another"}
 
     assert len(advance(Position(0, 0), window_of(event(1, 0), again), EventFilter())[0]) == 1
 
 
-def test_a_position_can_be_kept_as_json() -> None:
-    """What was kept is the position again, also of one who has seen no event yet."""
+def test_position_round_trips_through_json() -> None:
+    """A stored position is restored unchanged, also that of a watcher that has seen no event."""
     for position in (Position(NOON + 0.1, NOON, {"x1": NOON + 1 / 3}), Position(-math.inf, NOON)):
         assert Position.from_json(json.loads(json.dumps(position.to_json(), allow_nan=False))) == position
 
@@ -186,8 +186,8 @@ def test_a_position_can_be_kept_as_json() -> None:
         {"floor": 1, "polled_at": 1, "seen": [1]},
     ],
 )
-def test_what_makes_no_sense_is_no_position(kept: Any) -> None:
-    """Something else that was kept is refused, not guessed at."""
+def test_position_rejects_invalid_json(kept: Any) -> None:
+    """Any other stored value is rejected."""
     with pytest.raises(ValueError, match="not a position"):
         Position.from_json(kept)
 
@@ -200,8 +200,8 @@ def execution(number: int, seconds: float | None, status: str = "completed", **m
     return {"id": f"x{number}", "status": status, "created_at": at(-9000), "completed_at": ended, **more}
 
 
-def test_the_executions_that_ended_after_a_time() -> None:
-    """They are read, page after page, back to the first that had ended before; test runs and running ones are not."""
+def test_list_ended_since_returns_ends_after_a_time() -> None:
+    """Pages are read back to the first execution that had ended before. Test runs and running ones are excluded."""
     sync = one({"id": "s1", "name": "Orders", "source_connection_id": "c1"})
     pages = [
         rows(execution(9, None, "running"), execution(8, 0), execution(7, -10, is_test=True), token="t2"),
@@ -221,10 +221,8 @@ def test_the_executions_that_ended_after_a_time() -> None:
     assert (ended[0].data["sync_name"], ended[0].data["source_connection_id"]) == ("Orders", "c1")
 
 
-def test_no_more_syncs_are_looked_at_than_can_be(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Of very many syncs some are left out, and a log says how many there are."""
+def test_find_watched_syncs_is_bounded(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Of too many syncs some are omitted, and a log line gives their number."""
     monkeypatch.setattr(poll, "MAX_SYNCS", 2)
     listed = rows(*({"id": f"s{number}", "name": "Orders"} for number in range(5)))
 
@@ -234,7 +232,7 @@ def test_no_more_syncs_are_looked_at_than_can_be(
     assert "There are 5 matching bulk syncs" in caplog.text
 
 
-def test_a_completed_execution_with_failed_parts_has_ended_with_errors() -> None:
+def test_completed_execution_with_failed_records_ended_with_errors() -> None:
     """The status alone does not make an execution a success."""
     kind, sync = Hand([rows(), rows({"id": "m1", "name": "Health"})], now=NOON).drive(
         find_watched_syncs(EventFilter())
@@ -248,8 +246,8 @@ def test_a_completed_execution_with_failed_parts_has_ended_with_errors() -> None
 
 
 @pytest.mark.parametrize("target", [{"target_connection_id": "c1"}, {"target": {"connection_id": "c1"}}])
-def test_an_execution_of_a_model_sync_names_the_target_connection(target: dict[str, Any]) -> None:
-    """It is a field of its own where syncs are listed, and within the target of a single sync."""
+def test_end_of_a_model_sync_contains_the_target_connection(target: dict[str, Any]) -> None:
+    """A list of syncs returns it as a field, a single sync within its target."""
     kind, sync = Hand([rows(), rows({"id": "m1", "name": "Health"} | target)], now=NOON).drive(
         find_watched_syncs(EventFilter())
     )[0]
@@ -259,8 +257,8 @@ def test_an_execution_of_a_model_sync_names_the_target_connection(target: dict[s
     assert ended.data["target_connection_id"] == "c1"
 
 
-def test_an_odd_field_of_an_event_hides_no_end() -> None:
-    """An event whose error is no text, and an event beside one without an id, are still ends of executions."""
+def test_invalid_field_of_an_event_does_not_hide_an_end() -> None:
+    """An event whose error is not text, or next to an event without an id, is still an end."""
     odd = event(8, 0, "sync.failed", error={"code": 7})
     hand = Hand([rows({"id": 5}), rows({"id": None}, "text", odd)], now=NOON)
 
@@ -269,8 +267,8 @@ def test_an_odd_field_of_an_event_hides_no_end() -> None:
     assert [(ended.data["event_id"], ended.data["error"]) for ended in new] == [("v8", None)]
 
 
-def test_an_execution_and_its_event_are_one() -> None:
-    """Where both tell of an end, it is new once, and the event is what is told."""
+def test_event_takes_precedence_over_its_execution() -> None:
+    """An end that both report is new once, with the data of the event."""
     kind, sync = Hand([rows({"id": "s1", "name": "Orders"})], now=NOON).drive(find_watched_syncs(EventFilter("bulk")))[
         0
     ]
@@ -281,8 +279,8 @@ def test_an_execution_and_its_event_are_one() -> None:
     assert [ended.data["event_id"] for ended in new] == ["v1"]
 
 
-def test_completed_bulk_execution_with_records_in_error_has_ended_with_errors() -> None:
-    """The watcher judges as the operators do: records in error are errors, whichever count reports them."""
+def test_completed_bulk_execution_with_records_in_error_ended_with_errors() -> None:
+    """As for operators, records in error are errors, whichever count reports them."""
     kind, sync = Hand([rows({"id": "s1", "name": "Orders"})], now=NOON).drive(find_watched_syncs(EventFilter("bulk")))[
         0
     ]

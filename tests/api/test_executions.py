@@ -1,4 +1,4 @@
-"""Looking, waiting, cancelling and telling, driven without a network and with a clock of their own."""
+"""Polling, waiting for, canceling, judging and summarizing executions, with scripted responses and a fake clock."""
 
 from __future__ import annotations
 
@@ -48,22 +48,25 @@ RUNNING, COMPLETED = execution("running"), execution("completed")
 
 
 class Script:
-    """A server that answers as told, the last answer for ever, and a clock that only sleeping moves."""
+    """A server with scripted responses, of which the last repeats, and a clock that only sleeping moves.
 
-    def __init__(self, *answers: SendResult, takes: float = 0.0) -> None:
-        self.answers = list(answers)
+    :param takes: seconds that a request takes.
+    """
+
+    def __init__(self, *responses: SendResult, takes: float = 0.0) -> None:
+        self.responses = list(responses)
         self.takes = takes
         self.now = 1_000_000.0
         self.requests: list[tuple[float, Request]] = []
         self.slept: list[float] = []
-        self.reconnected = 0
+        self.reloads = 0
 
     def send(self, request: Request) -> SendResult:
         self.requests.append((self.now, request))
         self.now += self.takes
         if request.path.endswith("/cancel"):
             return Response(200)
-        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        return self.responses.pop(0) if len(self.responses) > 1 else self.responses[0]
 
     def sleep(self, seconds: float) -> None:
         assert seconds >= 0
@@ -71,7 +74,7 @@ class Script:
         self.now += seconds
 
     def reload_credentials(self) -> None:
-        self.reconnected += 1
+        self.reloads += 1
 
     def run(self, plan: Any) -> Any:
         return drive(
@@ -82,8 +85,8 @@ class Script:
         return self.run(wait_for_execution(BULK, "s1", "e1", **{"poke_interval": 30.0, **how}))
 
 
-def test_it_asks_once_an_interval() -> None:
-    """Looks are an interval apart."""
+def test_wait_polls_once_per_interval() -> None:
+    """Polls are one interval apart."""
     script = Script(RUNNING, RUNNING, RUNNING, COMPLETED)
 
     assert script.wait(poke_interval=4).status == "completed"
@@ -91,8 +94,8 @@ def test_it_asks_once_an_interval() -> None:
     assert script.slept == [4, 4, 4]
 
 
-def test_the_interval_grows_with_the_wait() -> None:
-    """The looks begin 5 s apart, and go on with a quarter of what was waited, until they are `poke_interval` apart."""
+def test_wait_backs_off_to_a_quarter_of_the_elapsed_time() -> None:
+    """Polls start 5 s apart and back off to a quarter of the elapsed time, up to `poke_interval`."""
     script = Script(*[RUNNING] * 30, COMPLETED)
 
     script.wait()
@@ -104,8 +107,8 @@ def test_the_interval_grows_with_the_wait() -> None:
     assert script.slept[-1] == 30
 
 
-def test_who_has_waited_goes_on_at_the_same_pace() -> None:
-    """A wait that began long ago, in another process, is not as curious as a new one."""
+def test_wait_continues_the_backoff_of_an_earlier_process() -> None:
+    """With `since`, the interval is that of a wait that began earlier."""
     script = Script(RUNNING, RUNNING, COMPLETED)
 
     script.wait(since=script.now - 3600)
@@ -113,8 +116,8 @@ def test_who_has_waited_goes_on_at_the_same_pace() -> None:
     assert script.slept == [30, 30]
 
 
-def test_the_first_look_can_come_later() -> None:
-    """With `first_sleep` the first look waits, for up to one interval more: many begin when a triggerer does."""
+def test_wait_delays_the_first_poll_by_first_sleep_and_jitter() -> None:
+    """With `first_sleep`, the first poll is delayed by that time and up to one interval more."""
     script = Script(COMPLETED)
 
     script.wait(first_sleep=5)
@@ -125,8 +128,8 @@ def test_the_first_look_can_come_later() -> None:
 
 
 @pytest.mark.parametrize("status", ["created", "scheduled", "running", "exporting", "processing", "canceling", "new"])
-def test_a_completed_at_ends_it_whatever_the_status(status: str) -> None:
-    """An execution with a time of completion has ended, and is no success under any status but `completed`."""
+def test_execution_with_completed_at_has_ended_under_any_status(status: str) -> None:
+    """An execution with `completed_at` has ended, and succeeded only under the status `completed`."""
     script = Script(execution(status, completed_at="2026-01-01T00:00:00Z"))
 
     ended = script.wait()
@@ -136,8 +139,8 @@ def test_a_completed_at_ends_it_whatever_the_status(status: str) -> None:
     assert failure_reason(ended) is not None
 
 
-def test_an_unknown_status_is_no_end(caplog: pytest.LogCaptureFixture) -> None:
-    """A status that nobody knows is waited out, with one warning for it."""
+def test_wait_continues_during_an_unknown_status(caplog: pytest.LogCaptureFixture) -> None:
+    """An unknown status is not terminal. It is logged as a warning once."""
     script = Script(execution("warming"), execution("warming", record_count=3), RUNNING, COMPLETED)
 
     with caplog.at_level(logging.WARNING):
@@ -147,12 +150,12 @@ def test_an_unknown_status_is_no_end(caplog: pytest.LogCaptureFixture) -> None:
 
 
 @pytest.mark.parametrize(
-    "trouble",
+    "failure",
     [failed(500), failed(503), failed(408), failed(429), HTML, Response(200, {}, b""), TransportFailure("lost")],
 )
-def test_passing_trouble_is_waited_out(trouble: SendResult) -> None:
-    """Lost connections, 408, 429, 5xx and foreign pages do not end a wait."""
-    script = Script(RUNNING, *[trouble] * 8, RUNNING, COMPLETED)
+def test_wait_tolerates_transient_failures(failure: SendResult) -> None:
+    """Lost connections, 408, 429, 5xx and responses that are not from the API do not end a wait."""
+    script = Script(RUNNING, *[failure] * 8, RUNNING, COMPLETED)
 
     assert script.wait().status == "completed"
 
@@ -161,16 +164,16 @@ def test_passing_trouble_is_waited_out(trouble: SendResult) -> None:
 @pytest.mark.parametrize(
     "body", [b"<html><title>Access denied</title></html>", b"RBAC: access denied", b"", b"[]", b"{"]
 )
-def test_a_foreign_answer_does_not_end_a_wait(status: int, body: bytes) -> None:
-    """Only the API's own JSON error is final, whatever status a proxy in front of it answers with, also many times."""
+def test_wait_tolerates_responses_that_are_not_from_the_api(status: int, body: bytes) -> None:
+    """Only a JSON error of the API is final. A proxy's response is not, whatever its status, even if repeated."""
     script = Script(RUNNING, *[Response(status, {}, body)] * 9, RUNNING, COMPLETED)
 
     assert script.wait().status == "completed"
-    assert script.reconnected == 0
+    assert script.reloads == 0
 
 
-def test_retry_after_of_a_foreign_answer_is_honoured() -> None:
-    """A gateway's page can ask for a pause, too."""
+def test_wait_honors_retry_after_of_a_gateway() -> None:
+    """`Retry-After` counts also in the response of a gateway."""
     script = Script(Response(503, {"retry-after": "77"}, b"<html></html>"), COMPLETED)
 
     script.wait()
@@ -182,11 +185,11 @@ def test_retry_after_of_a_foreign_answer_is_honoured() -> None:
 @pytest.mark.parametrize(
     "answer", [{"id": "e0", "status": "completed"}, {"id": "e1", "sync_id": "s0", "status": "completed"}]
 )
-def test_an_answer_about_another_execution_is_an_outage(kind: str, answer: dict[str, Any]) -> None:
-    """A stale cache that answers with another execution, or one of another sync, says nothing about this one."""
+def test_response_about_another_execution_counts_as_an_outage(kind: str, answer: dict[str, Any]) -> None:
+    """A stale cache that returns another execution, or one of another sync, does not end the wait."""
     another = Response(200, {}, json.dumps({"data": answer}).encode())
-    ours = Response(200, {}, json.dumps({"data": {"id": "E1", "sync_id": "S1", "status": "completed"}}).encode())
-    script = Script(another, another, another, another, ours)
+    own = Response(200, {}, json.dumps({"data": {"id": "E1", "sync_id": "S1", "status": "completed"}}).encode())
+    script = Script(another, another, another, another, own)
 
     assert script.run(wait_for_execution(SYNC_KINDS[kind], "s1", "e1", poke_interval=30)).id == "E1"
     assert len(script.requests) == 5
@@ -195,16 +198,16 @@ def test_an_answer_about_another_execution_is_an_outage(kind: str, answer: dict[
 
 
 @pytest.mark.parametrize(
-    ("trouble", "error"),
+    ("failure", "error"),
     [
         (failed(503), PolytomicServerError),
         (HTML, PolytomicResponseError),
         (TransportFailure("refused"), PolytomicUnreachableError),
     ],
 )
-def test_an_outage_ends_it_after_ten_minutes(trouble: SendResult, error: type[Exception]) -> None:
-    """Ten minutes without a good answer end a wait, with the last error and for how long it lasted."""
-    script = Script(RUNNING, trouble)
+def test_wait_fails_after_ten_minutes_of_outage(failure: SendResult, error: type[Exception]) -> None:
+    """Ten minutes without a valid response end a wait with the last error and the duration."""
+    script = Script(RUNNING, failure)
 
     with pytest.raises(error, match="no valid response for 6"):
         script.wait()
@@ -212,7 +215,7 @@ def test_an_outage_ends_it_after_ten_minutes(trouble: SendResult, error: type[Ex
 
 
 @pytest.mark.parametrize(
-    ("trouble", "error", "requests"),
+    ("failure", "error", "requests"),
     [
         (failed(503), PolytomicServerError, 6),
         (HTML, PolytomicResponseError, 6),
@@ -220,22 +223,22 @@ def test_an_outage_ends_it_after_ten_minutes(trouble: SendResult, error: type[Ex
         (failed(401), PolytomicAuthError, 1),
     ],
 )
-def test_less_is_endured_before_a_start(trouble: SendResult, error: type[Exception], requests: int) -> None:
-    """Before there is an execution a question is repeated five times, in 15 seconds; a refused key ends the try."""
-    script = Script(trouble)
+def test_start_tolerates_only_short_outages(failure: SendResult, error: type[Exception], requests: int) -> None:
+    """Before the start, a request is repeated five times within 15 seconds; a refused key ends the try."""
+    script = Script(failure)
 
     with pytest.raises(error):
         script.run(start_or_resume(StartRequest("bulk", "s1", ("task",))))
     assert len(script.requests) == requests
     assert sum(script.slept) <= 15.5
-    assert script.reconnected == 0
+    assert script.reloads == 0
 
 
-def test_a_good_answer_ends_an_outage() -> None:
-    """Two outages of nine minutes each, with a good answer between them, are waited out."""
+def test_valid_response_resets_the_outage_budget() -> None:
+    """Two outages of nine minutes with a valid response in between are tolerated."""
     script = Script(RUNNING)
 
-    def answers() -> Any:
+    def responses() -> Any:
         begin = script.now
         while script.now < begin + 540:
             yield failed(503)
@@ -245,14 +248,14 @@ def test_a_good_answer_ends_an_outage() -> None:
             yield failed(503)
         yield COMPLETED
 
-    flow = answers()
+    flow = responses()
     script.send = lambda request: next(flow)  # type: ignore[method-assign]
 
     assert script.wait().status == "completed"
 
 
-def test_retry_after_is_honoured() -> None:
-    """A wait the server asks for is kept to the second."""
+def test_wait_honors_retry_after() -> None:
+    """The next poll comes exactly when the server asked for it."""
     script = Script(failed(429, {"retry-after": "77"}), COMPLETED)
 
     script.wait()
@@ -260,8 +263,8 @@ def test_retry_after_is_honoured() -> None:
     assert script.slept == [77]
 
 
-def test_retry_after_does_not_outlast_the_deadline() -> None:
-    """No wait the server asks for goes past our deadline."""
+def test_retry_after_does_not_extend_the_deadline() -> None:
+    """A `Retry-After` beyond the deadline is cut at the deadline."""
     script = Script(failed(503, {"retry-after": "100000"}))
 
     with pytest.raises(PolytomicTimeoutError):
@@ -269,10 +272,10 @@ def test_retry_after_does_not_outlast_the_deadline() -> None:
     assert script.now == 1_000_000 + 100
 
 
-@pytest.mark.parametrize(("wish", "slept"), [("31536000", 120), ("100000000000", 120), ("0.001", 0.5)])
-def test_no_wish_is_a_year_or_nothing(wish: str, slept: float) -> None:
-    """A wait the server asks for is two minutes at most, and half a second at least."""
-    script = Script(failed(429, {"retry-after": wish}), COMPLETED)
+@pytest.mark.parametrize(("retry_after", "slept"), [("31536000", 120), ("100000000000", 120), ("0.001", 0.5)])
+def test_retry_after_is_bounded(retry_after: str, slept: float) -> None:
+    """A `Retry-After` counts as two minutes at most, and half a second at least."""
+    script = Script(failed(429, {"retry-after": retry_after}), COMPLETED)
 
     script.wait()
 
@@ -280,23 +283,23 @@ def test_no_wish_is_a_year_or_nothing(wish: str, slept: float) -> None:
 
 
 @pytest.mark.parametrize("seen", [False, True])
-def test_a_404_is_lag_within_a_minute_of_the_start(seen: bool, caplog: pytest.LogCaptureFixture) -> None:
-    """A 404 in the first minute is a lagging replica, also after a good answer; the log says so once."""
+def test_wait_tolerates_404_in_the_first_minute(seen: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """A 404 in the first minute is a lagging replica, also after a valid response. It is logged once."""
     script = Script(*[RUNNING] * seen, *[failed(404)] * 4, RUNNING, *[failed(404)] * 2, COMPLETED)
 
     with caplog.at_level(logging.INFO):
         assert script.wait().status == "completed"
     assert script.now <= 1_000_000 + 90
-    said = [record.getMessage() for record in caplog.records if "was not found" in record.getMessage()]
-    assert said == [
+    messages = [record.getMessage() for record in caplog.records if "was not found" in record.getMessage()]
+    assert messages == [
         "Execution e1 of bulk sync s1 was not found. "
         f"It may be new: waiting up to {55 if seen else 60} s for it to appear."
     ]
 
 
 @pytest.mark.parametrize("seen", [False, True])
-def test_a_404_that_lasts_longer_than_a_minute_ends_the_wait(seen: bool) -> None:
-    """A minute of 404 is enough."""
+def test_wait_fails_when_404_lasts_longer_than_a_minute(seen: bool) -> None:
+    """After one minute a 404 is final."""
     script = Script(*[RUNNING] * seen, failed(404))
 
     with pytest.raises(PolytomicNotFoundError):
@@ -305,8 +308,8 @@ def test_a_404_that_lasts_longer_than_a_minute_ends_the_wait(seen: bool) -> None
 
 
 @pytest.mark.parametrize("jump", [-3600.0, 3600.0])
-def test_a_404_ends_the_wait_within_a_minute_of_a_clock_that_jumped(jump: float) -> None:
-    """A clock that is set back or forward does not make anybody wait longer for what is gone."""
+def test_clock_jump_does_not_extend_the_tolerance_of_404(jump: float) -> None:
+    """A clock that is set back or forward does not extend the minute."""
     script = Script(RUNNING, failed(404))
     sleep, slept = script.sleep, []
 
@@ -321,8 +324,8 @@ def test_a_404_ends_the_wait_within_a_minute_of_a_clock_that_jumped(jump: float)
     assert sum(slept) <= 90
 
 
-def test_a_404_ends_a_wait_that_began_more_than_a_minute_ago() -> None:
-    """A wait that another process began does not give the execution a minute more."""
+def test_wait_fails_at_once_on_404_when_it_began_a_minute_ago() -> None:
+    """With `since`, a wait that another process began gets no further minute."""
     script = Script(failed(404))
 
     with pytest.raises(PolytomicNotFoundError):
@@ -330,28 +333,28 @@ def test_a_404_ends_a_wait_that_began_more_than_a_minute_ago() -> None:
     assert script.slept == []
 
 
-def test_a_refused_key_is_read_again_once() -> None:
-    """After a 401 the connection is read again and asked again at once; a second refusal ends the wait."""
+def test_wait_reloads_credentials_once_after_a_401() -> None:
+    """After a 401 the credentials are reloaded and the poll is repeated at once. A second refusal ends the wait."""
     script = Script(RUNNING, failed(401), RUNNING, failed(403), COMPLETED)
     assert script.wait().status == "completed"
-    assert script.reconnected == 2
+    assert script.reloads == 2
 
     script = Script(RUNNING, failed(401))
     with pytest.raises(PolytomicAuthError):
         script.wait()
-    assert script.reconnected == 1
+    assert script.reloads == 1
 
 
-def test_a_redirect_ends_it() -> None:
-    """A redirect is no passing trouble: it names where it points."""
+def test_wait_fails_on_a_redirect() -> None:
+    """A redirect is final. The error names its target without secrets."""
     script = Script(Response(302, {"location": "https://elsewhere.example.com/login?next=secret"}))
 
     with pytest.raises(PolytomicResponseError, match=r"elsewhere\.example\.com/login\?\*\*\*"):
         script.wait()
 
 
-def test_the_deadline_cancels_when_asked_to() -> None:
-    """At the deadline the execution is cancelled once, then the timeout is raised."""
+def test_wait_cancels_at_the_deadline_when_requested() -> None:
+    """With `cancel_at_deadline`, the execution is canceled once, then the timeout is raised."""
     script = Script(RUNNING)
 
     with pytest.raises(PolytomicTimeoutError, match="is being canceled"):
@@ -361,8 +364,8 @@ def test_the_deadline_cancels_when_asked_to() -> None:
     assert script.now == 1_000_000 + 100
 
 
-def test_a_deadline_that_has_passed_is_not_extended() -> None:
-    """A wait that begins after its deadline looks once and gives up."""
+def test_wait_polls_once_after_a_passed_deadline() -> None:
+    """A wait that begins after its deadline polls once and times out."""
     script = Script(RUNNING)
 
     with pytest.raises(PolytomicTimeoutError):
@@ -371,15 +374,15 @@ def test_a_deadline_that_has_passed_is_not_extended() -> None:
     assert sum(script.slept) == 0
 
 
-def test_an_end_at_the_deadline_counts() -> None:
-    """An execution that is found ended at the deadline has ended."""
+def test_wait_returns_an_execution_that_ended_at_the_deadline() -> None:
+    """An end that the last poll finds counts."""
     script = Script(RUNNING, COMPLETED)
 
     assert script.wait(deadline=script.now + 10).status == "completed"
 
 
-def test_no_look_outlasts_the_deadline() -> None:
-    """A look gets no more time than is left until the deadline."""
+def test_poll_timeout_is_bounded_by_the_deadline() -> None:
+    """A poll gets no more time than is left until the deadline."""
     script = Script(RUNNING)
 
     with pytest.raises(PolytomicTimeoutError):
@@ -387,8 +390,8 @@ def test_no_look_outlasts_the_deadline() -> None:
     assert all(request.timeout <= 45 for _, request in script.requests)
 
 
-def test_a_cancel_that_is_not_answered_ends_in_time() -> None:
-    """A cancel is asked for at most ten seconds."""
+def test_cancel_gives_up_after_its_timeout() -> None:
+    """A cancel without a response is repeated for ten seconds."""
     script = Script(TransportFailure("lost"), takes=1.0)
     script.send = lambda request: (
         script.requests.append((script.now, request)),
@@ -396,13 +399,13 @@ def test_a_cancel_that_is_not_answered_ends_in_time() -> None:
         TransportFailure("x"),
     )[2]  # type: ignore[method-assign]
 
-    refused = script.run(cancel_execution(BULK, "s1", "e1", 10))
+    refusal = script.run(cancel_execution(BULK, "s1", "e1", 10))
 
-    assert "no answer" in refused
+    assert "no answer" in refusal
     assert script.now - 1_000_000 <= 11
 
 
-# --- looking for one
+# --- waiting for the next execution
 
 
 def listed(token: str) -> Response:
@@ -410,8 +413,8 @@ def listed(token: str) -> Response:
     return Response(200, {}, json.dumps({"data": rows, "pagination": {"next_page_token": token}}).encode())
 
 
-def test_a_list_of_executions_that_never_ends_is_an_outage() -> None:
-    """A page token that repeats is seen with the second page of each look, and ends the wait after ten minutes."""
+def test_endless_list_of_executions_counts_as_an_outage() -> None:
+    """A repeated page token is detected on the second page, and ends the wait after ten minutes."""
     script = Script(listed("same"))
 
     with pytest.raises(PolytomicResponseError, match=r"repeats a page token.*no valid response for 6"):
@@ -419,8 +422,8 @@ def test_a_list_of_executions_that_never_ends_is_an_outage() -> None:
     assert len(script.requests) < 200
 
 
-def test_no_page_is_asked_for_after_the_deadline() -> None:
-    """However long the list of executions is, looking through it ends when the time is up."""
+def test_poll_requests_no_page_after_the_deadline() -> None:
+    """A long list of executions is not read beyond the deadline."""
     script = Script(*[listed(str(number)) for number in range(100)], takes=1)
 
     with pytest.raises(PolytomicTimeoutError, match="had not ended at the deadline"):
@@ -428,7 +431,7 @@ def test_no_page_is_asked_for_after_the_deadline() -> None:
     assert len(script.requests) == 60
 
 
-# --- finding
+# --- finding syncs by name
 
 
 def page(*names: str, token: str | None = None) -> Response:
@@ -436,27 +439,27 @@ def page(*names: str, token: str | None = None) -> Response:
     return Response(200, {}, json.dumps({"data": data, "pagination": {"next_page_token": token}}).encode())
 
 
-def test_find_reads_all_pages() -> None:
-    """A name on the last page is found, and one that is there twice, on two pages, is refused."""
+def test_find_sync_reads_all_pages() -> None:
+    """A name on the last page is found. A name on two pages is refused."""
     assert Script(page("a", "b", token="t1"), page("c")).run(find_sync(BULK, "c")).id == "id-0-c"
 
     with pytest.raises(PolytomicLookupError, match="id-0-a, id-1-a"):
         Script(*[page("a", token="t1"), page("b", "a")] * 2).run(find_sync(BULK, "a"))
 
 
-def test_an_unknown_name_gets_the_nearest_ones() -> None:
-    """No match names the nearest; no syncs at all is said as well."""
+def test_find_sync_suggests_the_nearest_names() -> None:
+    """The error for an unknown name lists the nearest ones, or says that there are no syncs."""
     with pytest.raises(PolytomicLookupError, match="'Salesforce'"):
         Script(page("Salesforce", "Orders")).run(find_sync(BULK, "Salesfroce"))
-    with pytest.raises(PolytomicLookupError, match="none at all"):
+    with pytest.raises(PolytomicLookupError, match="access to no model sync"):
         Script(page()).run(find_sync(MODEL, "x"))
 
 
-# --- judging and telling
+# --- outcomes and summaries
 
 
 @pytest.mark.parametrize(
-    ("data", "allow_errors", "good"),
+    ("data", "allow_errors", "success"),
     [
         ({"status": "completed"}, False, True),
         ({"status": "completed", "schemas": None}, False, True),
@@ -474,26 +477,26 @@ def test_an_unknown_name_gets_the_nearest_ones() -> None:
         ({"status": "???", "completed_at": "2026-01-01T00:00:00Z"}, True, False),
     ],
 )
-def test_what_is_a_success(data: dict[str, Any], allow_errors: bool, good: bool) -> None:
-    """The table of ends: only `completed` is green, with `allow_errors` also what went wrong in parts."""
+def test_failure_reason_judges_status_and_schemas(data: dict[str, Any], allow_errors: bool, success: bool) -> None:
+    """Only `completed` is a success; with `allow_errors`, partial failures are, too."""
     ended = BulkSyncExecution.model_validate({"id": "e1", **data})
 
-    assert (failure_reason(ended, allow_errors=allow_errors) is None) is good
+    assert (failure_reason(ended, allow_errors=allow_errors) is None) is success
     if not allow_errors:
-        assert ended.succeeded is good
+        assert ended.succeeded is success
 
 
-@pytest.mark.parametrize(("error", "good"), [(None, True), (0, True), (1, False)])
-def test_records_in_error_are_no_success_of_a_model_sync(error: int | None, good: bool) -> None:
+@pytest.mark.parametrize(("error", "success"), [(None, True), (0, True), (1, False)])
+def test_model_sync_with_records_in_error_is_a_failure(error: int | None, success: bool) -> None:
     """A model sync that completed with failed records is a partial failure."""
     ended = ModelSyncExecution.model_validate({"id": "e1", "status": "completed", "counts": {"error": error}})
 
-    assert (failure_reason(ended) is None) is good
+    assert (failure_reason(ended) is None) is success
     assert failure_reason(ended, allow_errors=True) is None
 
 
-def test_min_records() -> None:
-    """Fewer than `min_records` are a failure; not for a test run, nor when the count is unknown."""
+def test_failure_reason_judges_min_records() -> None:
+    """Fewer than `min_records` are a failure, but not for a test run or without a count."""
     few = {"id": "e1", "status": "completed", "record_count": 2}
 
     assert failure_reason(BulkSyncExecution.model_validate(few), min_records=3)
@@ -502,8 +505,8 @@ def test_min_records() -> None:
     assert failure_reason(BulkSyncExecution.model_validate({**few, "record_count": 0}), min_records=0) is None
 
 
-def test_what_is_told_can_be_judged_again() -> None:
-    """An execution judged from a trigger's event gets the verdict that it gets itself."""
+def test_event_payload_preserves_the_outcome() -> None:
+    """The outcome judged from an event payload is that of the execution."""
     for status in ("completed", "errors", "failed", "strange"):
         for schema in ("completed", "failed"):
             data = {"id": "e1", "status": status, "schemas": [{"schema": "a", "status": schema}], "record_count": 5}
@@ -515,8 +518,8 @@ def test_what_is_told_can_be_judged_again() -> None:
                 )
 
 
-def test_a_summary_stays_small() -> None:
-    """However much an execution tells, its summary is JSON of 64 KiB at most."""
+def test_summary_is_at_most_64_kib() -> None:
+    """The summary of any execution has at most 64 KiB of JSON."""
     row = {"schema": "\u4e16" * 5000, "output_name": "\u4e16" * 5000, "status": "failed", "status_message": "x" * 9999}
     big = BulkSyncExecution.model_validate({"id": "e1", "status": "failed", "schemas": [row] * 300})
 
@@ -525,7 +528,7 @@ def test_a_summary_stays_small() -> None:
     assert len(json.dumps(summarize("s1", errors))) <= 64 * 1024
 
 
-def test_signed_urls_are_cut() -> None:
+def test_summary_and_failure_contain_no_signed_url() -> None:
     """A signed URL in a message of the server loses its signature."""
     row = {"schema": "a", "status": "failed", "status_message": "see https://bucket.example.com/log?X-Sig=abc123 there"}
     ended = BulkSyncExecution.model_validate({"id": "e1", "status": "failed", "schemas": [row]})
@@ -534,8 +537,8 @@ def test_signed_urls_are_cut() -> None:
     assert "abc123" not in format_failure(BULK, "s1", None, ended, "it failed", [])
 
 
-def test_the_oldest_that_had_not_ended_is_waited_for() -> None:
-    """Without an execution's id the walk stops at the first that had ended, and takes the oldest before it."""
+def test_wait_takes_the_oldest_execution_that_had_not_ended() -> None:
+    """Without an id, the wait takes the oldest execution that had not ended at `after`, test runs excluded."""
     moment = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
     rows = [
         {"id": "e5", "status": "running"},

@@ -1,4 +1,4 @@
-"""Log files behind signed URLs: read in pieces, bounded, without our key; and nobody is told the URL."""
+"""Log files behind signed URLs: streamed, bounded, without credentials, and with no URL in errors or logs."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def signed(storage: Server, name: str = "log.json", query: str = QUERY) -> str:
 
 
 @contextmanager
-def asking(*listings: Reply, **settings: Any) -> Iterator[Client]:
-    """A client of an API that answers these."""
+def client_of(*listings: Reply, **settings: Any) -> Iterator[Client]:
+    """A client of an API with these responses."""
     with Server([*listings]) as api, Client(Settings(api.url, KEY, **{"timeout": 60.0, **settings})) as client:
         yield client
 
@@ -50,47 +50,47 @@ def content(files: Iterator[LogFile]) -> dict[str, bytes]:
     return {file.name: b"".join(file.chunks) for file in files}
 
 
-def test_files_are_read_one_after_the_other() -> None:
-    """Each with a name of its own, made of its number and of what it is called where it is stored."""
+def test_log_files_are_read_in_order() -> None:
+    """Each name consists of the number and the sanitized name in the storage."""
     with Server([http(200, b"one"), http(200, b""), http(200, b"three")]) as storage:
         urls = [signed(storage), signed(storage, "log.json"), signed(storage, "deep/%2e%2e%2Fodd%20n%C3%A4me.gz")]
-        with asking(listing(*urls)) as client:
+        with client_of(listing(*urls)) as client:
             files = content(iter_log_files(client, CALL, 100))
 
     assert files == {"1-log.json": b"one", "2-log.json": b"", "3-odd_n_me.gz": b"three"}
 
 
-def test_none_is_none() -> None:
-    """An execution without log files has none to read."""
-    with asking(http(200, b'{"data": {"Expires": null, "URLs": null}}')) as client:
+def test_execution_without_log_files_has_none() -> None:
+    """An execution without log files yields none."""
+    with client_of(http(200, b'{"data": {"Expires": null, "URLs": null}}')) as client:
         assert content(iter_log_files(client, CALL, 1)) == {}
 
 
-def test_log_files_of_model_syncs() -> None:
-    """Their list is spelled in lower case, and read alike."""
+def test_log_files_of_model_syncs_are_read() -> None:
+    """Their list spells its fields in lower case."""
     with Server([http(200, b"one")]) as storage:
         answer = http(200, json.dumps({"data": {"urls": [signed(storage)]}}).encode())
-        with asking(answer) as client:
+        with client_of(answer) as client:
             assert content(iter_log_files(client, model_syncs.log_files("s", "e", "errors"), 9)) == {
                 "1-log.json": b"one"
             }
 
 
-def test_each_file_has_a_fresh_url() -> None:
-    """The URLs expire: those of the second file are asked for when the first has been read."""
+def test_log_file_urls_are_listed_again_for_each_file() -> None:
+    """URLs expire, so that of the second file is requested after the first file was read."""
     with Server([http(200, b"x")]) as storage:
         first = listing(signed(storage, "a", "n=1"), signed(storage, "b", "n=1"))
         second = listing(signed(storage, "a", "n=2"), signed(storage, "b", "n=2"))
-        with asking(first, second) as client:
+        with client_of(first, second) as client:
             content(iter_log_files(client, CALL, 9))
         assert [received.target for received in storage.requests] == ["/bucket/a?n=1", "/bucket/b?n=2"]
 
 
 @pytest.mark.parametrize("login", ["", "organization"])
-def test_the_key_is_not_sent_along(login: str) -> None:
-    """The storage gets the URL as it was signed, and no header that tells it anything about us."""
+def test_storage_receives_no_credentials(login: str) -> None:
+    """The storage gets the signed URL unchanged, and no header that identifies the client's account."""
     with Server([http(200, b"x", "Set-Cookie: a=b")]) as storage:
-        with asking(listing(signed(storage), signed(storage)), login=login) as client:
+        with client_of(listing(signed(storage), signed(storage)), login=login) as client:
             content(iter_log_files(client, CALL, 9))
         for received in storage.requests:
             assert received.target == f"/bucket/log.json?{QUERY}"
@@ -103,15 +103,15 @@ def test_the_key_is_not_sent_along(login: str) -> None:
             }
 
 
-def test_what_has_come_can_be_read_before_the_rest() -> None:
-    """A chunk is handed over as soon as it is whole; who stops reading hangs up."""
+def test_chunks_are_yielded_as_they_arrive() -> None:
+    """A chunk is yielded once it is complete. Closing the iterator closes the connection."""
     hung_up: list[bool] = []
 
     def slowly(server: Server, connection: socket.socket, _: Received) -> None:
         connection.sendall(f"HTTP/1.1 200 OK\r\nContent-Length: {3 * CHUNK}\r\n\r\n".encode() + b"x" * CHUNK)
         hung_up.append(connection.recv(1) == b"")
 
-    with Server([slowly]) as storage, asking(listing(signed(storage)), timeout=30.0) as client:
+    with Server([slowly]) as storage, client_of(listing(signed(storage)), timeout=30.0) as client:
         (file,) = [next(iter_log_files(client, CALL, 9 * CHUNK))]
         assert next(file.chunks) == b"x" * CHUNK
         file.chunks.close()  # type: ignore[attr-defined]
@@ -119,8 +119,8 @@ def test_what_has_come_can_be_read_before_the_rest() -> None:
     assert hung_up == [True]
 
 
-def test_a_large_file_takes_little_memory() -> None:
-    """However large it is, no more than some chunks of it are held."""
+def test_large_log_file_is_read_in_bounded_memory() -> None:
+    """At most some chunks of a file are in memory."""
 
     def much(server: Server, connection: socket.socket, _: Received) -> None:
         connection.sendall(f"HTTP/1.1 200 OK\r\nContent-Length: {64 * CHUNK}\r\n\r\n".encode())
@@ -128,7 +128,7 @@ def test_a_large_file_takes_little_memory() -> None:
         for _ in range(64):
             connection.sendall(piece)
 
-    with Server([much]) as storage, asking(listing(signed(storage))) as client:
+    with Server([much]) as storage, client_of(listing(signed(storage))) as client:
         tracemalloc.start()
         read_in_all = sum(len(chunk) for file in iter_log_files(client, CALL, 64 * CHUNK) for chunk in file.chunks)
         _, most = tracemalloc.get_traced_memory()
@@ -138,9 +138,9 @@ def test_a_large_file_takes_little_memory() -> None:
 
 
 @pytest.mark.parametrize(("bound", "readable"), [(6, True), (5, False)])
-def test_how_much_is_read_is_bounded(bound: int, readable: bool) -> None:
-    """By the sum of all files; what is more is refused, by the name of the argument."""
-    with Server([http(200, b"abc")]) as storage, asking(listing(signed(storage), signed(storage))) as client:
+def test_max_bytes_bounds_the_sum_of_all_files(bound: int, readable: bool) -> None:
+    """The error names the argument."""
+    with Server([http(200, b"abc")]) as storage, client_of(listing(signed(storage), signed(storage))) as client:
         files = iter_log_files(client, CALL, bound)
         if readable:
             assert len(content(files)) == 2
@@ -151,16 +151,16 @@ def test_how_much_is_read_is_bounded(bound: int, readable: bool) -> None:
                 content(files)
 
 
-# nobody is told the URL
+# --- errors without the URL
 
 
 def refusal(status: int, *headers: str) -> Reply:
-    """A storage's answer, which quotes what was signed."""
+    """An error of the storage that quotes the signed query."""
     return http(status, f"<Error><StringToSign>{QUERY}</StringToSign></Error>".encode(), *headers)
 
 
 REFUSED = "HTTP {}: log file 1 cannot be read from its storage"
-TROUBLE: dict[str, tuple[Script, str]] = {
+FAILURES: dict[str, tuple[Script, str]] = {
     "expired": (refusal(403), REFUSED.format(403)),
     "gone": (refusal(404), REFUSED.format(404)),
     "busy": (refusal(503), REFUSED.format(503)),
@@ -180,7 +180,7 @@ TROUBLE: dict[str, tuple[Script, str]] = {
 
 
 def shown(error: BaseException) -> str:
-    """All that anybody may print of an error."""
+    """Everything that could be printed of an error."""
     return "".join([str(error), repr(error), repr(vars(error)), *traceback.format_exception(error)])
 
 
@@ -189,15 +189,15 @@ Fail = Callable[[str, Client], PolytomicError]
 
 @pytest.fixture
 def fails(caplog: pytest.LogCaptureFixture) -> Fail:
-    """Read the log file behind a URL, which fails; neither error nor log show what must not be seen."""
+    """Read a log file, which fails. Neither the error nor the log may contain secrets."""
 
     def fails(url: str, client: Client) -> PolytomicError:
         with caplog.at_level(logging.DEBUG), pytest.raises(PolytomicError) as caught:
             content(iter_log_files(client, CALL, 100))
-        told = shown(caught.value) + caplog.text + repr(caplog.records)
-        assert url not in told
+        output = shown(caught.value) + caplog.text + repr(caplog.records)
+        assert url not in output
         for secret in (SIGNATURE, "s3cr3t", "X-Signature", "StringToSign", KEY):
-            assert secret not in told
+            assert secret not in output
         assert caught.value.__cause__ is None
         assert caught.value.__context__ is None
         assert str(caught.value).startswith("GET /api/bulk/syncs/s/executions/e/logs: ")
@@ -206,40 +206,40 @@ def fails(caplog: pytest.LogCaptureFixture) -> Fail:
     return fails
 
 
-@pytest.mark.parametrize("name", TROUBLE)
-def test_no_error_holds_the_url(fails: Fail, name: str) -> None:
-    """Whatever the storage does, the error says so, and which file it is; it quotes nothing of the storage's."""
-    script, says = TROUBLE[name]
+@pytest.mark.parametrize("name", FAILURES)
+def test_storage_error_does_not_contain_the_url(fails: Fail, name: str) -> None:
+    """The error names the failure and the file, and quotes nothing from the storage."""
+    script, says = FAILURES[name]
     timeout = 0.2 if "0.2 s" in says else 60.0
-    with Server([script]) as storage, asking(listing(signed(storage)), timeout=timeout) as client:
+    with Server([script]) as storage, client_of(listing(signed(storage)), timeout=timeout) as client:
         error = fails(signed(storage), client)
 
     assert [part for part in says.split("|") if part in str(error)], error
     assert "log file 1" in str(error)
 
 
-def test_a_storage_that_is_not_there(fails: Fail) -> None:
-    """The error names its host."""
+def test_refused_connection_to_the_storage_names_its_host(fails: Fail) -> None:
+    """The error names the host."""
     with nobody() as host:
         url = f"http://{host}/log.json?{QUERY}"
-        with asking(listing(url)) as client:
+        with client_of(listing(url)) as client:
             error = fails(url, client)
     assert isinstance(error, PolytomicUnreachableError)
     assert f"log file 1: the connection to {host} was refused" in str(error)
 
 
-def test_a_storage_that_no_way_leads_to(fails: Fail) -> None:
-    """What the library says of it holds the URL; the error has only what the operating system says."""
+def test_unreachable_storage_reports_the_system_error_only(fails: Fail) -> None:
+    """The library's message contains the URL. The error has only the operating system's message."""
     url = f"http://255.255.255.255/log.json?{QUERY}"
-    with asking(listing(url)) as client:
+    with client_of(listing(url)) as client:
         error = fails(url, client)
     assert re.search(r"log file 1: 255\.255\.255\.255: [A-Z][a-z ]+$", str(error))
 
 
-def test_a_storage_whose_name_is_unknown(fails: Fail) -> None:
-    """The error names it."""
+def test_unresolvable_storage_names_its_host(fails: Fail) -> None:
+    """The error names the host."""
     url = f"https://me:pass-word@storage.invalid/log.json?{QUERY}"
-    with asking(listing(url)) as client:
+    with client_of(listing(url)) as client:
         error = fails(url, client)
     assert "the host name of storage.invalid cannot be resolved" in str(error)
     assert "pass-word" not in shown(error)
@@ -248,14 +248,14 @@ def test_a_storage_whose_name_is_unknown(fails: Fail) -> None:
 @pytest.mark.parametrize(
     "url", [f"ftp://h/x?{QUERY}", f"/relative?{QUERY}", f"http://[h/x?{QUERY}", f"http:///x?{QUERY}"]
 )
-def test_what_is_no_url(fails: Fail, url: str) -> None:
-    """It is an error like any other, which does not show it."""
-    with asking(listing(url)) as client:
+def test_invalid_log_file_url_is_an_unreachable_error(fails: Fail, url: str) -> None:
+    """The error does not contain the URL."""
+    with client_of(listing(url)) as client:
         assert isinstance(fails(url, client), PolytomicUnreachableError)
 
 
-def test_a_proxy_that_refuses(fails: Fail) -> None:
-    """The error says that it was the proxy."""
+def test_proxy_refusal_names_the_proxy(fails: Fail) -> None:
+    """The error says that the proxy refused."""
     url = f"https://storage.invalid/log.json?{QUERY}"
     with Server([http(403)]) as proxy, Server([listing(url)]) as api:
         settings = Settings(api.url, KEY, proxy=f"http://me:pass-word@{proxy.host}", timeout=5.0)
@@ -266,25 +266,25 @@ def test_a_proxy_that_refuses(fails: Fail) -> None:
     assert "pass-word" not in shown(error)
 
 
-def test_a_good_read_is_not_logged_either(caplog: pytest.LogCaptureFixture) -> None:
-    """urllib3's debug log has the requests to the API, but not those to the storage; afterwards it is as it was."""
+def test_successful_read_does_not_log_the_url(caplog: pytest.LogCaptureFixture) -> None:
+    """urllib3 logs requests to the API, but not those to the storage. Its log filters are restored."""
     caplog.set_level(logging.DEBUG)
-    with Server([http(200, b"x")]) as storage, asking(listing(signed(storage))) as client:
+    with Server([http(200, b"x")]) as storage, client_of(listing(signed(storage))) as client:
         content(iter_log_files(client, CALL, 9))
     assert "/api/bulk/syncs/s/executions/e/logs" in caplog.text
     assert "bucket" not in caplog.text
     assert logging.getLogger("urllib3.connectionpool").filters == []
 
 
-def test_a_log_file_does_not_show_its_url() -> None:
-    """Nor does what is answered about it, when it is printed."""
-    with Server([http(200, b"x")]) as storage, asking(listing(signed(storage))) as client:
+def test_log_file_repr_does_not_contain_the_url() -> None:
+    """The repr of the response that lists the files does not contain it either."""
+    with Server([http(200, b"x")]) as storage, client_of(listing(signed(storage))) as client:
         (file,) = iter_log_files(client, CALL, 9)
         assert repr(file) == "LogFile(name='1-log.json')"
         assert "s3cr3t" not in repr(client.call(CALL))
 
 
-# the way there
+# --- TLS and proxies
 
 
 @pytest.fixture
@@ -292,15 +292,15 @@ def trusted(tmp_path: Path) -> Authority:
     return authority(tmp_path)
 
 
-def test_tls_is_as_the_connection_says(trusted: Authority, fails: Fail) -> None:
-    """Trusted is what is trusted for the API; without verification nothing is, and nobody is warned once more."""
+def test_storage_uses_the_tls_settings_of_the_connection(trusted: Authority, fails: Fail) -> None:
+    """The CA bundle and `verify` apply to the storage as well, without a further warning."""
     with Server([http(200, b"x")], tls=trusted.context) as storage:
         url = signed(storage)
-        with asking(listing(url), ca_bundle=str(trusted.bundle)) as client:
+        with client_of(listing(url), ca_bundle=str(trusted.bundle)) as client:
             assert content(iter_log_files(client, CALL, 9)) == {"1-log.json": b"x"}
-        with asking(listing(url)) as client:
+        with client_of(listing(url)) as client:
             assert f"the certificate of {storage.host} is not trusted" in str(fails(url, client))
-        with asking(listing(url), verify=False) as client, warnings.catch_warnings():
+        with client_of(listing(url), verify=False) as client, warnings.catch_warnings():
             warnings.simplefilter("error")
             assert content(iter_log_files(client, CALL, 9)) == {"1-log.json": b"x"}
 
@@ -316,10 +316,10 @@ def test_tls_is_as_the_connection_says(trusted: Authority, fails: Fail) -> None:
         ({"HTTP_PROXY": "http://wrong.invalid"}, "the proxy", ["api", "storage"]),
     ],
 )
-def test_the_way_through_a_proxy(
+def test_storage_uses_the_proxy_settings_of_the_connection(
     monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], proxy: str | None, through: list[str]
 ) -> None:
-    """The connection's own proxy is for both; the environment's is decided on for each host."""
+    """A proxy of the connection serves both hosts. A proxy of the environment is chosen per host."""
     from airflow_provider_polytomic.api.settings import proxy_from_environment
 
     for name in ("HTTP_PROXY", "http_proxy", "NO_PROXY", "no_proxy", "ALL_PROXY", "all_proxy"):

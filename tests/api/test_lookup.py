@@ -1,4 +1,4 @@
-"""Look-ups by name in lists that change between two pages."""
+"""Lookups by name in lists that change between two pages."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ both_tokens = pytest.mark.parametrize("by_position", [False, True], ids=["cursor
 
 @both_tokens
 def test_lookup_finds_a_sync_that_moves_during_the_first_walk(by_position: bool) -> None:
-    """A sync that is saved after the first page is missed by that walk and found by the next."""
+    """A sync that is updated after the first page is missed by the first walk and found by the second."""
     sandbox = sandbox_of(by_position=by_position)
     changes = iter([TARGET])
     send = Moving(sandbox, lambda _: [sandbox.touch(sync_id) for sync_id in changes])
@@ -94,8 +94,8 @@ def test_lookup_finds_a_sync_that_moves_during_the_first_walk(by_position: bool)
     assert send.walks == 2
 
 
-def test_lookup_takes_a_sync_on_two_pages_for_one() -> None:
-    """The last sync of a page is on the next page, too, when another one moves to the front; it is one sync."""
+def test_lookup_counts_a_sync_on_two_pages_once() -> None:
+    """When another sync moves to the front, the last sync of a page is listed on the next page again."""
     sandbox = sandbox_of(by_position=True)
     last = OTHERS[-PAGE]
     changes = iter([TARGET])
@@ -106,7 +106,7 @@ def test_lookup_takes_a_sync_on_two_pages_for_one() -> None:
 
 
 def test_lookup_without_a_match_needs_two_equal_walks() -> None:
-    """A name that no sync of a list that stands still has costs two walks; several pages may change between them."""
+    """A name that no sync has costs two walks, because several pages may change in between."""
     send = Moving(sandbox_of(by_position=False), lambda _: None)
 
     with pytest.raises(PolytomicLookupError) as caught:
@@ -117,7 +117,7 @@ def test_lookup_without_a_match_needs_two_equal_walks() -> None:
 
 
 def test_lookup_in_a_list_of_one_page_is_one_request() -> None:
-    """One page is one answer, in which nothing moves."""
+    """A list of one page is one response, in which nothing moves."""
     send = Moving(sandbox_of(by_position=False), lambda _: None)
 
     with pytest.raises(PolytomicLookupError):
@@ -126,8 +126,8 @@ def test_lookup_in_a_list_of_one_page_is_one_request() -> None:
 
 
 @both_tokens
-def test_lookup_says_that_the_list_kept_changing(by_position: bool) -> None:
-    """When no two walks agree, the look-up ends after five and says that it may have missed the sync."""
+def test_lookup_error_says_that_the_list_kept_changing(by_position: bool) -> None:
+    """When no two walks agree, the lookup ends after five, and the error says that the sync may have been missed."""
     sandbox = sandbox_of(by_position=by_position)
     turns = iter([TARGET, *OTHERS])
     send = Moving(sandbox, lambda page: sandbox.touch(next(turns)) if page == 1 else None)
@@ -140,7 +140,7 @@ def test_lookup_says_that_the_list_kept_changing(by_position: bool) -> None:
 
 
 def test_lookup_does_not_trust_a_walk_that_repeats_an_item() -> None:
-    """A sync that is created and deleted between two pages hides another one, and only a repeated item shows it."""
+    """A sync that is created and deleted between two pages hides another one. Only a repeated item reveals it."""
     sandbox = sandbox_of(by_position=True)
     changes = Changes(sandbox, random.Random(0))
     hidden = OTHERS[-2 * PAGE]  # the last of the second page
@@ -160,7 +160,7 @@ def test_lookup_does_not_trust_a_walk_that_repeats_an_item() -> None:
 
 @both_tokens
 def test_lookup_names_the_ids_of_several_matches(by_position: bool) -> None:
-    """Two syncs of one name are an error with both ids, also when one of them was missed by a walk."""
+    """Two syncs of one name are an error with both ids, also when one walk missed one of them."""
     sandbox = sandbox_of("twin", by_position=by_position)
     sandbox.touch("twin", name=TARGET)
     for sync_id in OTHERS:
@@ -175,7 +175,7 @@ def test_lookup_names_the_ids_of_several_matches(by_position: bool) -> None:
 
 @both_tokens
 def test_lookup_follows_a_name_that_moves_to_another_sync(by_position: bool) -> None:
-    """Names that two syncs exchange during a walk are judged by what the last walk found."""
+    """When two syncs exchange names during a walk, the last walk decides."""
     sandbox = sandbox_of("blue", by_position=by_position)
     send = Moving(sandbox, lambda _: None)
 
@@ -194,10 +194,10 @@ def test_lookup_follows_a_name_that_moves_to_another_sync(by_position: bool) -> 
 
 @both_tokens
 @pytest.mark.parametrize("kind", SYNC_KINDS.values(), ids=SYNC_KINDS)
-def test_syncs_of_a_watcher_include_one_that_moves(
+def test_watched_syncs_include_one_that_moves(
     kind: SyncKind, by_position: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A watcher that catches up reads the executions of every sync, each once, also of one that moves meanwhile."""
+    """A watcher that catches up gets every sync once, also one that moves during the walk."""
     more = [f"more-{number:02}" for number in range(50)]
     sandbox = sandbox_of(*more, by_position=by_position)
     target = TARGET if kind.name == "bulk" else f"model-{TARGET}"
@@ -213,8 +213,8 @@ def test_syncs_of_a_watcher_include_one_that_moves(
     assert len(found) == len(set(found)) == 60
 
 
-def test_syncs_of_a_watcher_are_those_of_all_walks_when_none_agree(caplog: pytest.LogCaptureFixture) -> None:
-    """While each walk misses another sync, a watcher takes the syncs of all walks together, and warns."""
+def test_watched_syncs_are_those_of_all_walks_when_none_agree(caplog: pytest.LogCaptureFixture) -> None:
+    """When each walk misses another sync, the syncs of all walks are used, and a warning is logged."""
     sandbox = sandbox_of(*(f"more-{number:02}" for number in range(50)), by_position=False)
     turns = iter([TARGET, *OTHERS])
     send = Moving(sandbox, lambda page: sandbox.touch(next(turns)) if page == 1 else None)
@@ -277,8 +277,8 @@ class Changes:
 
 
 @both_tokens
-def test_lookup_never_misses_a_sync_whatever_moves(by_position: bool) -> None:
-    """However often a sync moves, it is found while fewer others than a page holds move during each walk."""
+def test_lookup_never_misses_a_sync_in_a_changing_list(by_position: bool) -> None:
+    """A sync that moves often is found, while fewer others than a page has move during each walk."""
     counts: Counter[str] = Counter()
     for seed in range(ROUNDS):
         sandbox = sandbox_of(by_position=by_position)
@@ -297,7 +297,7 @@ def test_lookup_never_misses_a_sync_whatever_moves(by_position: bool) -> None:
 
 @both_tokens
 def test_iterate_repeats_no_item_and_misses_none_that_stays(by_position: bool) -> None:
-    """However a list changes during a walk, no item is returned twice, and one that does not move is returned."""
+    """In a changing list no item is returned twice, and each that does not move is returned."""
     repeated = missed = 0
     for seed in range(ROUNDS):
         sandbox = sandbox_of(by_position=by_position)

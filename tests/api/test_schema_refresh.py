@@ -1,4 +1,4 @@
-"""Refreshing the schemas of a connection: when it has finished, and when waiting for it ends."""
+"""Refreshing the schemas of a connection: when the refresh has finished, and when the wait ends."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def cache(status: str | None, finished: str | None) -> SendResult:
 
 
 @pytest.mark.parametrize(
-    "looks",
+    "polls",
     [
         [cache("refreshing", BEFORE), cache("refreshing", BEFORE), cache("fresh", AFTER)],
         [cache("fresh", BEFORE), cache("fresh", AFTER)],
@@ -34,23 +34,23 @@ def cache(status: str | None, finished: str | None) -> SendResult:
     ],
     ids=["slow", "late", "quick", "no status", "other name", "not yet fresh", "first ever"],
 )
-def test_it_ends_when_a_newer_refresh_has_finished(looks: list[SendResult]) -> None:
-    """Not when the status says `fresh`: it said so before. Then what is known of the cache is the result."""
-    hand = Hand([cache("fresh", BEFORE), ACCEPTED, *looks])
+def test_refresh_ends_when_a_newer_refresh_has_finished(polls: list[SendResult]) -> None:
+    """The status `fresh` alone is no end, because it was `fresh` before. The state of the cache is returned."""
+    hand = Hand([cache("fresh", BEFORE), ACCEPTED, *polls])
 
-    known = hand.drive(refresh_schemas("c", poke_interval=7, deadline=hand.now + 600))
+    refreshed = hand.drive(refresh_schemas("c", poke_interval=7, deadline=hand.now + 600))
 
-    assert known.last_refresh_finished == datetime.fromisoformat("2026-11-18T11:00:00+00:00")
+    assert refreshed.last_refresh_finished == datetime.fromisoformat("2026-11-18T11:00:00+00:00")
     assert [(request.method, request.path) for request in hand.requests[:3]] == [
         ("GET", "/api/connections/c/schemas/status"),
         ("POST", "/api/connections/c/schemas/refresh"),
         ("GET", "/api/connections/c/schemas/status"),
     ]
-    assert hand.sleeps == [7.0] * (len(looks) - 1)
+    assert hand.sleeps == [7.0] * (len(polls) - 1)
 
 
-def test_where_no_times_are_told_the_status_must_do() -> None:
-    """It has to be seen refreshing, and then no more."""
+def test_refresh_without_times_ends_by_the_status() -> None:
+    """The status has to change to `refreshing` and back."""
     hand = Hand([cache("fresh", None), ACCEPTED, cache("fresh", None), cache("refreshing", None), cache("fresh", None)])
 
     assert hand.drive(refresh_schemas("c", poke_interval=5, deadline=hand.now + 600)).cache_status == "fresh"
@@ -58,8 +58,8 @@ def test_where_no_times_are_told_the_status_must_do() -> None:
 
 
 @pytest.mark.parametrize("status", ["refreshing", "fresh", "failed"])
-def test_waiting_is_bounded(status: str) -> None:
-    """Whatever the status is, the deadline ends it, and the error says what the status was."""
+def test_refresh_times_out_at_the_deadline(status: str) -> None:
+    """Under any status the deadline ends the wait. The error contains the status."""
     hand = Hand([cache("fresh", BEFORE), ACCEPTED, *[cache(status, BEFORE)] * 9])
 
     with pytest.raises(PolytomicTimeoutError, match=f"connection c had not been refreshed .* status is '{status}'"):
@@ -67,15 +67,15 @@ def test_waiting_is_bounded(status: str) -> None:
     assert hand.sleeps == [30, 30, 30, 10]
 
 
-def test_a_refused_refresh_is_not_waited_for() -> None:
-    """The API's word goes up as it is."""
+def test_refused_refresh_raises_the_error_of_the_api() -> None:
+    """The error of the API is raised unchanged."""
     conflict = Response(409, {}, b'{"message": "not healthy"}')
     with pytest.raises(PolytomicConflictError, match="not healthy"):
         Hand([cache("fresh", BEFORE), conflict]).drive(refresh_schemas("c", poke_interval=5, deadline=9e9))
 
 
-def test_passing_trouble_does_not_end_it() -> None:
-    """Each call is repeated by itself; asking twice for a refresh does no harm."""
+def test_refresh_repeats_requests_after_transient_failures() -> None:
+    """Each request is retried. Requesting a refresh twice has no effect."""
     busy = Response(503)
     hand = Hand([busy, cache("fresh", BEFORE), busy, ACCEPTED, busy, busy, cache("fresh", AFTER)])
 

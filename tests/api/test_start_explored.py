@@ -1,11 +1,11 @@
-"""The start protocol against every order of events within small budgets.
+"""The start protocol with every sequence of events within small budgets.
 
-A scenario is one task: its tries, each driving the real plan against a small model of the server. Wherever
-something else could happen (a request or its answer is lost, arrives late, ends in a recorded error; the process dies;
-a list lags behind; somebody else starts an execution; one ends well or badly; a person clears the task or edits its
-`retries`) the scenario asks a chooser. The explorer runs it until it has had every sequence of choices.
+A scenario is all tries of one task. Each try drives the real plan against a model of the server (``start_world``),
+which defines the events: faults, effects, kills, failures, foreign executions, lags, clears and edits. The explorer
+runs the scenario with every sequence of choices, and the test checks the invariants of each.
 
-``POLYTOMIC_EXPLORE=2`` (and more) raises the budgets, for a run by hand.
+A scenario ends *green* (the task succeeded with its own execution), *adopted* (with one it attached to), *red* (it
+failed), *skipped*, killed in its last try, or at a limit of the protocol.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from airflow_provider_polytomic.api.plan import Now, Request, Sleep
 from .explorer import EXTRA, Chooser, Died, explore
 from .start_world import SYNC, Budget, Execution, Start, World
 
-# What the protocol cannot promise (docs/promises.md).
-DIED_BEHIND_ERROR = "limit: the process died after a recorded error that had started an execution"
-BESIDE_ERROR = "limit: took an equal execution that began while a request was under way that failed"
+# Limits of the protocol (docs/promises.md).
+DIED_BEHIND_ERROR = "limit: the process died after a recorded error that began an execution"
+BESIDE_ERROR = "limit: took an equal execution that began during a failed request"
 
 
 def drive(world: World, request: StartRequest) -> Any:
@@ -52,7 +52,7 @@ def drive(world: World, request: StartRequest) -> Any:
 
 
 def wait_for_end(world: World, execution_id: str) -> Execution:
-    """A wait, deferred or not: the process may die in it; it ends well or badly, or is cancelled."""
+    """Wait, deferred or not: the process may die, and the execution completes, fails or is canceled."""
     execution = next(item for item in world.executions if item.id == execution_id)
     world.maybe_die()
     if execution.status in ("running", "canceling"):
@@ -68,14 +68,14 @@ def wait_for_end(world: World, execution_id: str) -> Execution:
 
 
 def run_task(world: World, policy: str, store: bool) -> str:
-    """All tries of one task.
+    """Run all tries of one task.
 
-    :returns: how it ended: green, adopted, red, skipped, or killed in its last try.
+    :returns: how the scenario ended.
     """
     retries, start = world.budget.retries, world.start
     number, max_tries, stored = 1, retries, None
-    cleared_at = 0  # executions there were at the last clear
-    counts_clears = world.budget.edits > 0  # Airflow 3.2 and newer
+    cleared_at = 0  # number of executions at the last clear
+    counts_clears = world.budget.edits > 0  # as Airflow 3.2 and newer do
     ever_cleared = False
     while True:
         first = first_try_since_clear(
@@ -114,12 +114,12 @@ def run_task(world: World, policy: str, store: bool) -> str:
                 ever_cleared = True
                 max_tries, cleared_at = number + retries, len(world.executions)
         except PolytomicConflictError:
-            assert policy == "fail", "five races were lost"
+            assert policy == "fail", "each attempt met a conflict"
         except PolytomicError:
             pass
         if number > max_tries:
             return finish(world, "red", None, cleared_at)
-        if world.budget.edits and (edited := world.choose("as it was", "0", "1", "5")) != "as it was":
+        if world.budget.edits and (edited := world.choose("unchanged", "0", "1", "5")) != "unchanged":
             world.budget.edits -= 1
             retries = int(edited)
         number += 1
@@ -137,23 +137,23 @@ def stored_start(request: StartRequest, acquired: Acquired, max_tries: int) -> S
 
 
 def finish(world: World, how: str, ended: Execution | None, cleared_at: int) -> str:
-    for key in list(world.in_flight):  # whatever was on the way arrives in the end
+    for key in list(world.in_flight):  # delayed starts arrive in the end
         del world.in_flight[key]
         world.process(key)
     if how == "green" and ended is not None and ended.id in world.beside_errors:
         return BESIDE_ERROR
-    left = [item for item in world.ours if item.status in ("running", "canceling")]
-    failed = [item for item in world.ours if item.status == "failed"]
+    left = [item for item in world.own_executions if item.status in ("running", "canceling")]
+    failed = [item for item in world.own_executions if item.status == "failed"]
     since = [item for item in world.executions[cleared_at:] if item.key is not None]
 
-    # None of ours is left running behind a task that has ended.
+    # A task that has ended leaves none of its executions running.
     assert not left, (how, world.executions)
     if how == "green":
-        # Green only for our own, begun after the task was last asked for.
+        # A task succeeds only with its own execution, started after the last clear.
         assert ended is not None
         assert ended.key is not None
         assert ended in world.executions[cleared_at:]
-        # One success, and one execution more for each that failed: never one twice.
+        # There is one success, and one further execution for each failed one.
         assert len([item for item in since if item.status == "completed"]) == 1, world.executions
     assert len(since) <= 1 + len([item for item in failed if item in since]), (how, world.executions)
     return how
@@ -164,17 +164,17 @@ CONFIGURATIONS = {
     "kills and faults": Budget(kills=1 + EXTRA, faults=1),
     "two faults": Budget(faults=2 + EXTRA),
     "a failed execution and a kill": Budget(kills=1, failures=1 + EXTRA),
-    "somebody else": Budget(foreign=1 + EXTRA, kills=1, retries=1 + EXTRA),
-    "somebody else and faults": Budget(foreign=1, faults=1 + EXTRA, retries=1 + EXTRA),
+    "foreign executions": Budget(foreign=1 + EXTRA, kills=1, retries=1 + EXTRA),
+    "foreign executions and faults": Budget(foreign=1, faults=1 + EXTRA, retries=1 + EXTRA),
     "a clear": Budget(kills=1 + EXTRA, clears=1),
-    "a clear, and somebody else": Budget(kills=1, clears=1, foreign=1, retries=1 + EXTRA),
-    "an error that started one": Budget(effects=1, foreign=1, failures=EXTRA, retries=EXTRA),
-    "an error that started one, and a list that lags": Budget(effects=1, lags=1 + EXTRA, foreign=EXTRA, retries=1),
-    "an error that started one, and a kill": Budget(effects=1, kills=1 + EXTRA, retries=1),
-    "a list that lags, and somebody else": Budget(lags=2 + EXTRA, foreign=1 + EXTRA, retries=1),
-    "a list that lags, and a kill": Budget(lags=1 + EXTRA, kills=1, foreign=EXTRA, retries=1),
+    "a clear and foreign executions": Budget(kills=1, clears=1, foreign=1, retries=1 + EXTRA),
+    "an effect": Budget(effects=1, foreign=1, failures=EXTRA, retries=EXTRA),
+    "an effect and lags": Budget(effects=1, lags=1 + EXTRA, foreign=EXTRA, retries=1),
+    "an effect and a kill": Budget(effects=1, kills=1 + EXTRA, retries=1),
+    "lags and foreign executions": Budget(lags=2 + EXTRA, foreign=1 + EXTRA, retries=1),
+    "lags and a kill": Budget(lags=1 + EXTRA, kills=1, foreign=EXTRA, retries=1),
     "edited retries": Budget(kills=2, edits=1 + EXTRA),
-    "edited retries, and a failed execution": Budget(kills=1, edits=1 + EXTRA, failures=1),
+    "edited retries and a failed execution": Budget(kills=1, edits=1 + EXTRA, failures=1),
 }
 
 
@@ -189,11 +189,11 @@ STARTS = {
 
 def cases() -> Iterator[Any]:
     for name, budget in CONFIGURATIONS.items():
-        # What is kept matters to a try after one that has started something.
+        # The stored start matters to a try after one that started an execution.
         for store in (False, True) if budget.kills or budget.failures else (False,):
             for policy in POLICIES:
                 yield name, policy, store, "bulk"
-        # What is asked for matters where somebody else's execution may be taken.
+        # The arguments matter where a foreign execution may be taken.
         if budget.foreign:
             for policy in ("wait", "attach"):
                 for start in list(STARTS)[1:]:
@@ -204,7 +204,7 @@ def cases() -> Iterator[Any]:
 def test_start_protocol_starts_one_execution_and_loses_none_in_any_order_of_events(
     name: str, policy: str, store: bool, start: str, record_property: Any
 ) -> None:
-    """Within the budgets no sequence of events breaks an invariant, and every one comes to an end."""
+    """Within the budgets, no sequence of events violates an invariant, and every sequence ends."""
 
     def scenario(choose: Chooser) -> str:
         return run_task(World(choose, replace(CONFIGURATIONS[name]), STARTS[start]), policy, store)
@@ -214,7 +214,7 @@ def test_start_protocol_starts_one_execution_and_loses_none_in_any_order_of_even
     record_property("sequences", sum(ends.values()))
     print(f"\nexplored {sum(ends.values())} sequences: {dict(ends)}")
     assert ends["green"] > 0
-    # Somebody else's execution is taken where it does what was asked for, and only by `attach`.
+    # A foreign execution is taken only by `attach`, and only if it covers the request.
     assert bool(ends["adopted"]) == (policy == "attach" and CONFIGURATIONS[name].foreign > 0 and "," not in start)
     assert bool(ends[DIED_BEHIND_ERROR]) == (CONFIGURATIONS[name].effects > 0 and CONFIGURATIONS[name].kills > 0)
-    assert bool(ends[BESIDE_ERROR]) == (name == "somebody else and faults" and start != "bulk, resync")
+    assert bool(ends[BESIDE_ERROR]) == (name == "foreign executions and faults" and start != "bulk, resync")

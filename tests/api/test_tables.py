@@ -1,4 +1,4 @@
-"""What tables are called: by the address of the table itself, as others call it."""
+"""URIs and OpenLineage names of the tables that an execution wrote."""
 
 from __future__ import annotations
 
@@ -85,18 +85,18 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any], Table | None]] = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "configuration", "wishes", "expected"), CASES)
-def test_a_table_is_called_as_its_destination_calls_it(
-    kind: str, configuration: dict[str, Any], wishes: dict[str, Any], expected: Table | None
+@pytest.mark.parametrize(("kind", "configuration", "destination", "expected"), CASES)
+def test_table_address_follows_the_convention_of_the_destination(
+    kind: str, configuration: dict[str, Any], destination: dict[str, Any], expected: Table | None
 ) -> None:
-    """By the convention of the destination's kind; not at all where something needed is not told."""
+    """Without a required setting there is no address."""
     connection = Connection(id="c", type={"id": kind}, configuration=configuration)
 
-    assert table_address(connection, wishes, "orders") == expected
+    assert table_address(connection, destination, "orders") == expected
 
 
-def test_every_kind_is_tried() -> None:
-    """The table of cases knows each kind of connection that has a convention, but for twins."""
+def test_every_address_format_has_a_case() -> None:
+    """The cases cover each type of connection with a convention, except for aliases."""
     assert set(ADDRESS_FORMATS) - {"amazon_rds_postgresql"} == {case[0] for case in CASES} - {"something new"}
 
 
@@ -104,15 +104,15 @@ def test_every_kind_is_tried() -> None:
 @pytest.mark.parametrize(
     "configuration", [None, {}, {"hostname": None, "port": True, "database": ["x"], "bucket": 7.5}]
 )
-def test_odd_configurations_name_nothing(kind: str, configuration: Any) -> None:
-    """What the API may answer instead of a configuration is no error."""
+def test_invalid_configuration_has_no_address(kind: str, configuration: Any) -> None:
+    """Any value that the API may return as configuration is no error."""
     connection = Connection(id="c", type={"id": kind}, configuration=configuration)
 
     assert table_address(connection, None, "orders") is None
 
 
-def test_odd_names_are_encoded() -> None:
-    """A table may be called anything, and still has an address of its own."""
+def test_table_names_are_percent_encoded() -> None:
+    """Any name of a table yields a distinct URI."""
     connection = Connection(id="c", type={"id": "postgresql"}, configuration=POSTGRES)
 
     assert table_address(connection, {"schema": "raw"}, "Ö/ps ?#").uri.endswith("/raw/%C3%96%2Fps%20%3F%23")  # type: ignore[union-attr]
@@ -141,8 +141,8 @@ def bulk(**more: Any) -> BulkSyncExecution:
     return BulkSyncExecution.model_validate({"id": "e1", "status": "errors", "schemas": ROWS, **more})
 
 
-def test_the_schemas_that_completed_were_written() -> None:
-    """Each with its counts and its source; with two requests, whatever their number."""
+def test_written_tables_are_the_completed_schemas() -> None:
+    """Each has its counts and its source. Two requests suffice for any number of tables."""
     hand = Hand([SYNC, CONNECTION])
 
     orders, items = hand.drive(written_tables("s1", bulk(), BASE))
@@ -155,28 +155,28 @@ def test_the_schemas_that_completed_were_written() -> None:
 
 
 @pytest.mark.parametrize("more", [{"is_test": True}, {"schemas": []}, {"schemas": ROWS[1:2]}])
-def test_nothing_written_costs_nothing(more: dict[str, Any]) -> None:
-    """A test run, or one in which no schema completed, wrote nothing; nobody is asked."""
+def test_written_tables_sends_no_request_when_nothing_was_written(more: dict[str, Any]) -> None:
+    """Without completed schemas, or for a test run, no request is sent."""
     assert Hand([]).drive(written_tables("s1", bulk(**more), BASE)) == []
 
 
 @pytest.mark.parametrize("status", [403, 404])
-def test_a_connection_that_may_not_be_seen(status: int) -> None:
-    """Then the tables have an address at Polytomic, the same each time."""
+def test_written_tables_use_polytomic_uris_without_access_to_the_connection(status: int) -> None:
+    """Without access to the connection the URIs are Polytomic's."""
     tables = Hand([SYNC, refused(status)]).drive(written_tables("s1", bulk(), BASE))
 
     assert tables[0].table.uri == "polytomic://app.polytomic.com/bulk/s1/public.orders"
 
 
-def test_passing_trouble_makes_up_no_names() -> None:
-    """What cannot be read now is not called otherwise for that: it is an error."""
+def test_written_tables_raises_transient_failures() -> None:
+    """A transient failure is raised, so that a table never has another URI than usual."""
     hand = Hand([SYNC, *[refused(500)] * 3])
     with pytest.raises(PolytomicServerError):
         hand.drive(written_tables("s1", bulk(), BASE))
 
 
-def test_a_model_sync_writes_its_target_object() -> None:
-    """From its models; the counts are those of the execution."""
+def test_written_table_of_a_model_sync_is_its_target_object() -> None:
+    """The sources are its models. The counts are those of the execution."""
     execution = ModelSyncExecution.model_validate(
         {"id": "e1", "status": "completed", "counts": {"total": 9, "error": 2}}
     )
@@ -189,8 +189,8 @@ def test_a_model_sync_writes_its_target_object() -> None:
     assert (one.records, one.errors) == (9, 2)
 
 
-def test_a_model_sync_that_did_not_complete_wrote_nothing_that_is_known() -> None:
-    """Nobody is asked then."""
+def test_written_tables_of_an_incomplete_model_sync_are_unknown() -> None:
+    """No request is sent."""
     execution = ModelSyncExecution.model_validate({"id": "e1", "status": "errors"})
 
     assert Hand([]).drive(written_tables("m1", execution, BASE)) == []
