@@ -74,7 +74,7 @@ FOREIGN = ("bulk operator that waits for another", "bulk operator that attaches"
 WATCHERS: dict[str, dict[str, Any]] = {
     "any sync": {},
     "one sync": {"sync_id": SALESFORCE_TO_WAREHOUSE, "events": ["failed", "completed"], "poke_interval": 5},
-    "all of it": {"sync_name": "Orders", "kind": "bulk", "trigger_source": "schedule", "polytomic_conn_id": "mine"},
+    "all filters": {"sync_name": "Orders", "kind": "bulk", "trigger_source": "schedule", "polytomic_conn_id": "mine"},
 }
 NEW: dict[str, Any] = {"task_id": "create", **NEW_SYNC}
 # Values that depend on the time, or are messages for people.
@@ -121,19 +121,23 @@ class Stage:
 
     def idempotency_keys(self) -> list[str]:
         """The idempotency keys of all requests."""
-        return [it.headers["idempotency-key"] for it in self.sandbox.requests if "idempotency-key" in it.headers]
+        return [
+            request.headers["idempotency-key"]
+            for request in self.sandbox.requests
+            if "idempotency-key" in request.headers
+        ]
 
 
 @contextmanager
 def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     """A stage behind the default connection, which has links to a web app."""
-    it = Stage(monkeypatch)
-    server = Server(it.sandbox)
+    staged = Stage(monkeypatch)
+    server = Server(staged.sandbox)
     extra = {"ui_url": "https://app.example.com/{kind}/{sync_id}/{execution_id}"}
-    connection = {"conn_type": "polytomic", "host": server.url, "password": it.sandbox.key, "extra": extra}
+    connection = {"conn_type": "polytomic", "host": server.url, "password": staged.sandbox.key, "extra": extra}
     monkeypatch.setenv("AIRFLOW_CONN_POLYTOMIC_DEFAULT", json.dumps(connection))
     try:
-        yield it
+        yield staged
     finally:
         server.close()
 
@@ -211,10 +215,10 @@ def _trigger_errors_scene(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The events of triggers that did not see the end: the deadline passed, or the API key was rejected."""
     with stage(monkeypatch) as staged:
         row = _serialize(defer_task("bulk operator by name", make_context()).trigger)["kwargs"]
-        late = staged.fire(trigger_module.PolytomicExecutionTrigger(**row | {"deadline": 1.0}), after=0)
+        timed_out = staged.fire(trigger_module.PolytomicExecutionTrigger(**row | {"deadline": 1.0}), after=0)
         staged.sandbox.faults.status(403, "GET .*", times=None)
-        refused = staged.fire(trigger_module.PolytomicExecutionTrigger(**row))
-        return {"timeout": late, "error": refused}
+        rejected = staged.fire(trigger_module.PolytomicExecutionTrigger(**row))
+        return {"timeout": timed_out, "error": rejected}
 
 
 def _creation_scene(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:

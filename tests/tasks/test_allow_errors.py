@@ -111,11 +111,8 @@ BULK_ENDS: list[tuple[dict[str, Any], Any, str | None]] = [
     ({"status": "completed", "schemas": [{"schema": "a", "error_count": 2}]}, False, "2 records had errors"),
     ({"status": "completed", "error_count": 0, "schemas": [{"schema": "a", "error_count": 2}]}, 1, "2 records"),
     ({"status": "completed", "schemas": [{"schema": "a", "error_count": 2}, {"schema": "b"}]}, 2, None),
-    (
-        {"status": "completed", "error_count": 2},
-        0.5,
-        "2 records had errors; allowed: 50 %",
-    ),  # the record count is unknown
+    # The share is unknown without a record count.
+    ({"status": "completed", "error_count": 2}, 0.5, "2 records had errors; allowed: 50 %"),
     ({"status": "completed", "error_count": 2, "record_count": 0}, 0.5, "2 records had errors"),
     ({"status": "completed", "error_count": 2, "record_count": 4}, 0.5, None),
     ({"status": "completed", "error_count": 29, "record_count": 100}, 0.29, None),  # as a float: 28.999…

@@ -157,7 +157,7 @@ def sent_value(name: str, value: Any) -> Any:
         body = {**LISTS, **DEEP}[name][0](**{name: value})
     except ValueError as error:
         assert name in str(error), error
-        event("refused")
+        event("rejected")
         return None
     return body.get(name, NOT_SENT)
 
@@ -351,10 +351,10 @@ def test_any_value_of_an_id_is_rejected_by_name_or_made_canonical(value: Any) ->
             made.append(make())
         except ValueError as error:
             assert "sync_id" in str(error)
-            made.append("refused")
+            made.append("rejected")
     assert made[0] == made[1]
     assert made[2] == made[0] or value is None
-    if made[0] != "refused":
+    if made[0] != "rejected":
         assert isinstance(value, str)
         assert made[0] in (value.strip(), value.strip().lower())
         assert build_path("/{sync_id}", sync_id=made[0]).count("/") == 1

@@ -113,16 +113,16 @@ class ScriptedServer:
     """Returns responses from a list, and stops the plan when they are used up."""
 
     def __init__(self, responses: list[SendResult]) -> None:
-        self._answers = responses
+        self._responses = responses
         self.now = 1_000_000.0
         self.last: SendResult | None = None
 
     def send(self, request: Request) -> SendResult:
         assert "/../" not in request.path
         assert not request.path.endswith("/..")
-        if not self._answers:
+        if not self._responses:
             raise ResponsesUsedUp
-        self.last = self._answers.pop(0)
+        self.last = self._responses.pop(0)
         return self.last
 
     def sleep(self, seconds: float) -> None:

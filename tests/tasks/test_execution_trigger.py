@@ -212,12 +212,12 @@ class TestEndless:
         assert time.monotonic() - began < 10
 
 
-def test_trigger_kill_finishes_when_it_is_cancelled_again(
+def test_trigger_kill_finishes_when_it_is_canceled_again(
     polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Airflow cancels a trigger every second until it has ended, also while it handles the kill."""
     execution = polytomic_sandbox.start_foreign(SYNC)
-    polytomic_sandbox.faults.status(503, "GET .*", times=None)  # whether it still runs is not known
+    polytomic_sandbox.faults.status(503, "GET .*", times=None)  # so that the status is unknown
 
     async def failed(_task_instance: Any) -> str:
         await asyncio.sleep(0.1)

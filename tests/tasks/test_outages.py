@@ -47,7 +47,7 @@ def outage(triggerer: Triggerer, kind: str, on: str = ".*") -> Iterator[None]:
         "busy": lambda: faults.status(429, on, times=None, headers={"Retry-After": "120"}),
         "access denied": lambda: faults.status(403, on, times=None, body=PAGE),
         "dropped": lambda: faults.drop_before(on, times=None),
-        "half an answer": lambda: faults.garbage("truncated", on, times=None),
+        "truncated": lambda: faults.garbage("truncated", on, times=None),
         "another execution": lambda: faults.status(
             200, on, times=None, body={"data": {"id": "yesterday", "status": "completed"}}
         ),
@@ -112,7 +112,7 @@ def test_trigger_keeps_waiting_through_an_outage_of_nine_minutes(
 
     async def outages() -> None:
         for number, duration in enumerate((1.0, MINUTE, 9 * MINUTE)):
-            # After the moment at which polls that are an interval apart are due.
+            # Shortly after polls that are a multiple of an interval apart are due.
             await triggerer.until((number + 1) * (HOUR + 2 * MINUTE) + 20)
             with outage(triggerer, kind):
                 await asyncio.sleep(duration)
@@ -171,7 +171,7 @@ def test_outage_budget_excludes_the_suspension_of_the_triggerer(
 
     async def suspension() -> None:
         await triggerer.until(2 * HOUR)
-        triggerer.clock.suspend(HOUR)  # without an outage
+        triggerer.clock.suspend(HOUR)  # no outage at the same time
         await asyncio.sleep(20 * MINUTE)
         with outage(triggerer, "hangs" if during == "request" else "page"):
             while triggerer.polls[-1].good:  # noqa: ASYNC110
@@ -196,7 +196,7 @@ def test_outage_budget_tolerates_a_jump_of_the_wall_clock(triggerer: Triggerer, 
 
     async def jumps() -> None:
         await triggerer.until(HOUR)
-        triggerer.clock.offset += jump  # without an outage
+        triggerer.clock.offset += jump  # no outage at the same time
         await triggerer.until(2 * HOUR)
         with outage(triggerer, "page"):
             await asyncio.sleep(4 * MINUTE)
@@ -212,7 +212,7 @@ def test_outage_budget_tolerates_a_jump_of_the_wall_clock(triggerer: Triggerer, 
     waits.run(jumps)
     for execution_id, (at, event) in triggerer.events.items():
         assert "no valid response for" in event["message"]
-        # An interval in which the clock was set back counts as nothing, a poll in which it was set as two minutes.
+        # An interval with a backward jump counts as zero seconds, and a poll with a jump as two minutes.
         waited = at - triggerer.first_failure(execution_id, began)
         assert OUTAGE_BUDGET - MAX_POLL_TIME - 1 <= waited <= OUTAGE_BUDGET + MAX_BACKOFF
 
@@ -224,14 +224,14 @@ class Storm:
     another.
     """
 
-    KINDS = ("page", "api error", "busy", "access denied", "dropped", "half an answer", "another execution", "hangs")
+    KINDS = ("page", "api error", "busy", "access denied", "dropped", "truncated", "another execution", "hangs")
     SCOPES = (".*", "GET .*/executions/.*", "GET /api/bulk/syncs/status")
 
     def __init__(self, triggerer: Triggerer, number: int) -> None:
         triggerer.over_http = False
         self.triggerer = triggerer
         self.dice = random.Random(number)
-        self.ends: dict[str, tuple[str, str, float, str]] = {}  # by execution: sync, how it ends, when, interval
+        self.ends: dict[str, tuple[str, str, float, str]] = {}  # by execution: sync, status, time, interval
         self.outages = 0
         self.hours = 0.0
 

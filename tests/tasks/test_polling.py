@@ -86,9 +86,8 @@ def test_task_keeps_waiting_when_a_replica_does_not_know_a_new_execution(
 ) -> None:
     """A 404 in the first minute, from a replica that lags behind, is polled again."""
     faults = polytomic_sandbox.faults
-    faults.delay(
-        0, poll_pattern(kind), times=2
-    )  # successful polls first: the worker's, and the trigger's in the deferred task
+    # Successful polls come first: the worker's, and the trigger's in the deferred task.
+    faults.delay(0, poll_pattern(kind), times=2)
     missing = faults.status(404, poll_pattern(kind), times=3)
     ending = finish_after_hits(polytomic_sandbox, kind, missing, 3)
 
@@ -227,7 +226,7 @@ def test_kill_of_a_suspended_trigger_cancels_no_finished_execution(
 
     assert cancels(polytomic_sandbox) == []
     assert "nothing to cancel" in caplog.text
-    assert "being cancelled" not in caplog.text
+    assert "being canceled" not in caplog.text
 
 
 @pytest.mark.usefixtures("task_succeeded")
