@@ -27,7 +27,7 @@ class Limit:
 LIMITS = (
     Limit(
         ("2.11", "3.0", "3.1", "3.2"),
-        "a trigger is not told that its task was ended",
+        "a trigger is not notified when a user ends its task",
         frozenset(
             {
                 "marked_as_failed",
@@ -45,7 +45,7 @@ LIMITS = (
     ),
     Limit(
         ("3.0", "3.1", "3.2"),
-        "a task is not told that its worker gets a SIGTERM",
+        "a task is not notified when its worker receives a SIGTERM",
         frozenset(
             {
                 "terminated_before_its_start",
@@ -57,17 +57,17 @@ LIMITS = (
     ),
     Limit(
         ("2.11",),
-        "a SIGTERM breaks off the wait for the answer to a start",
+        "a SIGTERM interrupts the wait for the response to a start",
         frozenset({"terminated_before_the_answer", "terminated_before_the_answer_of_a_model_sync"}),
     ),
     Limit(
         ("2.11",),
-        "a task that is cleared while a worker runs it may run on for minutes",
+        "a task that is cleared while a worker runs it can continue for minutes",
         frozenset({"cleared_while_it_runs", "cleared_while_it_runs_of_a_model_sync"}),
     ),
     Limit(
         ("2.11",),
-        "a task that a worker runs when the scheduler is killed runs on beside its retry",
+        "a task that a worker runs when the scheduler is killed continues next to its retry",
         frozenset(
             {
                 "test_a_restarted_scheduler_changes_nothing_for_a_deferred_task",  # goes through the same restart
