@@ -1,4 +1,4 @@
-"""The trigger of an asset watcher, with a sandbox behind its connection, in Airflow's own machinery."""
+"""The trigger for asset watchers against the sandbox, run by Airflow's shared stream."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 import logging
+import re
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -18,12 +19,13 @@ import pytest
 from airflow_provider_polytomic.api.events.poll import Position
 from airflow_provider_polytomic.api.plan import Request
 from airflow_provider_polytomic.api.transport import aiohttp_transport
+from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
 from airflow_provider_polytomic.sandbox.app import Sandbox
 from airflow_provider_polytomic.sandbox.seed import POSTGRES_TO_WAREHOUSE as OTHER
 from airflow_provider_polytomic.sandbox.seed import SALESFORCE_TO_WAREHOUSE as SYNC
 from airflow_provider_polytomic.sandbox.seed import WAREHOUSE_TO_SALESFORCE as MODEL
 from airflow_provider_polytomic.sandbox.server import Server
-from airflow_provider_polytomic.triggers import events as module
+from airflow_provider_polytomic.triggers import _event_poller, events
 from airflow_provider_polytomic.triggers.events import PolytomicSyncEventTrigger
 
 from .conftest import recreate_trigger
@@ -74,40 +76,42 @@ def trigger(**arguments: Any) -> PolytomicSyncEventTrigger:
         ({"poke_interval": float("inf")}, "poke_interval"),
     ],
 )
-def test_bad_arguments_are_refused_when_the_dag_is_read(arguments: dict[str, Any], named: str) -> None:
-    """A watcher that would never fire, or for the wrong thing, is none: the message names the argument."""
+def test_watcher_rejects_invalid_arguments_when_the_dag_is_parsed(arguments: dict[str, Any], named: str) -> None:
+    """The message names the argument."""
     with pytest.raises(ValueError, match=named):
         PolytomicSyncEventTrigger(**arguments)
 
 
-def test_an_argument_that_does_not_exist_is_refused() -> None:
-    """A slip of the pen would otherwise make a watcher for any sync."""
+def test_watcher_rejects_unknown_arguments() -> None:
+    """A typo in an argument would otherwise make a watcher of any sync."""
     with pytest.raises(TypeError, match="has no argument 'sync'"):
         PolytomicSyncEventTrigger(sync="Orders")
 
 
-def test_a_row_of_another_release_is_understood(caplog: pytest.LogCaptureFixture) -> None:
-    """Arguments that this release does not know are passed over with a warning, if Airflow has them from a row."""
+def test_watcher_ignores_unknown_arguments_that_another_release_stored(caplog: pytest.LogCaptureFixture) -> None:
+    """It logs a warning and keeps the arguments that it knows."""
     path, kwargs = trigger(sync_name="Orders").serialize()
 
-    revived = PolytomicSyncEventTrigger(**kwargs, from_the_future={"x": 1})
+    recreated = PolytomicSyncEventTrigger(**kwargs, from_the_future={"x": 1})
 
-    assert revived.serialize() == (path, kwargs)
+    assert recreated.serialize() == (path, kwargs)
     assert [record.getMessage().partition(": ")[2] for record in caplog.records] == ["'from_the_future'"]
 
 
-def test_what_is_stored_of_it_brings_it_back() -> None:
-    """serialize() holds every argument as plain JSON, and makes an equal trigger again."""
-    told = trigger(kind="bulk", sync_name="Orders", events=["failed"], trigger_source="api", polytomic_conn_id="other")
+def test_serialize_contains_every_argument() -> None:
+    """The arguments are plain JSON, and the trigger that they create is equal."""
+    original = trigger(
+        kind="bulk", sync_name="Orders", events=["failed"], trigger_source="api", polytomic_conn_id="other"
+    )
 
-    _, kwargs = told.serialize()
+    _, kwargs = original.serialize()
 
     assert kwargs == json.loads(json.dumps(kwargs))
-    assert recreate_trigger(told).serialize() == told.serialize()
+    assert recreate_trigger(original).serialize() == original.serialize()
 
 
-def test_equal_watchers_are_one_however_they_are_written() -> None:
-    """Airflow tells triggers apart by what is stored of them: spelling, order and doubles must not count."""
+def test_equal_watchers_have_equal_serializations() -> None:
+    """Airflow compares triggers by their serialization, so spelling, order and duplicates must not matter."""
     written = [
         trigger(events="completed,failed", poke_interval=timedelta(minutes=1)),
         trigger(events=("failed", "completed"), poke_interval=60),
@@ -117,16 +121,16 @@ def test_equal_watchers_are_one_however_they_are_written() -> None:
     assert len({json.dumps(one.serialize()) for one in written}) == 1
 
 
-def test_the_key_is_not_in_what_is_stored(polytomic_sandbox: Sandbox) -> None:
-    """The trigger's row names the connection, and holds nothing of what the connection holds."""
+def test_serialize_contains_no_api_key(polytomic_sandbox: Sandbox) -> None:
+    """The row of the trigger names the connection only."""
     assert polytomic_sandbox.key not in json.dumps(trigger().serialize()[1])
 
 
-# --- what Airflow does with it
+# --- the triggerer
 
 
 class Store(dict[str, Any]):
-    """What Airflow ≥ 3.3 keeps for an asset."""
+    """Asset state store of Airflow ≥ 3.3."""
 
     broken = False
 
@@ -152,7 +156,7 @@ class Store(dict[str, Any]):
 
 
 class SlowStore(Store):
-    """One that is asked one after the other."""
+    """Store that handles one read at a time."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -165,7 +169,7 @@ class SlowStore(Store):
 
 
 class Stores:
-    """The same for a trigger that several assets have."""
+    """Stores of a trigger that several assets have."""
 
     def __init__(self, **by_name: Store) -> None:
         self._by_name = by_name
@@ -173,25 +177,25 @@ class Stores:
 
 @dataclass
 class Triggerer:
-    """Runs watchers as a triggerer of Airflow ≥ 3.3 does: with Airflow's own stream, and a database that is told."""
+    """Runs watchers as a triggerer of Airflow ≥ 3.3 does, with Airflow's shared stream and a fake database."""
 
-    confirms: bool = True  # whether events get into the database
-    patience: float = 300.0  # seconds that Airflow grants for that
-    told: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
+    confirms: bool = True  # whether events are stored in the database
+    ack_timeout: float = 300.0  # seconds that Airflow waits for that
+    fired: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         shared_stream = pytest.importorskip("airflow.triggers.shared_stream")
-        self.manager = shared_stream.SharedStreamManager(ack_timeout=self.patience)
+        self.manager = shared_stream.SharedStreamManager(ack_timeout=self.ack_timeout)
         self._tasks: list[asyncio.Task[None]] = []
 
     def watch(self, watcher: PolytomicSyncEventTrigger, store: Any = None) -> list[dict[str, Any]]:
-        """Start a watcher; returns the list to which its events will be added."""
+        """Start a watcher, and return the list to which its payloads will be added."""
         watcher = recreate_trigger(watcher)
         watcher.asset_state_store = store
         number = len(self._tasks)
-        self.told[number] = []
+        self.fired[number] = []
         self._tasks.append(asyncio.create_task(self._run(number, watcher)))
-        return self.told[number]
+        return self.fired[number]
 
     async def _run(self, number: int, watcher: PolytomicSyncEventTrigger) -> None:
         key = watcher.shared_stream_key()
@@ -199,7 +203,7 @@ class Triggerer:
         try:
             async for event in watcher.filter_shared_stream(stream):
                 seq = self.manager.bind_pending_event(trigger_id=number, key=key)
-                self.told[number].append(json.loads(json.dumps(event.payload)))
+                self.fired[number].append(json.loads(json.dumps(event.payload)))
                 if self.confirms:
                     asyncio.get_running_loop().call_later(0.01, self.manager.confirm_persisted, [seq])
         finally:
@@ -212,7 +216,7 @@ class Triggerer:
         await self.manager.stop_all()
 
     @property
-    def given_up(self) -> bool:
+    def has_failed_watcher(self) -> bool:
         return any(task.done() for task in self._tasks)
 
     def check(self) -> None:
@@ -234,46 +238,46 @@ async def triggerer(**how: Any) -> AsyncIterator[Triggerer]:
 async def until(probe: Callable[[], Any], timeout: float = 20) -> None:
     deadline = time.monotonic() + timeout
     while not probe():
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, "timed out"
         await asyncio.sleep(0.01)
 
 
-def looks(sandbox: Sandbox) -> int:
-    """How often the events were read to a good end."""
+def count_polls(sandbox: Sandbox) -> int:
+    """Count the successful requests for events."""
     return sum(request.path == "/api/events" and request.status == 200 for request in sandbox.requests)
 
 
-async def more_looks(sandbox: Sandbox, number: int = 3) -> None:
-    """Wait until whoever looks has looked again, so that what there is has been seen."""
-    seen = looks(sandbox)
-    await until(lambda: looks(sandbox) >= seen + number)
+async def wait_for_polls(sandbox: Sandbox, number: int = 3) -> None:
+    """Wait for more polls, so that all current events have been read."""
+    seen = count_polls(sandbox)
+    await until(lambda: count_polls(sandbox) >= seen + number)
 
 
-def end(sandbox: Sandbox, sync_id: str = SYNC, status: str = "completed") -> str:
+def end_execution(sandbox: Sandbox, sync_id: str = SYNC, status: str = "completed") -> str:
     execution = sandbox.run_on_schedule(sync_id)
     sandbox.finish(sync_id, execution.id, status)
     return execution.id
 
 
-def ids(told: list[dict[str, Any]]) -> list[str]:
-    return [payload["execution_id"] for payload in told]
+def ids(payloads: list[dict[str, Any]]) -> list[str]:
+    return [payload["execution_id"] for payload in payloads]
 
 
 @pytest.fixture
 def polytomic_sandbox_speed() -> float:
-    return 0.001  # nothing ends by itself
+    return 0.001  # executions do not end by themselves
 
 
-def test_it_tells_what_polytomic_tells(polytomic_sandbox: Sandbox) -> None:
-    """The payload is plain JSON with all that the event holds, and None for what it does not."""
+def test_payload_contains_all_fields_of_the_event(polytomic_sandbox: Sandbox) -> None:
+    """It is plain JSON, with None for fields that the event does not have."""
 
     async def scenario() -> None:
         async with triggerer() as airflow:
-            told = airflow.watch(trigger(sync_id=SYNC))
-            await more_looks(polytomic_sandbox)
-            execution_id = end(polytomic_sandbox)
-            await until(lambda: told)
-            (payload,) = told
+            payloads = airflow.watch(trigger(sync_id=SYNC))
+            await wait_for_polls(polytomic_sandbox)
+            execution_id = end_execution(polytomic_sandbox)
+            await until(lambda: payloads)
+            (payload,) = payloads
             (row,) = [
                 row
                 for row in json.loads(polytomic_sandbox.send(EVENTS).body)["data"]  # type: ignore[union-attr]
@@ -298,8 +302,8 @@ def test_it_tells_what_polytomic_tells(polytomic_sandbox: Sandbox) -> None:
     asyncio.run(scenario())
 
 
-def test_each_watcher_is_told_what_it_watches_for(polytomic_sandbox: Sandbox) -> None:
-    """Sync, kind, end and source decide; whoever started it, and whatever others watch for."""
+def test_watcher_fires_only_for_matching_executions(polytomic_sandbox: Sandbox) -> None:
+    """It filters by sync, kind, end and source, and is not affected by other watchers."""
 
     async def scenario() -> None:
         async with triggerer() as airflow:
@@ -308,12 +312,19 @@ def test_each_watcher_is_told_what_it_watches_for(polytomic_sandbox: Sandbox) ->
             of_models = airflow.watch(trigger(kind="model", events="completed"))
             failed = airflow.watch(trigger(kind="bulk", events=["failed", "canceled", "completed_with_errors"]))
             scheduled = airflow.watch(trigger(kind="bulk", trigger_source="schedule"))
-            await more_looks(polytomic_sandbox)
-            one, two, three = end(polytomic_sandbox), end(polytomic_sandbox, OTHER), end(polytomic_sandbox, MODEL)
-            four, five = end(polytomic_sandbox, OTHER, "failed"), end(polytomic_sandbox, SYNC, "errors")
+            await wait_for_polls(polytomic_sandbox)
+            one, two, three = (
+                end_execution(polytomic_sandbox),
+                end_execution(polytomic_sandbox, OTHER),
+                end_execution(polytomic_sandbox, MODEL),
+            )
+            four, five = (
+                end_execution(polytomic_sandbox, OTHER, "failed"),
+                end_execution(polytomic_sandbox, SYNC, "errors"),
+            )
             foreign = polytomic_sandbox.start_foreign(SYNC).id
             polytomic_sandbox.finish(SYNC, foreign)
-            await more_looks(polytomic_sandbox)
+            await wait_for_polls(polytomic_sandbox)
             assert ids(any_completed) == [one, two, three, foreign]
             assert ids(of_sync) == [two, four]
             assert ids(of_models) == [three]
@@ -323,15 +334,15 @@ def test_each_watcher_is_told_what_it_watches_for(polytomic_sandbox: Sandbox) ->
     asyncio.run(scenario())
 
 
-def test_many_watchers_share_one_look(polytomic_sandbox: Sandbox) -> None:
-    """Twenty watchers of a connection cause no request more than one does; syncs that they name are listed once."""
+def test_watchers_share_one_poll(polytomic_sandbox: Sandbox) -> None:
+    """Twenty watchers of a connection cause as many requests as one. The syncs that they name are listed once."""
 
     async def requests_for(number: int, interval: float) -> int:
         async with triggerer() as airflow:
             for index in range(number):
                 airflow.watch(trigger(sync_name=f"Sync {index}", poke_interval=interval))
             before = len(polytomic_sandbox.requests)
-            await more_looks(polytomic_sandbox, 2)
+            await wait_for_polls(polytomic_sandbox, 2)
             await asyncio.sleep(0.1)
             return len(polytomic_sandbox.requests) - before
 
@@ -347,11 +358,11 @@ def test_watcher_matches_its_sync_however_the_id_is_written(polytomic_sandbox: S
 
     async def scenario() -> None:
         async with triggerer() as airflow:
-            told = airflow.watch(trigger(sync_id=sync_id))
-            await more_looks(polytomic_sandbox)
-            execution_id = end(polytomic_sandbox)
-            await until(lambda: told)
-            assert ids(told) == [execution_id]
+            payloads = airflow.watch(trigger(sync_id=sync_id))
+            await wait_for_polls(polytomic_sandbox)
+            execution_id = end_execution(polytomic_sandbox)
+            await until(lambda: payloads)
+            assert ids(payloads) == [execution_id]
 
     asyncio.run(scenario())
     assert trigger(sync_id=sync_id).serialize() == trigger(sync_id=SYNC).serialize()
@@ -375,41 +386,41 @@ NO_SYNC = "the organization has no such sync"
 def test_watcher_warns_once_when_the_organization_has_no_such_sync(
     polytomic_sandbox: Sandbox, caplog: pytest.LogCaptureFixture, wanted: dict[str, Any], is_known: bool
 ) -> None:
-    """A watcher that cannot fire says so when it begins, and only then; any other is silent."""
+    """It warns when it starts. A watcher of an existing sync does not warn."""
     caplog.set_level(logging.WARNING)
 
     async def scenario() -> None:
         async with triggerer() as airflow:
             airflow.watch(trigger(**wanted))
-            await more_looks(polytomic_sandbox, 4)
+            await wait_for_polls(polytomic_sandbox, 4)
 
     asyncio.run(scenario())
 
     assert sum(NO_SYNC in message for message in caplog.messages) == (0 if is_known else 1)
 
 
-def test_watcher_warns_of_no_sync_when_the_syncs_cannot_be_listed(
+def test_watcher_does_not_warn_about_a_missing_sync_when_the_syncs_cannot_be_listed(
     polytomic_sandbox: Sandbox, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A failed list proves nothing; the watcher begins all the same."""
+    """A failed list proves nothing, and the watcher starts."""
     caplog.set_level(logging.WARNING)
     polytomic_sandbox.faults.status(403, "GET /api/syncs", times=None)
 
     async def scenario() -> None:
         async with triggerer() as airflow:
             airflow.watch(trigger(sync_name="Unknown"))
-            told = airflow.watch(trigger(sync_id=SYNC))
-            await more_looks(polytomic_sandbox, 4)
-            end(polytomic_sandbox)
-            await until(lambda: told)
+            payloads = airflow.watch(trigger(sync_id=SYNC))
+            await wait_for_polls(polytomic_sandbox, 4)
+            end_execution(polytomic_sandbox)
+            await until(lambda: payloads)
 
     asyncio.run(scenario())
 
     assert not any(NO_SYNC in message for message in caplog.messages)
 
 
-def test_other_connections_and_intervals_have_looks_of_their_own() -> None:
-    """What is shared has the same key of what it is asked with."""
+def test_watchers_share_polls_only_with_equal_connection_and_interval() -> None:
+    """The key of the shared stream consists of these two."""
     keys = {one.shared_stream_key() for one in (trigger(), trigger(sync_id="x"), trigger(events="failed"))}
     others = {trigger(polytomic_conn_id="b").shared_stream_key(), trigger(poke_interval=7).shared_stream_key()}
 
@@ -417,49 +428,49 @@ def test_other_connections_and_intervals_have_looks_of_their_own() -> None:
     assert len(keys | others) == 3
 
 
-def test_what_ended_before_it_began_is_not_told(polytomic_sandbox: Sandbox) -> None:
-    """A new watcher is told of what ends from now on."""
+def test_new_watcher_ignores_executions_that_ended_before(polytomic_sandbox: Sandbox) -> None:
+    """It fires for those that end from then on."""
 
     async def scenario() -> None:
-        end(polytomic_sandbox)
+        end_execution(polytomic_sandbox)
         async with triggerer() as airflow:
-            told = airflow.watch(trigger(), Store())
-            await more_looks(polytomic_sandbox)
-            later = end(polytomic_sandbox)
-            await until(lambda: told)
-            assert ids(told) == [later]
+            payloads = airflow.watch(trigger(), Store())
+            await wait_for_polls(polytomic_sandbox)
+            later = end_execution(polytomic_sandbox)
+            await until(lambda: payloads)
+            assert ids(payloads) == [later]
 
     asyncio.run(scenario())
 
 
-def test_late_events_are_told_once(polytomic_sandbox: Sandbox) -> None:
-    """An event that turns up after younger ones is told when it does, and never again."""
+def test_late_event_fires_once(polytomic_sandbox: Sandbox) -> None:
+    """An event that appears after younger ones fires when it appears."""
 
     async def scenario() -> None:
         async with triggerer() as airflow:
-            told = airflow.watch(trigger(), Store())
-            await more_looks(polytomic_sandbox)
-            late = end(polytomic_sandbox)
+            payloads = airflow.watch(trigger(), Store())
+            await wait_for_polls(polytomic_sandbox)
+            late = end_execution(polytomic_sandbox)
             polytomic_sandbox.delay_events(late, 0.5)
-            punctual = end(polytomic_sandbox)
-            await until(lambda: len(told) == 2)
-            await more_looks(polytomic_sandbox)
-            assert ids(told) == [punctual, late]
+            punctual = end_execution(polytomic_sandbox)
+            await until(lambda: len(payloads) == 2)
+            await wait_for_polls(polytomic_sandbox)
+            assert ids(payloads) == [punctual, late]
 
     asyncio.run(scenario())
 
 
-def test_a_burst_of_pages_is_told_whole(polytomic_sandbox: Sandbox) -> None:
-    """More events than a page holds, between two looks, are all told, in the order of their times."""
+def test_burst_of_several_pages_fires_completely_in_order(polytomic_sandbox: Sandbox) -> None:
+    """More events than a page contains, between two polls, fire in the order of their times."""
 
     async def scenario() -> None:
         async with triggerer() as airflow:
-            told = airflow.watch(trigger(poke_interval=1), Store())
-            await more_looks(polytomic_sandbox, 2)
-            burst = [end(polytomic_sandbox) for _ in range(120)]
-            await until(lambda: len(told) >= 120)
-            await more_looks(polytomic_sandbox, 2)
-            assert ids(told) == burst
+            payloads = airflow.watch(trigger(poke_interval=1), Store())
+            await wait_for_polls(polytomic_sandbox, 2)
+            burst = [end_execution(polytomic_sandbox) for _ in range(120)]
+            await until(lambda: len(payloads) >= 120)
+            await wait_for_polls(polytomic_sandbox, 2)
+            assert ids(payloads) == burst
 
     asyncio.run(scenario())
 
@@ -467,74 +478,74 @@ def test_a_burst_of_pages_is_told_whole(polytomic_sandbox: Sandbox) -> None:
 # --- restarts
 
 
-def test_a_restart_goes_on_where_it_ended(polytomic_sandbox: Sandbox) -> None:
-    """What ended while no triggerer ran is told after, and what was told before is not told again."""
+def test_restarted_watcher_continues_from_its_saved_position(polytomic_sandbox: Sandbox) -> None:
+    """Executions that ended while no triggerer ran fire once; earlier ones do not fire again."""
 
     async def scenario() -> None:
         store = Store()
         async with triggerer() as airflow:
-            told = airflow.watch(trigger(sync_id=SYNC), store)
+            payloads = airflow.watch(trigger(sync_id=SYNC), store)
             await until(lambda: store)
-            first = end(polytomic_sandbox)
+            first = end_execution(polytomic_sandbox)
             await until(lambda: first in store.position.seen)
-            assert ids(told) == [first]
-        second = end(polytomic_sandbox)
+            assert ids(payloads) == [first]
+        second = end_execution(polytomic_sandbox)
         async with triggerer() as airflow:
-            told = airflow.watch(trigger(sync_id=SYNC), store)
-            await until(lambda: told)
-            await more_looks(polytomic_sandbox)
-            assert ids(told) == [second]
+            payloads = airflow.watch(trigger(sync_id=SYNC), store)
+            await until(lambda: payloads)
+            await wait_for_polls(polytomic_sandbox)
+            assert ids(payloads) == [second]
 
     asyncio.run(scenario())
 
 
-def test_what_airflow_has_not_stored_is_told_again(polytomic_sandbox: Sandbox) -> None:
-    """A triggerer that dies with an event in its hands has not passed over it."""
+def test_event_that_airflow_has_not_stored_fires_again_after_a_restart(polytomic_sandbox: Sandbox) -> None:
+    """The position is not saved before Airflow has stored the event."""
 
     async def scenario() -> None:
         store = Store()
         async with triggerer(confirms=False) as airflow:
-            told = airflow.watch(trigger(sync_id=SYNC), store)
+            payloads = airflow.watch(trigger(sync_id=SYNC), store)
             await until(lambda: store)
-            lost = end(polytomic_sandbox)
-            await until(lambda: told)
-            await more_looks(polytomic_sandbox)
+            unstored = end_execution(polytomic_sandbox)
+            await until(lambda: payloads)
+            await wait_for_polls(polytomic_sandbox)
         assert store.position.seen == {}
         async with triggerer() as airflow:
-            told = airflow.watch(trigger(sync_id=SYNC), store)
-            await until(lambda: told)
-            assert ids(told) == [lost]
+            payloads = airflow.watch(trigger(sync_id=SYNC), store)
+            await until(lambda: payloads)
+            assert ids(payloads) == [unstored]
 
     asyncio.run(scenario())
 
 
-def test_what_airflow_could_not_store_is_not_passed_over(polytomic_sandbox: Sandbox) -> None:
-    """When Airflow gives a watcher up over an event, its position stays before that event."""
+def test_position_stays_before_an_event_that_airflow_could_not_store(polytomic_sandbox: Sandbox) -> None:
+    """Airflow fails the watcher, and its saved position does not contain the event."""
 
     async def scenario() -> None:
         store = Store()
         async with triggerer() as airflow:
             airflow.watch(trigger(sync_id=SYNC), store)
             await until(lambda: store)
-        running = Triggerer(confirms=False, patience=0.3)
-        told = running.watch(trigger(sync_id=SYNC), store)
+        running = Triggerer(confirms=False, ack_timeout=0.3)
+        payloads = running.watch(trigger(sync_id=SYNC), store)
         running.watch(trigger(events="failed"), Store())
-        await more_looks(polytomic_sandbox)
-        lost = end(polytomic_sandbox)
-        await until(lambda: told and running.given_up)
-        await more_looks(polytomic_sandbox)
+        await wait_for_polls(polytomic_sandbox)
+        unstored = end_execution(polytomic_sandbox)
+        await until(lambda: payloads and running.has_failed_watcher)
+        await wait_for_polls(polytomic_sandbox)
         await running.stop()
-        assert not any(lost in written for written in store.written)
+        assert not any(unstored in written for written in store.written)
 
     asyncio.run(scenario())
 
 
-def test_after_a_restart_all_look_back_together(polytomic_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Watchers that missed an hour cause one longer look, not one each."""
-    monkeypatch.setattr(module, "GATHER_DELAY", 0.3)
+def test_restarted_watchers_share_one_longer_poll(polytomic_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Watchers that missed an hour cause one additional poll, not one each."""
+    monkeypatch.setattr(_event_poller, "GATHER_DELAY", 0.3)
 
     async def scenario() -> None:
-        end(polytomic_sandbox)
+        end_execution(polytomic_sandbox)
         store = SlowStore()
         watchers = [trigger(sync_name=f"Sync {number}", poke_interval=30) for number in range(20)]
         for watcher in watchers:
@@ -542,38 +553,38 @@ def test_after_a_restart_all_look_back_together(polytomic_sandbox: Sandbox, monk
         async with triggerer() as airflow:
             for watcher in watchers:
                 airflow.watch(watcher, store)
-            await until(lambda: looks(polytomic_sandbox) == 3)
+            await until(lambda: count_polls(polytomic_sandbox) == 3)
             await until(lambda: all(json.loads(kept)["polled_at"] > time.time() - 60 for kept in store.values()))
-        assert looks(polytomic_sandbox) == 3
+        assert count_polls(polytomic_sandbox) == 3
 
     asyncio.run(scenario())
 
 
-def test_a_watcher_that_another_triggerer_had_meanwhile(polytomic_sandbox: Sandbox) -> None:
-    """A triggerer that froze does not tell again, when it wakes, what the one that stood in for it has told."""
+def test_watcher_does_not_repeat_the_events_of_another_triggerer(polytomic_sandbox: Sandbox) -> None:
+    """A triggerer that froze does not fire events that its replacement has fired."""
 
     async def scenario() -> None:
         store = Store()
         async with triggerer() as frozen, triggerer() as standing_in:
-            told = frozen.watch(trigger(), store)
+            payloads = frozen.watch(trigger(), store)
             await until(lambda: store)
             frozen_for = polytomic_sandbox.faults.delay(0.8, "GET /api/events")
             await until(lambda: frozen_for.hits)
-            execution_id = end(polytomic_sandbox)
+            execution_id = end_execution(polytomic_sandbox)
             also = standing_in.watch(trigger(), store)
             await until(lambda: also and execution_id in store.position.seen)
-            await more_looks(polytomic_sandbox, 10)
+            await wait_for_polls(polytomic_sandbox, 10)
             await asyncio.sleep(1)
-            assert (ids(also), ids(told)) == ([execution_id], [])
+            assert (ids(also), ids(payloads)) == ([execution_id], [])
 
     asyncio.run(scenario())
 
 
-def test_who_lags_behind_saves_nothing_over_who_is_ahead(
+def test_outdated_watcher_does_not_reset_the_saved_position(
     polytomic_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A triggerer that froze, and wakes with an old look, does not set the position back."""
-    monkeypatch.setattr(module, "SAVE_INTERVAL", 0.0)
+    """A triggerer that froze and continues with an old batch keeps the newer position."""
+    monkeypatch.setattr(events, "SAVE_INTERVAL", 0.0)
 
     async def scenario() -> None:
         store = Store()
@@ -583,43 +594,43 @@ def test_who_lags_behind_saves_nothing_over_who_is_ahead(
             frozen_for = polytomic_sandbox.faults.delay(0.8, "GET /api/events", after=True)
             await until(lambda: frozen_for.hits)
             await asyncio.sleep(0.1)
-            execution_id = end(polytomic_sandbox)
+            execution_id = end_execution(polytomic_sandbox)
             standing_in.watch(trigger(), store)
             await until(lambda: execution_id in store.position.seen)
-            told_by = len(store.written)
+            written_before = len(store.written)
             await asyncio.sleep(1)
-            assert all(execution_id in written for written in store.written[told_by:])
+            assert all(execution_id in written for written in store.written[written_before:])
 
     asyncio.run(scenario())
 
 
-def test_a_store_that_cannot_be_reached_is_waited_for(
+def test_watcher_waits_until_its_position_can_be_read(
     polytomic_sandbox: Sandbox, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A watcher whose position cannot be read does not begin anew: it goes on when it can be."""
+    """It does not start from now when the store fails, and fires for missed executions later."""
 
     async def scenario() -> None:
         store = Store()
         async with triggerer() as airflow:
             airflow.watch(trigger(), store)
             await until(lambda: store)
-        missed = end(polytomic_sandbox)
+        missed = end_execution(polytomic_sandbox)
         store.broken = True
         async with triggerer() as airflow:
-            told = airflow.watch(trigger(), store)
-            await until(lambda: "cannot be told yet" in caplog.text)
-            assert told == []
+            payloads = airflow.watch(trigger(), store)
+            await until(lambda: "could not determine yet" in caplog.text)
+            assert payloads == []
             store.broken = False
-            await until(lambda: told)
-            assert ids(told) == [missed]
+            await until(lambda: payloads)
+            assert ids(payloads) == [missed]
 
     asyncio.run(scenario())
 
 
-def test_what_is_stored_but_makes_no_sense_is_passed_over(
+def test_watcher_starts_from_now_when_its_position_is_invalid(
     polytomic_sandbox: Sandbox, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Somebody may have edited it: the watcher begins now, and says so."""
+    """It logs a warning, because someone may have edited the position."""
 
     async def scenario() -> None:
         watcher = trigger()
@@ -629,39 +640,39 @@ def test_what_is_stored_but_makes_no_sense_is_passed_over(
             await until(lambda: "yesterday" not in store[watcher._key])
 
     asyncio.run(scenario())
-    assert "passed over" in caplog.text
+    assert "invalid stored position" in caplog.text
 
 
-def test_several_assets_can_have_an_equal_watcher(polytomic_sandbox: Sandbox) -> None:
-    """Airflow makes one trigger of them; its position is kept with each, and any of these is enough."""
+def test_equal_watchers_of_several_assets_save_the_position_with_each(polytomic_sandbox: Sandbox) -> None:
+    """Airflow makes one trigger of them, and the position of any asset suffices to continue."""
 
     async def scenario() -> None:
         one, other = Store(), Store()
         async with triggerer() as airflow:
             airflow.watch(trigger(), Stores(one=one, other=other))
             await until(lambda: one and other)
-        missed = end(polytomic_sandbox)
+        missed = end_execution(polytomic_sandbox)
         async with triggerer() as airflow:
-            told = airflow.watch(trigger(), Stores(other=other, new=Store()))
-            await until(lambda: told)
-            assert ids(told) == [missed]
+            payloads = airflow.watch(trigger(), Stores(other=other, new=Store()))
+            await until(lambda: payloads)
+            assert ids(payloads) == [missed]
 
     asyncio.run(scenario())
 
 
-def test_watchers_of_one_asset_keep_apart(polytomic_sandbox: Sandbox) -> None:
-    """Each has a position of its own, which another poke_interval does not change."""
+def test_watchers_of_one_asset_have_separate_positions(polytomic_sandbox: Sandbox) -> None:
+    """Another poke_interval does not change the position."""
     watchers = [trigger(), trigger(sync_id="x"), trigger(events="failed"), trigger(polytomic_conn_id="other")]
 
     assert len({watcher._key for watcher in watchers}) == 4
     assert trigger(poke_interval=7)._key == trigger(poke_interval=8)._key
 
 
-# --- a longer absence
+# --- expired events
 
 
-class Later:
-    """A clock that can be put forward."""
+class AdjustableClock:
+    """A clock that a test can move forward."""
 
     def __init__(self) -> None:
         self.ahead = 0.0
@@ -671,14 +682,14 @@ class Later:
 
 
 @pytest.fixture
-def later() -> Later:
-    return Later()
+def clock() -> AdjustableClock:
+    return AdjustableClock()
 
 
 @pytest.fixture
-def old_sandbox(later: Later, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A sandbox whose time the test puts forward."""
-    sandbox = Sandbox(speed=0.001, now=later)
+def old_sandbox(clock: AdjustableClock, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A sandbox whose time the test moves forward."""
+    sandbox = Sandbox(speed=0.001, now=clock)
     server = Server(sandbox)
     connection = {"conn_type": "polytomic", "host": server.url, "password": sandbox.key}
     monkeypatch.setenv("AIRFLOW_CONN_POLYTOMIC_DEFAULT", json.dumps(connection))
@@ -698,58 +709,60 @@ def old_sandbox(later: Later, monkeypatch: pytest.MonkeyPatch) -> Any:
         ({"kind": "bulk", "trigger_source": "schedule"}, []),
     ],
 )
-def test_after_more_than_two_days_the_executions_tell(
-    old_sandbox: Sandbox, later: Later, watched: dict[str, Any], missed: list[str]
+def test_watcher_lists_executions_when_events_have_expired(
+    old_sandbox: Sandbox, clock: AdjustableClock, watched: dict[str, Any], missed: list[str]
 ) -> None:
-    """When events are gone that a watcher has not seen, it is told what the executions of its syncs tell."""
+    """After more than two days it fires for the executions of its syncs instead of the missing events."""
 
     async def scenario() -> None:
         watcher, store = trigger(**watched), Store()
-        before = end(old_sandbox)
-        later.ahead += HOUR
-        seen = Position(later() - 700, time.time() - 55 * HOUR)
+        before = end_execution(old_sandbox)
+        clock.ahead += HOUR
+        seen = Position(clock() - 700, time.time() - 55 * HOUR)
         await store.aset(watcher._key, seen.to_json())
-        happened = {
-            "one": end(old_sandbox),
-            "two": end(old_sandbox, OTHER),
-            "model": end(old_sandbox, MODEL),
-            "failed": end(old_sandbox, OTHER, "failed"),
+        ended = {
+            "one": end_execution(old_sandbox),
+            "two": end_execution(old_sandbox, OTHER),
+            "model": end_execution(old_sandbox, MODEL),
+            "failed": end_execution(old_sandbox, OTHER, "failed"),
         }
-        later.ahead += 55 * HOUR
-        still_there = end(old_sandbox)
+        clock.ahead += 55 * HOUR
+        last = end_execution(old_sandbox)
         async with triggerer() as airflow:
-            told = airflow.watch(watcher, store)
-            await more_looks(old_sandbox, 4)
-            takes_it = watched.get("sync_id", SYNC) == SYNC and "sync_name" not in watched and "events" not in watched
-            expected = [happened[name] for name in missed] + [still_there] * takes_it
-            await until(lambda: len(told) >= len(expected))
-            await more_looks(old_sandbox, 4)
-            assert ids(told) == expected
-            assert before not in ids(told)
+            payloads = airflow.watch(watcher, store)
+            await wait_for_polls(old_sandbox, 4)
+            matches_last = (
+                watched.get("sync_id", SYNC) == SYNC and "sync_name" not in watched and "events" not in watched
+            )
+            expected = [ended[name] for name in missed] + [last] * matches_last
+            await until(lambda: len(payloads) >= len(expected))
+            await wait_for_polls(old_sandbox, 4)
+            assert ids(payloads) == expected
+            assert before not in ids(payloads)
         asked = [request for request in old_sandbox.requests if request.path.endswith("/executions")]
         assert bool(asked) == ("trigger_source" not in watched and watched.get("sync_id") != "gone")
 
     asyncio.run(scenario())
 
 
-def test_a_long_absence_is_retried_until_the_executions_are_read(
-    old_sandbox: Sandbox, later: Later, caplog: pytest.LogCaptureFixture
+def test_watcher_retries_until_the_executions_can_be_listed(
+    old_sandbox: Sandbox, clock: AdjustableClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """When the executions cannot be read at first, nothing is passed over."""
+    """No execution is skipped when the list fails at first."""
 
     async def scenario() -> None:
         watcher, store = trigger(sync_id=SYNC, kind="bulk"), Store()
-        await store.aset(watcher._key, Position(later() - 700, time.time() - 55 * HOUR).to_json())
-        missed = end(old_sandbox)
-        later.ahead += 55 * HOUR
+        await store.aset(watcher._key, Position(clock() - 700, time.time() - 55 * HOUR).to_json())
+        missed = end_execution(old_sandbox)
+        clock.ahead += 55 * HOUR
         old_sandbox.faults.garbage("html", "GET .*/executions")
         async with triggerer() as airflow:
-            told = airflow.watch(watcher, store)
-            await until(lambda: told)
-            assert ids(told) == [missed]
+            payloads = airflow.watch(watcher, store)
+            await until(lambda: payloads)
+            assert ids(payloads) == [missed]
 
     asyncio.run(scenario())
-    assert "cannot be told yet" in caplog.text
+    assert "could not determine yet" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -760,146 +773,150 @@ def test_a_long_absence_is_retried_until_the_executions_are_read(
         ("GET /api/bulk/syncs", [MODEL]),
     ],
 )
-def test_executions_that_may_not_be_read_hold_up_no_watcher(
-    old_sandbox: Sandbox, later: Later, caplog: pytest.LogCaptureFixture, refused: str, left: list[str]
+def test_watcher_skips_executions_that_the_key_may_not_read(
+    old_sandbox: Sandbox, clock: AdjustableClock, caplog: pytest.LogCaptureFixture, refused: str, left: list[str]
 ) -> None:
-    """What the key may not see is passed over, and a log says so; all else is told."""
+    """It logs that some may be missed, and fires for all others."""
 
     async def scenario() -> None:
         watcher, store = trigger(), Store()
-        await store.aset(watcher._key, Position(later() - 700, time.time() - 55 * HOUR).to_json())
-        happened = {sync: end(old_sandbox, sync) for sync in (SYNC, OTHER, MODEL)}
-        later.ahead += 55 * HOUR
+        await store.aset(watcher._key, Position(clock() - 700, time.time() - 55 * HOUR).to_json())
+        ended = {sync: end_execution(old_sandbox, sync) for sync in (SYNC, OTHER, MODEL)}
+        clock.ahead += 55 * HOUR
         old_sandbox.faults.status(403, refused, times=None)
         async with triggerer() as airflow:
-            told = airflow.watch(watcher, store)
-            await until(lambda: len(told) >= len(left))
-            later_on = end(old_sandbox)
-            await until(lambda: later_on in ids(told))
-            assert ids(told) == [*(happened[sync] for sync in left), later_on]
+            payloads = airflow.watch(watcher, store)
+            await until(lambda: len(payloads) >= len(left))
+            later_on = end_execution(old_sandbox)
+            await until(lambda: later_on in ids(payloads))
+            assert ids(payloads) == [*(ended[sync] for sync in left), later_on]
 
     asyncio.run(scenario())
     assert "may be missed" in caplog.text
 
 
-def test_executions_that_take_too_long_are_given_up(
-    old_sandbox: Sandbox, later: Later, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+def test_watcher_continues_without_executions_that_take_too_long_to_list(
+    old_sandbox: Sandbox, clock: AdjustableClock, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A watcher that would never come to an end with them goes on without, and says what that means."""
-    monkeypatch.setattr(module, "CATCH_UP_TIMEOUT", 0.2)
+    """It logs that some may be missed."""
+    monkeypatch.setattr(events, "CATCH_UP_TIMEOUT", 0.2)
 
     async def scenario() -> None:
         watcher, store = trigger(), Store()
-        await store.aset(watcher._key, Position(later() - 700, time.time() - 55 * HOUR).to_json())
-        end(old_sandbox)
-        later.ahead += 55 * HOUR
+        await store.aset(watcher._key, Position(clock() - 700, time.time() - 55 * HOUR).to_json())
+        end_execution(old_sandbox)
+        clock.ahead += 55 * HOUR
         old_sandbox.faults.delay(5, "GET .*/syncs", times=None)
         async with triggerer() as airflow:
-            told = airflow.watch(watcher, store)
+            payloads = airflow.watch(watcher, store)
             await until(lambda: "some may be missed" in caplog.text)
-            await more_looks(old_sandbox, 2)
-            execution_id = end(old_sandbox)
-            await until(lambda: told)
-            assert ids(told) == [execution_id]
+            await wait_for_polls(old_sandbox, 2)
+            execution_id = end_execution(old_sandbox)
+            await until(lambda: payloads)
+            assert ids(payloads) == [execution_id]
 
     asyncio.run(scenario())
 
 
-# --- trouble
+# --- failures
 
 
 @pytest.mark.parametrize(
-    ("trouble", "warns"),
+    ("fail", "warns"),
     [
-        (lambda faults: faults.status(503, "GET /api/events", times=2), False),  # the call is repeated by itself
+        (lambda faults: faults.status(503, "GET /api/events", times=2), False),  # the call is retried
         (lambda faults: faults.garbage("html", "GET /api/events", times=3), True),
         (lambda faults: faults.garbage("cut", "GET /api/events", times=3), True),
         (lambda faults: faults.status(401, "GET /api/events", times=3), True),
         (lambda faults: faults.status(302, "GET /api/events", times=3, headers={"location": "https://else/"}), True),
     ],
-    ids=["503", "a proxy's page", "half an answer", "401", "a redirect"],
+    ids=["503", "a proxy's page", "a cut response", "401", "a redirect"],
 )
-def test_no_trouble_ends_a_watcher(
-    polytomic_sandbox: Sandbox, caplog: pytest.LogCaptureFixture, trouble: Callable[[Any], Any], warns: bool
+def test_watcher_survives_failed_polls(
+    polytomic_sandbox: Sandbox, caplog: pytest.LogCaptureFixture, fail: Callable[[Any], Any], warns: bool
 ) -> None:
-    """Whatever is answered instead of events, it goes on, says so, and is told of all that ended meanwhile."""
+    """It warns, continues, and fires for executions that ended meanwhile."""
 
     async def scenario() -> None:
         async with triggerer() as airflow:
-            told = airflow.watch(trigger())
-            await more_looks(polytomic_sandbox)
-            fault = trouble(polytomic_sandbox.faults)
-            meanwhile = end(polytomic_sandbox)
-            await until(lambda: fault.left == 0 and told)
-            assert ids(told) == [meanwhile]
+            payloads = airflow.watch(trigger())
+            await wait_for_polls(polytomic_sandbox)
+            fault = fail(polytomic_sandbox.faults)
+            meanwhile = end_execution(polytomic_sandbox)
+            await until(lambda: fault.left == 0 and payloads)
+            assert ids(payloads) == [meanwhile]
 
     with caplog.at_level(logging.INFO):
         asyncio.run(scenario())
-    assert ("cannot be read" in caplog.text, "can be read again" in caplog.text) == (warns, warns)
+    assert ("Could not read the events" in caplog.text, "Read the events" in caplog.text) == (warns, warns)
     assert polytomic_sandbox.key not in caplog.text
 
 
-def test_a_key_that_was_rotated_is_read_again(
+def test_watcher_reads_the_connection_again_when_the_key_is_rejected(
     polytomic_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A watcher whose key is refused warns, and goes on as soon as the connection has the new one."""
+    """It warns, and continues as soon as the connection contains the new key."""
 
     async def scenario() -> None:
         async with triggerer() as airflow:
-            told = airflow.watch(trigger())
-            await more_looks(polytomic_sandbox)
+            payloads = airflow.watch(trigger())
+            await wait_for_polls(polytomic_sandbox)
             polytomic_sandbox.rotate_key("another-key")
-            meanwhile = end(polytomic_sandbox)
-            await until(lambda: "cannot be read" in caplog.text)
+            meanwhile = end_execution(polytomic_sandbox)
+            await until(lambda: "Could not read the events" in caplog.text)
             connection = {"conn_type": "polytomic", "host": polytomic_sandbox.url, "password": "another-key"}
             monkeypatch.setenv("AIRFLOW_CONN_POLYTOMIC_DEFAULT", json.dumps(connection))
-            await until(lambda: told)
-            assert ids(told) == [meanwhile]
+            await until(lambda: payloads)
+            assert ids(payloads) == [meanwhile]
 
     asyncio.run(scenario())
 
 
-def test_a_connection_may_come_later(polytomic_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A watcher whose connection does not exist yet begins when it does."""
+def test_watcher_starts_when_its_connection_is_created(
+    polytomic_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A missing connection does not fail it."""
     import os
 
     connection = os.environ["AIRFLOW_CONN_POLYTOMIC_DEFAULT"]
 
     async def scenario() -> None:
         async with triggerer() as airflow:
-            told = airflow.watch(trigger(polytomic_conn_id="later"))
+            payloads = airflow.watch(trigger(polytomic_conn_id="later"))
             await asyncio.sleep(0.3)
             monkeypatch.setenv("AIRFLOW_CONN_LATER", connection)
-            await more_looks(polytomic_sandbox)
-            execution_id = end(polytomic_sandbox)
-            await until(lambda: told)
-            assert ids(told) == [execution_id]
+            await wait_for_polls(polytomic_sandbox)
+            execution_id = end_execution(polytomic_sandbox)
+            await until(lambda: payloads)
+            assert ids(payloads) == [execution_id]
 
     asyncio.run(scenario())
 
 
-def test_warnings_become_rare(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """Trouble that lasts is told of ever less often."""
+def test_warnings_become_rarer_during_an_outage(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Failures 1, 2, 4, 8 … are logged."""
     monkeypatch.delenv("AIRFLOW_CONN_POLYTOMIC_DEFAULT", raising=False)
 
     async def scenario() -> None:
-        stream = module.EventPoller(module.PolytomicHook("no_such_connection"), 1)
+        stream = _event_poller.EventPoller(PolytomicHook("no_such_connection"), 1)
         for _ in range(20):
             assert await stream.poll() is None
 
     asyncio.run(scenario())
-    warned = [record.getMessage() for record in caplog.records if "cannot be read" in record.getMessage()]
-    assert [int(text.split("cannot be read, ")[1].split()[0]) for text in warned] == [1, 2, 4, 8, 16]
+    warnings = [message for message in caplog.messages if "Could not read the events" in message]
+    assert [int(re.findall(r", (\d+) times in a row", message)[0]) for message in warnings] == [1, 2, 4, 8, 16]
 
 
-def test_nothing_is_left_open(polytomic_sandbox: Sandbox) -> None:
-    """When the last watcher has gone, so has the session."""
+def test_http_session_closes_with_the_last_watcher(polytomic_sandbox: Sandbox) -> None:
+    """The session is shared until then."""
 
     async def scenario() -> None:
         async with triggerer() as airflow:
             airflow.watch(trigger())
             airflow.watch(trigger(sync_id=SYNC))
-            await more_looks(polytomic_sandbox)
+            await wait_for_polls(polytomic_sandbox)
             assert aiohttp_transport._shared.get(asyncio.get_running_loop())
         assert not aiohttp_transport._shared.get(asyncio.get_running_loop())
 
@@ -909,27 +926,29 @@ def test_nothing_is_left_open(polytomic_sandbox: Sandbox) -> None:
 # --- before Airflow 3.3
 
 
-def test_alone_it_watches_as_well(polytomic_sandbox: Sandbox) -> None:
-    """Where Airflow shares nothing, it is told what ends from its first look on, and leaves nothing open."""
+def test_run_polls_for_one_watcher(polytomic_sandbox: Sandbox) -> None:
+    """Before Airflow 3.3 nothing is shared. It fires for executions that end after its first poll, and closes its
+    session.
+    """
 
     async def scenario() -> None:
-        end(polytomic_sandbox)
+        end_execution(polytomic_sandbox)
         running = recreate_trigger(trigger(sync_id=SYNC)).run()
         first = asyncio.ensure_future(anext(running))
-        await more_looks(polytomic_sandbox)
-        executions = [end(polytomic_sandbox)]
-        told = [(await first).payload]
-        executions.append(end(polytomic_sandbox))
-        told.append((await anext(running)).payload)
-        assert ids(told) == executions
+        await wait_for_polls(polytomic_sandbox)
+        executions = [end_execution(polytomic_sandbox)]
+        payloads = [(await first).payload]
+        executions.append(end_execution(polytomic_sandbox))
+        payloads.append((await anext(running)).payload)
+        assert ids(payloads) == executions
         await running.aclose()
         assert not aiohttp_transport._shared.get(asyncio.get_running_loop())
 
     asyncio.run(scenario())
 
 
-def test_the_loop_is_not_blocked(polytomic_sandbox: Sandbox) -> None:
-    """While it waits for an answer others get their turn."""
+def test_poll_does_not_block_the_event_loop(polytomic_sandbox: Sandbox) -> None:
+    """Other tasks run while it waits for a response."""
     turns = itertools.count()
 
     async def scenario() -> None:
@@ -942,7 +961,7 @@ def test_the_loop_is_not_blocked(polytomic_sandbox: Sandbox) -> None:
         async with triggerer() as airflow:
             airflow.watch(trigger())
             polytomic_sandbox.faults.delay(0.3, "GET /api/events")
-            await more_looks(polytomic_sandbox, 1)
+            await wait_for_polls(polytomic_sandbox, 1)
         beside.cancel()
 
     asyncio.run(scenario())

@@ -1,10 +1,10 @@
-"""Watchers against many histories: bursts, late events, outages, restarts, clocks that disagree.
+"""Asset watchers in randomized histories: bursts, late events, outages, restarts, and skewed clocks.
 
-A history is a list of steps, made up from a seed. The real trigger takes part in it, with a small model of
-Polytomic before it and one of Airflow behind it, and dies wherever a step says so. In the end everybody has told
-what there was to tell.
+A history is a list of steps, generated from a seed. The real trigger runs in it between a small model of Polytomic
+and one of Airflow, and dies where a step requires it. At the end, each watcher must have fired for every end that it
+matches.
 
-``POLYTOMIC_FUZZ=3000`` makes up more of them.
+``POLYTOMIC_FUZZ=3000`` generates more histories.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ WORDS = {"completed": "completed", "failed": "failed", "canceled": "canceled", "
 
 @dataclass(frozen=True)
 class End:
-    """An execution that has ended, and how late the event that tells of it is."""
+    """An execution that has ended, and the delay of its event in seconds."""
 
     id: str
     sync: str
@@ -56,7 +56,7 @@ def stamp(seconds: float) -> str:
 
 @dataclass
 class Polytomic:
-    """A small model of the server. Its lists have no order but that of made-up numbers, where none is promised."""
+    """A small model of the server. Where the API guarantees no order, its lists are in an arbitrary one."""
 
     in_order: bool
     now: float = 1_790_000_000.0
@@ -68,14 +68,14 @@ class Polytomic:
         self.ends.append(End(f"e{len(self.ends)}", sync, status, self.now, late))
 
     def burst(self) -> None:
-        """Many end at the same moment."""
+        """End many executions at the same moment."""
         self.now += 0.001
         self.ends += [End(f"e{len(self.ends)}-{sync}", sync, "completed", self.now, 0.0) for sync in MANY_SYNCS]
 
     def send(self, request: Request) -> SendResult:
         self.now += 0.01
         if self.down:
-            return TransportFailure("nobody is there", sent=False)
+            return TransportFailure("no server", sent=False)
         query = dict(request.query)
         parts = request.path.split("/")[2:]
         if parts == ["events"]:
@@ -87,8 +87,8 @@ class Polytomic:
         if parts[:2] == ["bulk", "syncs"] and len(parts) == 3:
             return Response(200, {}, json.dumps({"data": {"id": parts[2], "name": parts[2].upper()}}).encode())
         assert parts[3:] == ["executions"]
-        mine = [end for end in self.ends if end.sync == parts[2]]
-        return self.page([{"id": e.id, "status": e.status, "completed_at": stamp(e.at)} for e in reversed(mine)])
+        ends = [end for end in self.ends if end.sync == parts[2]]
+        return self.page([{"id": e.id, "status": e.status, "completed_at": stamp(e.at)} for e in reversed(ends)])
 
     def events(self, query: dict[str, str]) -> Response:
         after, seen = query.get("starting_after", ""), query.get("page_token", "")
@@ -122,7 +122,7 @@ class Polytomic:
 
 
 class Client:
-    """What the trigger asks Polytomic with, on a machine whose clock is wrong."""
+    """The client of the trigger, on a machine with a skewed clock."""
 
     def __init__(self, server: Polytomic, skew: float) -> None:
         self._server, self._skew = server, skew
@@ -139,6 +139,8 @@ class Client:
 
 @dataclass
 class Hook:
+    """The part of the hook that the poller uses."""
+
     client: Client
     polytomic_conn_id: str = "a_connection"
 
@@ -147,7 +149,7 @@ class Hook:
 
 
 class Store(dict[str, Any]):
-    """What Airflow keeps for the asset."""
+    """Asset state store."""
 
     async def aget(self, key: str) -> Any:
         return json.loads(self[key]) if key in self else None
@@ -157,27 +159,27 @@ class Store(dict[str, Any]):
 
 
 class Watcher:
-    """A trigger in a triggerer, which is handed one look after the other."""
+    """A trigger in a triggerer, which receives one batch after another."""
 
     def __init__(self, arguments: dict[str, Any], store: Store | None) -> None:
         self.trigger = PolytomicSyncEventTrigger(**arguments)
         self.trigger.asset_state_store = store
-        self.told: list[str] = []
-        self._looks: asyncio.Queue[EventBatch] = asyncio.Queue()
+        self.fired: list[str] = []
+        self._batches: asyncio.Queue[EventBatch] = asyncio.Queue()
         self._task = asyncio.create_task(self._run())
 
     async def _run(self) -> None:
-        async for event in self.trigger.filter_shared_stream(self._handed()):
-            self.told.append(event.payload["execution_id"])
+        async for event in self.trigger.filter_shared_stream(self._stream()):
+            self.fired.append(event.payload["execution_id"])
 
-    async def _handed(self) -> AsyncIterator[EventBatch]:
+    async def _stream(self) -> AsyncIterator[EventBatch]:
         while True:
-            yield await self._looks.get()
-            self._looks.task_done()
+            yield await self._batches.get()
+            self._batches.task_done()
 
-    async def consider(self, look: EventBatch) -> None:
-        self._looks.put_nowait(look)
-        joining = asyncio.ensure_future(self._looks.join())
+    async def process(self, batch: EventBatch) -> None:
+        self._batches.put_nowait(batch)
+        joining = asyncio.ensure_future(self._batches.join())
         await asyncio.wait([joining, self._task], return_when=asyncio.FIRST_COMPLETED)
         joining.cancel()
         if self._task.done():
@@ -199,68 +201,69 @@ WATCHERS: list[tuple[dict[str, Any], Any]] = [
 
 @dataclass
 class History:
-    """What happens, and what has come of it."""
+    """The state of a history: what has happened so far, and which events have fired."""
 
     server: Polytomic
     skew: float
-    stored: bool = True
+    has_store: bool = True
     store: Store = field(default_factory=Store)
-    lives: list[list[Watcher]] = field(default_factory=list)
-    told: list[Counter[str]] = field(default_factory=lambda: [Counter() for _ in WATCHERS])
-    twice: list[Counter[str]] = field(default_factory=lambda: [Counter() for _ in WATCHERS])
-    begun: float | None = None  # when the watchers had seen what there was before them
-    before: float | None = None  # when they looked for the first time
+    triggerers: list[list[Watcher]] = field(default_factory=list)
+    fired: list[Counter[str]] = field(default_factory=lambda: [Counter() for _ in WATCHERS])
+    may_repeat: list[Counter[str]] = field(default_factory=lambda: [Counter() for _ in WATCHERS])
+    first_poll_started: float | None = None
+    first_poll_finished: float | None = None
 
-    def live(self, skew: float) -> None:
-        """A triggerer begins."""
-        self.looks = EventPoller(Hook(Client(self.server, self.skew + skew)), 60)  # type: ignore[arg-type]
-        store = self.store if self.stored else None
-        self.lives.append([Watcher(arguments, store) for arguments, _ in WATCHERS])
+    def start_triggerer(self, skew: float) -> None:
+        """Start a triggerer with all watchers."""
+        self.poller = EventPoller(Hook(Client(self.server, self.skew + skew)), 60)  # type: ignore[arg-type]
+        store = self.store if self.has_store else None
+        self.triggerers.append([Watcher(arguments, store) for arguments, _ in WATCHERS])
 
     def rejoin(self, number: int) -> None:
-        """One watcher begins again, beside the others: its DAG was unpaused, or it has failed."""
-        if self.begun is not None:
-            life = self.lives[-1]
-            life[number].die()
-            life[number] = Watcher(WATCHERS[number][0], self.store if self.stored else None)
+        """Restart one watcher, because its DAG was unpaused, or because it has failed."""
+        if self.first_poll_finished is not None:
+            watchers = self.triggerers[-1]
+            watchers[number].die()
+            watchers[number] = Watcher(WATCHERS[number][0], self.store if self.has_store else None)
 
-    async def look(self, death: str = "") -> None:
-        """The watchers of the newest life consider a look, and may die of it."""
-        began = self.server.now
-        look = await self.looks.poll()
-        if look is None:
+    async def poll(self, death: str = "") -> None:
+        """Poll once. The watchers of the newest triggerer process the batch, and then die if `death` is set."""
+        started = self.server.now
+        batch = await self.poller.poll()
+        if batch is None:
             return
-        self.before = began if self.before is None else self.before
-        for watcher in self.lives[-1]:
-            await watcher.consider(look)
+        self.first_poll_started = started if self.first_poll_started is None else self.first_poll_started
+        for watcher in self.triggerers[-1]:
+            await watcher.process(batch)
         if death != "before Airflow has stored anything":
-            for watcher, told, twice in zip(self.lives[-1], self.told, self.twice, strict=True):
-                told.update(watcher.told)
+            for watcher, fired, may_repeat in zip(self.triggerers[-1], self.fired, self.may_repeat, strict=True):
+                fired.update(watcher.fired)
                 if death:
-                    twice.update(watcher.told)
-                watcher.told = []
+                    may_repeat.update(watcher.fired)
+                watcher.fired = []
         if death:
             self.die()
         else:
-            await look.stored()
-            self.begun = self.server.now if self.begun is None else self.begun
+            await batch.run_stored_callbacks()
+            if self.first_poll_finished is None:
+                self.first_poll_finished = self.server.now
 
     def die(self) -> None:
-        for watcher in self.lives[-1]:
+        for watcher in self.triggerers[-1]:
             watcher.die()
-        self.live(0)
+        self.start_triggerer(0)
 
 
 Step = tuple[Any, ...]
 
 
-def made_up(seed: int) -> list[Step]:
-    """A history, and the two circumstances under which it takes place."""
+def generate(seed: int) -> list[Step]:
+    """Generate a history. Its first step contains the order of the server's lists and the skew of the clock."""
     chance = random.Random(seed)
 
     def step() -> Step:
         what = chance.choices(
-            ["look", "pass", "end", "burst", "death", "restart", "rejoin", "down", "up"], [8, 8, 8, 1, 2, 2, 2, 1, 2]
+            ["poll", "pass", "end", "burst", "death", "restart", "rejoin", "down", "up"], [8, 8, 8, 1, 2, 2, 2, 1, 2]
         )[0]
         if what == "pass":
             return what, chance.choice([1.0, 60.0, 300.0, 700.0, 700.0, HOUR, 46.5 * HOUR, 49 * HOUR, 200 * HOUR])
@@ -273,17 +276,17 @@ def made_up(seed: int) -> list[Step]:
             return what, chance.choice([-1400.0, 0.0, 1400.0])
         return (what, chance.randrange(len(WATCHERS))) if what == "rejoin" else (what,)
 
-    circumstances = chance.choice([True, False]), chance.choice([-2 * HOUR, -30.0, 0.0, 30.0, 2 * HOUR])
-    return [("under", *circumstances), *(step() for _ in range(chance.randint(5, 30)))]
+    conditions = chance.choice([True, False]), chance.choice([-2 * HOUR, -30.0, 0.0, 30.0, 2 * HOUR])
+    return [("conditions", *conditions), *(step() for _ in range(chance.randint(5, 30)))]
 
 
-async def happen(history: list[Step]) -> History:
+async def run(history: list[Step]) -> History:
     (_, in_order, skew), *steps = history
     past = History(Polytomic(in_order), skew)
-    past.live(0)
+    past.start_triggerer(0)
     for what, *more in steps:
-        if what == "look":
-            await past.look()
+        if what == "poll":
+            await past.poll()
         elif what == "pass":
             past.server.now += more[0]
         elif what == "end":
@@ -291,10 +294,10 @@ async def happen(history: list[Step]) -> History:
         elif what == "burst":
             past.server.burst()
         elif what == "death":
-            await past.look(more[0])
+            await past.poll(more[0])
         elif what == "restart":
             past.die()
-            past.live(more[0])
+            past.start_triggerer(more[0])
         elif what == "rejoin":
             past.rejoin(more[0])
         else:
@@ -302,47 +305,47 @@ async def happen(history: list[Step]) -> History:
     past.server.down = False
     for _ in range(4):
         past.server.now += OVERLAP / 2
-        await past.look()
+        await past.poll()
     past.die()
     return past
 
 
-def wrong(history: list[Step]) -> str:
-    """What should not have come of a history."""
-    return judge(asyncio.run(happen(history)))
+def find_violation(history: list[Step]) -> str:
+    """Run a history, and describe the first violation; empty when there is none."""
+    return check(asyncio.run(run(history)))
 
 
-def shortest(history: list[Step]) -> list[Step]:
-    """The same without what is not needed for it to go wrong."""
+def shrink(history: list[Step]) -> list[Step]:
+    """Remove all steps that the violation does not need."""
     for at in range(len(history) - 1, 0, -1):
         shorter = history[:at] + history[at + 1 :]
-        if wrong(shorter):
-            return shortest(shorter)
+        if find_violation(shorter):
+            return shrink(shorter)
     return history
 
 
-def test_no_history_loses_an_end_or_tells_it_twice(caplog: pytest.LogCaptureFixture) -> None:
-    """Whatever happens, each end that shows after the first look is told once to each watcher that wants it; again
-    only if the triggerer died after Airflow had stored the event, and before the position was saved.
+def test_watchers_fire_exactly_once_for_every_end_in_any_history(caplog: pytest.LogCaptureFixture) -> None:
+    """Each end that appears after the first poll fires once for each watcher that it matches. It may fire again only if
+    the triggerer died after Airflow had stored the event and before the position was saved.
     """
     caplog.set_level(logging.CRITICAL)
     for seed in range(MAX_EXAMPLES):
-        history = made_up(seed)
-        if wrong(history):
-            history = shortest(history)
-            pytest.fail(f"{wrong(history)}, with seed {seed}:\n" + "\n".join(map(str, history)))
+        history = generate(seed)
+        if find_violation(history):
+            history = shrink(history)
+            pytest.fail(f"{find_violation(history)}, with seed {seed}:\n" + "\n".join(map(str, history)))
 
 
-def judge(past: History) -> str:
-    if past.begun is None or past.before is None:
-        return "nobody ever looked"
-    for (_, wants), told, twice in zip(WATCHERS, past.told, past.twice, strict=True):
+def check(past: History) -> str:
+    if past.first_poll_started is None or past.first_poll_finished is None:
+        return "no poll succeeded"
+    for (_, matches), fired, may_repeat in zip(WATCHERS, past.fired, past.may_repeat, strict=True):
         for end in past.server.ends:
-            times = told[end.id]
-            if times > 0 and (not wants(end) or end.shown_at <= past.before):
-                return f"{end} was not for it"
-            if times == 0 and wants(end) and end.shown_at > past.begun:
-                return f"{end} is lost"
-            if times > 1 + twice[end.id]:
-                return f"{end} was told {times} times"
+            times = fired[end.id]
+            if times > 0 and (not matches(end) or end.shown_at <= past.first_poll_started):
+                return f"{end} must not fire"
+            if times == 0 and matches(end) and end.shown_at > past.first_poll_finished:
+                return f"{end} did not fire"
+            if times > 1 + may_repeat[end.id]:
+                return f"{end} fired {times} times"
     return ""
