@@ -1,3 +1,3 @@
-"""Airflow provider for Polytomic. Imports nothing: Airflow imports this package in every process."""
+"""Airflow provider for Polytomic. It imports nothing, because Airflow imports this package in every process."""
 
 __version__ = "0.1.0"

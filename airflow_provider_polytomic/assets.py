@@ -1,6 +1,6 @@
 """Asset events (Airflow 2.11: dataset events) for the tables that a task's execution wrote.
 
-They go through an alias, because the tables are only known when the task has run: Airflow makes the assets then.
+They are emitted through an asset alias, because the tables are not known before the task has run.
 """
 
 from __future__ import annotations
@@ -19,31 +19,33 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MAX_EVENTS = 100  # of a task: each is a row in Airflow's database, and may start DAG runs
+MAX_EVENTS = 100  # per task; each is a row in Airflow's database, and may trigger DAG runs
 
 
 def task_alias(dag_id: str | None, task_id: str) -> AssetAlias:
-    """The alias of all tables that a task writes: ``polytomic:dag_id.task_id``."""
+    """Return the alias for all tables of a task: ``polytomic:dag_id.task_id``, or ``polytomic:task_id``."""
     return AssetAlias(name=f"polytomic:{dag_id}.{task_id}" if dag_id else f"polytomic:{task_id}")
 
 
 def validate_assets(assets: Any) -> None:
-    """Refuse what is not meant for ``assets``.
+    """Validate the argument ``assets`` of an operator.
 
-    :raises ValueError: naming the argument.
+    :raises ValueError: it is invalid.
     """
     if isinstance(assets, bool):
         return
     if not isinstance(assets, Mapping):
-        raise ValueError(f"assets must be true, false, or a dict of tables and their assets, not {assets!r:.200}")
+        raise ValueError(f"assets must be True, False, or a dict from tables to assets, not {assets!r:.200}")
     for table, asset in assets.items():
         if not isinstance(table, str) or not isinstance(asset, str | Asset | None):
-            raise ValueError(f"assets: {table!r:.100} must be given a URI, an Asset or None, not {asset!r:.100}")
+            raise ValueError(
+                f"assets must map each table to a URI, an Asset or None; {table!r:.100} has {asset!r:.100}"
+            )
         if isinstance(asset, str):
             try:
                 Asset(asset)
             except ValueError as error:
-                raise ValueError(f"assets: the URI of {table!r:.100}: {error}") from None
+                raise ValueError(f"assets contains an invalid URI for {table!r:.100}: {error}") from None
 
 
 def emit_events(
@@ -54,13 +56,14 @@ def emit_events(
     execution: Execution,
     reporting: Reporting,
 ) -> None:
-    """Add an asset event for each table that was written, with what is known of it: :data:`MAX_EVENTS` at most.
+    """Add an asset event for each written table, at most :data:`MAX_EVENTS`.
 
-    :param assets: which asset a table is, by output name or schema id, where it is another than the table's own
-        address says; None leaves it out.
-    :param reporting: bounds the time; for each table Airflow may be asked for its asset.
+    :param context: of the task.
+    :param alias: through which the events are emitted.
+    :param assets: assets that replace a table's own address, by output name or schema id. None omits the table.
+    :param reporting: limits the time. Airflow may send a request for each asset.
     """
-    tables = _largest(written, assets if isinstance(assets, Mapping) else {})
+    tables = _select_tables(written, assets if isinstance(assets, Mapping) else {})
     if not tables:
         return
     make_alias(alias)
@@ -68,42 +71,43 @@ def emit_events(
     for done, (table, asset) in enumerate(tables):
         if not reporting.left:
             log.warning(
-                "No asset events of %d of %d tables: the time for reporting is used up", len(tables) - done, len(tables)
+                "Omitted the asset events of %d of %d tables, because the time for reporting has expired.",
+                len(tables) - done,
+                len(tables),
             )
             return
         add = partial(add_asset_event, events, asset, event_extra(table, execution))
         reporting.best_effort(f"asset event of {asset}", add)
 
 
-def _largest(written: list[WrittenTable], names: Mapping[str, Any]) -> list[tuple[WrittenTable, Any]]:
-    """The tables that get events, each with its asset: those that ``names`` has first, then by number of records."""
-    found = []
+def _select_tables(written: list[WrittenTable], names: Mapping[str, Any]) -> list[tuple[WrittenTable, Any]]:
+    """Select the tables that get events, each with its asset: those in ``names`` first, then by number of records."""
+    candidates = []
     for table in written:
         key = table.output_name if table.output_name in names else table.schema
         asset = names.get(key, table.table.uri)
         if asset is not None:
-            found.append((key not in names, -(table.records or 0), table, asset))
-    if len(found) > MAX_EVENTS:
-        found.sort(key=lambda it: it[:2])
+            candidates.append((key not in names, -(table.records or 0), table, asset))
+    if len(candidates) > MAX_EVENTS:
+        candidates.sort(key=lambda candidate: candidate[:2])
         log.info(
-            "Asset events: the %d tables with the most records of %d; %d are left out",
+            "Emitting asset events only for the %d largest of %d tables.",
             MAX_EVENTS,
-            len(found),
-            len(found) - MAX_EVENTS,
+            len(candidates),
         )
-    return [(table, asset) for *_, table, asset in found[:MAX_EVENTS]]
+    return [(table, asset) for *_, table, asset in candidates[:MAX_EVENTS]]
 
 
-def event_extra(one: WrittenTable, execution: Execution) -> dict[str, Any]:
-    """What an asset event says of one table: no lists, with which Airflow 2.11 and 3.0 fail the task."""
+def event_extra(table: WrittenTable, execution: Execution) -> dict[str, Any]:
+    """Return the extra of a table's asset event. It contains no lists, which fail the task on Airflow 2.11 and 3.0."""
     return {
-        "sync_id": one.sync_id,
+        "sync_id": table.sync_id,
         "execution_id": execution.id,
-        "schema": one.schema,
-        "output_name": one.output_name,
-        "record_count": one.records,
-        "error_count": one.errors,
+        "schema": table.schema,
+        "output_name": table.output_name,
+        "record_count": table.records,
+        "error_count": table.errors,
         "started_at": execution.started_at.isoformat() if execution.started_at else None,
         "completed_at": execution.completed_at.isoformat() if execution.completed_at else None,
-        "sources": " ".join(source.uri for source in one.sources),
+        "sources": " ".join(source.uri for source in table.sources),
     }

@@ -1,4 +1,4 @@
-"""The provider's metadata for Airflow, and nothing else: this runs in every Airflow process."""
+"""The provider's metadata for Airflow. It imports nothing else, because Airflow calls it in every process."""
 
 from __future__ import annotations
 
@@ -6,71 +6,14 @@ from typing import Any
 
 from airflow_provider_polytomic import __version__
 
+INTEGRATION = "Polytomic"
+HOOK = "airflow_provider_polytomic.hooks.polytomic"
+OPERATORS = ["airflow_provider_polytomic.operators.bulk_sync", "airflow_provider_polytomic.operators.model_sync"]
+SENSORS = ["airflow_provider_polytomic.sensors.bulk_sync", "airflow_provider_polytomic.sensors.model_sync"]
+TRIGGERS = ["airflow_provider_polytomic.triggers.events", "airflow_provider_polytomic.triggers.execution"]
 
-def get_provider_info() -> dict[str, Any]:
-    """What Airflow shows of this provider: its connection type and the fields of its form."""
-    return {
-        "package-name": "airflow-provider-polytomic",
-        "name": "Polytomic",
-        "description": "Start Polytomic syncs exactly once, wait for them deferred, and go on.",
-        "versions": [__version__],
-        "integrations": [
-            {
-                "integration-name": "Polytomic",
-                "external-doc-url": "https://docs.polytomic.com/",
-                "tags": ["service"],
-            }
-        ],
-        "hooks": [{"integration-name": "Polytomic", "python-modules": ["airflow_provider_polytomic.hooks.polytomic"]}],
-        "operators": [
-            {
-                "integration-name": "Polytomic",
-                "python-modules": [
-                    "airflow_provider_polytomic.operators.bulk_sync",
-                    "airflow_provider_polytomic.operators.model_sync",
-                ],
-            }
-        ],
-        "sensors": [
-            {
-                "integration-name": "Polytomic",
-                "python-modules": [
-                    "airflow_provider_polytomic.sensors.bulk_sync",
-                    "airflow_provider_polytomic.sensors.model_sync",
-                ],
-            }
-        ],
-        "triggers": [
-            {
-                "integration-name": "Polytomic",
-                "python-modules": [
-                    "airflow_provider_polytomic.triggers.events",
-                    "airflow_provider_polytomic.triggers.execution",
-                ],
-            }
-        ],
-        "extra-links": ["airflow_provider_polytomic.links.PolytomicExecutionLink"],  # needed by Airflow 2 only
-        "connection-types": [
-            {
-                "connection-type": "polytomic",
-                "hook-class-name": "airflow_provider_polytomic.hooks.polytomic.PolytomicHook",
-                "hook-name": "Polytomic",
-                "ui-field-behaviour": UI_FIELDS,
-                "conn-fields": {
-                    name: {
-                        "label": field["label"],
-                        "description": field["description"],
-                        "schema": field["schema"],
-                    }
-                    for name, field in EXTRA_FIELDS.items()
-                },
-            }
-        ],
-    }
-
-
-# The form's standard fields: which are hidden, how the others are called. The port is shown, although the base URL may
-# hold it: Airflow 3.3.2's Test button refuses a stored connection whose port is empty.
+# Standard fields of the form: hidden ones, labels, and placeholders. The port is shown, although the base URL may
+# contain it, because the Test button of Airflow 3.3.2 rejects a stored connection without a port.
 UI_FIELDS: dict[str, Any] = {
     "hidden-fields": ["schema", "extra"],
     "relabeling": {
@@ -87,17 +30,17 @@ UI_FIELDS: dict[str, Any] = {
     },
 }
 
-# What the connection keeps in `extra`, with its own field in the form.
+# Fields that the connection stores in `extra`.
 EXTRA_FIELDS: dict[str, dict[str, Any]] = {
     "api_version": {
         "label": "API version",
-        "description": "The date of the API version to speak. Default: 2025-09-18",
+        "description": "Date of the API version to use. Default: 2025-09-18",
         "placeholder": "2025-09-18",
         "schema": {"type": ["string", "null"]},
     },
     "timeout": {
         "label": "Timeout (seconds)",
-        "description": "How long to wait for an answer. Default: 60",
+        "description": "How long to wait for a response. Default: 60",
         "placeholder": "60",
         "schema": {"type": ["string", "null"]},
     },
@@ -109,23 +52,53 @@ EXTRA_FIELDS: dict[str, dict[str, Any]] = {
     },
     "proxy": {
         "label": "Proxy",
-        "description": "URL of an HTTP proxy, or none. Default: what the environment says",
+        "description": "URL of an HTTP proxy, or none. Default: the proxy of the environment",
         "placeholder": "http://proxy.example.com:3128",
         "schema": {"type": ["string", "null"], "format": "password"},
     },
     "max_retries": {
         "label": "Retries of a call",
-        "description": "How often a single call is asked again after a passing failure. Default: 5",
+        "description": "How often a call is retried after a transient failure. Default: 5",
         "placeholder": "5",
         "schema": {"type": ["string", "null"]},
     },
     "ui_url": {
         "label": "Web app URL",
         "description": (
-            "Where the link to an execution leads; {kind} (bulk or model), {sync_id} and {execution_id} are filled in. "
+            "Target of the link to an execution. {kind} (bulk or model), {sync_id} and {execution_id} are replaced. "
             "Default: the base URL"
         ),
         "placeholder": "https://app.polytomic.com",
         "schema": {"type": ["string", "null"]},
     },
 }
+
+
+def get_provider_info() -> dict[str, Any]:
+    """Return the metadata of this provider: its modules, its connection type, and the fields of its form."""
+    return {
+        "package-name": "airflow-provider-polytomic",
+        "name": "Polytomic",
+        "description": "Start Polytomic syncs exactly once, wait for them deferred, and go on.",
+        "versions": [__version__],
+        "integrations": [
+            {"integration-name": INTEGRATION, "external-doc-url": "https://docs.polytomic.com/", "tags": ["service"]}
+        ],
+        "hooks": [{"integration-name": INTEGRATION, "python-modules": [HOOK]}],
+        "operators": [{"integration-name": INTEGRATION, "python-modules": OPERATORS}],
+        "sensors": [{"integration-name": INTEGRATION, "python-modules": SENSORS}],
+        "triggers": [{"integration-name": INTEGRATION, "python-modules": TRIGGERS}],
+        "extra-links": ["airflow_provider_polytomic.links.PolytomicExecutionLink"],  # only needed by Airflow 2
+        "connection-types": [
+            {
+                "connection-type": "polytomic",
+                "hook-class-name": f"{HOOK}.PolytomicHook",
+                "hook-name": "Polytomic",
+                "ui-field-behaviour": UI_FIELDS,
+                "conn-fields": {
+                    name: {key: field[key] for key in ("label", "description", "schema")}
+                    for name, field in EXTRA_FIELDS.items()
+                },
+            }
+        ],
+    }

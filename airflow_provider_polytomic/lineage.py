@@ -1,6 +1,6 @@
-"""What OpenLineage is told of an execution, where Airflow's OpenLineage provider is installed and asks.
+"""OpenLineage metadata of an execution, for Airflow's OpenLineage provider if it is installed.
 
-Built from what the task has in its hands already: no request is sent for it, and nothing fails for it.
+It is built from data that the task already has, without requests. An error while building it never fails the task.
 """
 
 from __future__ import annotations
@@ -18,7 +18,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LineageRecord:
-    """What a task knows of its execution when it ends."""
+    """What a task knows about its execution when it ends.
+
+    :ivar execution: with its terminal status.
+    :ivar base_url: of Polytomic, as the connection defines it.
+    :ivar written: the tables that the execution wrote, each with its sources.
+    :ivar failure: why the task failed; None when it succeeded.
+    """
 
     execution: Execution
     base_url: str
@@ -26,21 +32,22 @@ class LineageRecord:
     failure: str | None = None
 
 
-def build_lineage(story: LineageRecord | None) -> Any:
-    """The ``OperatorLineage`` of a task: what it read and wrote, which execution that was, and what went wrong.
+def build_lineage(record: LineageRecord | None) -> Any:
+    """Build the ``OperatorLineage`` of a task: inputs, outputs, the execution, and the failure.
 
-    :returns: None when there is nothing to tell.
+    :param record: None if the task has no execution that ended.
+    :returns: None without a record, or when OpenLineage is incomplete.
     """
-    if story is None:
+    if record is None:
         return None
     try:
-        return _build(story)
+        return _build(record)
     except Exception:
-        log.exception("OpenLineage is told nothing of execution %s", story.execution.id)
+        log.exception("Could not build the OpenLineage metadata of execution %s.", record.execution.id)
         return None
 
 
-def _build(story: LineageRecord) -> Any:
+def _build(record: LineageRecord) -> Any:
     from airflow.providers.openlineage.extractors import OperatorLineage
     from openlineage.client.event_v2 import InputDataset, OutputDataset
     from openlineage.client.facet_v2 import (
@@ -50,36 +57,38 @@ def _build(story: LineageRecord) -> Any:
         output_statistics_output_dataset,
     )
 
-    def source(table: Table) -> dict[str, Any]:
-        where = table.namespace if "://" in table.namespace else f"{table.namespace}://"
-        return {"dataSource": datasource_dataset.DatasourceDatasetFacet(name=table.namespace, uri=where)}
+    def source_facets(table: Table) -> dict[str, Any]:
+        uri = table.namespace if "://" in table.namespace else f"{table.namespace}://"
+        return {"dataSource": datasource_dataset.DatasourceDatasetFacet(name=table.namespace, uri=uri)}
 
-    def statistics(one: WrittenTable) -> dict[str, Any]:
-        if one.records is None:
+    def statistics_facets(output: WrittenTable) -> dict[str, Any]:
+        if output.records is None:
             return {}
-        rows = output_statistics_output_dataset.OutputStatisticsOutputDatasetFacet(rowCount=one.records)
+        rows = output_statistics_output_dataset.OutputStatisticsOutputDatasetFacet(rowCount=output.records)
         return {"outputStatistics": rows}
 
-    read = dict.fromkeys(table for one in story.written for table in one.sources)
+    sources = dict.fromkeys(table for output in record.written for table in output.sources)
     facets: dict[str, Any] = {
         "externalQuery": external_query_run.ExternalQueryRunFacet(
-            externalQueryId=story.execution.id, source=story.base_url
+            externalQueryId=record.execution.id, source=record.base_url
         )
     }
-    if story.failure is not None:
+    if record.failure is not None:
         facets["errorMessage"] = error_message_run.ErrorMessageRunFacet(
-            message=story.failure, programmingLanguage="python"
+            message=record.failure, programmingLanguage="python"
         )
     return OperatorLineage(
-        inputs=[InputDataset(namespace=table.namespace, name=table.name, facets=source(table)) for table in read],
+        inputs=[
+            InputDataset(namespace=table.namespace, name=table.name, facets=source_facets(table)) for table in sources
+        ],
         outputs=[
             OutputDataset(
-                namespace=one.table.namespace,
-                name=one.table.name,
-                facets=source(one.table),
-                outputFacets=statistics(one),
+                namespace=output.table.namespace,
+                name=output.table.name,
+                facets=source_facets(output.table),
+                outputFacets=statistics_facets(output),
             )
-            for one in story.written
+            for output in record.written
         ],
         run_facets=facets,
     )

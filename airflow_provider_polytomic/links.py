@@ -9,24 +9,24 @@ from airflow_provider_polytomic._airflow.compat import BaseOperatorLink, read_xc
 
 log = logging.getLogger(__name__)
 
-# The key under which Airflow 3 looks for this link.
+# The key under which Airflow 3 reads this link.
 XCOM_KEY = "_link_PolytomicExecutionLink"
 
 
 class PolytomicExecutionLink(BaseOperatorLink):
-    """Leads to the execution that a task started or waits for.
+    """Link to the execution that a task started or waits for.
 
-    The task writes the link down as soon as it knows the execution, so that it is there while the task runs, while it
-    is deferred, and after its end, good or bad. Where it leads to, the field ``ui_url`` of the connection says.
+    The task pushes the link as an XCom as soon as it knows the execution. It is available while the task runs, while
+    it is deferred, and after it has succeeded or failed. The connection's ``ui_url`` defines its target.
     """
 
     name = "Polytomic execution"
 
-    def get_link(self, operator: Any, *, ti_key: Any) -> str:  # noqa: ARG002  Airflow calls it so
-        """What the task has written down, or nothing. Asks nobody but Airflow, and never raises."""
+    def get_link(self, operator: Any, *, ti_key: Any) -> str:  # noqa: ARG002  the signature is Airflow's
+        """Return the link that the task has pushed, or an empty string. Reads it from Airflow, and never raises."""
         try:
             link = read_xcom(ti_key, XCOM_KEY)
-        except Exception as error:  # noqa: BLE001  a link is not worth a failure
-            log.debug("No link of %s: %s", ti_key, error)
+        except Exception as error:  # noqa: BLE001  a missing link must not break Airflow's page
+            log.debug("Could not read the link of %s: %s", ti_key, error)
             return ""
         return link if isinstance(link, str) else ""

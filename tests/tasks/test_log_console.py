@@ -1,4 +1,4 @@
-"""`log_console`: the execution's console log in the task's log, each line once."""
+"""`log_console`: the console log of the execution in the log of the task."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ OPERATORS = {"bulk": PolytomicBulkSyncOperator, "model": PolytomicModelSyncOpera
 
 @pytest.fixture(params=["bulk", "model"])
 def kind(request: pytest.FixtureRequest) -> str:
-    """Every test that asks for it runs for both kinds."""
+    """The kind of the sync. A test with this fixture runs for both."""
     return str(request.param)
 
 
 @pytest.fixture
 def logged(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
-    """The lines of console logs so far, without their times."""
+    """Return the console lines that have been logged, without their times."""
     caplog.set_level(logging.INFO)
     return lambda: [text.split(" ", 2)[-1] for text in caplog.messages if text.startswith("Polytomic: ")]
 
@@ -39,13 +39,13 @@ def task(kind: str = "bulk", **arguments: Any) -> Task:
     return Task(lambda: OPERATORS[kind](**arguments))
 
 
-def console_of(sandbox: Any, kind: str) -> list[str]:
-    """What the console log of the only execution holds."""
+def console_lines(sandbox: Any, kind: str) -> list[str]:
+    """Return the console log of the only execution."""
     (execution,) = sandbox.starts(SYNCS[kind])
     return [line.message for line in execution.log(execution.end)]
 
 
-def console_requests(sandbox: Any) -> int:
+def count_console_requests(sandbox: Any) -> int:
     return sum(request.path.endswith("/consolelog") for request in sandbox.requests)
 
 
@@ -54,33 +54,37 @@ def polytomic_sandbox_speed() -> float:
     return 20
 
 
-def test_each_line_is_logged_once(polytomic_sandbox: Any, logged: Any, deferrable: bool, kind: str) -> None:
-    """The task's log holds the whole console log, in its order, without a repetition, in both modes."""
+def test_task_log_contains_each_console_line_once(
+    polytomic_sandbox: Any, logged: Any, deferrable: bool, kind: str
+) -> None:
+    """The whole console log is in it, in order, in both modes."""
     task(kind, deferrable=deferrable).run()
 
-    assert logged() == console_of(polytomic_sandbox, kind)
+    assert logged() == console_lines(polytomic_sandbox, kind)
     assert len(logged()) > 4
 
 
-def test_it_costs_one_request_a_look(polytomic_sandbox: Any, deferrable: bool) -> None:
-    """Each look at the execution is followed by at most one request for the log."""
+def test_console_log_is_requested_at_most_once_per_poll(polytomic_sandbox: Any, deferrable: bool) -> None:
+    """Each poll of the execution is followed by at most one request."""
     task(deferrable=deferrable).run()
 
     (execution,) = polytomic_sandbox.starts(SYNCS["bulk"])
-    looks = sum(request.path.endswith(f"/executions/{execution.id}") for request in polytomic_sandbox.requests)
-    assert 1 < console_requests(polytomic_sandbox) <= looks
+    polls = sum(request.path.endswith(f"/executions/{execution.id}") for request in polytomic_sandbox.requests)
+    assert 1 < count_console_requests(polytomic_sandbox) <= polls
 
 
-def test_it_is_off_by_default(polytomic_sandbox: Any, deferrable: bool, kind: str, logged: Any) -> None:
-    """Without `log_console` a task that goes well never asks for the log."""
+def test_console_log_is_not_requested_by_default(
+    polytomic_sandbox: Any, deferrable: bool, kind: str, logged: Any
+) -> None:
+    """A task that succeeds without `log_console` sends no request for it."""
     task(kind, log_console=False, deferrable=deferrable).run()
 
-    assert console_requests(polytomic_sandbox) == 0
+    assert count_console_requests(polytomic_sandbox) == 0
     assert logged() == []
 
 
-def test_a_broken_log_changes_nothing(polytomic_sandbox: Any, deferrable: bool, kind: str) -> None:
-    """A log that cannot be read is a warning; the task waits and ends as ever."""
+def test_task_succeeds_when_the_console_log_cannot_be_read(polytomic_sandbox: Any, deferrable: bool, kind: str) -> None:
+    """It logs a warning."""
     polytomic_sandbox.faults.status(500, "GET .*/consolelog", times=None)
 
     returned = task(kind, deferrable=deferrable).run()
@@ -88,17 +92,17 @@ def test_a_broken_log_changes_nothing(polytomic_sandbox: Any, deferrable: bool, 
     assert [returned] == [execution.id for execution in polytomic_sandbox.starts(SYNCS[kind])]
 
 
-def test_a_log_that_was_broken_loses_no_lines(polytomic_sandbox: Any, deferrable: bool, logged: Any) -> None:
-    """When it answers again, what was missed is logged."""
+def test_console_lines_are_logged_after_failed_requests(polytomic_sandbox: Any, deferrable: bool, logged: Any) -> None:
+    """The lines of failed requests are logged by a later one."""
     polytomic_sandbox.faults.drop_before("GET .*/consolelog", times=3)
 
     task(deferrable=deferrable).run()
 
-    assert logged() == console_of(polytomic_sandbox, "bulk")
+    assert logged() == console_lines(polytomic_sandbox, "bulk")
 
 
-def test_a_failure_shows_its_tail_too(polytomic_sandbox: Any, deferrable: bool, logged: Any) -> None:
-    """The message of a failure ends with the last lines, although they have been logged."""
+def test_failure_message_contains_the_last_console_lines(polytomic_sandbox: Any, deferrable: bool, logged: Any) -> None:
+    """Although they have been logged."""
     context = make_context()
     push = context["ti"].xcom_push
 
@@ -115,22 +119,24 @@ def test_a_failure_shows_its_tail_too(polytomic_sandbox: Any, deferrable: bool, 
     assert logged()[-1] == "Execution failed: disk full"
 
 
-def test_somebody_elses_log_is_not_shown(polytomic_sandbox: Any, deferrable: bool, logged: Any) -> None:
-    """While another's execution is waited for, its console log is not this task's."""
+def test_console_log_of_a_foreign_execution_is_not_requested(
+    polytomic_sandbox: Any, deferrable: bool, logged: Any
+) -> None:
+    """While a task waits for a blocking execution, it logs no console lines."""
     foreign = polytomic_sandbox.start_foreign(SYNCS["bulk"])
 
     task(deferrable=deferrable).run()
 
-    asked = [request.path for request in polytomic_sandbox.requests if request.path.endswith("/consolelog")]
-    assert asked
-    assert not any(foreign.id in path for path in asked)
+    requests = [request.path for request in polytomic_sandbox.requests if request.path.endswith("/consolelog")]
+    assert requests
+    assert not any(foreign.id in path for path in requests)
 
 
-class Airflow:
-    """Where a triggerer keeps XComs, and finds them again."""
+class XComs:
+    """The XComs of a triggerer."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, fails: bool = False) -> None:
-        self.xcoms: dict[str, Any] = {}
+        self.values: dict[str, Any] = {}
         self.fails = fails
         monkeypatch.setattr(trigger_module, "aset_xcom", self.aset)
         monkeypatch.setattr(trigger_module, "aget_xcom", self.aget)
@@ -138,85 +144,85 @@ class Airflow:
     async def aset(self, task_instance: Any, key: str, value: Any) -> None:
         if self.fails:
             raise RuntimeError("no supervisor")
-        self.xcoms[key] = value
+        self.values[key] = value
 
     async def aget(self, task_instance: Any, key: str) -> Any:
         if self.fails:
             raise RuntimeError("no supervisor")
-        return self.xcoms.get(key)
+        return self.values.get(key)
 
 
-def deferral_of(kind: str) -> Any:
+def create_trigger(kind: str) -> Any:
     with pytest.raises(TaskDeferred) as deferred:
         task(kind, deferrable=True).make().execute(make_context())
     return deferred.value.trigger
 
 
-async def _run_for_a_while(trigger: Any, until: Callable[[], Any]) -> None:
-    """A triggerer that dies as soon as something holds."""
+async def _run_until(trigger: Any, condition: Callable[[], Any]) -> None:
+    """Run a trigger in a triggerer that dies as soon as the condition holds."""
     running = asyncio.ensure_future(recreate_in_triggerer(trigger).run().__anext__())
-    while not until():
+    while not condition():
         assert not running.done()
         await asyncio.wait({running}, timeout=0.01)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
 
 
-def test_a_triggerer_that_begins_again_repeats_nothing(
+def test_restarted_triggerer_logs_no_line_twice(
     polytomic_sandbox: Any, logged: Any, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    """Another triggerer goes on with the line after the last one that was logged."""
-    airflow = Airflow(monkeypatch)
-    trigger = deferral_of(kind)
+    """It continues after the last line that was logged."""
+    xcoms = XComs(monkeypatch)
+    trigger = create_trigger(kind)
 
-    asyncio.run(_run_for_a_while(trigger, lambda: airflow.xcoms))
+    asyncio.run(_run_until(trigger, lambda: xcoms.values))
     before = logged()
-    assert 0 < len(before) < len(console_of(polytomic_sandbox, kind))
+    assert 0 < len(before) < len(console_lines(polytomic_sandbox, kind))
 
-    event = fire_one(recreate_in_triggerer(trigger))
+    event = fire_first(recreate_in_triggerer(trigger))
     task(kind).make().execute_complete(make_context(), event)
 
-    assert logged() == console_of(polytomic_sandbox, kind)
+    assert logged() == console_lines(polytomic_sandbox, kind)
 
 
-def fire_one(trigger: Any) -> Any:
+def fire_first(trigger: Any) -> Any:
     async def first() -> Any:
         return (await trigger.run().__anext__()).payload
 
     return asyncio.run(first())
 
 
-def test_what_another_execution_left_is_not_taken(polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """How far the log of an earlier execution was logged says nothing about this one."""
-    airflow = Airflow(monkeypatch)
-    airflow.xcoms[trigger_module.CONSOLE_KEY] = {"execution_id": "another", "after": "7"}
-    trigger = recreate_in_triggerer(deferral_of("bulk"))
+def test_cursor_of_another_execution_is_ignored(polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The console log is read from its beginning."""
+    xcoms = XComs(monkeypatch)
+    xcoms.values[trigger_module.CONSOLE_KEY] = {"execution_id": "another", "after": "7"}
+    trigger = recreate_in_triggerer(create_trigger("bulk"))
 
-    fire_one(trigger)
+    fire_first(trigger)
 
-    asked = [request for request in polytomic_sandbox.requests if request.path.endswith("/consolelog")]
-    assert "after" not in asked[0].query
+    requests = [request for request in polytomic_sandbox.requests if request.path.endswith("/consolelog")]
+    assert "after" not in requests[0].query
 
 
-def test_without_a_place_to_note_it_the_wait_goes_on(
+def test_trigger_waits_when_its_cursor_cannot_be_stored(
     polytomic_sandbox: Any, logged: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Airflow not answering costs at worst that lines are logged again after a restart."""
-    Airflow(monkeypatch, fails=True)
-    trigger = recreate_in_triggerer(deferral_of("bulk"))
+    """At worst, lines are logged again after a restart."""
+    XComs(monkeypatch, fails=True)
+    trigger = recreate_in_triggerer(create_trigger("bulk"))
 
-    event = fire_one(trigger)
+    event = fire_first(trigger)
 
     assert event["outcome"] == "ended"
     assert len(logged()) == len(set(logged()))
 
 
-def test_a_trigger_without_it_keeps_nothing(polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A trigger that follows no log neither reads nor writes XComs."""
-    airflow = Airflow(monkeypatch)
+def test_trigger_without_log_console_uses_no_xcom(polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It neither reads nor writes a cursor."""
+    xcoms = XComs(monkeypatch)
     with pytest.raises(TaskDeferred) as deferred:
         task(log_console=False, deferrable=True).make().execute(make_context())
 
     fire(deferred.value.trigger)
 
-    assert airflow.xcoms == {}
+    assert xcoms.values == {}
