@@ -84,16 +84,16 @@ class BatchableSleep:
     Who drives the plan may let more of it pass for as long as the execution is known to run.
 
     :param seconds: until the look.
-    :param pace: from the time, in seconds since the epoch, to the seconds until a further look.
-    :param until: when the rest ends in any case, in seconds since the epoch; None: nothing ends it but the look.
+    :param interval: returns the seconds until a further poll, for a time in seconds since the epoch.
+    :param deadline: when the sleep ends in any case, in seconds since the epoch.
     :param schemas: how many schemas the execution has, as far as is known.
     """
 
     sync_id: str
     execution_id: str
     seconds: float
-    pace: Callable[[float], float]
-    until: float | None = None
+    interval: Callable[[float], float]
+    deadline: float | None = None
     schemas: int = 0
 
 

@@ -88,7 +88,7 @@ class Server:
         """Sleep as a plan does; return for how long."""
         began = now()
         await self.batch_poller.sleep(
-            BatchableSleep(sync_id, f"of {sync_id}", seconds, **{"pace": lambda _: INTERVAL, **how})
+            BatchableSleep(sync_id, f"of {sync_id}", seconds, **{"interval": lambda _: INTERVAL, **how})
         )
         return now() - began
 
@@ -284,7 +284,7 @@ def test_deadline_ends_a_batchable_sleep() -> None:
     async def main() -> None:
         server = Server()
         other = asyncio.ensure_future(server.sleep("b"))
-        assert await server.sleep("a", until=time.time() + 40) == pytest.approx(40, abs=1)
+        assert await server.sleep("a", deadline=time.time() + 40) == pytest.approx(40, abs=1)
         assert not other.done()
         await cancel_all([other])
 

@@ -107,7 +107,7 @@ class BatchPoller:
         :returns: whether a batch response has shown in the meantime that it is running.
         """
         loop = asyncio.get_running_loop()
-        wake_at = None if step.until is None else loop.time() + step.until - time.time()
+        wake_at = None if step.deadline is None else loop.time() + step.deadline - time.time()
         waiter = _Waiter(step, loop.create_future(), wake_at)
         self._waiting += 1
         try:
@@ -168,7 +168,7 @@ class BatchPoller:
                 heapq.heappop(self._queue)
                 continue
             early = due - now
-            if early > 0 and (not batch or early > waiter.step.pace(wall_time) / 2):
+            if early > 0 and (not batch or early > waiter.step.interval(wall_time) / 2):
                 break
             if batch and schemas + waiter.schemas > MAX_SCHEMAS:
                 break
@@ -205,7 +205,7 @@ class BatchPoller:
             waiter.seen_running |= running
             if waiter.batch_polls_left > 0 and (retry_after or running):
                 waiter.schemas = len(sync_schemas) if sync_schemas else waiter.schemas
-                self._enqueue(waiter, sent_at + max(waiter.step.pace(wall_time), retry_after))
+                self._enqueue(waiter, sent_at + max(waiter.step.interval(wall_time), retry_after))
             else:
                 waiter.wake()
 

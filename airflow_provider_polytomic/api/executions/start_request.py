@@ -122,8 +122,8 @@ def first_try_since_clear(
 
     A clear sets ``max_tries`` to the number of tries so far plus ``retries``, and nothing else changes it. But
     ``retries`` may be edited in the DAG file between two tries, so the difference alone is no proof. The stored start
-    distinguishes a clear from an edit. Without one, the earlier of the possible tries is returned: resuming a try too
-    many neither repeats nor cancels an execution.
+    distinguishes a clear from an edit. Without one, the earlier of the possible tries is returned, because resuming one
+    try too many repeats no execution and cancels none.
 
     :param max_tries: ``max_tries`` of the task instance.
     :param retries: ``retries`` of the task in the current DAG file.
