@@ -1,4 +1,4 @@
-"""A sandbox in memory, with a clock that only a test moves."""
+"""Fixtures: a sandbox in memory with a clock that only the test moves, and a client for it."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Clock:
 
 
 @dataclass
-class Asker:
-    """Asks a sandbox as a client would, and returns what it says."""
+class Client:
+    """Sends requests to a sandbox and returns its responses."""
 
     sandbox: Sandbox
     clock: Clock
@@ -44,20 +44,20 @@ class Asker:
         authorization: str | None = "Bearer sandbox",
     ) -> Response:
         headers = {"Authorization": authorization, "X-Polytomic-Version": version, "Idempotency-Key": key}
-        answer = self.sandbox.handle(
+        response = self.sandbox.handle(
             method,
             target,
             {name: value for name, value in headers.items() if value is not None},
             b"" if body is None else json.dumps(body).encode(),
         )
-        assert not isinstance(answer, TransportFailure), answer
-        return answer
+        assert not isinstance(response, TransportFailure), response
+        return response
 
     def data(self, method: str, target: str, body: Any = None, **how: Any) -> Any:
-        """The ``data`` of an answer that must be good."""
-        answer = self(method, target, body, **how)
-        assert answer.status == 200, answer
-        return json.loads(answer.body)["data"]
+        """Return the ``data`` of a response, which must have status 200."""
+        response = self(method, target, body, **how)
+        assert response.status == 200, response
+        return json.loads(response.body)["data"]
 
     def start(self, sync: str = BULK, **body: Any) -> str:
         return self.data("POST", f"{sync}/executions", body)["id"]
@@ -66,12 +66,12 @@ class Asker:
         return self.data("GET", f"{sync}/executions/{execution_id}")
 
 
-def problem_of(answer: Response) -> tuple[int, str]:
-    """Status and key of an error, which must be in the API's form."""
-    body = json.loads(answer.body)
+def error_of(response: Response) -> tuple[int, str]:
+    """Return status and key of an error response, which must have the API's format."""
+    body = json.loads(response.body)
     assert set(body) == {"status", "message", "key", "metadata"}
-    assert body["status"] == answer.status
-    return answer.status, body["key"]
+    assert body["status"] == response.status
+    return response.status, body["key"]
 
 
 @pytest.fixture
@@ -81,14 +81,14 @@ def clock() -> Clock:
 
 @pytest.fixture
 def make(clock: Clock) -> Any:
-    """Make a sandbox of any seed."""
+    """A function that makes a sandbox from a seed."""
 
-    def make(seed: Any = None, **how: Any) -> Asker:
-        return Asker(Sandbox(seed, now=clock, sleep=clock.sleep, **how), clock)
+    def make(seed: Any = None, **how: Any) -> Client:
+        return Client(Sandbox(seed, now=clock, sleep=clock.sleep, **how), clock)
 
     return make
 
 
 @pytest.fixture
-def ask(make: Any) -> Asker:
+def client(make: Any) -> Client:
     return make()

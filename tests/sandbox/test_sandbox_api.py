@@ -1,4 +1,4 @@
-"""How the sandbox speaks: who may ask, in which version, and how lists come."""
+"""The sandbox's wire format and routes: authentication, versions, pagination, and changes to syncs and schemas."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from airflow_provider_polytomic.sandbox.seed import (
     WAREHOUSE_TO_SALESFORCE,
 )
 
-from .conftest import BULK, Asker, problem_of
+from .conftest import BULK, Client, error_of
 
 MODEL = f"/api/syncs/{WAREHOUSE_TO_SALESFORCE}"
 SYNC = {
@@ -46,43 +46,43 @@ def basic(login: str, password: str) -> str:
     "authorization",
     [None, "", "Bearer", "Bearer wrong", "sandbox", "Basic !!!", basic("org", "wrong"), "Token sandbox"],
 )
-def test_without_the_key_nothing_is_told(ask: Asker, authorization: str | None) -> None:
-    """Any other credentials are a 401 in the API's form."""
-    assert problem_of(ask("GET", "/api/me", authorization=authorization)) == (401, "unauthorized")
+def test_request_without_a_valid_key_gets_401(client: Client, authorization: str | None) -> None:
+    """Missing and wrong credentials get an error in the API's format."""
+    assert error_of(client("GET", "/api/me", authorization=authorization)) == (401, "unauthorized")
 
 
-def test_bearer_is_a_user_and_basic_is_an_organization(ask: Asker) -> None:
-    """The identity tells a user's key from an organization's."""
-    user = ask.data("GET", "/api/me")
-    organization = ask.data("GET", "/api/me", authorization=basic("org", "sandbox"))
+def test_bearer_key_is_a_user_and_basic_is_an_organization(client: Client) -> None:
+    """The identity differs between a Bearer key and HTTP Basic."""
+    user = client.data("GET", "/api/me")
+    organization = client.data("GET", "/api/me", authorization=basic("org", "sandbox"))
     assert (user["is_user"], user["is_organization"]) == (True, False)
     assert (organization["is_user"], organization["is_organization"]) == (False, True)
     assert user["organization_name"] == organization["organization_name"] == "Sandbox"
 
 
-def test_a_rotated_key_replaces_the_old_one(ask: Asker) -> None:
-    """After a rotation only the new key is good."""
-    ask.sandbox.rotate_key("fresh")
-    assert ask("GET", "/api/me").status == 401
-    assert ask("GET", "/api/me", authorization="Bearer fresh").status == 200
+def test_rotated_key_replaces_the_old_key(client: Client) -> None:
+    """After a rotation only the new key is valid."""
+    client.sandbox.rotate_key("fresh")
+    assert client("GET", "/api/me").status == 401
+    assert client("GET", "/api/me", authorization="Bearer fresh").status == 200
 
 
 @pytest.mark.parametrize(
     ("asked", "served"), [(None, "2021-05-23"), ("2024-02-08", "2024-02-08"), ("2025-09-18", "2025-09-18")]
 )
-def test_the_answer_names_its_version(ask: Asker, asked: str | None, served: str) -> None:
-    """Without a version the oldest one answers."""
-    assert ask("GET", "/api/me", version=asked).headers["x-polytomic-version"] == served
+def test_response_names_its_api_version(client: Client, asked: str | None, served: str) -> None:
+    """A request without a version gets the oldest version."""
+    assert client("GET", "/api/me", version=asked).headers["x-polytomic-version"] == served
 
 
-def test_an_unknown_version_is_refused(ask: Asker) -> None:
-    """A version that was never published is a 400."""
-    assert problem_of(ask("GET", "/api/me", version="2020-01-01")) == (400, "bad_request")
+def test_unknown_api_version_gets_400(client: Client) -> None:
+    """A version that was never published is rejected."""
+    assert error_of(client("GET", "/api/me", version="2020-01-01")) == (400, "bad_request")
 
 
-def test_every_answer_has_an_id_of_its_own(ask: Asker) -> None:
-    """No two answers carry the same X-Request-Id."""
-    assert len({ask("GET", "/api/me").headers["x-request-id"] for _ in range(5)}) == 5
+def test_every_response_has_its_own_request_id(client: Client) -> None:
+    """No two responses have the same X-Request-Id."""
+    assert len({client("GET", "/api/me").headers["x-request-id"] for _ in range(5)}) == 5
 
 
 @pytest.mark.parametrize(
@@ -101,34 +101,36 @@ def test_every_answer_has_an_id_of_its_own(ask: Asker) -> None:
         ("GET", "/api/connections/nothing/bulksync/source"),
     ],
 )
-def test_what_is_not_there_is_a_404(ask: Asker, method: str, path: str) -> None:
-    """Unknown paths and ids are errors in the API's form."""
-    assert problem_of(ask(method, path)) == (404, "not_found")
+def test_unknown_path_or_id_gets_404(client: Client, method: str, path: str) -> None:
+    """Unknown paths and ids are errors in the API's format."""
+    assert error_of(client(method, path)) == (404, "not_found")
 
 
-def test_a_wrong_method_is_a_405(ask: Asker) -> None:
-    """A path that exists says that the method is wrong."""
-    assert problem_of(ask("DELETE", "/api/me")) == (405, "method_not_allowed")
+def test_wrong_method_gets_405(client: Client) -> None:
+    """The path exists, but not with this method."""
+    assert error_of(client("DELETE", "/api/me")) == (405, "method_not_allowed")
 
 
 @pytest.mark.parametrize("body", [b"{", b"[]", b"\xff", b'"text"'])
-def test_a_body_that_is_no_object_is_a_400(ask: Asker, body: bytes) -> None:
+def test_body_that_is_not_an_object_gets_400(client: Client, body: bytes) -> None:
     """A start whose body cannot be read starts nothing."""
-    answer = ask.sandbox.handle("POST", f"{BULK}/executions", {"authorization": "Bearer sandbox"}, body)
-    assert problem_of(answer) == (400, "bad_request")  # type: ignore[arg-type]
-    assert ask.sandbox.starts(SALESFORCE_TO_WAREHOUSE) == []
+    response = client.sandbox.handle("POST", f"{BULK}/executions", {"authorization": "Bearer sandbox"}, body)
+    assert error_of(response) == (400, "bad_request")  # type: ignore[arg-type]
+    assert client.sandbox.starts(SALESFORCE_TO_WAREHOUSE) == []
 
 
-def test_syncs_come_fifty_at_a_time_newest_change_first(make: Any) -> None:
-    """Walking the pages gives each sync once, by updated_at descending, then id."""
-    ask = make({"bulk_syncs": [{"name": f"s{n}", "schemas": ["a"]} for n in range(60)]})
-    late = ask.data("GET", "/api/bulk/syncs?limit=1")[0]["id"]
+def test_sync_list_has_pages_of_fifty_by_last_update(make: Any) -> None:
+    """All pages together contain each sync once, by updated_at descending, then by id."""
+    client = make({"bulk_syncs": [{"name": f"s{n}", "schemas": ["a"]} for n in range(60)]})
+    late = client.data("GET", "/api/bulk/syncs?limit=1")[0]["id"]
     for number in range(60):
-        ask.clock.now += number % 2  # pairs are changed at the same instant
-        ask.data("POST", "/api/bulk/syncs", {**SYNC, "name": f"n{number}", "source_connection_id": None} | _ids(ask))
+        client.clock.now += number % 2  # pairs are changed at the same instant
+        client.data(
+            "POST", "/api/bulk/syncs", {**SYNC, "name": f"n{number}", "source_connection_id": None} | _ids(client)
+        )
     rows, sizes, token = [], [], ""
     while True:
-        body = json.loads(ask("GET", f"/api/bulk/syncs?limit=1000{token}").body)
+        body = json.loads(client("GET", f"/api/bulk/syncs?limit=1000{token}").body)
         rows += body["data"]
         sizes.append(len(body["data"]))
         if "next_page_token" not in body["pagination"]:
@@ -141,31 +143,31 @@ def test_syncs_come_fifty_at_a_time_newest_change_first(make: Any) -> None:
     assert order == sorted(sorted(order, key=lambda item: item[1]), key=lambda item: item[0], reverse=True)
 
 
-def _ids(ask: Asker) -> dict[str, str]:
-    first, *_, last = ask.data("GET", "/api/connections")
+def _ids(client: Client) -> dict[str, str]:
+    first, *_, last = client.data("GET", "/api/connections")
     return {"source_connection_id": first["id"], "destination_connection_id": last["id"]}
 
 
 @pytest.mark.parametrize(("limit", "size"), [("2", 2), ("0", 50), ("-3", 50), ("51", 50), ("", 50)])
-def test_the_page_size_is_bounded(make: Any, limit: str, size: int) -> None:
-    """Too much is reduced to the most there is, and nothing falls back to the default."""
-    ask = make({"bulk_syncs": [{"name": f"s{n}", "schemas": ["a"]} for n in range(55)]})
-    assert len(ask.data("GET", f"/api/bulk/syncs?limit={limit}")) == size
+def test_page_size_is_limited(make: Any, limit: str, size: int) -> None:
+    """A larger limit is reduced to the maximum, and 0 or less becomes the default."""
+    client = make({"bulk_syncs": [{"name": f"s{n}", "schemas": ["a"]} for n in range(55)]})
+    assert len(client.data("GET", f"/api/bulk/syncs?limit={limit}")) == size
 
 
-def test_a_token_holds_what_must_be_encoded(make: Any) -> None:
-    """Sent back without URL encoding, a token is refused: a client that forgets it is found out."""
-    ask = make({"bulk_syncs": [{"name": f"s{n}", "schemas": ["a"]} for n in range(3)]})
-    token = json.loads(ask("GET", "/api/bulk/syncs?limit=1").body)["pagination"]["next_page_token"]
+def test_page_token_is_rejected_without_url_encoding(make: Any) -> None:
+    """A token contains characters that must be encoded, so a client that does not encode it gets an error."""
+    client = make({"bulk_syncs": [{"name": f"s{n}", "schemas": ["a"]} for n in range(3)]})
+    token = json.loads(client("GET", "/api/bulk/syncs?limit=1").body)["pagination"]["next_page_token"]
     assert {"+", "/", "="} <= set(token)
-    assert ask("GET", f"/api/bulk/syncs?page_token={quote(token, safe='')}").status == 200
-    assert problem_of(ask("GET", f"/api/bulk/syncs?page_token={token}")) == (400, "bad_request")
+    assert client("GET", f"/api/bulk/syncs?page_token={quote(token, safe='')}").status == 200
+    assert error_of(client("GET", f"/api/bulk/syncs?page_token={token}")) == (400, "bad_request")
 
 
 @pytest.mark.parametrize("token", ["x", "e30=", quote(base64.b64encode(b"\xfb\xef\xbf[[1], 2]").decode(), safe="")])
-def test_a_made_up_token_is_refused(ask: Asker, token: str) -> None:
-    """What is not a token of the list is a 400."""
-    assert problem_of(ask("GET", f"/api/bulk/syncs?page_token={token}")) == (400, "bad_request")
+def test_invalid_page_token_gets_400(client: Client, token: str) -> None:
+    """Text that is not a token of the list is rejected."""
+    assert error_of(client("GET", f"/api/bulk/syncs?page_token={token}")) == (400, "bad_request")
 
 
 @pytest.mark.parametrize(
@@ -178,83 +180,83 @@ def test_a_made_up_token_is_refused(ask: Asker, token: str) -> None:
     ],
 )
 @pytest.mark.parametrize("kind", ["bulk", "model"])
-def test_sandbox_list_moves_between_two_pages(
+def test_sync_that_changes_between_two_pages_moves_to_the_front(
     make: Any, kind: str, by_position: bool, moved: str, pages: list[list[str]]
 ) -> None:
-    """A sync that is saved moves to the front; what the next page shows depends on what a token stands for."""
+    """The next page depends on whether tokens are keys or positions."""
     schemas = {"schemas": ["a"]} if kind == "bulk" else {}
-    ask = make({f"{kind}_syncs": [{"name": name, "id": name, **schemas} for name in "abcd"]})
-    ask.sandbox.pages_by_position = by_position
+    client = make({f"{kind}_syncs": [{"name": name, "id": name, **schemas} for name in "abcd"]})
+    client.sandbox.pages_by_position = by_position
     path = "/api/bulk/syncs" if kind == "bulk" else "/api/syncs"
     for sync_id in "dcba":
-        ask.sandbox.touch(sync_id)
-    first = json.loads(ask("GET", f"{path}?limit=2").body)
-    ask.sandbox.touch(moved)
+        client.sandbox.touch(sync_id)
+    first = json.loads(client("GET", f"{path}?limit=2").body)
+    client.sandbox.touch(moved)
     token = quote(first["pagination"]["next_page_token"], safe="")
-    second = json.loads(ask("GET", f"{path}?limit=2&page_token={token}").body)
+    second = json.loads(client("GET", f"{path}?limit=2&page_token={token}").body)
     assert [[row["id"] for row in body["data"]] for body in (first, second)] == pages
 
 
 @pytest.mark.parametrize("token", ["x", quote(base64.b64encode(b"\xfb\xef\xbf[-1]").decode(), safe="")])
-def test_sandbox_refuses_a_made_up_position(ask: Asker, token: str) -> None:
-    """What is not a position is a 400."""
-    ask.sandbox.pages_by_position = True
-    assert problem_of(ask("GET", f"/api/bulk/syncs?page_token={token}")) == (400, "bad_request")
+def test_invalid_position_token_gets_400(client: Client, token: str) -> None:
+    """A token that is not a position is rejected."""
+    client.sandbox.pages_by_position = True
+    assert error_of(client("GET", f"/api/bulk/syncs?page_token={token}")) == (400, "bad_request")
 
 
-def test_a_page_is_not_shifted_by_what_comes_meanwhile(ask: Asker) -> None:
-    """An execution that begins during a walk makes no other appear twice."""
+def test_new_execution_between_two_pages_repeats_no_row(client: Client) -> None:
+    """An execution that starts between two pages makes no other one appear twice."""
     for _ in range(3):
-        ask.start()
-        ask.clock.now += 60
-    first = json.loads(ask("GET", f"{BULK}/executions?limit=2").body)
-    ask.start()
+        client.start()
+        client.clock.now += 60
+    first = json.loads(client("GET", f"{BULK}/executions?limit=2").body)
+    client.start()
     token = quote(first["pagination"]["next_page_token"], safe="")
-    second = json.loads(ask("GET", f"{BULK}/executions?limit=2&page_token={token}").body)
+    second = json.loads(client("GET", f"{BULK}/executions?limit=2&page_token={token}").body)
     assert len({row["id"] for row in first["data"] + second["data"]}) == 3
 
 
-def test_executions_come_a_hundred_at_a_time(ask: Asker) -> None:
-    """A page of executions holds 100 at most."""
+def test_execution_list_has_at_most_a_hundred_rows_per_page(client: Client) -> None:
+    """A page of executions has at most 100 rows."""
     for _ in range(101):
-        ask.start()
-        ask.clock.now += 60
-    assert len(ask.data("GET", f"{BULK}/executions?limit=500")) == 100
+        client.start()
+        client.clock.now += 60
+    assert len(client.data("GET", f"{BULK}/executions?limit=500")) == 100
 
 
 @pytest.mark.parametrize("path", [f"{BULK}/executions", f"{MODEL}/executions", "/api/events"])
-def test_an_empty_list_is_null(ask: Asker, path: str) -> None:
-    """Where there is nothing, ``data`` is null."""
-    assert ask.data("GET", path) is None
+def test_empty_list_is_null(client: Client, path: str) -> None:
+    """``data`` is null when there are no rows."""
+    assert client.data("GET", path) is None
 
 
-def test_lists_are_filtered(ask: Asker) -> None:
-    """``active``, ``mode`` and ``target_connection_id`` narrow the lists of syncs."""
-    ask.data("POST", f"/api/bulk/syncs/{POSTGRES_TO_WAREHOUSE}/activate", {"active": False})
-    assert [row["id"] for row in ask.data("GET", "/api/bulk/syncs?active=false")] == [POSTGRES_TO_WAREHOUSE]
-    assert [row["id"] for row in ask.data("GET", "/api/bulk/syncs?active=true")] == [SALESFORCE_TO_WAREHOUSE]
-    assert ask.data("GET", "/api/syncs?active=false") is None
-    assert ask.data("GET", "/api/syncs?mode=create") is None
-    assert ask.data("GET", f"/api/syncs?target_connection_id={WAREHOUSE}") is None
+def test_sync_lists_are_filtered(client: Client) -> None:
+    """``active``, ``mode`` and ``target_connection_id`` filter the lists of syncs."""
+    client.data("POST", f"/api/bulk/syncs/{POSTGRES_TO_WAREHOUSE}/activate", {"active": False})
+    assert [row["id"] for row in client.data("GET", "/api/bulk/syncs?active=false")] == [POSTGRES_TO_WAREHOUSE]
+    assert [row["id"] for row in client.data("GET", "/api/bulk/syncs?active=true")] == [SALESFORCE_TO_WAREHOUSE]
+    assert client.data("GET", "/api/syncs?active=false") is None
+    assert client.data("GET", "/api/syncs?mode=create") is None
+    assert client.data("GET", f"/api/syncs?target_connection_id={WAREHOUSE}") is None
     match = f"/api/syncs?mode=updateOrCreate&active=1&target_connection_id={SALESFORCE}"
-    assert [row["id"] for row in ask.data("GET", match)] == [WAREHOUSE_TO_SALESFORCE]
-    assert problem_of(ask("GET", "/api/bulk/syncs?active=maybe")) == (400, "bad_request")
+    assert [row["id"] for row in client.data("GET", match)] == [WAREHOUSE_TO_SALESFORCE]
+    assert error_of(client("GET", "/api/bulk/syncs?active=maybe")) == (400, "bad_request")
 
 
-def test_times_are_rfc_3339_with_microseconds(ask: Asker) -> None:
+def test_timestamps_are_rfc_3339_with_microseconds(client: Client) -> None:
     """All timestamps are in UTC and end in Z."""
-    assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", ask.data("GET", BULK)["updated_at"])
+    assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", client.data("GET", BULK)["updated_at"])
 
 
 # bulk syncs, changed
 
 
 @pytest.mark.parametrize("missing", sorted(SYNC))
-def test_a_bulk_sync_needs_what_the_docs_require(ask: Asker, missing: str) -> None:
-    """Each required field, left out, is a 422 that names it."""
-    answer = ask("POST", "/api/bulk/syncs", {name: value for name, value in SYNC.items() if name != missing})
-    assert problem_of(answer) == (422, "validation")
-    assert missing in json.loads(answer.body)["message"]
+def test_bulk_sync_without_a_required_field_gets_422(client: Client, missing: str) -> None:
+    """Without any one of its required fields, the creation is rejected, and the error names the field."""
+    response = client("POST", "/api/bulk/syncs", {name: value for name, value in SYNC.items() if name != missing})
+    assert error_of(response) == (422, "validation")
+    assert missing in json.loads(response.body)["message"]
 
 
 @pytest.mark.parametrize(
@@ -267,23 +269,23 @@ def test_a_bulk_sync_needs_what_the_docs_require(ask: Asker, missing: str) -> No
         {"default_schedule": {"hour": "1"}},
     ],
 )
-def test_a_bulk_sync_with_a_wrong_value_is_not_created(ask: Asker, change: dict[str, Any]) -> None:
-    """Enums are closed in requests, and what is referred to must be there."""
-    assert problem_of(ask("POST", "/api/bulk/syncs", {**SYNC, **change})) == (422, "validation")
-    assert len(ask.data("GET", "/api/bulk/syncs")) == 2
+def test_bulk_sync_with_an_invalid_value_gets_422(client: Client, change: dict[str, Any]) -> None:
+    """Unknown enum values and unknown connections are rejected."""
+    assert error_of(client("POST", "/api/bulk/syncs", {**SYNC, **change})) == (422, "validation")
+    assert len(client.data("GET", "/api/bulk/syncs")) == 2
 
 
-def test_a_created_bulk_sync_takes_all_that_its_source_has(ask: Asker) -> None:
-    """Without ``schemas`` all of the source are selected, and it can be started."""
-    sync = ask.data("POST", "/api/bulk/syncs", SYNC)
+def test_bulk_sync_without_schemas_selects_all_of_its_source(client: Client) -> None:
+    """All schemas of the source are selected, and the sync can be started."""
+    sync = client.data("POST", "/api/bulk/syncs", SYNC)
     assert (sync["active"], sync["automatically_add_new_objects"], sync["normalize_names"]) == (True, "none", "enabled")
-    schemas = ask.data("GET", f"/api/bulk/syncs/{sync['id']}/schemas")
+    schemas = client.data("GET", f"/api/bulk/syncs/{sync['id']}/schemas")
     assert [row["id"] for row in schemas] == ["account", "contact", "opportunity"]
-    assert ask.start(f"/api/bulk/syncs/{sync['id']}")
+    assert client.start(f"/api/bulk/syncs/{sync['id']}")
 
 
-def test_every_optional_field_of_a_bulk_sync_is_kept(ask: Asker) -> None:
-    """What the reference lists is accepted with its type and shown as it was sent."""
+def test_optional_fields_of_a_bulk_sync_are_kept(client: Client) -> None:
+    """Every documented field is accepted with its type and returned unchanged."""
     optional = {
         "concurrency_limit": 5,
         "resync_concurrency_limit": 1,
@@ -295,49 +297,49 @@ def test_every_optional_field_of_a_bulk_sync_is_kept(ask: Asker) -> None:
         "automatically_add_new_objects": "onlyIncremental",
         "normalize_names": "legacy",
     }
-    assert ask.data("POST", "/api/bulk/syncs", {**SYNC, **optional}).items() >= optional.items()
+    assert client.data("POST", "/api/bulk/syncs", {**SYNC, **optional}).items() >= optional.items()
     nothing = dict.fromkeys(optional)
-    assert ask.data("POST", "/api/bulk/syncs", {**SYNC, **nothing})["policies"] is None
+    assert client.data("POST", "/api/bulk/syncs", {**SYNC, **nothing})["policies"] is None
 
 
-def test_model_syncs_of_any_mode_are_created_and_listed(ask: Asker) -> None:
-    """The list of modes is open: the reference filters by ``enrich``, which is not in the SDK."""
-    created = ask.data("POST", "/api/syncs", {**MODEL_SYNC, "mode": "enrich"})
-    assert [row["id"] for row in ask.data("GET", "/api/syncs?mode=enrich")] == [created["id"]]
-    assert ask.data("GET", "/api/syncs?mode=anything") is None
+def test_model_sync_accepts_any_mode(client: Client) -> None:
+    """The reference filters by ``enrich``, which the SDK lacks, so modes are not limited."""
+    created = client.data("POST", "/api/syncs", {**MODEL_SYNC, "mode": "enrich"})
+    assert [row["id"] for row in client.data("GET", "/api/syncs?mode=enrich")] == [created["id"]]
+    assert client.data("GET", "/api/syncs?mode=anything") is None
 
 
-def test_a_put_of_a_bulk_sync_refuses_with_400(ask: Asker) -> None:
-    """The reference lists 422 for the creation and not for the update."""
-    assert problem_of(ask("POST", "/api/bulk/syncs", {**SYNC, "mode": "sideways"})) == (422, "validation")
-    assert problem_of(ask("PUT", BULK, {**SYNC, "mode": "sideways"})) == (400, "bad_request")
-    assert problem_of(ask("PUT", MODEL, {**MODEL_SYNC, "schedule": {"frequency": "x"}})) == (422, "validation")
+def test_invalid_put_of_a_bulk_sync_gets_400(client: Client) -> None:
+    """The reference lists 422 for the creation, but not for the update."""
+    assert error_of(client("POST", "/api/bulk/syncs", {**SYNC, "mode": "sideways"})) == (422, "validation")
+    assert error_of(client("PUT", BULK, {**SYNC, "mode": "sideways"})) == (400, "bad_request")
+    assert error_of(client("PUT", MODEL, {**MODEL_SYNC, "schedule": {"frequency": "x"}})) == (422, "validation")
 
 
-def test_a_put_resets_what_it_leaves_out(ask: Asker) -> None:
-    """Only what is sent is kept; schemas that are not sent stay."""
+def test_put_of_a_bulk_sync_resets_absent_fields(client: Client) -> None:
+    """Only the fields of the request are kept; schemas that it does not list stay."""
     body = {**SYNC, "policies": ["p"], "concurrency_limit": 5, "normalize_names": "disabled", "schemas": ["account"]}
-    path = f"/api/bulk/syncs/{ask.data('POST', '/api/bulk/syncs', body)['id']}"
-    ask.clock.now += 5
-    after = ask.data("PUT", path, {**SYNC, "name": "Renamed"})
-    assert after == ask.data("GET", path)
+    path = f"/api/bulk/syncs/{client.data('POST', '/api/bulk/syncs', body)['id']}"
+    client.clock.now += 5
+    after = client.data("PUT", path, {**SYNC, "name": "Renamed"})
+    assert after == client.data("GET", path)
     assert (after["name"], after["policies"], after["concurrency_limit"]) == ("Renamed", None, None)
     assert after["normalize_names"] == "enabled"
     assert after["updated_at"] > after["created_at"]
-    assert [row["id"] for row in ask.data("GET", f"{path}/schemas")] == ["account"]
+    assert [row["id"] for row in client.data("GET", f"{path}/schemas")] == ["account"]
 
 
-def test_a_put_with_schemas_switches_the_others_off(ask: Asker) -> None:
+def test_put_with_schemas_disables_the_others(client: Client) -> None:
     """``schemas`` in a PUT replaces the selection."""
-    ask.data("PUT", BULK, {**SYNC, "schemas": ["contact", {"id": "account", "user_output_name": "accounts"}]})
-    rows = {row["id"]: row for row in ask.data("GET", f"{BULK}/schemas")}
+    client.data("PUT", BULK, {**SYNC, "schemas": ["contact", {"id": "account", "user_output_name": "accounts"}]})
+    rows = {row["id"]: row for row in client.data("GET", f"{BULK}/schemas")}
     assert {name: row["enabled"] for name, row in rows.items()} == {
         "account": True,
         "contact": True,
         "opportunity": False,
     }
     assert rows["account"]["output_name"] == "accounts"
-    assert [row["id"] for row in ask.data("GET", f"{BULK}/schemas?filters[enabled]=false")] == ["opportunity"]
+    assert [row["id"] for row in client.data("GET", f"{BULK}/schemas?filters[enabled]=false")] == ["opportunity"]
 
 
 @pytest.mark.parametrize(
@@ -381,104 +383,104 @@ def test_a_put_with_schemas_switches_the_others_off(ask: Asker) -> None:
         ("POST", f"{MODEL}/executions", {"identities": [1]}),
     ],
 )
-def test_a_value_of_another_type_is_a_400(ask: Asker, method: str, path: str, body: dict[str, Any]) -> None:
-    """What cannot be read is refused, and nothing is changed."""
-    before = [ask("GET", shown).body for shown in (BULK, f"{BULK}/schemas", "/api/syncs")]
-    assert problem_of(ask(method, path, body)) == (400, "bad_request")
-    assert [ask("GET", shown).body for shown in (BULK, f"{BULK}/schemas", "/api/syncs")] == before
+def test_value_of_the_wrong_type_gets_400(client: Client, method: str, path: str, body: dict[str, Any]) -> None:
+    """The request is rejected and nothing changes."""
+    before = [client("GET", shown).body for shown in (BULK, f"{BULK}/schemas", "/api/syncs")]
+    assert error_of(client(method, path, body)) == (400, "bad_request")
+    assert [client("GET", shown).body for shown in (BULK, f"{BULK}/schemas", "/api/syncs")] == before
 
 
-def test_schemas_are_patched_or_replaced(ask: Asker) -> None:
-    """PATCH changes what it names; PUT resets what it leaves out."""
-    changed = ask.data("PATCH", f"{BULK}/schemas", {"schemas": [{"id": "account", "partition_key": "id"}]})
+def test_schema_patch_keeps_and_put_resets_absent_fields(client: Client) -> None:
+    """PATCH changes only the fields of the request; PUT resets the others."""
+    changed = client.data("PATCH", f"{BULK}/schemas", {"schemas": [{"id": "account", "partition_key": "id"}]})
     assert [(row["id"], row["partition_key"], row["tracking_field"]) for row in changed] == [
         ("account", "id", "SystemModstamp")
     ]
-    one = ask.data("PATCH", f"{BULK}/schemas/account", {"enabled": False})
+    one = client.data("PATCH", f"{BULK}/schemas/account", {"enabled": False})
     assert (one["enabled"], one["partition_key"]) == (False, "id")
     fields = [{"id": "amount", "enabled": False}]
-    put = ask.data("PUT", f"{BULK}/schemas/account", {"user_output_name": "a", "fields": fields})
+    put = client.data("PUT", f"{BULK}/schemas/account", {"user_output_name": "a", "fields": fields})
     assert (put["enabled"], put["partition_key"], put["tracking_field"], put["output_name"]) == (True, None, None, "a")
     assert {field["id"]: field["enabled"] for field in put["fields"]}["amount"] is False
-    assert ask.data("GET", f"{BULK}/schemas/account") == put
+    assert client.data("GET", f"{BULK}/schemas/account") == put
 
 
-def test_a_deleted_bulk_sync_is_gone_with_its_history(ask: Asker) -> None:
-    """Neither the sync nor its executions can be found, and what ran was cancelled."""
-    execution_id = ask.start()
-    assert ask("DELETE", BULK).status == 204
-    assert ask("GET", BULK).status == ask("GET", f"{BULK}/executions/{execution_id}").status == 404
-    ask.clock.now += 2
-    assert ask.sandbox.status(execution_id) == "canceled"
+def test_deleted_bulk_sync_and_its_executions_get_404(client: Client) -> None:
+    """Neither the sync nor its executions are found, and a running execution is canceled."""
+    execution_id = client.start()
+    assert client("DELETE", BULK).status == 204
+    assert client("GET", BULK).status == client("GET", f"{BULK}/executions/{execution_id}").status == 404
+    client.clock.now += 2
+    assert client.sandbox.status(execution_id) == "canceled"
 
 
-def test_deactivating_cancels_what_runs_in_a_bulk_sync_only(ask: Asker) -> None:
-    """A bulk sync's execution is cancelled with it, a model sync's goes on."""
-    bulk, model = ask.start(), ask.start(MODEL)
+def test_deactivation_cancels_executions_of_bulk_syncs_only(client: Client) -> None:
+    """The execution of a bulk sync is canceled, that of a model sync continues."""
+    bulk, model = client.start(), client.start(MODEL)
     for path in (BULK, MODEL):
         sync_id = path.rsplit("/", 1)[1]
-        assert ask.data("POST", f"{path}/activate", {"active": False}) == {"id": sync_id, "active": False}
-        assert ask.data("GET", path)["active"] is False
-    assert ask.execution(bulk)["status"] == "canceling"
-    assert ask.execution(model, MODEL)["status"] == "created"
-    assert problem_of(ask("POST", f"{BULK}/activate", {})) == (400, "bad_request")
-    assert problem_of(ask("POST", f"{MODEL}/activate", {})) == (422, "validation")
+        assert client.data("POST", f"{path}/activate", {"active": False}) == {"id": sync_id, "active": False}
+        assert client.data("GET", path)["active"] is False
+    assert client.execution(bulk)["status"] == "canceling"
+    assert client.execution(model, MODEL)["status"] == "created"
+    assert error_of(client("POST", f"{BULK}/activate", {})) == (400, "bad_request")
+    assert error_of(client("POST", f"{MODEL}/activate", {})) == (422, "validation")
 
 
-def test_a_source_and_a_destination_say_what_they_offer(ask: Asker) -> None:
-    """The schemas of the source, with fields if asked; the modes of the destination."""
+def test_connection_describes_itself_as_source_and_destination(client: Client) -> None:
+    """Schemas of the source, with fields on request, and modes of the destination."""
     path = f"/api/connections/{SALESFORCE}/bulksync/source"
-    assert [row["id"] for row in ask.data("GET", path)["schemas"]] == ["account", "contact", "opportunity"]
-    assert "fields" not in ask.data("GET", path)["schemas"][0]
-    assert ask.data("GET", f"{path}?include_fields=true")["schemas"][0]["fields"][0]["id"] == "id"
-    target = ask.data("GET", f"/api/connections/{WAREHOUSE}/bulksync/target")
+    assert [row["id"] for row in client.data("GET", path)["schemas"]] == ["account", "contact", "opportunity"]
+    assert "fields" not in client.data("GET", path)["schemas"][0]
+    assert client.data("GET", f"{path}?include_fields=true")["schemas"][0]["fields"][0]["id"] == "id"
+    target = client.data("GET", f"/api/connections/{WAREHOUSE}/bulksync/target")
     assert target["supported_resync_modes"] == ["refetch", "resync", "rebuild"]
 
 
-def test_a_destination_is_as_its_seed_says(make: Any) -> None:
-    """What a destination publishes is what it then asks of a new sync, and of a start."""
+def test_destination_enforces_the_schema_of_its_seed(make: Any) -> None:
+    """The published configuration schema and resync modes apply to new syncs and to starts."""
     target = {"type": "object", "required": ["schema"], "properties": {"schema": {"type": "string"}}}
     warehouse = {"id": WAREHOUSE, "name": "W", "type": "snowflake", "target": target, "resync_modes": ["refetch"]}
     source = {"id": SALESFORCE, "name": "S", "type": "salesforce", "schemas": ["account"]}
-    ask = make({"connections": [source, warehouse]})
+    client = make({"connections": [source, warehouse]})
 
-    told = ask.data("GET", f"/api/connections/{WAREHOUSE}/bulksync/target")
-    assert (told["configuration"], told["supported_resync_modes"]) == (target, ["refetch"])
+    described = client.data("GET", f"/api/connections/{WAREHOUSE}/bulksync/target")
+    assert (described["configuration"], described["supported_resync_modes"]) == (target, ["refetch"])
     for configuration, where in (({"schema": 5}, ".schema: 5 is not"), ({"shcema": "a"}, ": 'schema' is a required")):
-        refused = ask("POST", "/api/bulk/syncs", {**SYNC, "destination_configuration": configuration})
-        assert problem_of(refused) == (422, "validation")
+        refused = client("POST", "/api/bulk/syncs", {**SYNC, "destination_configuration": configuration})
+        assert error_of(refused) == (422, "validation")
         assert json.loads(refused.body)["message"].startswith(f"destination_configuration{where}")
-    assert ask.data("GET", "/api/bulk/syncs") is None
-    sync = f"/api/bulk/syncs/{ask.data('POST', '/api/bulk/syncs', SYNC)['id']}"
-    assert problem_of(ask("POST", f"{sync}/executions", {"resync_mode": "rebuild"})) == (400, "bad_request")
-    assert ask.start(sync, resync_mode="refetch")
+    assert client.data("GET", "/api/bulk/syncs") is None
+    sync = f"/api/bulk/syncs/{client.data('POST', '/api/bulk/syncs', SYNC)['id']}"
+    assert error_of(client("POST", f"{sync}/executions", {"resync_mode": "rebuild"})) == (400, "bad_request")
+    assert client.start(sync, resync_mode="refetch")
 
 
 # model syncs, changed
 
 
 @pytest.mark.parametrize("missing", sorted(MODEL_SYNC))
-def test_a_model_sync_needs_what_the_docs_require(ask: Asker, missing: str) -> None:
-    """Each required field, left out, is a 422 that names it."""
-    answer = ask("POST", "/api/syncs", {name: value for name, value in MODEL_SYNC.items() if name != missing})
-    assert problem_of(answer) == (422, "validation")
-    assert missing in json.loads(answer.body)["message"]
+def test_model_sync_without_a_required_field_gets_422(client: Client, missing: str) -> None:
+    """Without any one of its required fields, the creation is rejected, and the error names the field."""
+    response = client("POST", "/api/syncs", {name: value for name, value in MODEL_SYNC.items() if name != missing})
+    assert error_of(response) == (422, "validation")
+    assert missing in json.loads(response.body)["message"]
 
 
-def test_a_model_sync_is_created_replaced_and_deleted(ask: Asker) -> None:
-    """A PUT resets what it leaves out here too."""
-    path = f"/api/syncs/{ask.data('POST', '/api/syncs', {**MODEL_SYNC, 'sync_all_records': True})['id']}"
-    assert ask.data("GET", path)["model_ids"] == ["m"]
-    assert ask.data("PUT", path, {**MODEL_SYNC, "name": "Other"})["sync_all_records"] is False
-    assert ask.data("GET", path)["name"] == "Other"
-    assert ask("DELETE", path).status == 204
-    assert ask("GET", path).status == 404
+def test_model_sync_is_created_replaced_and_deleted(client: Client) -> None:
+    """A PUT resets absent fields, as for bulk syncs."""
+    path = f"/api/syncs/{client.data('POST', '/api/syncs', {**MODEL_SYNC, 'sync_all_records': True})['id']}"
+    assert client.data("GET", path)["model_ids"] == ["m"]
+    assert client.data("PUT", path, {**MODEL_SYNC, "name": "Other"})["sync_all_records"] is False
+    assert client.data("GET", path)["name"] == "Other"
+    assert client("DELETE", path).status == 204
+    assert client("GET", path).status == 404
 
 
-def test_requests_are_logged_without_secrets(ask: Asker) -> None:
-    """The log holds what was asked and what was answered, and no key."""
-    ask("POST", f"{BULK}/executions?a=b", {"test": True}, key="abcdefgh")
-    logged = ask.sandbox.requests[-1]
+def test_request_log_has_no_credentials(client: Client) -> None:
+    """The log has requests and statuses, but no key."""
+    client("POST", f"{BULK}/executions?a=b", {"test": True}, key="abcdefgh")
+    logged = client.sandbox.requests[-1]
     assert (logged.method, logged.path, logged.query) == ("POST", f"{BULK}/executions", {"a": ["b"]})
     assert (logged.body, logged.status, logged.headers["idempotency-key"]) == ({"test": True}, 200, "abcdefgh")
     assert "Bearer" not in str(logged)

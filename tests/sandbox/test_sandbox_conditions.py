@@ -1,4 +1,4 @@
-"""Permanent conditions: the server's clock, its ``Date`` header, and lists read from a replica that lags."""
+"""Conditions of the sandbox: the server's clock, its ``Date`` header, and lists read from a lagging replica."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from airflow_provider_polytomic.sandbox.app import Sandbox
 from airflow_provider_polytomic.sandbox.seed import SALESFORCE_TO_WAREHOUSE, WAREHOUSE_TO_SALESFORCE
 from airflow_provider_polytomic.sandbox.server import Server
 
-from .conftest import BULK, Asker, Clock, problem_of
+from .conftest import BULK, Client, Clock, error_of
 
 MODEL = f"/api/syncs/{WAREHOUSE_TO_SALESFORCE}"
 
@@ -32,115 +32,115 @@ def served(sandbox: Sandbox) -> Iterator[str]:
 # the clock
 
 
-def test_date_header_follows_the_sandboxs_clock(ask: Asker) -> None:
-    """It is the sandbox's time in whole seconds, in good answers and in errors."""
-    assert ask("GET", "/api/me").headers["date"] == "Mon, 21 Sep 2026 14:13:20 GMT"
-    ask.clock.now += 90
-    assert ask("GET", "/api/bulk/syncs/none").headers["date"] == "Mon, 21 Sep 2026 14:14:50 GMT"
-    assert ask("GET", "/api/me", authorization="Bearer wrong").headers["date"] == "Mon, 21 Sep 2026 14:14:50 GMT"
+def test_date_header_follows_the_sandboxs_clock(client: Client) -> None:
+    """It is the sandbox's time in whole seconds, in successful responses and in errors."""
+    assert client("GET", "/api/me").headers["date"] == "Mon, 21 Sep 2026 14:13:20 GMT"
+    client.clock.now += 90
+    assert client("GET", "/api/bulk/syncs/none").headers["date"] == "Mon, 21 Sep 2026 14:14:50 GMT"
+    assert client("GET", "/api/me", authorization="Bearer wrong").headers["date"] == "Mon, 21 Sep 2026 14:14:50 GMT"
 
 
-def test_date_header_is_of_the_answer_when_the_request_was_delayed(ask: Asker) -> None:
-    """A request that takes ten seconds is answered with the time of its end."""
-    before = parsedate_to_datetime(ask("GET", "/api/me").headers["date"])
-    ask.sandbox.faults.delay(10, "GET /api/me", after=True)
-    after = parsedate_to_datetime(ask("GET", "/api/me").headers["date"])
+def test_date_header_is_the_time_of_the_response_after_a_delay(client: Client) -> None:
+    """A request that is delayed by ten seconds gets the time of its end."""
+    before = parsedate_to_datetime(client("GET", "/api/me").headers["date"])
+    client.sandbox.faults.delay(10, "GET /api/me", after=True)
+    after = parsedate_to_datetime(client("GET", "/api/me").headers["date"])
     assert (after - before).total_seconds() == 10
 
 
-def test_date_header_is_not_recorded_with_an_idempotency_key(ask: Asker) -> None:
-    """A replay has the recorded body and the time at which it is sent."""
-    first = ask("POST", f"{BULK}/executions", {}, key="replayed-key")
-    ask.clock.now += 60
-    again = ask("POST", f"{BULK}/executions", {}, key="replayed-key")
+def test_date_header_is_not_recorded_with_an_idempotency_key(client: Client) -> None:
+    """A replay returns the recorded body, but the current time."""
+    first = client("POST", f"{BULK}/executions", {}, key="replayed-key")
+    client.clock.now += 60
+    again = client("POST", f"{BULK}/executions", {}, key="replayed-key")
     assert again.body == first.body
     assert again.headers["date"] > first.headers["date"]
 
 
-def test_date_header_is_kept_when_a_fault_names_one(ask: Asker) -> None:
-    """A gateway in front of the API may have a clock of its own."""
-    ask.sandbox.faults.status(503, headers={"Date": "Thu, 01 Jan 1970 00:00:00 GMT"})
-    assert ask("GET", "/api/me").headers["date"] == "Thu, 01 Jan 1970 00:00:00 GMT"
+def test_date_header_of_a_fault_is_kept(client: Client) -> None:
+    """A gateway in front of the API may have its own clock."""
+    client.sandbox.faults.status(503, headers={"Date": "Thu, 01 Jan 1970 00:00:00 GMT"})
+    assert client("GET", "/api/me").headers["date"] == "Thu, 01 Jan 1970 00:00:00 GMT"
 
 
 def test_server_sends_one_date_header_by_the_sandboxs_clock(clock: Clock) -> None:
-    """Over HTTP too, also where the HTTP server itself refuses the method."""
+    """Also over HTTP, and when the HTTP server itself rejects the method."""
     with served(Sandbox(now=clock)) as url:
         for method, status in (("GET", 401), ("OPTIONS", 501)):
             connection = HTTPConnection(url.removeprefix("http://"), timeout=10)
             with closing(connection):
                 connection.request(method, "/api/me")
-                answer = connection.getresponse()
-                answer.read()
-            assert answer.status == status
-            assert answer.headers.get_all("date") == ["Mon, 21 Sep 2026 14:13:20 GMT"]
+                response = connection.getresponse()
+                response.read()
+            assert response.status == status
+            assert response.headers.get_all("date") == ["Mon, 21 Sep 2026 14:13:20 GMT"]
 
 
-def test_date_header_can_be_omitted(ask: Asker) -> None:
-    """Until the faults are cleared no answer has one."""
-    ask.sandbox.faults.omit_date()
-    assert "date" not in ask("GET", "/api/me").headers
-    ask.sandbox.faults.clear()
-    assert "date" in ask("GET", "/api/me").headers
+def test_date_header_can_be_omitted(client: Client) -> None:
+    """No response has one until the faults are cleared."""
+    client.sandbox.faults.omit_date()
+    assert "date" not in client("GET", "/api/me").headers
+    client.sandbox.faults.clear()
+    assert "date" in client("GET", "/api/me").headers
 
 
 @pytest.mark.parametrize("seconds", [90.0, -90.0])
-def test_skew_moves_timestamps_and_date_header(ask: Asker, seconds: float) -> None:
-    """The server's clock differs from the client's by exactly that, with microseconds in timestamps."""
-    ask.sandbox.faults.skew(seconds)
-    execution = ask.execution(ask.start())
+def test_skew_moves_timestamps_and_date_header(client: Client, seconds: float) -> None:
+    """The server's clock differs from the client's by exactly the skew."""
+    client.sandbox.faults.skew(seconds)
+    execution = client.execution(client.start())
     created_at = datetime.fromisoformat(execution["created_at"].replace("Z", "+00:00"))
-    assert created_at.timestamp() == ask.clock.now + seconds
+    assert created_at.timestamp() == client.clock.now + seconds
     assert execution["created_at"].endswith(".250000Z")
-    shown = parsedate_to_datetime(ask("GET", "/api/me").headers["date"]).timestamp()
-    assert shown == int(ask.clock.now + seconds)
+    shown = parsedate_to_datetime(client("GET", "/api/me").headers["date"]).timestamp()
+    assert shown == int(client.clock.now + seconds)
 
 
 # lists that lag
 
 
 @pytest.mark.parametrize("sync", [BULK, MODEL])
-def test_lag_hides_a_new_execution_from_lists(ask: Asker, sync: str) -> None:
-    """It blocks a start and a GET finds it, but no list and no status shows it until it is old enough."""
-    ask.sandbox.faults.lag(5)
-    execution_id = ask.start(sync)
-    assert problem_of(ask("POST", f"{sync}/executions", {})) == (409, "conflict")
-    assert ask.execution(execution_id, sync)["id"] == execution_id
-    assert ask.data("GET", f"{sync}/executions") is None
-    assert ask.data("GET", f"{sync}/status")["current_execution"] is None
-    ask.clock.now += 5
-    assert [item["id"] for item in ask.data("GET", f"{sync}/executions")] == [execution_id]
-    assert ask.data("GET", f"{sync}/status")["current_execution"]["id"] == execution_id
+def test_lag_hides_a_new_execution_from_lists(client: Client, sync: str) -> None:
+    """It blocks a start and a GET finds it, but lists and statuses omit it until it is old enough."""
+    client.sandbox.faults.lag(5)
+    execution_id = client.start(sync)
+    assert error_of(client("POST", f"{sync}/executions", {})) == (409, "conflict")
+    assert client.execution(execution_id, sync)["id"] == execution_id
+    assert client.data("GET", f"{sync}/executions") is None
+    assert client.data("GET", f"{sync}/status")["current_execution"] is None
+    client.clock.now += 5
+    assert [item["id"] for item in client.data("GET", f"{sync}/executions")] == [execution_id]
+    assert client.data("GET", f"{sync}/status")["current_execution"]["id"] == execution_id
 
 
-def test_lag_hides_a_new_execution_from_the_status_of_many(ask: Asker) -> None:
-    """The batch status shows the execution before it."""
-    old = ask.start()
-    ask.clock.now += 3600
-    ask.sandbox.faults.lag(5)
-    new = ask.start()
+def test_lag_hides_a_new_execution_from_the_batch_status(client: Client) -> None:
+    """The batch status has the execution before it."""
+    old = client.start()
+    client.clock.now += 3600
+    client.sandbox.faults.lag(5)
+    new = client.start()
     status = f"/api/bulk/syncs/status?sync_id={SALESFORCE_TO_WAREHOUSE}"
-    assert {row["execution_id"] for row in ask.data("GET", status)[0]["schemas"]} == {old}
-    ask.clock.now += 5
-    assert {row["execution_id"] for row in ask.data("GET", status)[0]["schemas"]} == {new}
+    assert {row["execution_id"] for row in client.data("GET", status)[0]["schemas"]} == {old}
+    client.clock.now += 5
+    assert {row["execution_id"] for row in client.data("GET", status)[0]["schemas"]} == {new}
 
 
 @pytest.mark.parametrize("sync", [BULK, MODEL])
-def test_lag_of_get_answers_404_until_the_execution_is_old_enough(ask: Asker, sync: str) -> None:
-    """With ``get=True`` the execution itself is not found either."""
-    ask.sandbox.faults.lag(5, get=True)
-    execution_id = ask.start(sync)
-    assert problem_of(ask("GET", f"{sync}/executions/{execution_id}")) == (404, "not_found")
-    ask.clock.now += 5
-    assert ask.execution(execution_id, sync)["id"] == execution_id
+def test_lag_with_get_responds_404_until_the_execution_is_old_enough(client: Client, sync: str) -> None:
+    """With ``get=True`` a GET of the execution does not find it either."""
+    client.sandbox.faults.lag(5, get=True)
+    execution_id = client.start(sync)
+    assert error_of(client("GET", f"{sync}/executions/{execution_id}")) == (404, "not_found")
+    client.clock.now += 5
+    assert client.execution(execution_id, sync)["id"] == execution_id
 
 
-def test_lag_ends_when_it_is_set_to_zero_or_cleared(ask: Asker) -> None:
-    """Both show everything at once."""
-    execution_id = ask.start()
-    for end in (lambda: ask.sandbox.faults.lag(0), ask.sandbox.faults.clear):
-        ask.sandbox.faults.lag(3600, get=True)
-        assert ask.data("GET", f"{BULK}/executions") is None
+def test_lag_ends_when_it_is_set_to_zero_or_cleared(client: Client) -> None:
+    """Both make all executions visible at once."""
+    execution_id = client.start()
+    for end in (lambda: client.sandbox.faults.lag(0), client.sandbox.faults.clear):
+        client.sandbox.faults.lag(3600, get=True)
+        assert client.data("GET", f"{BULK}/executions") is None
         end()
-        assert [item["id"] for item in ask.data("GET", f"{BULK}/executions")] == [execution_id]
-        assert json.loads(ask("GET", f"{BULK}/executions/{execution_id}").body)["data"]["id"] == execution_id
+        assert [item["id"] for item in client.data("GET", f"{BULK}/executions")] == [execution_id]
+        assert json.loads(client("GET", f"{BULK}/executions/{execution_id}").body)["data"]["id"] == execution_id

@@ -1,4 +1,4 @@
-"""Schedules of the sandbox's bulk syncs: they start nothing, but they are kept, and tell when they are due."""
+"""Schedules of the sandbox's bulk syncs: they are stored, and have a next due time, but start nothing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from airflow_provider_polytomic.sandbox.schedule import next_due
 
-from .conftest import BULK, Asker, problem_of
+from .conftest import BULK, Client, error_of
 from .test_sandbox_api import SYNC
 
 NOW = datetime.fromisoformat("2026-11-18T10:20:30+00:00")  # a Wednesday
@@ -31,40 +31,42 @@ NOW = datetime.fromisoformat("2026-11-18T10:20:30+00:00")  # a Wednesday
         ({"frequency": "weekly", "day_of_week": "sunday", "hour": "23", "minute": "59"}, "2026-11-22T23:59"),
     ],
 )
-def test_when_a_schedule_is_due(rule: dict[str, Any], expected: str | None) -> None:
-    """At the next of its moments, in UTC; never at the present one."""
+def test_schedule_is_due_at_its_next_time(rule: dict[str, Any], expected: str | None) -> None:
+    """In UTC, and never at the current time."""
     found = next_due(rule, NOW.timestamp())
 
     assert found == (None if expected is None else datetime.fromisoformat(f"{expected}:00+00:00").timestamp())
 
 
-def test_the_next_execution_moves_on(ask: Asker) -> None:
-    """The soonest of all schedules counts; when its moment has passed, the next one does; a paused sync has none."""
-    ask.clock.now = NOW.timestamp()
-    (default,) = ask.data("GET", f"{BULK}/schedules")
-    ask.data("PUT", f"{BULK}/schedules/{default['id']}", {"schedule": {"frequency": "daily", "hour": "12"}})
-    ask.data("POST", f"{BULK}/schedules", {"schedule": {"frequency": "hourly", "minute": "30"}})
+def test_next_execution_time_is_that_of_the_earliest_schedule(client: Client) -> None:
+    """It advances when that time has passed; an inactive sync has none."""
+    client.clock.now = NOW.timestamp()
+    (default,) = client.data("GET", f"{BULK}/schedules")
+    client.data("PUT", f"{BULK}/schedules/{default['id']}", {"schedule": {"frequency": "daily", "hour": "12"}})
+    client.data("POST", f"{BULK}/schedules", {"schedule": {"frequency": "hourly", "minute": "30"}})
 
     def next_time() -> str | None:
-        return ask.data("GET", f"{BULK}/status")["next_execution_time"]
+        return client.data("GET", f"{BULK}/status")["next_execution_time"]
 
     assert next_time() == "2026-11-18T10:30:00.000000Z"
-    ask.clock.now += timedelta(hours=1.25).total_seconds()
+    client.clock.now += timedelta(hours=1.25).total_seconds()
     assert next_time() == "2026-11-18T12:00:00.000000Z"
-    ask.data("POST", f"{BULK}/activate", {"active": False})
+    client.data("POST", f"{BULK}/activate", {"active": False})
     assert next_time() is None
-    assert len(ask.data("GET", f"{BULK}/schedules")) == 2
+    assert len(client.data("GET", f"{BULK}/schedules")) == 2
 
 
-def test_a_sync_and_its_schedules_are_one(ask: Asker) -> None:
-    """What is changed on one side is seen on the other; the default schedule stays the same one."""
-    (default,) = ask.data("GET", f"{BULK}/schedules")
-    sync = ask.data("PUT", BULK, {**SYNC, "default_schedule": {"frequency": "daily", "hour": "3", "created_at": "x"}})
+def test_sync_and_schedule_routes_change_the_same_schedules(client: Client) -> None:
+    """A change on either route is visible on the other; the default schedule keeps its id."""
+    (default,) = client.data("GET", f"{BULK}/schedules")
+    sync = client.data(
+        "PUT", BULK, {**SYNC, "default_schedule": {"frequency": "daily", "hour": "3", "created_at": "x"}}
+    )
     assert sync["default_schedule"].items() >= {"id": default["id"], "frequency": "daily", "hour": "3"}.items()
     more = [{"frequency": "weekly", "day_of_week": "friday", "resync_mode": "rebuild", "schemas": ["account"]}]
-    (shown,) = ask.data("PUT", BULK, {**SYNC, "additional_schedules": more})["additional_schedules"]
+    (shown,) = client.data("PUT", BULK, {**SYNC, "additional_schedules": more})["additional_schedules"]
     assert shown.items() >= more[0].items()
-    first, second = ask.data("GET", f"{BULK}/schedules")
+    first, second = client.data("GET", f"{BULK}/schedules")
     assert (first["id"], first["frequency"], first["isDefault"]) == (default["id"], "manual", True)
     assert {name: second[name] for name in ("dayOfWeek", "syncMode", "schemas", "isDefault")} == {
         "dayOfWeek": "friday",
@@ -72,12 +74,12 @@ def test_a_sync_and_its_schedules_are_one(ask: Asker) -> None:
         "schemas": ["account"],
         "isDefault": False,
     }
-    assert ask.data("PUT", BULK, SYNC)["additional_schedules"] is None
+    assert client.data("PUT", BULK, SYNC)["additional_schedules"] is None
 
 
-def test_schedules_of_a_sync_have_the_stamps_of_the_reference(ask: Asker) -> None:
-    """Who created and updated each, and when; only the default schedule has an id, and unset fields are left out."""
-    sync = ask.data("POST", "/api/bulk/syncs", {**SYNC, "additional_schedules": [{"frequency": "continuous"}]})
+def test_schedules_of_a_sync_have_the_documented_timestamps(client: Client) -> None:
+    """And who changed them; only the default schedule has an id, and unset fields are omitted."""
+    sync = client.data("POST", "/api/bulk/syncs", {**SYNC, "additional_schedules": [{"frequency": "continuous"}]})
     default, (other,) = sync["default_schedule"], sync["additional_schedules"]
     stamps = ["frequency", "created_at", "created_by", "updated_at", "updated_by"]
     assert (list(default), list(other)) == (["id", *stamps], stamps)
@@ -87,29 +89,29 @@ def test_schedules_of_a_sync_have_the_stamps_of_the_reference(ask: Asker) -> Non
     assert set(default["created_by"]) == {"id", "name", "type"}
 
 
-def test_a_put_changes_the_stamps_of_schedules_that_differ(ask: Asker) -> None:
-    """Unchanged schedules keep theirs; a changed default schedule is updated, others are replaced."""
+def test_put_changes_the_timestamps_of_changed_schedules_only(client: Client) -> None:
+    """A changed default schedule is updated, other changed ones are replaced."""
     body = {**SYNC, "additional_schedules": [{"frequency": "continuous"}, {"frequency": "hourly"}]}
-    path = f"/api/bulk/syncs/{ask.data('POST', '/api/bulk/syncs', body)['id']}"
-    before = ask.data("GET", path)
-    ask.clock.now += 60
-    assert ask.data("PUT", path, body)["additional_schedules"] == before["additional_schedules"]
-    assert ask.data("GET", path)["default_schedule"] == before["default_schedule"]
+    path = f"/api/bulk/syncs/{client.data('POST', '/api/bulk/syncs', body)['id']}"
+    before = client.data("GET", path)
+    client.clock.now += 60
+    assert client.data("PUT", path, body)["additional_schedules"] == before["additional_schedules"]
+    assert client.data("GET", path)["default_schedule"] == before["default_schedule"]
     more = [{"frequency": "hourly"}, {"frequency": "hourly"}]
-    sync = ask.data("PUT", path, {**SYNC, "default_schedule": {"frequency": "daily"}, "additional_schedules": more})
+    sync = client.data("PUT", path, {**SYNC, "default_schedule": {"frequency": "daily"}, "additional_schedules": more})
     default, (kept, added) = sync["default_schedule"], sync["additional_schedules"]
     assert kept == before["additional_schedules"][1]
     assert added["created_at"] == default["updated_at"] == sync["updated_at"] > before["updated_at"]
     assert default["created_at"] == before["created_at"]
 
 
-def test_the_default_schedule_cannot_be_deleted(ask: Asker) -> None:
-    """It can only be replaced; the others go."""
-    (default,) = ask.data("GET", f"{BULK}/schedules")
-    other = ask.data("POST", f"{BULK}/schedules", {"schedule": {"frequency": "hourly"}})
-    assert problem_of(ask("DELETE", f"{BULK}/schedules/{default['id']}")) == (403, "forbidden")
-    assert ask("DELETE", f"{BULK}/schedules/{other['id']}").status == 204
-    assert problem_of(ask("DELETE", f"{BULK}/schedules/{other['id']}")) == (404, "not_found")
+def test_default_schedule_cannot_be_deleted(client: Client) -> None:
+    """It can only be replaced; others can be deleted."""
+    (default,) = client.data("GET", f"{BULK}/schedules")
+    other = client.data("POST", f"{BULK}/schedules", {"schedule": {"frequency": "hourly"}})
+    assert error_of(client("DELETE", f"{BULK}/schedules/{default['id']}")) == (403, "forbidden")
+    assert client("DELETE", f"{BULK}/schedules/{other['id']}").status == 204
+    assert error_of(client("DELETE", f"{BULK}/schedules/{other['id']}")) == (404, "not_found")
 
 
 @pytest.mark.parametrize(
@@ -128,7 +130,7 @@ def test_the_default_schedule_cannot_be_deleted(ask: Asker) -> None:
         {"frequency": "daily", "selectiveMode": "much"},
     ],
 )
-def test_an_invalid_schedule_is_a_400_and_changes_nothing(ask: Asker, schedule: Any) -> None:
+def test_invalid_schedule_gets_400_and_changes_nothing(client: Client, schedule: Any) -> None:
     """The reference lists no 422 for schedules."""
-    assert problem_of(ask("POST", f"{BULK}/schedules", {"schedule": schedule})) == (400, "bad_request")
-    assert len(ask.data("GET", f"{BULK}/schedules")) == 1
+    assert error_of(client("POST", f"{BULK}/schedules", {"schedule": schedule})) == (400, "bad_request")
+    assert len(client.data("GET", f"{BULK}/schedules")) == 1

@@ -1,4 +1,4 @@
-"""What a seed may say, and how a wrong one is refused."""
+"""Seeds: their formats, defaults, and the errors for invalid ones."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ SYNC = {"name": "s", "schemas": ["a"]}
         ({"partner_key": "sandbox"}, "key: two organizations, or one and the partner"),
     ],
 )
-def test_a_wrong_seed_is_refused(seed: dict[str, Any], message: str) -> None:
-    """The message names the field and what it should be."""
+def test_invalid_seed_error_names_the_field(seed: dict[str, Any], message: str) -> None:
+    """The message names the field and what is expected."""
     with pytest.raises(SeedError) as error:
         load_seed(seed)
     assert message in str(error.value)
@@ -60,8 +60,8 @@ def test_a_wrong_seed_is_refused(seed: dict[str, Any], message: str) -> None:
         ("seed.yaml", "connections: [{name: c, type: t, configuration: {since: 2026-01-01}}]", "configuration: "),
     ],
 )
-def test_a_wrong_file_is_named(tmp_path: Path, name: str, text: str, message: str) -> None:
-    """The message begins with the file."""
+def test_invalid_seed_error_names_the_file(tmp_path: Path, name: str, text: str, message: str) -> None:
+    """The message begins with the path of the file."""
     path = tmp_path / name
     path.write_text(text)
     with pytest.raises(SeedError) as error:
@@ -70,14 +70,14 @@ def test_a_wrong_file_is_named(tmp_path: Path, name: str, text: str, message: st
     assert message in str(error.value)
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    """It says which file cannot be read, and why."""
+def test_missing_seed_file_error_names_the_file(tmp_path: Path) -> None:
+    """The message has the path and the reason."""
     with pytest.raises(SeedError, match=r"seed\.yaml: cannot be read: No such file"):
         load_seed(tmp_path / "seed.yaml")
 
 
-def test_yaml_and_json_say_the_same(tmp_path: Path) -> None:
-    """Both forms, and a dict, make equal seeds; ids are the same each time."""
+def test_yaml_json_and_dict_make_equal_seeds(tmp_path: Path) -> None:
+    """Derived ids are the same each time."""
     seed = {
         "key": "k",
         "connections": [{"name": "CRM", "type": "salesforce"}, {"name": "file", "type": "sqlite"}],
@@ -98,13 +98,13 @@ def test_yaml_and_json_say_the_same(tmp_path: Path) -> None:
     assert sync.outcome == ["failed"]
 
 
-def test_a_source_can_offer_more_than_a_sync_takes() -> None:
-    """A sync without schemas takes all that its source has."""
+def test_sync_without_schemas_selects_all_of_its_source() -> None:
+    """A source may offer more schemas than a sync selects."""
     seed = {"connections": [{"name": "c", "type": "t", "schemas": ["x", "y"]}], "bulk_syncs": [{"name": "s"}]}
     assert [spec.id for spec in load_seed(seed).bulk_syncs[0].schemas] == ["x", "y"]
 
 
-def test_the_default_seed_has_something_of_everything() -> None:
+def test_default_seed_has_bulk_and_model_syncs() -> None:
     """At least two bulk syncs and a model sync, which take 5 to 30 seconds."""
     seed = load_seed(None)
     assert seed == default_seed()

@@ -1,4 +1,4 @@
-"""The sandbox behind a socket: its command, its server, and the fixture for other people's tests."""
+"""The sandbox's command line, its HTTP server, and the pytest fixture for users' tests."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def run(*arguments: str) -> subprocess.Popen[str]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_command_serves_until_it_is_told_to_end(number: signal.Signals) -> None:
-    """The first line says where and with which key; a signal ends it at once, quietly, with a client connected."""
+def test_command_serves_until_a_signal(number: signal.Signals) -> None:
+    """The first line has address and key; a signal ends it at once without output, even with a client connected."""
     process = run("--port", "0", "--speed", "1000")
     try:
         assert process.stdout is not None
@@ -76,7 +76,7 @@ def test_the_command_serves_until_it_is_told_to_end(number: signal.Signals) -> N
     assert (process.returncode, errors) == (0, "")
 
 
-def test_a_taken_port_is_one_line() -> None:
+def test_port_in_use_is_a_one_line_error() -> None:
     """No traceback, and exit code 1."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -88,7 +88,7 @@ def test_a_taken_port_is_one_line() -> None:
     assert errors == f"Cannot listen on 127.0.0.1:{port}: Address already in use\n"
 
 
-def test_a_bad_seed_is_one_line(tmp_path: Path) -> None:
+def test_invalid_seed_is_a_one_line_error(tmp_path: Path) -> None:
     """File and field are named, and the exit code is 2."""
     path = tmp_path / "seed.yaml"
     path.write_text("bulk_syncs: [{name: s, schemas: [a], colour: red}]")
@@ -100,22 +100,22 @@ def test_a_bad_seed_is_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["--port", "x"], ["--port", "70000"], ["--speed", "0"], ["--speed", "nan"]])
-def test_bad_arguments_are_refused(arguments: list[str]) -> None:
-    """argparse says which argument is wrong."""
+def test_invalid_arguments_are_rejected(arguments: list[str]) -> None:
+    """argparse names the invalid argument."""
     process = run(*arguments)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 2
     assert f"argument {arguments[0]}" in errors
 
 
-def test_the_help_names_the_syncs() -> None:
-    """Who writes a first DAG finds the ids there."""
+def test_help_lists_the_syncs_of_the_default_seed() -> None:
+    """With their ids, which a first DAG needs."""
     output, _ = run("--help").communicate(timeout=30)
     assert f"({SALESFORCE_TO_WAREHOUSE})" in "".join(output.split())
 
 
-def test_the_sandbox_imports_little() -> None:
-    """It starts without Airflow and without any HTTP library, and reads no YAML unless it must."""
+def test_sandbox_imports_no_airflow_and_no_http_library() -> None:
+    """It imports YAML only for a seed in YAML."""
     heavy = {"airflow", "requests", "aiohttp", "yaml", "pydantic", "pytest"}
     code = (
         "import sys, airflow_provider_polytomic.sandbox.__main__\n"
@@ -130,8 +130,8 @@ def test_the_sandbox_imports_little() -> None:
 # the server
 
 
-def test_a_connection_is_kept_open(sandbox: Sandbox) -> None:
-    """Many requests, with and without bodies, go over one socket."""
+def test_server_keeps_connections_open(sandbox: Sandbox) -> None:
+    """Many requests, with and without bodies, use one socket."""
     client = connect(sandbox)
     client.connect()
     first = client.sock
@@ -150,14 +150,14 @@ def test_a_connection_is_kept_open(sandbox: Sandbox) -> None:
     client.close()
 
 
-def test_only_this_machine_can_reach_it(sandbox: Sandbox) -> None:
-    """It listens on the loopback address."""
+def test_server_listens_on_loopback_only(sandbox: Sandbox) -> None:
+    """It has no other listening address."""
     assert sandbox.url.startswith("http://127.0.0.1:")
 
 
 @pytest.mark.parametrize(("drop", "started"), [("drop_before", 0), ("drop_after", 1)])
-def test_a_dropped_request_ends_the_connection(sandbox: Sandbox, drop: str, started: int) -> None:
-    """The client sees the end of the connection and no byte of an answer."""
+def test_dropped_request_closes_the_connection(sandbox: Sandbox, drop: str, started: int) -> None:
+    """The client receives no byte of a response."""
     getattr(sandbox.faults, drop)("POST .*")
     client = connect(sandbox)
     client.request("POST", f"{BULK}/executions", b"{}", HEADERS)
@@ -167,8 +167,8 @@ def test_a_dropped_request_ends_the_connection(sandbox: Sandbox, drop: str, star
     assert len(sandbox.starts(SALESFORCE_TO_WAREHOUSE)) == started
 
 
-def test_a_truncated_answer_breaks_off(sandbox: Sandbox) -> None:
-    """Less comes than was announced, and then nothing."""
+def test_truncated_response_closes_the_connection_early(sandbox: Sandbox) -> None:
+    """The body is shorter than its Content-Length."""
     sandbox.faults.garbage("truncated")
     client = connect(sandbox)
     client.request("GET", "/api/me", headers=HEADERS)
@@ -196,8 +196,8 @@ def at_once(sandbox: Sandbox, keys: list[str]) -> list[tuple[int, bytes]]:
     return answers
 
 
-def test_others_are_served_while_one_is_held() -> None:
-    """With the same key the second request is a 409, and the first still starts an execution."""
+def test_server_handles_requests_while_one_is_delayed() -> None:
+    """A second request with the same key gets a 409, and the first still starts an execution."""
     held, go_on = threading.Event(), threading.Event()
 
     def hold(seconds: float) -> None:
@@ -221,8 +221,8 @@ def test_others_are_served_while_one_is_held() -> None:
     server.close()
 
 
-def test_many_starts_at_once_begin_one(sandbox: Sandbox) -> None:
-    """Of twenty keys one gets an execution; of twenty requests with one key all that get one get the same."""
+def test_concurrent_starts_start_one_execution(sandbox: Sandbox) -> None:
+    """Of twenty keys one gets an execution; of twenty requests with one key all that succeed get the same one."""
     different = at_once(sandbox, [f"different-{number}" for number in range(20)])
     assert sorted(status for status, _ in different) == [200] + [409] * 19
     (execution,) = sandbox.starts(SALESFORCE_TO_WAREHOUSE)
@@ -233,8 +233,8 @@ def test_many_starts_at_once_begin_one(sandbox: Sandbox) -> None:
     assert len(sandbox.starts(SALESFORCE_TO_WAREHOUSE)) == 2
 
 
-def test_closing_leaves_nothing() -> None:
-    """No thread and no port, although a client is connected and another one is being held."""
+def test_close_leaves_no_thread_and_no_port() -> None:
+    """Even with a client connected and a request delayed."""
     before = set(threading.enumerate())
     sandbox = Sandbox()
     server = Server(sandbox)
@@ -256,8 +256,8 @@ def test_closing_leaves_nothing() -> None:
     held.close()
 
 
-def test_a_client_that_goes_away_is_no_trouble(sandbox: Sandbox, capfd: pytest.CaptureFixture[str]) -> None:
-    """Nothing is printed, and the next one is served."""
+def test_client_that_disconnects_causes_no_error(sandbox: Sandbox, capfd: pytest.CaptureFixture[str]) -> None:
+    """Nothing is printed, and the next client is served."""
     sandbox.faults.delay(0.1, after=True)
     for _ in range(2):
         with socket.create_connection(sandbox.url.removeprefix("http://").split(":")) as client:  # type: ignore[arg-type]
@@ -273,10 +273,10 @@ def test_a_client_that_goes_away_is_no_trouble(sandbox: Sandbox, capfd: pytest.C
 # the fixture
 
 
-def test_the_fixture_gives_a_sandbox_and_its_connection(
+def test_fixture_provides_a_sandbox_and_its_connection(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Opted in, a test has a sandbox of its own seed and speed behind the default connection."""
+    """A test gets a sandbox with its own seed and speed behind the default connection."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     pytester.makeconftest('pytest_plugins = ["airflow_provider_polytomic.sandbox.pytest_plugin"]')
     pytester.makepyfile(

@@ -1,7 +1,6 @@
-"""The vendor's own SDK, unchanged, against a running sandbox: it knows better than we do what the API looks like.
+"""The official SDK against the sandbox: it checks independently that requests and responses are those of the API.
 
-Every answer is read into the SDK's types, and none may hold a field that they do not know.
-"""
+Every response is parsed into the SDK's types, and none may have a field that they lack."""
 
 from __future__ import annotations
 
@@ -36,7 +35,7 @@ from airflow_provider_polytomic.sandbox.server import Server
 
 from .conftest import Clock
 
-# In the docs' prose, or needed for a path, but not in the SDK's types.
+# Documented, or needed for a path, but missing from the SDK's types.
 PROSE_ONLY = {
     ("BulkSyncListEnvelope", "pagination"),
     ("EventsEnvelope", "pagination"),
@@ -60,10 +59,10 @@ NEW_MODEL: dict[str, Any] = {
 }
 
 
-def known(answer: Any) -> Any:
-    """``answer``, after a look for fields that the SDK does not know."""
-    assert list(_unknown(answer)) == []
-    return answer
+def checked(response: Any) -> Any:
+    """Return ``response`` after a check for fields that the SDK does not have."""
+    assert list(_unknown(response)) == []
+    return response
 
 
 def _unknown(value: Any) -> Iterator[str]:
@@ -91,66 +90,68 @@ def sdk(sandbox: Sandbox) -> Iterator[Polytomic]:
         yield Polytomic(base_url=sandbox.url, token=sandbox.key, httpx_client=client, max_retries=0)
 
 
-def test_bulk_syncs(sdk: Polytomic) -> None:
+def test_sdk_manages_bulk_syncs(sdk: Polytomic) -> None:
     """List, create, get, update, activate and delete."""
-    assert {row.id for row in known(sdk.bulk_sync.list()).data} == {SALESFORCE_TO_WAREHOUSE, POSTGRES_TO_WAREHOUSE}
-    created = known(sdk.bulk_sync.create(**NEW_BULK, schemas=["public.orders"], policies=[WAREHOUSE])).data
+    assert {row.id for row in checked(sdk.bulk_sync.list()).data} == {SALESFORCE_TO_WAREHOUSE, POSTGRES_TO_WAREHOUSE}
+    created = checked(sdk.bulk_sync.create(**NEW_BULK, schemas=["public.orders"], policies=[WAREHOUSE])).data
     assert (created.name, created.active, created.policies) == ("New", True, [WAREHOUSE])
-    assert known(sdk.bulk_sync.get(created.id)).data == created
-    updated = known(sdk.bulk_sync.update(created.id, **{**NEW_BULK, "name": "Renamed"}, active=False)).data
+    assert checked(sdk.bulk_sync.get(created.id)).data == created
+    updated = checked(sdk.bulk_sync.update(created.id, **{**NEW_BULK, "name": "Renamed"}, active=False)).data
     assert (updated.name, updated.active, updated.policies) == ("Renamed", False, None)
     assert [row.id for row in sdk.bulk_sync.list(active=False).data] == [created.id]
-    assert known(sdk.bulk_sync.activate(created.id, active=True)).data.active is True
+    assert checked(sdk.bulk_sync.activate(created.id, active=True)).data.active is True
     sdk.bulk_sync.delete(created.id)
     with pytest.raises(NotFoundError):
         sdk.bulk_sync.get(created.id)
 
 
-def test_bulk_sync_sources_and_destinations(sdk: Polytomic) -> None:
-    """What a connection offers at either end."""
-    source = known(sdk.bulk_sync.get_source(POSTGRES, include_fields=True)).data
+def test_sdk_reads_bulk_sync_sources_and_destinations(sdk: Polytomic) -> None:
+    """What a connection offers as a source and as a destination."""
+    source = checked(sdk.bulk_sync.get_source(POSTGRES, include_fields=True)).data
     assert [row.id for row in source.schemas] == ["public.customers", "public.orders", "public.products"]
     assert source.schemas[0].fields[0].is_primary_key is True
-    assert "rebuild" in known(sdk.bulk_sync.get_destination(WAREHOUSE)).data.supported_resync_modes
+    assert "rebuild" in checked(sdk.bulk_sync.get_destination(WAREHOUSE)).data.supported_resync_modes
 
 
-def test_bulk_sync_schemas(sdk: Polytomic) -> None:
+def test_sdk_manages_bulk_sync_schemas(sdk: Polytomic) -> None:
     """List, get, patch, update, and cancel one."""
     schemas = sdk.bulk_sync.schemas
     sync_id = SALESFORCE_TO_WAREHOUSE
-    assert [row.id for row in known(schemas.list(sync_id)).data] == ["account", "contact", "opportunity"]
-    patched = known(schemas.patch(sync_id, schemas=[polytomic.BulkSchema(id="account", enabled=False)])).data
+    assert [row.id for row in checked(schemas.list(sync_id)).data] == ["account", "contact", "opportunity"]
+    patched = checked(schemas.patch(sync_id, schemas=[polytomic.BulkSchema(id="account", enabled=False)])).data
     assert [(row.id, row.enabled) for row in patched] == [("account", False)]
     assert [row.id for row in schemas.list(sync_id, filters={"enabled": "false"}).data] == ["account"]
     field = polytomic.UpdateBulkField(id="amount", enabled=False)
-    updated = known(schemas.update(sync_id, "account", enabled=True, user_output_name="accounts", fields=[field])).data
+    updated = checked(
+        schemas.update(sync_id, "account", enabled=True, user_output_name="accounts", fields=[field])
+    ).data
     assert (updated.output_name, updated.tracking_field) == ("accounts", None)
-    assert known(schemas.get(sync_id, "account")).data == updated
+    assert checked(schemas.get(sync_id, "account")).data == updated
     sdk.bulk_sync.start(sync_id)
-    assert known(schemas.cancel(sync_id, "account")).data.message == "cancellation requested"
+    assert checked(schemas.cancel(sync_id, "account")).data.message == "cancellation requested"
 
 
-def test_bulk_schedules(sdk: Polytomic, clock: Clock) -> None:
-    """List, create, get, update, delete; the sync's own schedule is the default one, and tells when it runs next."""
+def test_sdk_manages_bulk_schedules(sdk: Polytomic, clock: Clock) -> None:
+    """List, create, get, update, delete; the sync's own schedule is the default one and has a next time."""
     sync_id, schedules = SALESFORCE_TO_WAREHOUSE, sdk.bulk_sync.schedules
-    (default,) = known(schedules.list(sync_id)).data
+    (default,) = checked(schedules.list(sync_id)).data
     assert (default.frequency, default.is_default) == ("manual", True)
     weekly = polytomic.BulkSyncScheduleApi(
         frequency="weekly", day_of_week="sunday", hour="4", minute="30", selective_mode="incrementalFields"
     )
-    created = known(schedules.create(sync_id, schedule=weekly)).data
-    assert known(schedules.get(sync_id, created.id)).data == created
+    created = checked(schedules.create(sync_id, schedule=weekly)).data
+    assert checked(schedules.get(sync_id, created.id)).data == created
     assert (created.day_of_week, created.selective_mode, created.sync_id) == ("sunday", "incrementalFields", sync_id)
-    due = known(sdk.bulk_sync.get_status(sync_id)).data.next_execution_time
+    due = checked(sdk.bulk_sync.get_status(sync_id)).data.next_execution_time
     assert (due.strftime("%A %H:%M"), due.timestamp() > clock.now) == ("Sunday 04:30", True)
 
     daily = polytomic.BulkSyncScheduleApi(frequency="daily", hour=f"{due.hour - 1}")
-    known(schedules.update(sync_id, default.id, schedule=daily))
-    sync = known(sdk.bulk_sync.get(sync_id)).data
+    checked(schedules.update(sync_id, default.id, schedule=daily))
+    sync = checked(sdk.bulk_sync.get(sync_id)).data
     assert (sync.default_schedule.id, sync.default_schedule.frequency) == (default.id, "daily")
     assert [schedule.day_of_week for schedule in sync.additional_schedules] == ["sunday"]
-    assert known(sdk.bulk_sync.get_status(sync_id)).data.next_execution_time.hour == due.hour - 1
-    (row,) = known(sdk.bulk_sync.executions.list_status(sync_id=[sync_id])).data
+    assert checked(sdk.bulk_sync.get_status(sync_id)).data.next_execution_time.hour == due.hour - 1
+    (row,) = checked(sdk.bulk_sync.executions.list_status(sync_id=[sync_id])).data
     assert row.next_execution_time.hour == due.hour - 1
     schedules.delete(sync_id, created.id)
     assert [schedule.id for schedule in schedules.list(sync_id).data] == [default.id]
@@ -158,147 +159,147 @@ def test_bulk_schedules(sdk: Polytomic, clock: Clock) -> None:
         schedules.get(sync_id, created.id)
 
 
-def test_refreshing_schemas(sdk: Polytomic, clock: Clock) -> None:
-    """A refresh takes a while; only then is it the last one that has finished."""
-    before = known(sdk.schemas.get_status(POSTGRES)).data
+def test_sdk_refreshes_schemas(sdk: Polytomic, clock: Clock) -> None:
+    """A refresh takes a while, and only then becomes the last finished one."""
+    before = checked(sdk.schemas.get_status(POSTGRES)).data
     assert (before.cache_status, before.last_refresh_finished >= before.last_refresh_started) == ("fresh", True)
     clock.now += 3600
     sdk.schemas.refresh(POSTGRES)
-    during = known(sdk.schemas.get_status(POSTGRES)).data
+    during = checked(sdk.schemas.get_status(POSTGRES)).data
     assert (during.cache_status, during.last_refresh_finished) == ("refreshing", before.last_refresh_finished)
     clock.now += 2
     sdk.schemas.refresh(POSTGRES)  # one runs: no other is begun
     clock.now += 3
-    after = known(sdk.schemas.get_status(POSTGRES)).data
+    after = checked(sdk.schemas.get_status(POSTGRES)).data
     assert (after.cache_status, after.last_refresh_started) == ("fresh", during.last_refresh_started)
     assert after.last_refresh_finished == dt.datetime.fromtimestamp(clock.now, dt.timezone.utc)
     assert sdk.schemas.get_status(WAREHOUSE).data == before
 
 
-def test_bulk_executions(sdk: Polytomic, clock: Clock) -> None:
-    """Start, get, list, status, status of many, logs, and cancel in its two forms."""
+def test_sdk_manages_bulk_executions(sdk: Polytomic, clock: Clock) -> None:
+    """Start, get, list, status, batch status, logs, and both forms of cancel."""
     sync_id, executions = SALESFORCE_TO_WAREHOUSE, sdk.bulk_sync.executions
-    started = known(sdk.bulk_sync.start(sync_id, resync_mode="rebuild", schemas=["account"], fetch_mode="full")).data
+    started = checked(sdk.bulk_sync.start(sync_id, resync_mode="rebuild", schemas=["account"], fetch_mode="full")).data
     assert (started.status, started.is_partial, started.output_disposition) == ("created", True, "rebuild")
     with pytest.raises(ConflictError) as conflict:
         sdk.bulk_sync.start(sync_id)
     assert conflict.value.body.status == 409
     clock.now += 5
-    (row,) = known(executions.list_status(sync_id=[sync_id, "nothing"])).data
+    (row,) = checked(executions.list_status(sync_id=[sync_id, "nothing"])).data
     assert (row.status, row.next_execution_time, row.schemas[0].execution_id) == ("exporting", None, started.id)
-    assert len(known(executions.list_status(all_=True)).data) == len(executions.list_status(active=True).data) == 2
-    assert known(sdk.bulk_sync.get_status(sync_id)).data.current_execution.id == started.id
+    assert len(checked(executions.list_status(all_=True)).data) == len(executions.list_status(active=True).data) == 2
+    assert checked(sdk.bulk_sync.get_status(sync_id)).data.current_execution.id == started.id
     clock.now += 5
-    ended = known(executions.get(sync_id, started.id)).data
+    ended = checked(executions.get(sync_id, started.id)).data
     assert (ended.status, ended.record_count, ended.schemas[0].schema_) == ("completed", 120, "account")
     assert ended.completed_at == dt.datetime.fromtimestamp(clock.now, dt.timezone.utc)
-    assert known(sdk.bulk_sync.get_status(sync_id)).data.last_execution.id == started.id
+    assert checked(sdk.bulk_sync.get_status(sync_id)).data.last_execution.id == started.id
 
-    log = known(executions.get_console_logs(sync_id, started.id, limit=1)).data
+    log = checked(executions.get_console_logs(sync_id, started.id, limit=1)).data
     assert log.entries[0].message == "Execution completed"
     assert executions.get_console_logs(sync_id, started.id, after=log.next_cursor).data.entries is None
-    assert known(executions.get_schema_console_logs(sync_id, started.id, "account")).data.entries
-    assert len(known(executions.get_logs(sync_id, started.id)).data.ur_ls) == 1
+    assert checked(executions.get_schema_console_logs(sync_id, started.id, "account")).data.entries
+    assert len(checked(executions.get_logs(sync_id, started.id)).data.ur_ls) == 1
     assert executions.get_ingest_console_logs(SALESFORCE, sync_id=sync_id).data.entries is None
 
-    job = known(executions.export_logs(sync_id, started.id)).job
+    job = checked(executions.export_logs(sync_id, started.id)).job
     assert job.status == "created"
     clock.now += 1
-    assert known(sdk.jobs.get("exportlogs", job.job_id)).data.status == "running"
+    assert checked(sdk.jobs.get("exportlogs", job.job_id)).data.status == "running"
     clock.now += 1
-    done = known(sdk.jobs.get("exportlogs", job.job_id)).data
+    done = checked(sdk.jobs.get("exportlogs", job.job_id)).data
     assert (done.status, "signature=" in done.result["url"]) == ("done", True)
     with pytest.raises(BadRequestError):
         sdk.jobs.get("nonsense", job.job_id)
 
     second = sdk.bulk_sync.start(sync_id, test=True, idempotency_key="the-second-one").data
     assert sdk.bulk_sync.start(sync_id, test=True, idempotency_key="the-second-one").data == second
-    page = known(executions.list(sync_id, limit=1))
+    page = checked(executions.list(sync_id, limit=1))
     assert [row.id for row in page.data] == [second.id]
     rest = executions.list(sync_id, limit=1, page_token=page.pagination.next_page_token)
     assert [row.id for row in rest.data] == [started.id]
     assert [row.id for row in executions.list(sync_id, only_terminal=True, ascending=True).data] == [started.id]
-    assert known(executions.cancel(sync_id, second.id)).data.message == "cancellation requested"
+    assert checked(executions.cancel(sync_id, second.id)).data.message == "cancellation requested"
     clock.now += 60
     assert executions.get(sync_id, second.id).data.status == "canceled"
-    assert known(sdk.bulk_sync.cancel(sync_id)).data.message == "nothing is running"
+    assert checked(sdk.bulk_sync.cancel(sync_id)).data.message == "nothing is running"
 
 
-def test_model_syncs(sdk: Polytomic) -> None:
-    """List, create, get, update, activate, delete, and the schedules there are."""
-    assert [row.id for row in known(sdk.model_sync.list()).data] == [WAREHOUSE_TO_SALESFORCE]
-    created = known(sdk.model_sync.create(**NEW_MODEL, sync_all_records=True)).data
+def test_sdk_manages_model_syncs(sdk: Polytomic) -> None:
+    """List, create, get, update, activate, delete, and the available schedules."""
+    assert [row.id for row in checked(sdk.model_sync.list()).data] == [WAREHOUSE_TO_SALESFORCE]
+    created = checked(sdk.model_sync.create(**NEW_MODEL, sync_all_records=True)).data
     assert (created.mode, created.sync_all_records) == ("create", True)
     assert [row.id for row in sdk.model_sync.list(mode="create", target_connection_id=SALESFORCE).data] == [created.id]
     page = sdk.model_sync.list(limit=1)
     rest = sdk.model_sync.list(limit=1, page_token=page.pagination.next_page_token)
     assert {row.id for row in page.data + rest.data} == {created.id, WAREHOUSE_TO_SALESFORCE}
-    assert known(sdk.model_sync.get(created.id)).data == created
-    assert known(sdk.model_sync.get(WAREHOUSE_TO_SALESFORCE)).data.identity.target == "Email"
-    assert known(sdk.model_sync.update(created.id, **NEW_MODEL)).data.sync_all_records is False
-    assert known(sdk.model_sync.activate(created.id, active=False)).data.active is False
-    assert known(sdk.model_sync.get_schedule_options()).data.schedule_options[0].frequency == "manual"
+    assert checked(sdk.model_sync.get(created.id)).data == created
+    assert checked(sdk.model_sync.get(WAREHOUSE_TO_SALESFORCE)).data.identity.target == "Email"
+    assert checked(sdk.model_sync.update(created.id, **NEW_MODEL)).data.sync_all_records is False
+    assert checked(sdk.model_sync.activate(created.id, active=False)).data.active is False
+    assert checked(sdk.model_sync.get_schedule_options()).data.schedule_options[0].frequency == "manual"
     sdk.model_sync.delete(created.id)
     with pytest.raises(NotFoundError):
         sdk.model_sync.get(created.id)
 
 
-def test_model_sync_sources_and_targets(sdk: Polytomic) -> None:
-    """What a connection offers at either end."""
-    assert known(sdk.model_sync.get_source(WAREHOUSE)).data.requires_one_of == ["query"]
-    assert known(sdk.model_sync.get_source_fields(WAREHOUSE)).data[0].id == "id"
-    assert "Contact" in {row.id for row in known(sdk.model_sync.targets.list(SALESFORCE)).data}
-    assert known(sdk.model_sync.targets.get_target_fields(SALESFORCE, target="Lead")).data.name == "Lead"
+def test_sdk_reads_model_sync_sources_and_targets(sdk: Polytomic) -> None:
+    """What a connection offers as a source and as a target."""
+    assert checked(sdk.model_sync.get_source(WAREHOUSE)).data.requires_one_of == ["query"]
+    assert checked(sdk.model_sync.get_source_fields(WAREHOUSE)).data[0].id == "id"
+    assert "Contact" in {row.id for row in checked(sdk.model_sync.targets.list(SALESFORCE)).data}
+    assert checked(sdk.model_sync.targets.get_target_fields(SALESFORCE, target="Lead")).data.name == "Lead"
     with pytest.raises(NotFoundError):  # no target can be created here
         sdk.model_sync.targets.get_create_property(SALESFORCE, "name")
 
 
-def test_model_executions(sdk: Polytomic, clock: Clock) -> None:
-    """Start, get, list, status, logs in all forms, and cancel in its two forms."""
+def test_sdk_manages_model_executions(sdk: Polytomic, clock: Clock) -> None:
+    """Start, get, list, status, all forms of logs, and both forms of cancel."""
     sync_id, executions = WAREHOUSE_TO_SALESFORCE, sdk.model_sync.executions
-    started = known(sdk.model_sync.start(sync_id, resync=True)).data
+    started = checked(sdk.model_sync.start(sync_id, resync=True)).data
     assert started.status == "created"
     with pytest.raises(ConflictError):
         sdk.model_sync.start(sync_id)
-    assert known(sdk.model_sync.get_status(sync_id)).data.current_execution.id == started.id
+    assert checked(sdk.model_sync.get_status(sync_id)).data.current_execution.id == started.id
     clock.now += 60
-    ended = known(executions.get(sync_id, started.id)).data
+    ended = checked(executions.get(sync_id, started.id)).data
     assert (ended.status, ended.counts.total) == ("completed", 150)
-    assert known(executions.get_console_logs(sync_id, started.id)).data.entries[-1].message == "Execution completed"
-    assert known(executions.get_logs_index(sync_id, started.id)).data.records.count == 150
-    assert len(known(executions.get_log_urls(sync_id, started.id, "errors")).data.urls) == 1
+    assert checked(executions.get_console_logs(sync_id, started.id)).data.entries[-1].message == "Execution completed"
+    assert checked(executions.get_logs_index(sync_id, started.id)).data.records.count == 150
+    assert len(checked(executions.get_log_urls(sync_id, started.id, "errors")).data.urls) == 1
     executions.get_logs(sync_id, started.id, "errors", "errors.json")  # follows the redirect to the file
     second = sdk.model_sync.start(sync_id, identities=["a@example.com"]).data
-    assert [row.id for row in known(executions.list(sync_id)).data] == [second.id, started.id]
+    assert [row.id for row in checked(executions.list(sync_id)).data] == [second.id, started.id]
     assert [row.id for row in executions.list(sync_id, only_completed=True, ascending=True).data] == [started.id]
-    assert known(executions.cancel(sync_id, second.id)).data.message == "cancellation requested"
-    assert known(sdk.model_sync.cancel(sync_id)).data.message == "nothing is running"
+    assert checked(executions.cancel(sync_id, second.id)).data.message == "cancellation requested"
+    assert checked(sdk.model_sync.cancel(sync_id)).data.message == "nothing is running"
     clock.now += 60
     assert executions.get(sync_id, second.id).data.status == "canceled"
 
 
-def test_identity_and_connections(sdk: Polytomic) -> None:
-    """Whose key it is, and what is connected."""
-    assert known(sdk.identity.get()).data.is_user is True
-    assert [row.type.id for row in known(sdk.connections.list()).data] == ["salesforce", "postgresql", "snowflake"]
-    assert known(sdk.connections.get(POSTGRES)).data.configuration["port"] == 5432
+def test_sdk_reads_identity_and_connections(sdk: Polytomic) -> None:
+    """Whose key it is, and which connections there are."""
+    assert checked(sdk.identity.get()).data.is_user is True
+    assert [row.type.id for row in checked(sdk.connections.list()).data] == ["salesforce", "postgresql", "snowflake"]
+    assert checked(sdk.connections.get(POSTGRES)).data.configuration["port"] == 5432
 
 
-def test_events(sdk: Polytomic, sandbox: Sandbox, clock: Clock) -> None:
-    """Each event has the fields that the SDK has for its type, and no other."""
+def test_sdk_reads_events(sdk: Polytomic, sandbox: Sandbox, clock: Clock) -> None:
+    """Each event has exactly the fields that the SDK has for its type."""
     for sync_id in (SALESFORCE_TO_WAREHOUSE, WAREHOUSE_TO_SALESFORCE):
         for status in ("completed", "canceled", "failed", "errors"):
             execution = sandbox.start_foreign(sync_id)
             clock.now += 5
             sandbox.finish(sync_id, execution.id, status)
-    types = set(known(sdk.events.get_types()).data)
+    types = set(checked(sdk.events.get_types()).data)
     events = sdk.events.list(limit=100).data
     seen = set()
     for row in events:
         sync, name = row.type.split(".")
         words = f"{sync}_{name}".split("_")
         model = getattr(polytomic, f"Eventing{''.join(word.capitalize() for word in words)}Event")
-        known(model(**row.event.dict()))
+        checked(model(**row.event.dict()))
         assert row.event.sync_id in (SALESFORCE_TO_WAREHOUSE, WAREHOUSE_TO_SALESFORCE)
         seen.add(row.type)
     assert seen == types
@@ -316,8 +317,8 @@ def test_events(sdk: Polytomic, sandbox: Sandbox, clock: Clock) -> None:
         (500, InternalServerError),
     ],
 )
-def test_errors_are_the_sdks_own(sdk: Polytomic, sandbox: Sandbox, status: int, error: type[ApiError]) -> None:
-    """The SDK reads our errors into its types, message and all."""
+def test_sdk_raises_its_errors(sdk: Polytomic, sandbox: Sandbox, status: int, error: type[ApiError]) -> None:
+    """Errors of the sandbox become the SDK's exceptions, with their messages."""
     sandbox.faults.status(status, "POST /api/bulk/syncs")
     with pytest.raises(error) as caught:
         sdk.bulk_sync.create(**NEW_BULK)
