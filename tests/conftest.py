@@ -1,4 +1,4 @@
-"""For all tests: a home for Airflow, and the fixture of a sandbox behind the default connection, as users have it."""
+"""Configuration of all tests: an Airflow home, and the sandbox fixture as users have it."""
 
 import os
 import sys
@@ -20,8 +20,8 @@ pytest_plugins = ["airflow_provider_polytomic.sandbox.pytest_plugin"]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give all sandboxes the summary that is asked for, and keep to our own warnings with older Airflows."""
-    summaries.from_environment()
-    if AIRFLOW in OLDER:  # they and what they are made of warn of one another
+    """Set the batch status of all sandboxes from SUMMARY, and filter deprecation warnings of older Airflows."""
+    summaries.spoil_from_environment()
+    if AIRFLOW in OLDER:  # they and their dependencies cause deprecation warnings
         config.addinivalue_line("filterwarnings", "ignore:::(?!airflow_provider_polytomic|example_dags|tests|tools)")
         config.addinivalue_line("filterwarnings", "error::pytest.PytestWarning")

@@ -1,7 +1,6 @@
-"""Any suite against a Polytomic whose common status of many syncs is not what it should be: make unit SUMMARY=stale.
+"""Spoil the batch status of syncs for any test run, for instance: make unit SUMMARY=stale.
 
-Nothing that a task does may depend on it: it only saves requests.
-"""
+No result of a task may depend on the batch status, because it only saves requests."""
 
 from __future__ import annotations
 
@@ -20,57 +19,59 @@ from airflow_provider_polytomic.sandbox.app import Sandbox
 from airflow_provider_polytomic.sandbox.wire import error_response
 
 PATH = "/api/bulk/syncs/status"
-BEHIND = 5.0  # seconds
+DELAY = 5.0  # seconds
 Handle = Callable[..., SendResult]
 
 
 def missing(handle: Handle, *request: Any) -> SendResult:
+    """Respond with 404."""
     handle(*request)
     return error_response(404, "not_found", "no such endpoint")
 
 
 def slow(handle: Handle, *request: Any) -> SendResult:
-    sleep(BEHIND)
+    """Respond late."""
+    sleep(DELAY)
     return handle(*request)
 
 
 def stale(handle: Handle, sandbox: Sandbox, method: str, target: str, *more: Any) -> SendResult:
-    """What was so some seconds ago."""
-    answers: dict[str, tuple[float, SendResult]] = vars(sandbox).setdefault("stale_answers", {})
-    now, answer = clock(), handle(sandbox, method, target, *more)
-    if target not in answers or now - answers[target][0] > BEHIND:
-        answers[target] = now, answer
-    return answers[target][1]
+    """Respond with the state of some seconds ago."""
+    responses: dict[str, tuple[float, SendResult]] = vars(sandbox).setdefault("stale_responses", {})
+    now, response = clock(), handle(sandbox, method, target, *more)
+    if target not in responses or now - responses[target][0] > DELAY:
+        responses[target] = now, response
+    return responses[target][1]
 
 
 def foreign(handle: Handle, *request: Any) -> SendResult:
-    """It tells of other executions."""
-    answer = handle(*request)
-    if isinstance(answer, Response):
-        answer = replace(answer, body=re.sub(rb'("execution_id": ?")[^"]', rb"\1_", answer.body))
-    return answer
+    """Respond with other executions."""
+    response = handle(*request)
+    if isinstance(response, Response):
+        response = replace(response, body=re.sub(rb'("execution_id": ?")[^"]', rb"\1_", response.body))
+    return response
 
 
 KINDS: dict[str, Callable[..., SendResult]] = {kind.__name__: kind for kind in (missing, slow, stale, foreign)}
 
 
 def spoil(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    """All sandboxes have this kind of summary from now on; ``off`` is a triggerer that does not ask for it."""
+    """Set this kind of batch status for all sandboxes; ``off`` makes triggerers not request it."""
     if kind == "off":
         monkeypatch.setenv("POLYTOMIC_TRIGGERER_BATCH", "1")
         return
     if kind not in KINDS:
         raise pytest.UsageError(f"SUMMARY must be one of {', '.join(KINDS)}, off, not {kind!r}")
-    answer, handle = KINDS[kind], Sandbox.handle
+    response, handle = KINDS[kind], Sandbox.handle
 
     def spoiled(self: Sandbox, method: str, target: str, *more: Any) -> SendResult:
         if target.partition("?")[0] == PATH:
-            return answer(handle, self, method, target, *more)
+            return response(handle, self, method, target, *more)
         return handle(self, method, target, *more)
 
     monkeypatch.setattr(Sandbox, "handle", spoiled)
 
 
-def from_environment() -> None:
+def spoil_from_environment() -> None:
     if kind := os.environ.get("SUMMARY"):
         spoil(pytest.MonkeyPatch(), kind)

@@ -1,4 +1,4 @@
-"""The gateway of docs/webhooks.md against those who send what no webhook does; Airflow is not asked."""
+"""The gateway of docs/webhooks.md with malformed and malicious requests, without an Airflow."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SECRET = "the-secret-of-the-webhook"
 
 @pytest.fixture
 def gateway(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, int]]:
-    """Where it listens. The Airflow that it would tell is nobody."""
+    """The address of the gateway. Its Airflow does not exist."""
     (block,) = [block for block in read(ROOT / "docs" / "webhooks.md").blocks if block.section == "The gateway"]
     namespace: dict[str, Any] = {"__name__": "gateway"}
     exec(compile(block.code, str(block), "exec"), namespace)
@@ -37,8 +37,8 @@ def gateway(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, int]]:
         thread.join()
 
 
-def answer(gateway: tuple[str, int], body: bytes, length: str | None = None, signature: str | None = None) -> int:
-    """What it answers while the caller holds on to the connection."""
+def respond(gateway: tuple[str, int], body: bytes, length: str | None = None, signature: str | None = None) -> int:
+    """Return the response while the client keeps its connection open."""
     signature = hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest() if signature is None else signature
     length = str(len(body)) if length is None else length
     head = f"POST / HTTP/1.1\r\nHost: gateway\r\nPolytomic-Signature: {signature}\r\nContent-Length: {length}\r\n\r\n"
@@ -48,9 +48,9 @@ def answer(gateway: tuple[str, int], body: bytes, length: str | None = None, sig
 
 
 @pytest.mark.parametrize("length", ["-1", "-1000000", "", "many", "1e9", "0x10", "9" * 5000])
-def test_a_length_that_is_none_is_not_read(gateway: tuple[str, int], length: str) -> None:
-    """Who has no secret gets his answer, and has nothing more read of what he sends."""
-    assert answer(gateway, b"x" * 1000, length, signature="a guess") == 401
+def test_gateway_reads_no_body_of_an_invalid_length(gateway: tuple[str, int], length: str) -> None:
+    """A client without the secret gets a response, and nothing more is read."""
+    assert respond(gateway, b"x" * 1000, length, signature="a guess") == 401
 
 
 @pytest.mark.parametrize(
@@ -63,18 +63,18 @@ def test_a_length_that_is_none_is_not_read(gateway: tuple[str, int], length: str
         {},
     ],
 )
-def test_a_signed_event_about_nothing_is_taken_and_dropped(gateway: tuple[str, int], event: dict[str, Any]) -> None:
-    """Polytomic need not send it again."""
-    assert answer(gateway, json.dumps(event).encode()) == 204
+def test_gateway_drops_signed_events_without_an_asset(gateway: tuple[str, int], event: dict[str, Any]) -> None:
+    """Polytomic does not have to send them again."""
+    assert respond(gateway, json.dumps(event).encode()) == 204
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"no JSON", b'{"event": "text"}', b'{"event": {"sync_name": []}}'])
-def test_a_signed_body_that_is_no_event_is_answered(gateway: tuple[str, int], body: bytes) -> None:
-    """Whatever it is that Polytomic signed, it hears that it was not understood."""
-    assert answer(gateway, body) == 502
+def test_gateway_rejects_signed_bodies_that_are_no_events(gateway: tuple[str, int], body: bytes) -> None:
+    """Any signed body gets an error response."""
+    assert respond(gateway, body) == 502
 
 
-def test_an_event_for_an_asset_needs_airflow(gateway: tuple[str, int]) -> None:
-    """The tests above have not been answered by what answers everything so."""
+def test_gateway_needs_airflow_for_events_of_an_asset(gateway: tuple[str, int]) -> None:
+    """The gateway does not respond to everything in the same way."""
     event = {"type": "bulk_sync.completed", "event": {"sync_name": "Postgres to warehouse"}}
-    assert answer(gateway, json.dumps(event).encode()) == 502
+    assert respond(gateway, json.dumps(event).encode()) == 502

@@ -1,4 +1,4 @@
-"""What is built is complete, and works where nothing else is installed."""
+"""Packages: what is built is complete, reproducible, and works in a fresh environment."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ PACKAGE = "airflow_provider_polytomic"
 DISTRIBUTION = "airflow-provider-polytomic"
 
 
-def test_the_entry_point_leads_to_the_provider_info_of_this_distribution() -> None:
-    """Airflow finds the provider by its entry point, and refuses one whose package-name is not the distribution's."""
+def test_entry_point_returns_the_provider_info_of_this_distribution() -> None:
+    """Airflow rejects a provider whose package-name differs from the distribution's."""
     points = importlib.metadata.entry_points(group="apache_airflow_provider")
-    ours = [point for point in points if point.dist is not None and point.dist.name == DISTRIBUTION]
-    assert [point.load() for point in ours] == [get_provider_info]
+    entry_points = [point for point in points if point.dist is not None and point.dist.name == DISTRIBUTION]
+    assert [point.load() for point in entry_points] == [get_provider_info]
     assert get_provider_info()["package-name"] == DISTRIBUTION
     assert get_provider_info()["versions"][0] == __version__ == importlib.metadata.version(DISTRIBUTION)
 
@@ -40,8 +40,8 @@ def test_the_entry_point_leads_to_the_provider_info_of_this_distribution() -> No
 OPTIONAL = {"airflow", "sqlalchemy", "flask_appbuilder", "flask_babel", "wtforms", "openlineage", "pytest"}
 
 
-def test_all_that_is_imported_is_a_dependency() -> None:
-    """Nothing is there only because something else needs it."""
+def test_every_imported_package_is_a_dependency() -> None:
+    """No package is available only because another one depends on it."""
     requirements = importlib.metadata.requires(DISTRIBUTION) or []
     declared = {re.split(r"[^\w-]", one)[0].replace("-", "_").lower() for one in requirements}
     declared |= {"yaml"} if "pyyaml" in declared else set()
@@ -75,7 +75,7 @@ def wheel(built: Path) -> Path:
 
 
 def sources() -> set[str]:
-    """All files of the package, as the repository has them."""
+    """Return all files of the package in the repository."""
     return {
         path.relative_to(ROOT).as_posix()
         for path in (ROOT / PACKAGE).rglob("*")
@@ -84,8 +84,8 @@ def sources() -> set[str]:
 
 
 @pytest.mark.system
-def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
-    """All files of the package, `py.typed` among them, its licence and its entry point; no tests, no tools."""
+def test_wheel_has_only_the_package(wheel: Path) -> None:
+    """All files of the package, with `py.typed`, license and entry point; no tests, no tools."""
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         info = f"{PACKAGE}-{__version__}.dist-info"
@@ -102,8 +102,8 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
 
 
 @pytest.mark.system
-def test_the_sdist_holds_what_is_needed_to_develop(built: Path) -> None:
-    """Sources, tests, examples and tools, and nothing that was made on the way."""
+def test_sdist_has_what_development_needs(built: Path) -> None:
+    """Sources, tests, examples and tools, and no generated files."""
     (sdist,) = built.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
@@ -125,12 +125,12 @@ def test_the_sdist_holds_what_is_needed_to_develop(built: Path) -> None:
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    """What was built, by the names of the files."""
+    """Return the hashes of the built files by name."""
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir() if path.is_file()}
 
 
 def unpacked(built: Path, folder: Path) -> Path:
-    """What is in the sdist."""
+    """The contents of the sdist."""
     (sdist,) = built.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         archive.extractall(folder, filter="data")
@@ -139,8 +139,8 @@ def unpacked(built: Path, folder: Path) -> Path:
 
 
 @pytest.mark.system
-def test_what_is_built_is_the_same_everywhere(built: Path, tmp_path: Path) -> None:
-    """From the unpacked sdist, with other dates and modes, another mask, and the site made, come the same two files."""
+def test_build_is_reproducible(built: Path, tmp_path: Path) -> None:
+    """From the sdist, with other dates, modes, umask and a built site, come identical files."""
     source = unpacked(built, tmp_path / "elsewhere")
     for path in source.rglob("*"):
         path.chmod(0o700 if path.is_dir() or os.access(path, os.X_OK) else 0o600)
@@ -157,8 +157,8 @@ def test_what_is_built_is_the_same_everywhere(built: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.system
-def test_the_sdist_tests_itself(built: Path, tmp_path: Path) -> None:
-    """Where nothing else of the repository is, its quick tests run, of its own package."""
+def test_sdist_passes_its_unit_tests(built: Path, tmp_path: Path) -> None:
+    """Outside the repository, with the package of the sdist."""
     source = unpacked(built, tmp_path)
     shutil.rmtree(source / "tests" / "system")  # what runs a whole Airflow is run of the repository
     chosen = ["tests/api/test_http.py", "tests/api/test_hostile.py", "tests/tasks/test_upgrades.py"]
@@ -177,8 +177,8 @@ def test_the_sdist_tests_itself(built: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.system
-def test_what_is_built_is_fit_to_be_published(built: Path) -> None:
-    """twine finds nothing to complain of, strictly."""
+def test_twine_check_passes(built: Path) -> None:
+    """In its strict mode."""
     command = [sys.executable, "-m", "twine", "check", "--strict", *map(str, built.iterdir())]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -186,24 +186,24 @@ def test_what_is_built_is_fit_to_be_published(built: Path) -> None:
 
 
 @pytest.mark.system
-def test_the_metadata_say_what_a_bill_of_materials_asks_for(wheel: Path) -> None:
-    """The licence is an expression of SPDX, with its text; each requirement has a lower bound and no upper one."""
+def test_metadata_has_license_and_version_bounds(wheel: Path) -> None:
+    """The license is an SPDX expression with its text; each requirement has a lower bound and no upper one."""
     with zipfile.ZipFile(wheel) as archive:
-        told = email.message_from_string(archive.read(f"{PACKAGE}-{__version__}.dist-info/METADATA").decode())
-    assert (told["Name"], told["Version"]) == (DISTRIBUTION, __version__)
-    assert (told["License-Expression"], told.get_all("License-File")) == ("Apache-2.0", ["LICENSE"])
-    assert told["Requires-Python"] == ">=3.10"
-    assert told["Description-Content-Type"] == "text/markdown"
-    classifiers = told.get_all("Classifier") or []
+        metadata = email.message_from_string(archive.read(f"{PACKAGE}-{__version__}.dist-info/METADATA").decode())
+    assert (metadata["Name"], metadata["Version"]) == (DISTRIBUTION, __version__)
+    assert (metadata["License-Expression"], metadata.get_all("License-File")) == ("Apache-2.0", ["LICENSE"])
+    assert metadata["Requires-Python"] == ">=3.10"
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    classifiers = metadata.get_all("Classifier") or []
     assert {"Framework :: Apache Airflow :: Provider", "Typing :: Typed"} <= set(classifiers)
     assert not [it for it in classifiers if it.startswith("License ::")]  # the expression says it
-    requirements = told.get_all("Requires-Dist") or []
+    requirements = metadata.get_all("Requires-Dist") or []
     assert "apache-airflow>=2.11.0" in requirements
     assert [it for it in requirements if not re.fullmatch(r"[a-z0-9_-]+>=[0-9.]+", it)] == []
 
 
 class Installed:
-    """A fresh environment with the wheel, and an Airflow home, far from the repository."""
+    """A fresh environment with the wheel, and an Airflow home outside the repository."""
 
     def __init__(self, folder: Path, wheel: Path) -> None:
         self.folder = folder
@@ -222,7 +222,7 @@ class Installed:
         return [str(self.folder / "venv" / "bin" / "python"), *arguments]
 
     def output(self, *arguments: str, **env: str) -> str:
-        """What a Python of the environment prints; an error if it ends otherwise than well."""
+        """Return the output of Python in the environment; raise an error if it fails."""
         done = subprocess.run(
             self.command(*arguments),
             env={**self.env, **env},
@@ -241,15 +241,15 @@ def installed(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Installe
 
 
 @pytest.mark.system
-def test_airflow_itself_works_with_the_wheel_installed(installed: Installed) -> None:
-    """A provider whose metadata are wrong breaks `import airflow.sdk` for everybody; this one does not."""
+def test_airflow_can_be_imported_with_the_wheel_installed(installed: Installed) -> None:
+    """A provider with invalid metadata breaks `import airflow.sdk`."""
     code = f"import airflow.sdk, {PACKAGE}; print({PACKAGE}.__file__)"
     assert str(installed.folder) in installed.output("-c", code)
 
 
 @pytest.mark.system
 def test_airflow_lists_the_provider(installed: Installed) -> None:
-    """`airflow providers get` knows the provider with its version."""
+    """`airflow providers get` shows the provider with its version."""
     shown = installed.output("-m", "airflow", "providers", "get", DISTRIBUTION, "--output", "json")
     (provider,) = json.loads(shown)
     assert (provider["Provider"], provider["Version"]) == (DISTRIBUTION, __version__)
@@ -257,7 +257,7 @@ def test_airflow_lists_the_provider(installed: Installed) -> None:
 
 @pytest.mark.system
 def test_airflow_lists_the_hook(installed: Installed) -> None:
-    """`airflow providers hooks` knows the connection type, and could import its hook."""
+    """`airflow providers hooks` shows the connection type and can import its hook."""
     shown = json.loads(installed.output("-m", "airflow", "providers", "hooks", "--output", "json"))
     (hook,) = [row for row in shown if row["connection_type"] == "polytomic"]
     assert hook["class"] == "airflow_provider_polytomic.hooks.polytomic.PolytomicHook"
@@ -265,8 +265,8 @@ def test_airflow_lists_the_hook(installed: Installed) -> None:
 
 
 @pytest.mark.system
-def test_the_wheel_alone_runs_an_example_against_its_sandbox(installed: Installed) -> None:
-    """With nothing but the wheel and what it requires: `db migrate`, the sandbox, and a DAG with a sync."""
+def test_installed_wheel_runs_an_example_against_its_sandbox(installed: Installed) -> None:
+    """With only the wheel and its requirements: `db migrate`, the sandbox, and a DAG with a sync."""
     installed.output("-m", "airflow", "db", "migrate")
     sandbox = subprocess.Popen(
         installed.command("-m", f"{PACKAGE}.sandbox", "--port", "0", "--speed", "20"),

@@ -1,4 +1,4 @@
-"""What Airflow is told about this provider is what there is."""
+"""Provider metadata: what Airflow reads about the provider exists."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def listed(group: str) -> list[str]:
     return [module for entry in INFO[group] for module in entry["python-modules"]]
 
 
-def test_the_name_is_that_of_the_distribution() -> None:
-    """Airflow refuses a provider whose package-name is another, and with it every `import airflow.sdk`."""
+def test_package_name_is_that_of_the_distribution() -> None:
+    """Airflow rejects a provider with another package-name, and then `import airflow.sdk` fails."""
     match = re.search(r'^name = "(.*)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
     assert match
     assert INFO["package-name"] == match[1] == "airflow-provider-polytomic"
@@ -34,7 +34,7 @@ def test_the_name_is_that_of_the_distribution() -> None:
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_every_module_is_listed_and_exists(group: str) -> None:
-    """All public modules of each kind, no other, and each has a class of its kind."""
+    """All public modules of each kind and no others, and each has a class of its kind."""
     there = {
         f"airflow_provider_polytomic.{group}.{path.stem}"
         for path in (PACKAGE / group).glob("*.py")
@@ -47,14 +47,14 @@ def test_every_module_is_listed_and_exists(group: str) -> None:
         assert [kind for kind in vars(module).values() if inspect.isclass(kind) and kind.__module__ == name]
 
 
-def test_what_is_listed_belongs_to_the_integration() -> None:
-    """Each group names the one integration there is."""
+def test_listed_modules_belong_to_the_integration() -> None:
+    """Each group names the only integration."""
     (integration,) = INFO["integrations"]
     names = {entry["integration-name"] for group in GROUPS for entry in INFO[group]}
     assert names == {integration["integration-name"]}
 
 
-def test_the_connection_type_leads_to_the_hook() -> None:
+def test_connection_type_names_the_hook() -> None:
     """Type, name and class are those of the hook."""
     (entry,) = INFO["connection-types"]
     module, _, name = entry["hook-class-name"].rpartition(".")
@@ -66,12 +66,12 @@ def test_the_connection_type_leads_to_the_hook() -> None:
 
 
 def test_extra_links_exist() -> None:
-    """Each class that is listed can be imported."""
+    """Each listed class can be imported."""
     for path in INFO.get("extra-links", []):
         module, _, name = path.rpartition(".")
         assert inspect.isclass(getattr(importlib.import_module(module), name))
 
 
-def test_it_is_plain_data() -> None:
-    """It can be sent as JSON, and says the same each time."""
+def test_provider_info_is_json() -> None:
+    """It can be serialized, and is the same each time."""
     assert json.loads(json.dumps(INFO)) == INFO == get_provider_info()

@@ -1,4 +1,4 @@
-"""What users may rely on: names, parameters and defaults. What changes of them is in CHANGELOG.md."""
+"""Public names: names, parameters and defaults that users rely on, and their changes in CHANGELOG.md."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NAMED = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
 
 
 def public_names() -> dict[str, str]:
-    """All of them: a dotted name, or that of a parameter behind the name of what has it; and the default, as text."""
+    """Return all public names, with parameters as ``name(parameter)``, and their defaults as text."""
     found: dict[str, str] = {}
     info = get_provider_info()
     for module in (importlib.import_module(name) for kind in ("operators", "sensors") for name in _modules(info, kind)):
@@ -106,8 +106,8 @@ def _methods(cls: type) -> dict[str, str]:
     return found
 
 
-def unsaid(before: dict[str, str], today: dict[str, str], changelog: str) -> list[str]:
-    """What changed and is not in a text: a name is said when its last part is there, and what it is a parameter of."""
+def find_undocumented(before: dict[str, str], today: dict[str, str], changelog: str) -> list[str]:
+    """Return the changed names that a text lacks: the last part of the name, or a parameter with its owner."""
     changed = [name for name in {**before, **today} if before.get(name) != today.get(name)]
     return [
         name
@@ -124,15 +124,15 @@ def _words(name: str) -> list[str]:
 # --- the tests
 
 
-def test_the_newest_file_has_the_public_names() -> None:
-    """A name or a default that changed is written down; `make golden` does it for an unreleased version."""
+def test_newest_golden_file_has_the_public_names() -> None:
+    """Changed names and defaults are recorded; `make golden` does it for an unreleased version."""
     GOLDEN.check(public_names())
 
 
-def test_the_changelog_names_what_changed() -> None:
-    """Whatever differs from the release before is in the section of this version, by its name."""
+def test_changelog_names_every_changed_public_name() -> None:
+    """Every difference from the previous release is in the section of this version."""
     (section,) = [section for section in parse_releases(CHANGELOG.read_text()) if section.version == __version__]
-    before = GOLDEN.before()
+    before = GOLDEN.previous()
     # Of the first release all is new: it names the classes.
     names = (
         public_names()
@@ -144,13 +144,13 @@ def test_the_changelog_names_what_changed() -> None:
         }
     )
 
-    assert unsaid(before or {}, names, section.text) == [], (
+    assert find_undocumented(before or {}, names, section.text) == [], (
         f"CHANGELOG.md does not name these in its section of {__version__}; say what is new, or has changed"
     )
 
 
-def test_all_kinds_of_names_are_found() -> None:
-    """The list reaches operators, sensors, hook, triggers, errors, endpoints, sandbox and connection."""
+def test_public_names_include_all_kinds() -> None:
+    """Operators, sensors, hook, triggers, errors, endpoints, sandbox and connection."""
     found = public_names()
 
     assert found["operators.bulk_sync.PolytomicBulkSyncOperator(if_running)"] == "'wait'"
@@ -181,9 +181,9 @@ CHANGED = "operators.bulk_sync.PolytomicBulkSyncOperator(timeout)"
         ({CHANGED: "None", "connection.ca": "''"}, "connections have a field `ca`", []),
     ],
 )
-def test_a_change_that_nobody_is_told_of_is_found(today: dict[str, str], changelog: str, missing: list[str]) -> None:
-    """A new, a changed and a removed name must each be named, with what it belongs to."""
-    assert unsaid({CHANGED: "None"}, today, changelog) == missing
+def test_undocumented_change_is_found(today: dict[str, str], changelog: str, missing: list[str]) -> None:
+    """A new, changed or removed name must be in the changelog, together with its owner."""
+    assert find_undocumented({CHANGED: "None"}, today, changelog) == missing
 
 
 # --- the files
@@ -191,7 +191,7 @@ def test_a_change_that_nobody_is_told_of_is_found(today: dict[str, str], changel
 
 @pytest.fixture
 def files(tmp_path: Path) -> Any:
-    """Golden files of a made-up project, whose changelog is given."""
+    """Golden files of a made-up project with a given changelog."""
 
     def make(changelog: str, version: str) -> Golden:
         path = tmp_path / "CHANGELOG.md"
@@ -205,8 +205,8 @@ OUT = "# Changelog\n\n## 0.1.0 (2026-12-01)\n\n- One.\n"
 NEXT = "# Changelog\n\n## 0.2.0 (unreleased)\n\n- Two.\n\n## 0.1.0 (2026-12-01)\n\n- One.\n"
 
 
-def test_an_unreleased_version_is_written_again(files: Any) -> None:
-    """As long as nobody has it, its file follows the code; without `make golden` a difference fails."""
+def test_golden_file_of_an_unreleased_version_can_change(files: Any) -> None:
+    """`make golden` rewrites it; without that, a difference fails."""
     golden = files("## 0.1.0 (unreleased)\n", "0.1.0")
     golden.check({"a": 1}, write=True)
     golden.check({"a": 1}, write=False)
@@ -218,8 +218,8 @@ def test_an_unreleased_version_is_written_again(files: Any) -> None:
     assert [path.name for path in golden.files] == ["0.1.0.json"]
 
 
-def test_a_released_version_is_never_written_again(files: Any) -> None:
-    """What is in people's databases stays as it was: the next version has a file of its own, if it differs."""
+def test_golden_file_of_a_released_version_never_changes(files: Any) -> None:
+    """The next version gets a file of its own if it differs."""
     files("## 0.1.0 (unreleased)\n", "0.1.0").check({"a": 1}, write=True)
     with pytest.raises(pytest.fail.Exception, match="raise the version"):
         files(OUT, "0.1.0").check({"a": 2}, write=True)
@@ -229,11 +229,11 @@ def test_a_released_version_is_never_written_again(files: Any) -> None:
     assert [path.name for path in following.files] == ["0.1.0.json"]
     following.check({"a": 2}, write=True)
     assert [path.read_text() for path in following.files] == ['{\n  "a": 1\n}\n', '{\n  "a": 2\n}\n']
-    assert following.before() == {"a": 1}
+    assert following.previous() == {"a": 1}
 
 
-def test_versions_are_sorted_as_versions(files: Any) -> None:
-    """0.10 comes after 0.9, and a release after its candidates."""
+def test_golden_files_are_sorted_by_version(files: Any) -> None:
+    """0.10 follows 0.9, and a release follows its candidates."""
     for version in ("0.10.0", "0.9.0", "0.10.0rc1"):
         files(f"## {version} (unreleased)\n", version).check({version: 1}, write=True)
 
@@ -253,16 +253,16 @@ def test_versions_are_sorted_as_versions(files: Any) -> None:
         ("v0.1.0", OUT.replace("2026-12-01", "unreleased"), r"it is `## 0.1.0 \(unreleased\)`"),
     ],
 )
-def test_only_what_the_changelog_dates_is_released(tag: str, changelog: str, why: str | None) -> None:
-    """A tag must be the version in hand, and the newest section of the changelog must have a day for it."""
+def test_tag_requires_a_dated_section_in_the_changelog(tag: str, changelog: str, why: str | None) -> None:
+    """The tag must be the current version, and the newest section of the changelog must have a date."""
     found = check_tag(tag, changelog, "0.1.0")
 
     assert (found is None) == (why is None)
     assert why is None or re.search(why, str(found))
 
 
-def test_the_changelog_is_in_the_form_that_is_read() -> None:
-    """`## VERSION (DATE)` or `## VERSION (unreleased)`, the newest first and only it unreleased; the first is ours."""
+def test_changelog_has_the_expected_format() -> None:
+    """`## VERSION (DATE)` or `## VERSION (unreleased)`, newest first, starting with the current version."""
     text = CHANGELOG.read_text()
     sections = parse_releases(text)
 

@@ -1,4 +1,4 @@
-"""The workflows of GitHub: nobody can put anything into them unseen, and none may do more than it has to."""
+"""GitHub workflows: pinned actions, minimal permissions, and commands that exist."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def steps(file: Path) -> list[tuple[str, dict[str, Any]]]:
     return [(name, step) for name, job in parsed(file)["jobs"].items() for step in job["steps"]]
 
 
-def test_both_are_there() -> None:
-    """The tests below look at something."""
+def test_both_workflows_exist() -> None:
+    """The other tests check them."""
     assert [file.stem for file in FILES] == ["release", "test"]
 
 
 @each_file
-def test_each_action_is_pinned(file: Path) -> None:
-    """By the full hash of a commit, which nobody can move, with the version for people beside it."""
+def test_actions_are_pinned_to_commits(file: Path) -> None:
+    """By full commit hash, with the version in a comment."""
     lines = [line for line in file.read_text().splitlines() if re.match(r"\s*(- )?uses:", line)]
 
     assert len(lines) == len([step for _, step in steps(file) if "uses" in step]) > 0
@@ -39,16 +39,16 @@ def test_each_action_is_pinned(file: Path) -> None:
         assert re.fullmatch(r"\s*(- )?uses: [\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", line), line
 
 
-def test_an_action_has_one_version() -> None:
-    """All workflows use the same commit of it."""
+def test_workflows_use_one_version_of_each_action() -> None:
+    """The same commit in all workflows."""
     used = {step["uses"] for file in FILES for _, step in steps(file) if "uses" in step}
 
     assert len({action.partition("@")[0] for action in used}) == len(used)
 
 
 @each_file
-def test_nothing_is_allowed_that_is_not_needed(file: Path) -> None:
-    """No right is given to all jobs; a job may read the sources, and only the one that publishes says who it is."""
+def test_jobs_have_minimal_permissions(file: Path) -> None:
+    """No permission for all jobs; jobs may read the sources, and only publishing may get an identity token."""
     workflow = parsed(file)
 
     assert workflow["permissions"] == {}
@@ -59,15 +59,15 @@ def test_nothing_is_allowed_that_is_not_needed(file: Path) -> None:
 
 
 @each_file
-def test_no_credentials_are_left_behind(file: Path) -> None:
-    """The token that the sources were fetched with is not kept for what runs then."""
+def test_checkout_keeps_no_credentials(file: Path) -> None:
+    """The token of the checkout is not available to later steps."""
     for _, step in steps(file):
         if "actions/checkout" in step.get("uses", ""):
             assert step["with"] == {"persist-credentials": False}
 
 
 @each_file
-def test_nobody_writes_into_a_command(file: Path) -> None:
+def test_workflows_cannot_be_injected(file: Path) -> None:
     """No command has an expression in it, which would be what a stranger called his branch; no job runs with more
     rights for a stranger's change, none has a secret, and each ends."""
     workflow = parsed(file)
@@ -79,8 +79,8 @@ def test_nobody_writes_into_a_command(file: Path) -> None:
     assert all(job["timeout-minutes"] <= 60 for job in workflow["jobs"].values())
 
 
-def test_who_publishes_runs_nothing_of_ours() -> None:
-    """The job with the right to publish takes what another one has built, after a person has agreed."""
+def test_publishing_job_runs_no_code_of_the_repository() -> None:
+    """It publishes the files of another job, after an approval."""
     (release,) = [parsed(file) for file in FILES if file.stem == "release"]
     job = release["jobs"]["publish"]
 
@@ -92,8 +92,8 @@ def test_who_publishes_runs_nothing_of_ours() -> None:
     ]
 
 
-def test_what_is_published_is_built_where_nothing_else_runs() -> None:
-    """No test, and nothing that only tests need, runs on the machine that builds; only what it built is handed on."""
+def test_build_job_runs_only_the_build() -> None:
+    """No tests and no test dependencies on the machine that builds; only its files are published."""
     (release,) = [parsed(file) for file in FILES if file.stem == "release"]
     uploads = [name for name, job in release["jobs"].items() if "upload-artifact" in str(job)]
     commands = [step["run"] for step in release["jobs"]["build"]["steps"] if "run" in step]
@@ -104,8 +104,8 @@ def test_what_is_published_is_built_where_nothing_else_runs() -> None:
     assert any("make lint types unit" in step.get("run", "") for step in release["jobs"]["check"]["steps"])
 
 
-def test_the_commands_exist() -> None:
-    """Each target of make, and each tool, that a workflow runs, is there."""
+def test_commands_of_workflows_exist() -> None:
+    """Each make target and each tool that a workflow runs."""
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     commands = [command for file in FILES for _, step in steps(file) for command in step.get("run", "").splitlines()]
 
@@ -114,8 +114,8 @@ def test_the_commands_exist() -> None:
     assert any("tools.release" in command for command in commands)
 
 
-def test_the_pythons_are_those_of_the_metadata() -> None:
-    """The quick tests run on each Python that the classifiers name."""
+def test_workflow_pythons_are_those_of_the_metadata() -> None:
+    """The unit tests run on each Python of the classifiers."""
     named = re.findall(r'"Programming Language :: Python :: (3\.\d+)"', (ROOT / "pyproject.toml").read_text())
     (test,) = [parsed(file) for file in FILES if file.stem == "test"]
 

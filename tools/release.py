@@ -25,7 +25,7 @@ class Release:
     text: str
 
     @property
-    def is_out(self) -> bool:
+    def is_released(self) -> bool:
         return self.date != "unreleased"
 
 
@@ -40,7 +40,7 @@ def check_tag(tag: str, changelog: str, version: str = __version__) -> str | Non
     if tag != f"v{version}":
         return f"The tag is {tag}, but the version in airflow_provider_polytomic/__init__.py is {version}."
     newest = parse_releases(changelog)[0]
-    if newest.version != version or not newest.is_out:
+    if newest.version != version or not newest.is_released:
         found = f"{newest.version} ({newest.date})"
         return f"The first section of CHANGELOG.md must be `## {version} (date)`, but it is `## {found}`."
     return None

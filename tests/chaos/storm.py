@@ -1,17 +1,16 @@
-"""Many tasks on a real Airflow, of bulk and of model syncs, and a seeded storm of faults and kills over them.
+"""A storm: many tasks of bulk and model syncs on a real Airflow, with a seeded schedule of faults and kills.
 
-The seed decides what happens when, and to which sync: which tasks there are and when they begin, how their executions
-end, which requests go wrong and how, and at which moments something is killed. What exactly a kill meets depends on how
-far the tasks have come by then.
+The seed determines which tasks there are and when they begin, how their executions end, which requests get faults, and
+when something is killed. What a kill interrupts depends on the progress of the tasks.
 
-Left out, because nobody can promise anything then (docs/promises.md):
+The storm leaves out what docs/promises.md excludes:
 
-- a last try that is killed: there are more retries than the storm can use up;
+- a killed last try: there are more retries than the storm can use up;
 - a server error that is recorded for a key although the start had an effect;
-- a recorded server error while somebody else may start an execution of the sync: only syncs of which one task runs at
-  a time (the lonely ones) get them;
-- a task's process that lives on beside the next try's because its worker alone has died: a worker dies with its task.
-  The exception is a killed scheduler: Airflow itself ends the processes that it leaves behind.
+- a recorded server error while another client may start an execution of the sync: only lonely syncs get them, of which
+  one task runs at a time;
+- a task's process that keeps running concurrently with the next try because only its worker was killed: a worker is
+  killed together with its task. After the kill of a scheduler Airflow itself ends the remaining processes.
 """
 
 from __future__ import annotations
@@ -36,19 +35,19 @@ from tools.stage import Run, Spec, Stage
 
 SYNCS = 10
 EACH = range(SYNCS)
-LONELY = range(4)  # of these one task runs at a time
-MODEL = (3, 8, 9)  # these are model syncs
-TASKS = 36  # in three minutes
-ARRIVALS = 0.7  # of the storm, in which tasks begin
-CALM = 900.0  # seconds that the tasks have at most to end in, when the storm is over
-PART = {"bulk": "schemas", "model": "identities"}  # by which the server's executions tell whose they are
-EVERYBODY = "everybody's"  # what somebody else syncs
+LONELY = range(4)  # of these syncs one task runs at a time
+MODEL = (3, 8, 9)  # model syncs; the others are bulk syncs
+TASKS = 36  # for three minutes
+ARRIVALS = 0.7  # share of the storm in which tasks begin
+CALM = 900.0  # seconds in which all tasks must end after the storm
+PART = {"bulk": "schemas", "model": "identities"}  # the start argument that identifies the task of an execution
+FOREIGN_PART = "foreign"  # the part that foreign executions sync
 
-# What goes wrong with a request, and how often per minute it begins to, on one sync or another.
+# Faults of requests, with their number per minute over all syncs.
 FAULTS: dict[str, tuple[float, Callable[[Faults, str, random.Random], Fault]]] = {
     "request dropped": (6, lambda to, on, dice: to.drop_before(f"(GET|POST) {on}.*", times=dice.randint(1, 3))),
-    "answer dropped": (6, lambda to, on, dice: to.drop_after(f"(GET|POST) {on}.*", times=dice.randint(1, 2))),
-    "answer to a start dropped": (6, lambda to, on, dice: to.drop_after(f"POST {on}", times=dice.randint(1, 3))),
+    "response dropped": (6, lambda to, on, dice: to.drop_after(f"(GET|POST) {on}.*", times=dice.randint(1, 2))),
+    "response to a start dropped": (6, lambda to, on, dice: to.drop_after(f"POST {on}", times=dice.randint(1, 3))),
     "burst of 503": (6, lambda to, on, dice: to.status(503, f"(GET|POST) {on}.*", times=dice.randint(2, 6))),
     "gateway's 502 after a start": (
         3,
@@ -66,25 +65,25 @@ FAULTS: dict[str, tuple[float, Callable[[Faults, str, random.Random], Fault]]] =
     ),
     "request delayed": (3, lambda to, on, dice: to.delay(dice.uniform(1, 4), f"(GET|POST) {on}.*")),
     "start delayed": (3, lambda to, on, dice: to.delay(dice.uniform(2, 6), f"POST {on}")),
-    "answer to a start delayed": (3, lambda to, on, dice: to.delay(dice.uniform(2, 6), f"POST {on}", after=True)),
-    "bad summary": (6, lambda to, on, dice: dice.choice(BAD_SUMMARIES)(to, dice.randint(1, 3))),
+    "response to a start delayed": (3, lambda to, on, dice: to.delay(dice.uniform(2, 6), f"POST {on}", after=True)),
+    "bad batch status": (6, lambda to, on, dice: dice.choice(BAD_BATCH_STATUSES)(to, dice.randint(1, 3))),
 }
-# ... with what those who wait for bulk syncs ask together, whatever the sync.
-SUMMARY = "GET /api/bulk/syncs/status"
-BAD_SUMMARIES: tuple[Callable[[Faults, int], Fault], ...] = (
-    lambda to, times: to.drop_before(SUMMARY, times=times),
-    lambda to, times: to.status(404, SUMMARY, times=times),
-    lambda to, times: to.status(429, SUMMARY, times=times, headers={"Retry-After": "1"}),
-    lambda to, times: to.status(200, SUMMARY, times=times, body={"data": None}),
-    lambda to, times: to.garbage("cut", SUMMARY, times=times),
-    lambda to, times: to.delay(15, SUMMARY, times=times),
+# Faults of batch status requests, which affect all bulk syncs.
+BATCH_STATUS = "GET /api/bulk/syncs/status"
+BAD_BATCH_STATUSES: tuple[Callable[[Faults, int], Fault], ...] = (
+    lambda to, times: to.drop_before(BATCH_STATUS, times=times),
+    lambda to, times: to.status(404, BATCH_STATUS, times=times),
+    lambda to, times: to.status(429, BATCH_STATUS, times=times, headers={"Retry-After": "1"}),
+    lambda to, times: to.status(200, BATCH_STATUS, times=times, body={"data": None}),
+    lambda to, times: to.garbage("cut", BATCH_STATUS, times=times),
+    lambda to, times: to.delay(15, BATCH_STATUS, times=times),
 )
 RECORDED = "recorded 500"
 RECORDED_A_MINUTE = 1.0
 
-# What is killed, and how often per minute.
+# What is killed, with its number per minute.
 KILLS = {"task": 12.0, "worker and task": 2.0, "triggerer": 1.0, "scheduler": 0.4, "scheduler and workers": 0.4}
-COMPONENTS = {  # which component that is, and whether its children die with it
+COMPONENTS = {  # the component, and whether its children are killed with it
     "triggerer": ("triggerer", True),
     "scheduler": ("scheduler", False),
     "scheduler and workers": ("scheduler", True),
@@ -96,27 +95,27 @@ FOREIGN_A_MINUTE = 3.0
 class Event:
     at: float  # seconds since the storm began
     kind: str  # "task", "fault", "kill" or "foreign"
-    what: str
+    what: str  # the DAG of a task, or the kind of fault or kill
     sync: int = 0
-    dice: int = 0  # the number of a task; the seed of what else is left to chance when it happens
+    dice: int = 0  # the number of a task, or the seed for random choices when the event happens
 
 
-def count(seconds: float) -> int:
-    """How many tasks a storm has."""
+def task_count(seconds: float) -> int:
+    """Return the number of tasks of a storm."""
     return max(TASKS, round(TASKS * seconds / 180))
 
 
 def schedule(seed: int, seconds: float) -> list[Event]:
-    """What happens when: the same for the same seed and length."""
+    """Return the events of a storm, which depend only on seed and length."""
     dice = random.Random(seed)
     minutes = seconds / 60
     events = []
-    for number in range(count(seconds)):
-        way = ("deferred", "worker")[number // SYNCS % 2]
-        events.append(Event(dice.uniform(0, ARRIVALS * seconds), "task", way, number % SYNCS, number))
+    for number in range(task_count(seconds)):
+        dag = ("deferred", "worker")[number // SYNCS % 2]
+        events.append(Event(dice.uniform(0, ARRIVALS * seconds), "task", dag, number % SYNCS, number))
 
     def sprinkle(kind: str, what: str, a_minute: float, syncs: Sequence[int] = EACH, begin: float = 0.0) -> None:
-        # At least one of each, also of the rare ones.
+        # At least one of each, also of rare ones.
         for _ in range(max(1, round(a_minute * minutes))):
             at = dice.uniform(begin * seconds, seconds)
             events.append(Event(at, kind, what, dice.choice(syncs), dice.getrandbits(32)))
@@ -135,21 +134,21 @@ def schedule(seed: int, seconds: float) -> list[Event]:
 
 
 def specs(seed: int, tasks: int) -> list[Spec]:
-    """The syncs: how long each takes, and how its executions end. Every task has a part of it to itself."""
+    """Return the syncs with their durations and outcomes. Every task has its own part of its sync."""
     dice = random.Random(seed)
     syncs: list[Spec] = []
     for number in EACH:
-        behaviour: dict[str, Any] = {
+        fields: dict[str, Any] = {
             "name": name_of(number),
             "duration": dice.uniform(3, 8),
             "cancel_duration": dice.uniform(0.2, 2),
             "outcome": [dice.choices(["completed", "failed"], [5, 1])[0] for _ in range(500)],
         }
         if number in MODEL:
-            syncs.append(ModelSyncSpec(**behaviour))
+            syncs.append(ModelSyncSpec(**fields))
         else:
-            parts = [EVERYBODY, *map(part_of, range(number, tasks, SYNCS))]
-            syncs.append(BulkSyncSpec(**behaviour, schemas=[SchemaSpec(part) for part in parts]))
+            parts = [FOREIGN_PART, *map(part_of, range(number, tasks, SYNCS))]
+            syncs.append(BulkSyncSpec(**fields, schemas=[SchemaSpec(part) for part in parts]))
     return syncs
 
 
@@ -158,26 +157,26 @@ def name_of(sync: int) -> str:
 
 
 def part_of(task: int) -> str:
-    """A schema of a bulk sync, an identity of a model sync."""
+    """Return the part of a task: a schema of a bulk sync, an identity of a model sync."""
     return f"task_{task}"
 
 
 @dataclass
 class Task:
-    """A task of the storm. No other asks for its part of the sync, so the server's executions tell whose they are."""
+    """A task of the storm. Its part of the sync identifies its executions at the server."""
 
     part: str
     sync: int
-    way: str
+    dag: str
     run: Run
-    begun: bool = False
+    has_begun: bool = False
 
     def begin(self) -> None:
-        self.begun = True
-        self.run.trigger(self.way, part=self.part)
+        self.has_begun = True
+        self.run.trigger(self.dag, part=self.part)
 
     @property
-    def ended(self) -> bool:
+    def has_ended(self) -> bool:
         return self.run.state in FINISHED
 
     @property
@@ -190,26 +189,26 @@ class Task:
 
     @property
     def returned(self) -> str | None:
-        """The execution that the task says was its own."""
+        """The execution id that the task returned."""
         if self.run.state != "success":
             return None
         return str(self.run.stage.airflow.xcom(self.run.dag_id, self.run.run_id, self.run.task_id))
 
     @property
     def doubled(self) -> int:
-        """Executions that were started although one had succeeded."""
+        """The number of executions that were started after one had completed."""
         statuses = self.statuses
         return len(statuses) - 1 - statuses.index("completed") if "completed" in statuses else 0
 
     @property
     def overlaps(self) -> bool:
-        """Whether one was started before the one before it had ended."""
+        """Whether an execution was started before the previous one had ended."""
         executions = self.executions
         return any(later.created_at < earlier.end for earlier, later in itertools.pairwise(executions))
 
     @property
     def orphaned(self) -> int:
-        """Executions that run although the task has ended, or succeeded without its knowing."""
+        """The number of executions that run after the end of the task, or completed without being returned."""
         returned = self.returned
         return sum(
             status not in TERMINAL or (status == "completed" and execution.id != returned)
@@ -218,7 +217,7 @@ class Task:
 
 
 class Storm:
-    """One storm, from its first task to the calm after it."""
+    """One storm, from its first task until all tasks have ended."""
 
     def __init__(self, stage: Stage, seed: int, seconds: float) -> None:
         self.stage = stage
@@ -229,11 +228,11 @@ class Storm:
         self.kills: list[tuple[str, Task | None]] = []
         self.foreign: list[Execution] = []
 
-    def rage(self) -> None:
-        """Do what the schedule says, then let all tasks end in peace."""
+    def run(self) -> None:
+        """Execute the schedule, then wait for all tasks without faults and kills."""
         queues: dict[int, list[Task]] = {number: [] for number in LONELY}
         began = time.monotonic()
-        with ThreadPoolExecutor(1) as undertaker:  # killing and restarting a component takes a while
+        with ThreadPoolExecutor(1) as executor:  # killing and restarting a component takes a while
             restarts: list[Future[None]] = []
             while (now := time.monotonic() - began) < self.seconds + CALM:
                 while self._events and self._events[0].at <= now:
@@ -245,21 +244,21 @@ class Storm:
                         if event.sync not in queues:
                             task.begin()
                     elif event.kind == "fault":
-                        self._spoil(event)
+                        self._add_fault(event)
                     elif event.kind == "foreign":
-                        self._interfere(event)
+                        self._start_foreign(event)
                     elif event.what in COMPONENTS:
-                        restarts.append(undertaker.submit(self._restart, event.what))
+                        restarts.append(executor.submit(self._restart, event.what))
                     else:
                         self._kill(event)
                 for queue in queues.values():
-                    if queue and queue[0].ended:
+                    if queue and queue[0].has_ended:
                         queue.pop(0)
-                    if queue and not queue[0].begun:
+                    if queue and not queue[0].has_begun:
                         queue[0].begin()
                 if now > self.seconds:
                     self.stage.sandbox.faults.clear()
-                    if all(task.ended for task in self.tasks):
+                    if all(task.has_ended for task in self.tasks):
                         break
                 time.sleep(0.2)
             for restart in restarts:
@@ -268,7 +267,7 @@ class Storm:
     def _run(self, sync: int) -> Run:
         return self.stage.run(self.stage.syncs[sync])
 
-    def _spoil(self, event: Event) -> None:
+    def _add_fault(self, event: Event) -> None:
         dice = random.Random(event.dice)
         on = self._run(event.sync).path
         faults = self.stage.sandbox.faults
@@ -278,10 +277,10 @@ class Storm:
             fault = FAULTS[event.what][1](faults, on, dice)
         self.faults.append((event.what, event.sync, fault))
 
-    def _interfere(self, event: Event) -> None:
-        with contextlib.suppress(ValueError):  # something runs already
+    def _start_foreign(self, event: Event) -> None:
+        with contextlib.suppress(ValueError):  # an execution is running
             run = self._run(event.sync)
-            execution = self.stage.sandbox.start_foreign(run.sync_id, **{PART[run.kind]: [EVERYBODY]})
+            execution = self.stage.sandbox.start_foreign(run.sync_id, **{PART[run.kind]: [FOREIGN_PART]})
             self.foreign.append(execution)
 
     def _kill(self, event: Event) -> None:
@@ -304,7 +303,7 @@ class Storm:
         airflow.kill(component, whole=whole)
         self.kills.append((what, None))
         airflow.restart(component)
-        # What a scheduler leaves behind waits for work from it for ever.
+        # The idle workers of a killed scheduler would wait forever.
         family = {process.pid: process for process in airflow.processes()}
         for process in family.values():
             if "LocalExecutor" in process.command and "<idle>" in process.command and process.parent not in family:
@@ -312,30 +311,30 @@ class Storm:
                     os.kill(process.pid, signal.SIGKILL)
 
 
-# --- what came of it
+# --- results
 
 
 @dataclass
 class Row:
-    """What happened to one sync, or to all of a kind, or to all."""
+    """The results of one sync, or of all syncs of a kind, or of all."""
 
     name: str
     tasks: int = 0
-    green: int = 0
+    succeeded: int = 0
     tries: int = 0
     faults: int = 0
     kills: int = 0
-    wanted: int = 0
+    expected: int = 0
     started: int = 0
     failed: int = 0
-    cancelled: int = 0
+    canceled: int = 0
     orphaned: int = 0
     doubled: int = 0
     foreign: int = 0
 
 
-def table(storm: Storm) -> list[Row]:
-    """A row for each sync, then one for all bulk syncs, one for all model syncs, and one for all."""
+def make_rows(storm: Storm) -> list[Row]:
+    """Return a row for each sync, one for all bulk syncs, one for all model syncs, and one for all."""
     rows = []
     for number, sync_id in enumerate(storm.stage.syncs):
         tasks = [task for task in storm.tasks if task.sync == number]
@@ -345,15 +344,15 @@ def table(storm: Storm) -> list[Row]:
         row.foreign = sum(execution.sync_id == sync_id for execution in storm.foreign)
         for task in tasks:
             statuses = task.statuses
-            row.green += task.run.state == "success"
+            row.succeeded += task.run.state == "success"
             row.tries += task.run.task.get("try_number", 0)
             row.started += len(statuses)
             row.failed += statuses.count("failed")
-            row.cancelled += statuses.count("canceled")
+            row.canceled += statuses.count("canceled")
             row.doubled += task.doubled
             row.orphaned += task.orphaned
-        # One for each task that is green, and one for each that came to nothing and was tried again.
-        row.wanted = row.green + row.failed + row.cancelled
+        # One for each task that succeeded, and one for each execution that failed or was canceled and then retried.
+        row.expected = row.succeeded + row.failed + row.canceled
         rows.append(row)
     bulk, model = [rows[n] for n in EACH if n not in MODEL], [rows[n] for n in MODEL]
     return [*rows, total("all bulk syncs", bulk), total("all model syncs", model), total("all", rows)]
@@ -363,20 +362,20 @@ def total(name: str, rows: list[Row]) -> Row:
     return Row(name, *(sum(getattr(row, column.name) for row in rows) for column in fields(Row)[1:]))
 
 
-def told(storm: Storm, rows: list[Row]) -> str:
+def format_rows(storm: Storm, rows: list[Row]) -> str:
     names = [column.name for column in fields(Row)]
     lines = ["".join([f"{'':<18}", *(f"{name:>10}" for name in names[1:])])]
     for row in rows:
         lines.append("".join([f"{row.name:<18}", *(f"{getattr(row, name):>10}" for name in names[1:])]))
     lines.append("")
     for name, syncs in (("bulk", set(EACH) - set(MODEL)), ("model", set(MODEL))):
-        struck: Counter[str] = Counter()
+        hits_by_kind: Counter[str] = Counter()
         for kind, sync, fault in storm.faults:
-            struck[kind] += fault.hits * (sync in syncs)
-        hits = ", ".join(f"{count} x {kind}" for kind, count in sorted(struck.items()) if count)
-        lines.append(f"faults that struck {name} syncs: {hits}")
+            hits_by_kind[kind] += fault.hits * (sync in syncs)
+        hits = ", ".join(f"{count} x {kind}" for kind, count in sorted(hits_by_kind.items()) if count)
+        lines.append(f"faults that hit {name} syncs: {hits}")
     killed = Counter(kind for kind, _ in storm.kills)
     lines.append("kills: " + ", ".join(f"{count} x {kind}" for kind, count in sorted(killed.items())))
-    ways = Counter(f"{task.way} {task.run.kind}" for task in storm.tasks)
-    lines.append("tasks: " + ", ".join(f"{count} {way}" for way, count in sorted(ways.items())))
+    dags = Counter(f"{task.dag} {task.run.kind}" for task in storm.tasks)
+    lines.append("tasks: " + ", ".join(f"{count} {dag}" for dag, count in sorted(dags.items())))
     return "\n".join(lines)

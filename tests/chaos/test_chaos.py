@@ -1,10 +1,9 @@
-"""A storm over a real Airflow; the tests look at what it has left.
+"""A storm over a real Airflow, and checks of the result.
 
-    make test-chaos                                         three minutes, with a new seed
-    make test-chaos CHAOS_SEED=4711 CHAOS_SECONDS=1800      that one again, for half an hour
+    make test-chaos                                         three minutes, with a random seed
+    make test-chaos CHAOS_SEED=4711 CHAOS_SECONDS=1800      half an hour, with that seed
 
-The seed and a table of what was done to whom are printed. The module `storm` says what the storm leaves out.
-"""
+The seed and a table of the results are printed. A storm is a schedule of faults and kills; see the module `storm`."""
 
 from __future__ import annotations
 
@@ -17,7 +16,7 @@ import pytest
 
 from tools.stage import Stage
 
-from .storm import FAULTS, KILLS, MODEL, RECORDED, Row, Storm, count, specs, table, told
+from .storm import FAULTS, KILLS, MODEL, RECORDED, Row, Storm, format_rows, make_rows, specs, task_count
 
 pytestmark = pytest.mark.chaos
 
@@ -34,76 +33,76 @@ class Aftermath:
     def all(self) -> Row:
         return self.rows[-1]
 
-    def stories(self, *parts: str) -> str:
-        """All that is known of some tasks."""
+    def reports(self, *parts: str) -> str:
+        """Return the reports of some tasks, for messages."""
         return "\n\n".join(task.run.report() for task in self.storm.tasks if task.part in parts)
 
 
 @pytest.fixture(scope="module")
 def aftermath(request: pytest.FixtureRequest) -> Aftermath:
-    """One storm, and what came of it."""
+    """The result of one storm."""
     capture = request.config.pluginmanager.getplugin("capturemanager")
 
-    def say(text: str) -> None:
+    def report(text: str) -> None:
         with capture.global_and_fixture_disabled():
             print(f"\nCHAOS_SEED={SEED} CHAOS_SECONDS={SECONDS:g}{text}", flush=True)
 
-    say("")
-    with Stage(Path(__file__).parent / "dags", specs(SEED, count(SECONDS))) as stage:
+    report("")
+    with Stage(Path(__file__).parent / "dags", specs(SEED, task_count(SECONDS))) as stage:
         storm = Storm(stage, SEED, SECONDS)
-        storm.rage()
-        rows = table(storm)
-        say(f"\n{told(storm, rows)}\n")
+        storm.run()
+        rows = make_rows(storm)
+        report(f"\n{format_rows(storm, rows)}\n")
         yield Aftermath(storm, rows)
 
 
-def test_all_tasks_end_green(aftermath: Aftermath) -> None:
-    """Every task succeeds in the end."""
+def test_all_tasks_of_a_storm_succeed(aftermath: Aftermath) -> None:
+    """At the latest in one of their retries."""
     left = [task.part for task in aftermath.storm.tasks if task.run.state != "success"]
-    assert left == [], aftermath.stories(*left)
+    assert left == [], aftermath.reports(*left)
 
 
-def test_every_state_agrees_with_its_execution(aftermath: Aftermath) -> None:
-    """What a task returns is its last execution, which has completed."""
-    liars = [
+def test_tasks_of_a_storm_return_their_completed_execution(aftermath: Aftermath) -> None:
+    """The return value is the last execution, which has completed."""
+    wrong = [
         task.part
         for task in aftermath.storm.tasks
         if not task.executions or (task.returned, task.statuses[-1]) != (task.executions[-1].id, "completed")
     ]
-    assert liars == [], aftermath.stories(*liars)
+    assert wrong == [], aftermath.reports(*wrong)
 
 
-def test_executions_started_are_those_that_were_wanted(aftermath: Aftermath) -> None:
-    """A task starts one execution that succeeds, and one for each that failed or was cancelled with its worker."""
-    odd = [task.part for task in aftermath.storm.tasks if task.statuses.count("completed") != 1]
-    assert odd == [], aftermath.stories(*odd)
-    assert [row.name for row in aftermath.rows if row.started != row.wanted] == []
+def test_storm_starts_only_expected_executions(aftermath: Aftermath) -> None:
+    """One that completes for each task, and one for each that failed or was canceled with its worker."""
+    unexpected = [task.part for task in aftermath.storm.tasks if task.statuses.count("completed") != 1]
+    assert unexpected == [], aftermath.reports(*unexpected)
+    assert [row.name for row in aftermath.rows if row.started != row.expected] == []
 
 
-def test_nothing_is_doubled(aftermath: Aftermath) -> None:
-    """Nothing is started for a task whose execution has succeeded, and none before the last one has ended."""
+def test_no_execution_of_a_storm_is_duplicated(aftermath: Aftermath) -> None:
+    """No execution starts after one has completed, or before the previous one has ended."""
     doubled = [task.part for task in aftermath.storm.tasks if task.doubled or task.overlaps]
-    assert doubled == [], aftermath.stories(*doubled)
+    assert doubled == [], aftermath.reports(*doubled)
 
 
-def test_nothing_is_orphaned(aftermath: Aftermath) -> None:
-    """Nothing runs on the server when all tasks have ended, and nothing succeeded without its task's knowing."""
+def test_no_execution_of_a_storm_is_orphaned(aftermath: Aftermath) -> None:
+    """None runs after all tasks have ended, and each that completed is returned by its task."""
     orphaned = [task.part for task in aftermath.storm.tasks if task.orphaned]
-    assert orphaned == [], aftermath.stories(*orphaned)
+    assert orphaned == [], aftermath.reports(*orphaned)
 
 
-def test_nobody_elses_execution_is_touched(aftermath: Aftermath) -> None:
-    """What somebody else started is neither cancelled nor taken for a task's own."""
+def test_storm_cancels_and_returns_no_foreign_execution(aftermath: Aftermath) -> None:
+    """Executions that no task has started are neither canceled nor adopted."""
     returned = {task.returned for task in aftermath.storm.tasks}
     assert aftermath.storm.foreign
     assert [e.id for e in aftermath.storm.foreign if e.canceling_since is not None or e.id in returned] == []
 
 
-def test_it_was_a_storm(aftermath: Aftermath) -> None:
-    """Many tasks of both kinds met enough of it: most kinds of faults struck, all that can be killed was killed."""
-    struck = {(fault_of, sync in MODEL) for fault_of, sync, fault in aftermath.storm.faults if fault.hits}
-    assert len({fault_of for fault_of, _ in struck}) >= 0.75 * len({*FAULTS, RECORDED})
-    assert len({fault_of for fault_of, of_model in struck if of_model}) >= 0.5 * len({*FAULTS, RECORDED})
+def test_storm_has_enough_faults_and_kills(aftermath: Aftermath) -> None:
+    """Most kinds of faults hit requests of both kinds of syncs, and everything in KILLS was killed."""
+    hits = {(fault_of, sync in MODEL) for fault_of, sync, fault in aftermath.storm.faults if fault.hits}
+    assert len({fault_of for fault_of, _ in hits}) >= 0.75 * len({*FAULTS, RECORDED})
+    assert len({fault_of for fault_of, of_model in hits if of_model}) >= 0.5 * len({*FAULTS, RECORDED})
     assert {kind for kind, _ in aftermath.storm.kills} == set(KILLS)
     assert aftermath.all.tasks >= 30
     assert sum(task.run.kind == "model" for task in aftermath.storm.tasks) >= 9

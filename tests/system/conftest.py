@@ -1,4 +1,4 @@
-"""One real Airflow and one sandbox for all tests here: starting them takes longer than most tests do."""
+"""Fixtures: one real Airflow and one sandbox for the system tests, and a stage for the plays of a module."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ import pytest
 from airflow_provider_polytomic.sandbox.app import Sandbox
 from airflow_provider_polytomic.sandbox.seed import default_seed
 from airflow_provider_polytomic.sandbox.server import Server
-from tests.system.machinery import lacks
+from tests.system.machinery import find_limit
 from tools.local_airflow import AIRFLOW_2, LocalAirflow
 from tools.stage import Run, Stage, open_ended_sync
 
 EXAMPLES = Path(__file__).parents[2] / "example_dags"
 KEY = "s3cr3t-key-for-tests"
-AT_A_TIME = 8
+CONCURRENT_PLAYS = 8
 
 
 @pytest.fixture(scope="session")
@@ -40,13 +40,13 @@ def sandbox(warehouse: Path) -> Iterator[Sandbox]:
 
 @pytest.fixture(scope="session")
 def lineage(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where OpenLineage writes its events, a JSON object on each line."""
+    """The file to which OpenLineage writes its events, one JSON object on each line."""
     return tmp_path_factory.mktemp("lineage") / "events.jsonl"
 
 
 @pytest.fixture(scope="session")
 def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the examples, without what Airflow 2 cannot import."""
+    """The folder of the examples, without those that Airflow 2 cannot import."""
     if not AIRFLOW_2:
         return EXAMPLES
     folder = tmp_path_factory.mktemp("examples") / "dags"
@@ -62,35 +62,35 @@ def airflow(sandbox: Sandbox, warehouse: Path, lineage: Path, examples: Path) ->
         "AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps({"type": "file", "log_file_path": str(lineage), "append": True}),
         "ELT_WAREHOUSE": str(warehouse),
     }
-    # Whoever takes over from a triggerer that was killed does so soon.
+    # The next triggerer takes over the triggers of a killed one soon.
     config = {"TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": 8}
     with LocalAirflow(examples, env, config=config, with_postgres=True) as airflow:
         yield airflow
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave out what the Airflow that is installed cannot do."""
+    """Skip tests that the installed Airflow does not support."""
     for item in items:
         play = item.callspec.id if hasattr(item, "callspec") else ""
-        if why := lacks(getattr(item, "originalname", item.name), play):
+        if why := find_limit(getattr(item, "originalname", item.name), play):
             item.add_marker(pytest.mark.skip(reason=why))
 
 
-# --- plays, side by side
+# --- plays
 
 
 def _plays(request: pytest.FixtureRequest) -> list[Any]:
-    """What the selected tests of the module have for their `run`; those that wait for one another come first."""
+    """Return the plays of the selected tests of the module; those that wait at a barrier come first."""
     items = [item for item in request.session.items if getattr(item, "module", None) is request.module]
     items = [item for item in items if not item.get_closest_marker("skip")]
     params = [item.callspec.params for item in items if hasattr(item, "callspec")]
     plays = dict.fromkeys(given["run"] for given in params if "run" in given)
-    return sorted(plays, key=lambda play: getattr(play, "gathers", None) is None)
+    return sorted(plays, key=lambda play: getattr(play, "barrier", None) is None)
 
 
 @pytest.fixture(scope="module")
 def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
-    """An Airflow of the module's own, with a sync for each play and three more."""
+    """An Airflow for the module, with a sync for each play and three more."""
     syncs = [
         open_ended_sync(f"Play {number}", getattr(play, "kind", "bulk"), getattr(play, "schemas", 2))
         for number, play in enumerate(_plays(request))
@@ -101,11 +101,11 @@ def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
 
 @pytest.fixture(scope="module")
 def performed(request: pytest.FixtureRequest, stage: Stage) -> Iterator[dict[Any, Future[Run]]]:
-    """All plays, some at a time: more tasks that begin at once would only get into each other's way."""
+    """All plays, a limited number at a time, because more concurrent tasks would only delay each other."""
     plays = _plays(request)
-    for name, what in getattr(request.module, "GATHERINGS", {}).items():
-        stage.add_barrier(name, max(1, sum(getattr(play, "gathers", None) == name for play in plays)), what)
-    with ThreadPoolExecutor(AT_A_TIME) as pool:
+    for name, action in getattr(request.module, "BARRIERS", {}).items():
+        stage.add_barrier(name, max(1, sum(getattr(play, "barrier", None) == name for play in plays)), action)
+    with ThreadPoolExecutor(CONCURRENT_PLAYS) as pool:
         yield {play: pool.submit(_perform, play, stage.run(stage.syncs[n])) for n, play in enumerate(plays)}
         stage.interrupt()
 
@@ -121,7 +121,7 @@ def _perform(play: Any, run: Run) -> Run:
 
 @pytest.fixture
 def run(request: pytest.FixtureRequest, performed: dict[Any, Future[Run]]) -> Run:
-    """The run of the test's play, which has ended."""
+    """The run of the test's play, after its end."""
     run = performed[request.param].result()
-    print(run.report())  # pytest shows it beside a test that fails
+    print(run.report())  # pytest shows it for a failed test
     return run

@@ -1,6 +1,6 @@
-"""Where the machinery of older Airflows ends: the one table of what is not asked of them.
+"""Limits of older Airflow versions: which tests are skipped there, and why.
 
-docs/versions.md tells people the same.
+docs/versions.md has the same limits.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ AIRFLOW = ".".join(version("apache-airflow").split(".")[:2])
 
 @dataclass(frozen=True)
 class Limit:
-    """What some Airflows do not do.
+    """Something that some Airflow versions do not support.
 
-    :param versions: of these.
-    :param names: the tests that need it, or the plays that these are about, or what happens in such a play.
+    :param versions: the versions of Airflow.
+    :param why: the reason for skipping a test.
+    :param names: the tests that need it, or their plays, or acts of their plays.
     """
 
     versions: tuple[str, ...]
@@ -39,7 +40,7 @@ LIMITS = (
                 "left_alone_when_deferred",
                 "deleted",
                 "ended_by_itself",
-                "test_a_trigger_that_moves_cancels_nothing",
+                "test_trigger_that_moves_to_another_triggerer_cancels_nothing",
             }
         ),
     ),
@@ -49,8 +50,8 @@ LIMITS = (
         frozenset(
             {
                 "terminated_before_its_start",
-                "terminated_before_the_answer",
-                "terminated_before_the_answer_of_a_model_sync",
+                "terminated_before_the_response",
+                "terminated_before_the_response_of_a_model_sync",
                 "terminated_while_it_waits",
             }
         ),
@@ -58,7 +59,7 @@ LIMITS = (
     Limit(
         ("2.11",),
         "a SIGTERM interrupts the wait for the response to a start",
-        frozenset({"terminated_before_the_answer", "terminated_before_the_answer_of_a_model_sync"}),
+        frozenset({"terminated_before_the_response", "terminated_before_the_response_of_a_model_sync"}),
     ),
     Limit(
         ("2.11",),
@@ -70,8 +71,8 @@ LIMITS = (
         "a task that a worker runs when the scheduler is killed continues next to its retry",
         frozenset(
             {
-                "test_a_restarted_scheduler_changes_nothing_for_a_deferred_task",  # goes through the same restart
-                "test_a_restarted_scheduler_ends_what_ran_in_a_worker",
+                "test_deferred_task_keeps_its_execution_when_the_scheduler_restarts",  # has the same fixture
+                "test_task_in_a_worker_is_ended_and_retried_when_the_scheduler_restarts",
             }
         ),
     ),
@@ -80,9 +81,9 @@ LIMITS = (
         "a task whose process is killed, but not its worker, fails without a retry",
         frozenset(
             {
-                "killed_at_its_first_look",
+                "killed_at_its_first_request",
                 "killed_before_its_start",
-                "killed_before_the_answer",
+                "killed_before_the_response",
                 "killed_while_it_waits",
                 "killed_at_the_end",
                 "killed_after_a_failure",
@@ -98,8 +99,8 @@ LIMITS = (
 OLDER = {version for limit in LIMITS for version in limit.versions}
 
 
-def lacks(test: str, play: str) -> str | None:
-    """Why this Airflow cannot do what a test asks; None when it can."""
+def find_limit(test: str, play: str) -> str | None:
+    """Return why a test cannot run with this Airflow; None if it can."""
     for limit in LIMITS:
         if AIRFLOW in limit.versions and {test, *play.split("-")} & limit.names:
             return f"Airflow {AIRFLOW}: {limit.why}"

@@ -1,4 +1,4 @@
-"""Processes of a real Airflow that die while they create a sync, and what the next try makes of it."""
+"""Processes of a real Airflow that are killed while they create a sync, and the next try."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from tools.stage import MAX_HOLD, Run, Stage
 
 pytestmark = pytest.mark.deaths
 
-IN_FLIGHT = 2.0  # seconds for which an answer is on its way after a kill
+IN_FLIGHT = 2.0  # seconds after a kill until the response is sent
 SYNCS = "/api/bulk/syncs"
 
 
 def _ids(stage: Stage, name: str) -> list[str]:
-    """The syncs that have a name."""
+    """Return the ids of the syncs with a name."""
     return [line.split()[2] for line in stage.sandbox.describe() if line.endswith(f"  {name}")]
 
 
@@ -26,15 +26,15 @@ def _kill_at(run: Run, held: Fault, what: str) -> None:
     run.kill()
 
 
-def killed_before_it_asks(run: Run) -> None:
-    """The name is free, and the request to create is about to leave."""
+def killed_before_the_creation(run: Run) -> None:
+    """No sync has the name, and the request to create one is about to be sent."""
     held = run.stage.sandbox.faults.delay(MAX_HOLD, "GET .*/bulksync/target")
     run.trigger("create_and_run")
-    _kill_at(run, held, "the last question before the creation")
+    _kill_at(run, held, "the last request before the creation")
 
 
-def killed_before_the_answer(run: Run) -> None:
-    """The server has created the sync, and the task does not know yet."""
+def killed_before_the_response(run: Run) -> None:
+    """The server has created the sync, and the task has no response yet."""
     held = run.stage.sandbox.faults.delay(MAX_HOLD, f"POST {SYNCS}", after=True)
     run.trigger("create_and_run")
     run.until(lambda: _ids(run.stage, run.sync_id), "a sync at the server")
@@ -43,21 +43,21 @@ def killed_before_the_answer(run: Run) -> None:
     assert _ids(run.stage, run.sync_id)[0] not in run.log(1)
 
 
-def killed_again_when_it_looks(run: Run) -> None:
-    """The same, and the next try dies before it can ask."""
-    killed_before_the_answer(run)
+def killed_again_in_the_retry(run: Run) -> None:
+    """As before, and the retry is killed before its first request."""
+    killed_before_the_response(run)
     held = run.stage.sandbox.faults.delay(MAX_HOLD, f"GET {SYNCS}")
     run.until(lambda: run.task["try_number"] == 2, "a retry")
-    _kill_at(run, held, "the retry's first look")
+    _kill_at(run, held, "the retry's first request")
 
 
 @pytest.mark.parametrize(
     "play",
-    [killed_before_it_asks, killed_before_the_answer, killed_again_when_it_looks],
+    [killed_before_the_creation, killed_before_the_response, killed_again_in_the_retry],
     ids=lambda play: play.__name__,
 )
-def test_a_killed_creation_is_found_again(stage: Stage, play: Callable[[Run], None]) -> None:
-    """However often the task's process is killed, one sync is created; the next task gets its id, and runs it once."""
+def test_killed_creation_creates_one_sync(stage: Stage, play: Callable[[Run], None]) -> None:
+    """Whenever the task's process is killed; the next task gets the id of the sync and runs it once."""
     run = Run(stage, f"Made {uuid.uuid4().hex[:8]}", task_id="create")
 
     play(run)

@@ -1,4 +1,4 @@
-"""What `make demo` and `make demo-ui` run, as a newcomer meets it."""
+"""`make demo` and `make demo-ui` in a new environment."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "tools.demo"]
 
 
-def test_the_demo_shows_a_deferred_sync_and_says_what_happened(tmp_path: Path) -> None:
-    """One run from start to end: the log with its deferral, the summary, and nothing left in the temporary folder."""
-    env = {"PATH": "/usr/bin:/bin", "TMPDIR": str(tmp_path)}  # a newcomer's shell has set up nothing
+def test_demo_prints_a_deferred_sync_and_a_summary(tmp_path: Path) -> None:
+    """The log with its deferral, the summary, and an empty temporary folder at the end."""
+    env = {"PATH": "/usr/bin:/bin", "TMPDIR": str(tmp_path)}  # an environment without any settings
     done = subprocess.run(COMMAND, cwd=ROOT, env=env, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr
     shown = [
@@ -40,8 +40,8 @@ def test_the_demo_shows_a_deferred_sync_and_says_what_happened(tmp_path: Path) -
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_demo_for_the_browser_has_a_connection_that_works_and_ends_at_ctrl_c(tmp_path: Path) -> None:
-    """The UI answers, the connection is in the form with its key hidden, its Test button works, and Ctrl-C ends all."""
+def test_demo_ui_has_a_working_connection_and_stops_at_ctrl_c(tmp_path: Path) -> None:
+    """The UI responds, the form hides the key, the Test button works, and Ctrl-C stops everything."""
     env = {"PATH": "/usr/bin:/bin", "TMPDIR": str(tmp_path)}
     demo = subprocess.Popen([*COMMAND, "--ui"], cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True)
     try:

@@ -1,4 +1,4 @@
-"""DAGs with a deferred sync, run by a real scheduler, real workers and a real triggerer."""
+"""Example DAGs with a deferred sync on a real scheduler, workers and triggerer."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ class Run:
     dag_id: str
     run_id: str
     state: str
-    task_id: str  # the task that syncs
-    executions: list[Execution]  # what it began at Polytomic
+    task_id: str  # the task with the sync
+    executions: list[Execution]  # started by the run
 
 
 @pytest.fixture(
     scope="module", params=[("start_and_wait", "sync"), ("elt_pipeline", "load")], ids=lambda param: param[0]
 )
 def run(request: pytest.FixtureRequest, airflow: LocalAirflow, sandbox: Sandbox) -> Run:
-    """One run of the DAG, from the trigger to the end."""
+    """One DAG run, from its trigger to its end."""
     dag_id, task_id = request.param
     before = len(sandbox.starts(SALESFORCE_TO_WAREHOUSE))
     run_id = airflow.trigger(dag_id)
@@ -38,43 +38,43 @@ def run(request: pytest.FixtureRequest, airflow: LocalAirflow, sandbox: Sandbox)
     return Run(dag_id, run_id, state, task_id, sandbox.starts(SALESFORCE_TO_WAREHOUSE)[before:])
 
 
-def test_the_run_succeeds(run: Run, airflow: LocalAirflow) -> None:
-    """All tasks succeed, at the first try."""
+def test_example_run_succeeds_in_its_first_try(run: Run, airflow: LocalAirflow) -> None:
+    """All tasks succeed."""
     tasks = airflow.task_instances(run.dag_id, run.run_id)
-    told = {task["task_id"]: (task["state"], task["try_number"]) for task in tasks}
-    assert set(told.values()) == {("success", 1)}, airflow.task_log(run.dag_id, run.run_id, run.task_id)
+    states = {task["task_id"]: (task["state"], task["try_number"]) for task in tasks}
+    assert set(states.values()) == {("success", 1)}, airflow.task_log(run.dag_id, run.run_id, run.task_id)
     assert run.state == "success"
 
 
-def test_the_sync_is_waited_for_in_the_triggerer(run: Run, airflow: LocalAirflow) -> None:
-    """The task's log has three parts: a worker that starts, the triggerer that waits, a worker that finishes."""
+def test_example_task_waits_in_the_triggerer(run: Run, airflow: LocalAirflow) -> None:
+    """The log has three parts: a worker starts, the triggerer waits, a worker finishes."""
     lines = [line for line in airflow.task_log_lines(run.dag_id, run.run_id, run.task_id) if line.time]
     first, last = lines[0], lines[-1]
     assert (first.in_triggerer, last.in_triggerer) == (False, False)
     assert any(line.in_triggerer for line in lines), "\n".join(map(str, lines))
 
 
-def test_the_sync_is_started_once(run: Run, sandbox: Sandbox) -> None:
-    """One run is one execution at Polytomic, and it has completed."""
+def test_example_run_starts_the_sync_once(run: Run, sandbox: Sandbox) -> None:
+    """One DAG run is one execution, which has completed."""
     assert [sandbox.status(execution.id) for execution in run.executions] == ["completed"]
 
 
-def test_the_task_returns_the_id_of_the_execution(run: Run, airflow: LocalAirflow) -> None:
-    """The return value is the id of the execution that was started."""
+def test_example_task_returns_the_execution_id(run: Run, airflow: LocalAirflow) -> None:
+    """The return value is the id of the started execution."""
     (execution,) = run.executions
     assert airflow.xcom(run.dag_id, run.run_id, run.task_id) == execution.id
 
 
-def test_the_task_tells_how_the_execution_went(run: Run, airflow: LocalAirflow) -> None:
-    """The XCom `execution` is that of the end: its status, and how many records there were."""
+def test_example_task_pushes_the_final_execution(run: Run, airflow: LocalAirflow) -> None:
+    """The XCom `execution` has the terminal status and the number of records."""
     (execution,) = run.executions
-    told = airflow.xcom(run.dag_id, run.run_id, run.task_id, key="execution")
-    assert (told["execution_id"], told["status"]) == (execution.id, "completed")
-    assert told["record_count"] == 120 + 480 + 260
+    pushed = airflow.xcom(run.dag_id, run.run_id, run.task_id, key="execution")
+    assert (pushed["execution_id"], pushed["status"]) == (execution.id, "completed")
+    assert pushed["record_count"] == 120 + 480 + 260
 
 
-def test_sql_reads_what_was_synced(run: Run, warehouse: Path) -> None:
-    """The tables of all schemas are in the warehouse after the run."""
+def test_warehouse_has_the_synced_tables(run: Run, warehouse: Path) -> None:
+    """The tables of all schemas are there after the run."""
     with closing(sqlite3.connect(warehouse)) as database:
         counts = [
             database.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
@@ -83,14 +83,14 @@ def test_sql_reads_what_was_synced(run: Run, warehouse: Path) -> None:
     assert counts == [120, 480, 260]
 
 
-def test_the_key_is_written_nowhere(run: Run, airflow: LocalAirflow, sandbox: Sandbox) -> None:
-    """Neither a log of a task, a trigger or a component, nor the database, has the API key."""
+def test_api_key_is_in_no_log_and_no_database(run: Run, airflow: LocalAirflow, sandbox: Sandbox) -> None:
+    """In no log of a task, trigger or component, and not in the database."""
     assert [str(path) for path, text in airflow.all_logs().items() if sandbox.key in text] == []
     assert [path.name for path in airflow.home.glob("airflow.db*") if sandbox.key.encode() in path.read_bytes()] == []
 
 
-def test_nothing_listens_on_the_network(run: Run, airflow: LocalAirflow) -> None:
-    """All sockets of Airflow are on loopback, after it has run tasks and triggers."""
+def test_airflow_listens_on_loopback_only(run: Run, airflow: LocalAirflow) -> None:
+    """All sockets of Airflow, after tasks and triggers have run."""
     listeners = airflow.listeners()
     assert airflow.port in {listener.port for listener in listeners}
     assert [listener for listener in listeners if not listener.is_loopback] == []

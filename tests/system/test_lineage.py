@@ -1,4 +1,4 @@
-"""OpenLineage on a real Airflow, with a client that writes its events into a file."""
+"""OpenLineage on a real Airflow, with a client that writes its events to a file."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ DAG = "start_and_wait"
 
 
 @dataclass(frozen=True)
-class Told:
+class Emitted:
     """The event of the end of a task, and the execution that the task waited for."""
 
     event: dict[str, Any]
     execution_id: str
 
 
-def run(airflow: LocalAirflow, sandbox: Sandbox, lineage: Path, state: str) -> Told:
+def run(airflow: LocalAirflow, sandbox: Sandbox, lineage: Path, state: str) -> Emitted:
     known = len(sandbox.starts(SYNC))
     run_id = airflow.trigger(DAG)
     airflow.wait_task(DAG, run_id, "sync", "deferred")
@@ -38,28 +38,28 @@ def run(airflow: LocalAirflow, sandbox: Sandbox, lineage: Path, state: str) -> T
 
     def event() -> dict[str, Any] | None:
         for line in lineage.read_text().splitlines() if lineage.exists() else []:
-            told = json.loads(line)
-            of_run = told["run"]["facets"].get("airflow", {}).get("dagRun", {}).get("run_id")
-            ended = told["eventType"] in ("COMPLETE", "FAIL")
-            if ended and told["job"]["name"] == f"{DAG}.sync" and (of_run == run_id or execution.id in line):
-                return dict(told)
+            emitted = json.loads(line)
+            of_run = emitted["run"]["facets"].get("airflow", {}).get("dagRun", {}).get("run_id")
+            ended = emitted["eventType"] in ("COMPLETE", "FAIL")
+            if ended and emitted["job"]["name"] == f"{DAG}.sync" and (of_run == run_id or execution.id in line):
+                return dict(emitted)
         return None
 
-    return Told(airflow.until(event, "an event of OpenLineage"), execution.id)
+    return Emitted(airflow.until(event, "an event of OpenLineage"), execution.id)
 
 
 @pytest.fixture(scope="module")
-def completed(airflow: LocalAirflow, sandbox: Sandbox, lineage: Path) -> Told:
+def completed(airflow: LocalAirflow, sandbox: Sandbox, lineage: Path) -> Emitted:
     return run(airflow, sandbox, lineage, "success")
 
 
 @pytest.fixture(scope="module")
-def failed(airflow: LocalAirflow, sandbox: Sandbox, lineage: Path) -> Told:
+def failed(airflow: LocalAirflow, sandbox: Sandbox, lineage: Path) -> Emitted:
     return run(airflow, sandbox, lineage, "failed")
 
 
-def test_a_deferred_task_tells_what_it_wrote(completed: Told) -> None:
-    """The event of its end has each table, with its rows, and the id of the execution."""
+def test_deferred_task_emits_its_tables_as_lineage(completed: Emitted) -> None:
+    """The event has each table with its rows, and the id of the execution."""
     assert completed.event["eventType"] == "COMPLETE"
     rows = {
         f"{table['namespace']}/{table['name']}": table["outputFacets"]["outputStatistics"]["rowCount"]
@@ -71,8 +71,8 @@ def test_a_deferred_task_tells_what_it_wrote(completed: Told) -> None:
     assert completed.event["run"]["facets"]["externalQuery"]["externalQueryId"] == completed.execution_id
 
 
-def test_a_failure_tells_what_went_wrong(failed: Told) -> None:
-    """The event of a failed task has Polytomic's message, and the id of the execution."""
+def test_failed_task_emits_the_error_as_lineage(failed: Emitted) -> None:
+    """The event has Polytomic's message and the id of the execution."""
     assert failed.event["eventType"] == "FAIL"
     assert "the warehouse is full" in failed.event["run"]["facets"]["errorMessage"]["message"]
     assert failed.event["run"]["facets"]["externalQuery"]["externalQueryId"] == failed.execution_id

@@ -1,4 +1,4 @@
-"""The local Airflow that the other system tests and the demo rest on."""
+"""The local Airflow that the other system tests and the demo use."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ import json, sys, time
 from tools.local_airflow import LocalAirflow
 with LocalAirflow(sys.argv[1], with_postgres=True) as second:
     processes = [process.pid for process in second.processes()]
-    told = {"mark": second.mark, "home": str(second.home), "port": second.port, "processes": processes}
-    print(json.dumps(told), flush=True)
+    description = {"mark": second.mark, "home": str(second.home), "port": second.port, "processes": processes}
+    print(json.dumps(description), flush=True)
     time.sleep(600)
 """
 
 
-def answers(port: int) -> bool:
+def is_listening(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex((LOOPBACK, port)) == 0
 
 
-def test_a_second_one_runs_beside_the_first_and_dies_with_its_parent(airflow: LocalAirflow, tmp_path: Path) -> None:
-    """Two at once share nothing; a parent that is killed leaves no process, port or folder; the first lives on."""
+def test_local_airflows_are_independent_and_end_with_their_parent(airflow: LocalAirflow, tmp_path: Path) -> None:
+    """A killed parent leaves no process, port or folder, and the first Airflow keeps running."""
     parent = subprocess.Popen([sys.executable, "-c", SECOND, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE)
     try:
         assert parent.stdout is not None
         second = json.loads(parent.stdout.readline())
         assert set(second["processes"]).isdisjoint(process.pid for process in airflow.processes())
         assert len(second["processes"]) >= 4
-        assert answers(second["port"])
+        assert is_listening(second["port"])
     finally:
         parent.send_signal(signal.SIGKILL)
         parent.communicate()
@@ -53,15 +53,15 @@ def test_a_second_one_runs_beside_the_first_and_dies_with_its_parent(airflow: Lo
         time.sleep(0.1)
     assert find_marked(second["mark"]) == []
     assert not Path(second["home"]).exists()
-    assert not answers(second["port"])
+    assert not is_listening(second["port"])
     components = ("api-server", "scheduler", *(() if AIRFLOW_2 else ("dag-processor",)), "triggerer")
     assert all(airflow.is_healthy(component) for component in components)
 
 
-def test_a_killed_component_can_be_started_again(airflow: LocalAirflow) -> None:
-    """`kill` ends the component with its children, `restart` returns when the new one is healthy."""
+def test_killed_component_can_be_restarted(airflow: LocalAirflow) -> None:
+    """`kill` ends a component with its children, and `restart` waits until the new one is healthy."""
     old = {process.pid for process in airflow.processes("triggerer")}
-    assert len(old) >= (1 if AIRFLOW_2 else 2)  # which runs the triggers in a thread
+    assert len(old) >= (1 if AIRFLOW_2 else 2)  # in which triggers run in a thread
 
     airflow.kill("triggerer", whole=True)
     deadline = time.monotonic() + 30

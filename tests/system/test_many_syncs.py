@@ -1,4 +1,4 @@
-"""Mapped tasks: two hundred of them, their names in the grid, a pool that counts those that wait."""
+"""Mapped tasks: two hundred syncs, their labels in the UI, and a pool that includes deferred tasks."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ODD_NAMES = ["Ünïcode → “quoted”", "per cent % {{ braces }} [1]", "twice
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> tuple[Sandbox, list[tuple[str, int, str, str]]]:
-    """A run of one mapped task for each of 200 syncs, in one process: the sandbox, and the task instances."""
+    """A run of one mapped task for each of 200 syncs in one process: the sandbox and the task instances."""
     home = tmp_path_factory.mktemp("many")
     names = [*ODD_NAMES, *(f"Sync {number}" for number in range(SYNCS - len(ODD_NAMES)))]
     paused = BulkSyncSpec(name="Paused", schemas=[SchemaSpec("t")], active=False)
@@ -61,8 +61,8 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> tuple[Sandbox, list[tuple[
     return sandbox, rows
 
 
-def test_two_hundred_syncs_run(many: tuple[Sandbox, list[tuple[str, int, str, str]]]) -> None:
-    """Every active sync that was found at run time is started once, whatever its name is; no other is."""
+def test_mapped_tasks_start_each_active_sync_once(many: tuple[Sandbox, list[tuple[str, int, str, str]]]) -> None:
+    """Whatever its name; no inactive sync is started."""
     sandbox, rows = many
     mapped = [row for row in rows if row[0] == "sync"]
     assert len(mapped) == SYNCS
@@ -71,15 +71,15 @@ def test_two_hundred_syncs_run(many: tuple[Sandbox, list[tuple[str, int, str, st
     assert len(starts) == len(set(starts)) == SYNCS
 
 
-def test_the_map_index_is_the_name_of_the_sync(many: tuple[Sandbox, list[tuple[str, int, str, str]]]) -> None:
-    """With `map_index_template="{{ sync_name }}"` each mapped task is labelled with its sync's name."""
+def test_map_index_template_shows_the_sync_name(many: tuple[Sandbox, list[tuple[str, int, str, str]]]) -> None:
+    """With `map_index_template="{{ sync_name }}"` each mapped task has the name of its sync."""
     _, rows = many
     labels = sorted(label for task_id, _, _, label in rows if task_id == "sync")
     assert labels == sorted([*ODD_NAMES, *(f"Sync {number}" for number in range(SYNCS - len(ODD_NAMES)))])
 
 
-def test_a_pool_counts_those_that_wait(airflow: LocalAirflow, sandbox: Sandbox) -> None:
-    """In a pool with one slot that counts deferred tasks, one sync runs after the other; each is named and linked."""
+def test_pool_with_deferred_tasks_limits_running_syncs(airflow: LocalAirflow, sandbox: Sandbox) -> None:
+    """With one slot, one sync runs after the other, and each has a label and a link."""
     airflow.add_pool("polytomic", 1)
     before = {sync: len(sandbox.starts(sync)) for sync in (SALESFORCE_TO_WAREHOUSE, POSTGRES_TO_WAREHOUSE)}
     run_id = airflow.trigger("many_syncs")

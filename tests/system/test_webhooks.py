@@ -1,4 +1,4 @@
-"""The gateway of docs/webhooks.md, as it stands there, between a webhook and a real Airflow."""
+"""The gateway of docs/webhooks.md between a webhook and a real Airflow."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ASSET = "postgres_to_warehouse_loaded"
 
 @pytest.fixture(scope="module")
 def gateway(airflow: LocalAirflow) -> Iterator[str]:
-    """The URL at which it listens."""
+    """The URL of the gateway."""
     (block,) = [block for block in read(ROOT / "docs" / "webhooks.md").blocks if block.section == "The gateway"]
     namespace: dict[str, Any] = {"__name__": "gateway"}
     exec(compile(block.code, str(block), "exec"), namespace)
@@ -51,17 +51,17 @@ def event(execution_id: str, type_: str = "bulk_sync.completed", sync: str = "Po
 
 
 def executions(airflow: LocalAirflow) -> list[str]:
-    """What Airflow has been told of the asset."""
+    """Return the executions in the asset's events."""
     listed = airflow.api("GET", "/assets/events", params={"limit": 100})["asset_events"]
     return [one["extra"]["payload"]["execution_id"] for one in listed if one["name"] == ASSET]
 
 
-def test_a_signed_event_starts_the_dag(gateway: str, airflow: LocalAirflow) -> None:
-    """The event becomes one of the asset, with its data where a watcher's are, and the DAG on the asset runs."""
+def test_signed_webhook_event_starts_the_dag(gateway: str, airflow: LocalAirflow) -> None:
+    """The asset event has the data of a watcher's event, and the DAG on the asset runs."""
     assert post(gateway, event("by-webhook")) == 204
 
     assert executions(airflow).count("by-webhook") == 1
-    airflow.until(lambda: any("by-webhook" in told for told in returned(airflow)), "a run with the event's data", 90)
+    airflow.until(lambda: any("by-webhook" in ids for ids in returned(airflow)), "a run with the event's data", 90)
 
 
 def returned(airflow: LocalAirflow) -> list[list[str]]:
@@ -70,23 +70,23 @@ def returned(airflow: LocalAirflow) -> list[list[str]]:
     return [airflow.xcom("run_after_sync", run_id, "use_the_data") for run_id in done]
 
 
-def test_what_is_not_signed_is_refused(gateway: str, airflow: LocalAirflow) -> None:
-    """Without the secret nobody tells Airflow anything."""
+def test_unsigned_webhook_event_is_rejected(gateway: str, airflow: LocalAirflow) -> None:
+    """Without the secret no event reaches Airflow."""
     assert post(gateway, event("forged"), secret="a guess") == 401
     assert requests.post(gateway, json.dumps(event("forged")), timeout=60).status_code == 401
 
     assert "forged" not in executions(airflow)
 
 
-def test_other_events_are_taken_and_dropped(gateway: str, airflow: LocalAirflow) -> None:
-    """What no asset stands for is answered well, so that Polytomic does not send it again."""
+def test_webhook_event_without_an_asset_is_accepted_and_dropped(gateway: str, airflow: LocalAirflow) -> None:
+    """The response is successful, so that Polytomic does not send the event again."""
     assert post(gateway, event("other", "bulk_sync.running")) == 204
     assert post(gateway, event("other", sync="Another sync")) == 204
 
     assert "other" not in executions(airflow)
 
 
-def test_an_airflow_that_does_not_answer_is_told_later(
+def test_webhook_event_gets_an_error_while_airflow_is_down(
     gateway: str, airflow: LocalAirflow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The gateway's error makes Polytomic send the event again."""

@@ -1,4 +1,4 @@
-"""The small pieces of the benchmarks are right, and the whole runs."""
+"""The benchmarks: their calculations, their server, their goals, and a small run of all parts."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ ROOT = Path(__file__).parents[2]
 # --- figures
 
 
-def test_a_quantile_is_a_value_that_was_measured() -> None:
-    """It is the smallest that so many values do not exceed."""
+def test_quantile_is_a_measured_value() -> None:
+    """It is the smallest value that is not below that share of all."""
     values = [5.0, 1.0, 4.0, 2.0, 3.0]
 
     assert [figures.quantile(values, share) for share in (0.0, 0.2, 0.5, 0.99, 1.0)] == [1.0, 1.0, 3.0, 5.0, 5.0]
 
 
-def test_a_stall_is_felt_by_each_beat_that_it_delays() -> None:
+def test_stall_delays_every_beat_that_it_covers() -> None:
     """A stall of 50 ms among beats of 10 ms is five late beats, each less late than the one before."""
     assert figures.all_lags([0.0, 0.05]) == pytest.approx([0.0, 0.05, 0.04, 0.03, 0.02, 0.01])
 
 
-def test_what_the_beats_cost_is_not_counted() -> None:
-    """CPU time between two moments is interpolated, and the price of the beats between them is taken off."""
+def test_cpu_time_excludes_the_cost_of_the_beats() -> None:
+    """CPU time between two times is interpolated, and the cost of the beats between them is subtracted."""
     beats = [at for second in range(11) for at in (float(second), second * 0.5, 0.0)]
     heart = figures.Heart(beats, price=0.1)
 
@@ -47,7 +47,7 @@ def test_what_the_beats_cost_is_not_counted() -> None:
     assert heart.cpu(2.5, 3.5) == pytest.approx(0.5 - 0.1)
 
 
-def test_ratios_are_those_of_the_same_repetition() -> None:
+def test_ratios_are_computed_within_a_repetition() -> None:
     """Each cost is divided by the reference's in the same repetition, not by the reference's median."""
     rows = [
         {"kind": kind, "repetition": repetition, "cpu_ms_per_poll": cost}
@@ -60,8 +60,8 @@ def test_ratios_are_those_of_the_same_repetition() -> None:
     assert found["A10"]["x_reference"]["max"] == 1.0
 
 
-def test_each_tls_context_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also those that others make, in any way."""
+def test_tls_contexts_of_all_libraries_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However they are created."""
     monkeypatch.setattr(ssl.SSLContext, "__new__", ssl.SSLContext.__new__)  # puts it back afterwards
     counted = probe.TlsContexts()
     ssl.create_default_context()
@@ -86,8 +86,8 @@ def bulk(number: int) -> str:
     return f"/api/bulk/syncs/{sync_id(number)}/executions/{execution_id(number)}"
 
 
-def test_ids_tell_whose_they_are() -> None:
-    """The number of a waiter comes back out of the ids made from it."""
+def test_ids_contain_the_number_of_their_waiter() -> None:
+    """The number can be read back from the ids."""
     assert [number_of(make(number)) for make in (sync_id, execution_id) for number in (0, 9999, WARM_UP)] == [
         *(0, 9999, WARM_UP),
         *(0, 9999, WARM_UP),
@@ -96,8 +96,8 @@ def test_ids_tell_whose_they_are() -> None:
 
 @pytest.mark.parametrize("schemas", [5, 200])
 @pytest.mark.parametrize("ended", [False, True])
-def test_our_models_read_what_the_server_answers(schemas: int, ended: bool) -> None:
-    """Executions and rows of the status of many syncs have the form of the API, with all their schemas."""
+def test_provider_models_parse_the_servers_responses(schemas: int, ended: bool) -> None:
+    """Executions and batch status rows have the format of the API, with all their schemas."""
     world = World(Settings(waiters=9, schemas=schemas, ended=ended))
     execution = BulkSyncExecution.model_validate(ask(world, bulk(7))["data"])
     (row,) = ask(world, "/api/bulk/syncs/status", sync_id=[sync_id(7)])["data"]
@@ -116,8 +116,8 @@ def test_our_models_read_what_the_server_answers(schemas: int, ended: bool) -> N
     assert None not in {schema.record_count for schema in summary.schemas}
 
 
-def test_a_list_has_as_many_pages_as_it_needs() -> None:
-    """250 executions are three pages, of which the last one has no token."""
+def test_execution_list_has_pages() -> None:
+    """250 executions are three pages, of which the last has no token."""
     world = World(Settings(listed=250, ended=True))
     path, token, seen = f"/api/bulk/syncs/{sync_id(0)}/executions", None, []
     for _ in range(3):
@@ -129,8 +129,8 @@ def test_a_list_has_as_many_pages_as_it_needs() -> None:
     assert seen == [execution_id(number) for number in range(250)]
 
 
-def test_no_work_ends_before_all_were_answered_and_have_waited_on() -> None:
-    """The steady state begins with the first answer to the last waiter, and lasts so many intervals."""
+def test_no_work_ends_before_the_steady_state_is_over() -> None:
+    """The steady state begins with the first response to the last waiter, and lasts the set number of intervals."""
     world = World(Settings(waiters=2, looks=3, interval=10.0))
     ask(world, bulk(0), 0.0)
     ask(world, bulk(0), 1000.0)
@@ -144,8 +144,8 @@ def test_no_work_ends_before_all_were_answered_and_have_waited_on() -> None:
     assert max(world.ends) <= 1051.0
 
 
-def test_the_server_counts_looks_and_requests_apart() -> None:
-    """A status of many syncs is one request and a look for each; the warm-up's are no looks."""
+def test_server_counts_polls_and_requests_separately() -> None:
+    """A batch status is one request and a poll for each waiter; those of the warm-up are not counted."""
     world = World(Settings(waiters=3, looks=1, interval=1.0))
     ask(world, bulk(WARM_UP))
     ask(world, "/api/bulk/syncs/status", 5.0, sync_id=[sync_id(number) for number in range(3)])
@@ -160,15 +160,15 @@ def test_the_server_counts_looks_and_requests_apart() -> None:
     assert report["told"] == [None, None, 9.0]
 
 
-def test_a_server_may_have_no_summary() -> None:
-    """Then the status of many syncs is not found."""
+def test_server_without_batch_status_responds_404() -> None:
+    """For the waiters that poll directly."""
     status, _ = World(Settings(summary=False)).answer("GET", "/api/bulk/syncs/status", [("sync_id", sync_id(0))], 0.0)
 
     assert status == 404
 
 
-def test_what_a_measurement_tells() -> None:
-    """CPU per look, what was fixed, delays beyond the phase, and counts come out of what the two sides report."""
+def test_figures_are_computed_from_both_reports() -> None:
+    """CPU per poll, fixed costs, delays and counts come from the reports of both processes."""
     beats = [value for tenth in range(121) for value in (tenth / 10, tenth / 10 * 0.02, 0.001)]
     probed = {
         "price": 0.0,
@@ -224,13 +224,13 @@ def test_what_a_measurement_tells() -> None:
         (12.6, False, "MISSED"),
     ],
 )
-def test_the_verdict_about_a_goal(value: float | None, exact: bool, verdict: str) -> None:
-    """What is counted must be met, what is measured may be a quarter more, and what was not measured is not missed."""
+def test_goal_verdict_depends_on_value_and_tolerance(value: float | None, exact: bool, verdict: str) -> None:
+    """Counts must be met, measured values may exceed the goal by a quarter, and missing values are not missed goals."""
     assert goals.Goal("something", 10.0, value, exact).verdict == verdict
 
 
-def test_a_run_without_a_part_misses_none_of_its_goals() -> None:
-    """The goals are all listed, but nothing can be said about them."""
+def test_run_without_a_part_misses_none_of_its_goals() -> None:
+    """The goals are listed as not measured."""
     listed = goals.goals({})
 
     assert len({goal.name for goal in listed}) == len(listed) > 40
@@ -238,8 +238,8 @@ def test_a_run_without_a_part_misses_none_of_its_goals() -> None:
     assert not goals.failed({})
 
 
-def test_one_connection_too_many_fails_a_run() -> None:
-    """The highest count of all repetitions is what is judged."""
+def test_goal_judges_the_highest_count_of_all_repetitions() -> None:
+    """One connection above the goal fails the run."""
     row = {"kind": "ours", "waiters": 200, "schemas": 5, "looks": 5, "interval": 1.0}
     rows = [{**row, "repetition": number, "most_connections": most} for number, most in enumerate((10, 11, 10))]
 
@@ -247,8 +247,8 @@ def test_one_connection_too_many_fails_a_run() -> None:
     assert not goals.failed({"waiting": rows[:1]})
 
 
-def test_a_table_for_people() -> None:
-    """Numbers have three digits, and the spread is shown where there is one."""
+def test_table_has_three_digits_and_the_spread() -> None:
+    """The spread is shown for repeated measurements only."""
     spread = {"median": 0.12345, "min": 0.1, "max": 1234.5, "times": 3}
     text = tables.table(["kind", "cost"], [["ours", tables.cell(spread)], ["other", tables.cell(None)]])
 
@@ -263,8 +263,8 @@ def test_a_table_for_people() -> None:
 # --- the whole
 
 
-def test_the_guide_names_all_that_can_be_chosen(capsys: pytest.CaptureFixture[str]) -> None:
-    """benchmarks/README.md knows each part, each kind of waiter and each option."""
+def test_readme_lists_all_parts_kinds_and_options(capsys: pytest.CaptureFixture[str]) -> None:
+    """benchmarks/README.md has each part, each kind of waiter and each option."""
     text = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
     with pytest.raises(SystemExit):
         command.arguments(["--help"])
@@ -274,8 +274,8 @@ def test_the_guide_names_all_that_can_be_chosen(capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.system
-def test_a_small_run_measures_everything(tmp_path: Path) -> None:
-    """All parts run, in a minute; what can be counted is as it has to be."""
+def test_small_run_measures_all_parts(tmp_path: Path) -> None:
+    """All parts run within a minute, and all counts are as expected."""
     pytest.importorskip("airflow.dag_processing.dagbag", reason="they measure with a newer Airflow")
     result = tmp_path / "result.json"
     few = ["--kinds", "ours,ours-unbatched,A10,C", "--n", "20", "--looks", "2", "--lives", "20", "--reps", "1"]
@@ -304,8 +304,8 @@ def test_a_small_run_measures_everything(tmp_path: Path) -> None:
     assert "connections left after all lives" in done.stdout
 
 
-def test_the_certificate_is_trusted_where_it_is_meant_to_be(tmp_path: Path) -> None:
-    """It is one for localhost, which signs itself."""
+def test_certificate_is_valid_for_localhost(tmp_path: Path) -> None:
+    """It is self-signed."""
     certificate, key = harness.certificate(tmp_path)
     trusting = ssl.create_default_context(cafile=str(certificate))
     ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)

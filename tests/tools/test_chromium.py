@@ -1,4 +1,4 @@
-"""Where the tests in the browser find their Chromium."""
+"""How the browser tests find Chromium."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def executable(path: Path) -> Path:
     return path
 
 
-def test_one_that_is_installed_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It may have any of the usual names."""
+def test_installed_chromium_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By any of the usual names."""
     monkeypatch.delenv("CHROMIUM", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert chromium.find() is None
@@ -24,8 +24,8 @@ def test_one_that_is_installed_is_found(tmp_path: Path, monkeypatch: pytest.Monk
     assert chromium.main() == 0
 
 
-def test_one_that_is_named_is_used_instead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The environment variable comes first."""
+def test_environment_variable_overrides_the_installed_chromium(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes precedence."""
     monkeypatch.setenv("PATH", str(tmp_path))
     executable(tmp_path / "chromium")
     mine = executable(tmp_path / "mine")
@@ -33,10 +33,10 @@ def test_one_that_is_named_is_used_instead(tmp_path: Path, monkeypatch: pytest.M
     assert chromium.find() == str(mine)
 
 
-def test_what_to_do_is_said(
+def test_missing_chromium_prints_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """When there is none, and none can be installed, or the one that is named is not there."""
+    """When there is none and none can be installed, or the configured one does not exist."""
     monkeypatch.setenv("PATH", str(tmp_path))
     for named in ("", "/no/such/chromium"):
         monkeypatch.setenv("CHROMIUM", named)

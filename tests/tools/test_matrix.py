@@ -1,4 +1,4 @@
-"""Which cells the matrix has, and what its table says of them."""
+"""The matrix: its cells, their environments, and the table of results."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ def test_never_begun(broken):
 """
 
 
-def test_each_airflow_runs_with_the_oldest_and_the_newest_python_that_are_there() -> None:
-    """Of those that it works with; where that is one, once, and where it is none, not at all."""
+def test_each_airflow_has_its_oldest_and_newest_available_python() -> None:
+    """One cell if they are the same, none if no supported Python is available."""
     some = [cell for cell in make_cells(["3.11", "3.12", "3.13"]) if cell.airflow in ("lowest", "2.11.2", "newest")]
     assert [*map(str, some)] == ["2.11.2/3.11", "2.11.2/3.12", "newest/3.11", "newest/3.13"]
     assert [str(cell) for cell in make_cells(["3.13"])] == ["3.1.8/3.13", "3.2.2/3.13", "newest/3.13"]
 
 
-def test_a_real_airflow_runs_for_the_oldest_one_between_and_the_newest() -> None:
-    """With one of their Pythons each, whichever are there; the quick tests run in all cells."""
+def test_system_tests_run_with_three_airflows() -> None:
+    """With one Python each, whichever are available; the unit tests run in all cells."""
     for pythons in (PYTHONS, PYTHONS[1:3]):
         made = make_cells(pythons)
 
@@ -46,15 +46,15 @@ def test_a_real_airflow_runs_for_the_oldest_one_between_and_the_newest() -> None
         assert all("unit" in cell.targets for cell in made)
 
 
-def test_make_knows_each_airflow() -> None:
-    """There is a day for each but the newest, and the matrix has each that there is a day for."""
+def test_makefile_has_a_date_for_each_airflow() -> None:
+    """Except for the newest, and the matrix has every Airflow with a date."""
     days = re.findall(r"^DAY_(\S+) :=", (ROOT / "Makefile").read_text(), re.MULTILINE)
 
     assert {*days, "newest"} == set(AIRFLOWS)
 
 
-def test_the_table_says_what_became_of_the_tests(pytester: pytest.Pytester) -> None:
-    """A fixture that broke counts as failed; a cell that has not run has no report."""
+def test_table_has_the_results_of_each_cell(pytester: pytest.Pytester) -> None:
+    """A failed fixture counts as failed; a cell that has not run has no report."""
     pytester.makepyfile(test_it=TESTS)
     pytester.runpytest_subprocess("--junitxml=reports/3.0.6/3.12/unit.xml", "-p", "no:cacheprovider")
 

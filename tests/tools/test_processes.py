@@ -1,4 +1,4 @@
-"""Processes that cannot outlive their parent. Looking at processes needs /proc."""
+"""Processes that cannot outlive their parent. The tests need /proc."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def eventually(what: Callable[[], bool], seconds: float = 30) -> bool:
     return True
 
 
-def test_the_end_of_a_family_kills_even_those_that_left_their_session(tmp_path: Path) -> None:
-    """Descendants in sessions of their own, which ignore SIGTERM, are gone when `end` returns, and so is the folder."""
+def test_end_of_a_family_kills_processes_in_other_sessions(tmp_path: Path) -> None:
+    """Descendants in other sessions that ignore SIGTERM, and the folder, are gone when `end` returns."""
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     family = Family(uuid.uuid4().hex, scratch)
@@ -58,8 +58,8 @@ def test_the_end_of_a_family_kills_even_those_that_left_their_session(tmp_path: 
 
 
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
-def test_nothing_outlives_a_parent_that_dies_of_a_signal(tmp_path: Path, sig: signal.Signals) -> None:
-    """Whatever signal the parent dies of, its processes and their folder go with it."""
+def test_processes_end_when_a_signal_kills_their_parent(tmp_path: Path, sig: signal.Signals) -> None:
+    """Their folder is removed, whatever the signal."""
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     mark = uuid.uuid4().hex
@@ -84,8 +84,8 @@ def test_nothing_outlives_a_parent_that_dies_of_a_signal(tmp_path: Path, sig: si
     assert eventually(lambda: not scratch.exists())
 
 
-def test_processes_of_other_families_are_left_alone(tmp_path: Path) -> None:
-    """Two families side by side: the end of one leaves the other running."""
+def test_end_of_a_family_leaves_other_families_running(tmp_path: Path) -> None:
+    """The end of one of two families does not affect the other."""
     families = []
     for name in ("one", "two"):
         scratch = tmp_path / name
@@ -103,8 +103,8 @@ def test_processes_of_other_families_are_left_alone(tmp_path: Path) -> None:
     assert two.processes() == []
 
 
-def test_descendants_are_the_process_and_what_it_started(tmp_path: Path) -> None:
-    """`descendants` follows parents, not sessions or groups."""
+def test_find_descendants_follows_parents(tmp_path: Path) -> None:
+    """Not sessions or groups."""
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     family = Family(uuid.uuid4().hex, scratch)
@@ -128,8 +128,8 @@ def test_descendants_are_the_process_and_what_it_started(tmp_path: Path) -> None
         ("AF_INET6", "::", False),
     ],
 )
-def test_listeners_tells_loopback_from_the_network(family: str, address: str, is_loopback: bool) -> None:
-    """A listening socket is found with its owner, its port and its address in both versions of IP."""
+def test_find_listeners_distinguishes_loopback(family: str, address: str, is_loopback: bool) -> None:
+    """A listening socket is found with its owner, its port and its address, for IPv4 and IPv6."""
     code = f"""
         import socket, sys
         with socket.socket(socket.{family}) as server:

@@ -1,4 +1,4 @@
-"""What counts as a proof of a promise."""
+"""Which test results count as proof of a promise."""
 
 from __future__ import annotations
 
@@ -51,22 +51,22 @@ NOT = {
 
 @pytest.fixture
 def reports(pytester: pytest.Pytester) -> Path:
-    """What pytest reports of the tests above."""
+    """The reports of the tests above."""
     folder = pytester.mkdir("tests")
     (folder / "test_it.py").write_text(TESTS)
     pytester.runpytest_subprocess("--junitxml=reports/unit.xml", "-p", "no:cacheprovider")
     return pytester.path / "reports"
 
 
-def test_only_what_ran_and_passed_is_a_proof(reports: Path) -> None:
-    """A test that failed with one of its parameters, was skipped, did not begin, or is not there, proves nothing."""
+def test_only_a_passed_test_is_a_proof(reports: Path) -> None:
+    """A test that failed for one of its parameters, was skipped, had an error, or does not exist proves nothing."""
     promises = "\n".join(f"- `tests/{test}`" for test in (*PASSED, *NOT))
 
     assert find_unproved(promises, reports) == [f"tests/{test}: {became}" for test, became in sorted(NOT.items())]
 
 
-def test_what_passed_when_it_was_tried_once_more_is_a_proof(reports: Path, pytester: pytest.Pytester) -> None:
-    """What failed counts as it ended in the second report; what was not in that counts as it ended in the first."""
+def test_test_that_passed_in_its_second_try_is_a_proof(reports: Path, pytester: pytest.Pytester) -> None:
+    """The second report replaces the result of the tests that it has."""
     (pytester.path / "tests" / "test_it.py").write_text(TESTS.replace('number != "::b"', "number"))
     pytester.runpytest_subprocess("--junitxml=reports/unit-again.xml", "-p", "no:cacheprovider", "-k", "most or begun")
 
@@ -76,8 +76,8 @@ def test_what_passed_when_it_was_tried_once_more_is_a_proof(reports: Path, pytes
     ]
 
 
-def test_without_reports_nothing_is_proved(tmp_path: Path) -> None:
-    """As long as no tests have run, every test that is named is missing."""
+def test_nothing_is_proved_without_reports(tmp_path: Path) -> None:
+    """Every named test is missing."""
     promises = "`tests/test_it.py::test_all`, and `tests/` has more"
 
     assert find_named_tests(promises) == ["tests/test_it.py::test_all"]

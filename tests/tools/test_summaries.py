@@ -1,4 +1,4 @@
-"""The ways in which a suite can have the common status of many syncs spoiled are what they are called."""
+"""Each value of SUMMARY spoils the batch status of syncs as its name says."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HEADERS = {"authorization": "Bearer sandbox"}
 
 @pytest.fixture(autouse=True)
 def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The time, which passes when somebody waits."""
+    """Return the time, which advances when somebody waits."""
     now = [1000.0]
     monkeypatch.setattr(summaries, "clock", lambda: now[0])
     monkeypatch.setattr(summaries, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
@@ -30,7 +30,7 @@ class Asked:
         self.execution = self.sandbox.start_foreign(SYNC)
 
     def __call__(self) -> tuple[int, Any]:
-        """What the summary says: its status, and executions with theirs."""
+        """Return the status and the executions of the batch response."""
         answer: Any = self.sandbox.handle("GET", f"{summaries.PATH}?sync_id={SYNC}", HEADERS)
         if answer.status != 200:
             return answer.status, None
@@ -38,43 +38,43 @@ class Asked:
         return 200, {(row["execution_id"], row["status"]) for row in rows}
 
 
-def test_without_a_word_nothing_is_changed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As the sandbox answers."""
+def test_batch_status_is_unchanged_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The responses are those of the sandbox."""
     monkeypatch.delenv("SUMMARY", raising=False)
     handle = Sandbox.handle
-    summaries.from_environment()
+    summaries.spoil_from_environment()
     assert Sandbox.handle is handle
 
 
-def test_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_responds_404(monkeypatch: pytest.MonkeyPatch) -> None:
     """There is no such endpoint."""
     asked = Asked()
     summaries.spoil(monkeypatch, "missing")
     assert asked() == (404, None)
 
 
-def test_slow(monkeypatch: pytest.MonkeyPatch, now: list[float]) -> None:
-    """The answer is right, and late."""
+def test_slow_responds_late(monkeypatch: pytest.MonkeyPatch, now: list[float]) -> None:
+    """The response is correct."""
     asked = Asked()
     right = asked()
     summaries.spoil(monkeypatch, "slow")
     assert asked() == right
-    assert now[0] == 1000.0 + summaries.BEHIND
+    assert now[0] == 1000.0 + summaries.DELAY
 
 
-def test_stale(monkeypatch: pytest.MonkeyPatch, now: list[float]) -> None:
-    """What has ended is told of as running for some seconds."""
+def test_stale_lists_ended_executions_as_running(monkeypatch: pytest.MonkeyPatch, now: list[float]) -> None:
+    """For some seconds."""
     asked = Asked()
     summaries.spoil(monkeypatch, "stale")
     running = asked()
     asked.sandbox.finish(SYNC, asked.execution.id)
     assert asked() == running
-    now[0] += summaries.BEHIND + 1
+    now[0] += summaries.DELAY + 1
     assert {status for _, status in asked()[1]} == {"completed"}
 
 
-def test_foreign(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No execution that it tells of is that of anybody."""
+def test_foreign_lists_unknown_executions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None of them belongs to a waiting task."""
     asked = Asked()
     _, own = asked()
     summaries.spoil(monkeypatch, "foreign")
@@ -84,16 +84,16 @@ def test_foreign(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not {execution_id for execution_id, _ in own} & {execution_id for execution_id, _ in others}
 
 
-def test_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody asks."""
+def test_off_disables_batch_polling(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No request is sent."""
     summaries.spoil(monkeypatch, "off")
     assert os.environ["POLYTOMIC_TRIGGERER_BATCH"] == "1"
 
 
-def test_a_word_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Or the suite would prove nothing."""
+def test_unknown_value_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise the tests would prove nothing."""
     monkeypatch.setenv("SUMMARY", "missin")
     with pytest.raises(
         pytest.UsageError, match="SUMMARY must be one of missing, slow, stale, foreign, off, not 'missin'"
     ):
-        summaries.from_environment()
+        summaries.spoil_from_environment()

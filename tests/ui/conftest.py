@@ -1,4 +1,4 @@
-"""The Airflow of `make demo-ui`, with a sync that waits for the tests, and a browser in front of it."""
+"""The Airflow of `make demo-ui`, with a sync that waits for the tests, and a browser."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ expect.set_options(timeout=PATIENCE)
 
 
 class Clock:
-    """The sandbox's: it stands still, and so does every execution, until it is told to go on."""
+    """The sandbox's clock: it stands still, and so does every execution, until the test calls `go_on`."""
 
     def __init__(self) -> None:
         self._begun, self._went_on = time.time(), 0.0
@@ -76,7 +76,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser, airflow: LocalAirflow) -> Iterator[Page]:
-    """A window of somebody who has never been here."""
+    """A page of a new browser profile."""
     size = {"width": 1180, "height": 640}
     context = browser.new_context(base_url=airflow.url, viewport=size, locale="en-US", timezone_id="UTC")
     context.set_default_timeout(PATIENCE)
@@ -86,7 +86,7 @@ def page(browser: Browser, airflow: LocalAirflow) -> Iterator[Page]:
 
 @pytest.fixture
 def picture(page: Page) -> Callable[[str], None]:
-    """Keeps what the browser shows, under a name."""
+    """Saves screenshots by name."""
     folder = Path(os.environ.get("PICTURES", REPORTS))
     return lambda name: take(page, folder / f"{name}.png")
 
@@ -98,7 +98,7 @@ def take(page: Page, path: Path) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
-    """What a failed test has seen is kept, too."""
+    """Also save a screenshot of a failed test."""
     report = yield
     page = getattr(item, "funcargs", {}).get("page")
     if report.when == "call" and report.failed and page is not None:

@@ -1,4 +1,4 @@
-"""What a person sees of this provider in Airflow's pages. In the order of a day: the DAG that waits comes first."""
+"""The provider in Airflow's UI. The tests run in order: the DAG run that waits comes first."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TABLE = "snowflake://ab12345/ANALYTICS/salesforce"
 
 @pytest.fixture(scope="session")
 def waiting(airflow: LocalAirflow) -> str:
-    """The address of a run of elt_pipeline, whose task load is deferred. A run of many_syncs waits, too."""
+    """The address of a run of elt_pipeline whose task load is deferred, while a run of many_syncs also waits."""
     run_id = airflow.trigger("elt_pipeline", "ui")
     airflow.trigger("many_syncs", run_id, {"name": "Postgres*"})
     airflow.wait_task("elt_pipeline", run_id, "load", "deferred", timeout=120)
@@ -31,7 +31,7 @@ def waiting(airflow: LocalAirflow) -> str:
 
 @pytest.fixture(scope="session")
 def finished(airflow: LocalAirflow, clock: Clock, waiting: str) -> str:
-    """The same run when it has ended."""
+    """The same run after its end."""
     clock.go_on()
     assert airflow.wait_run("elt_pipeline", waiting.rpartition("/")[2]) == "success"
     return waiting
@@ -42,8 +42,8 @@ def execution_id(polytomic: Sandbox, waiting: str) -> str:
     return polytomic.starts(SALESFORCE_TO_WAREHOUSE)[0].id
 
 
-def test_a_deferred_task_looks_like_one(page: Page, waiting: str, picture: Picture) -> None:
-    """The graph shows the operator by its name, waiting in the triggerer."""
+def test_graph_shows_a_deferred_task(page: Page, waiting: str, picture: Picture) -> None:
+    """With the name of the operator."""
     page.goto(waiting)
     page.get_by_role("button", name="Show Graph").click()
 
@@ -53,8 +53,10 @@ def test_a_deferred_task_looks_like_one(page: Page, waiting: str, picture: Pictu
     picture("deferred")
 
 
-def test_the_link_is_there_while_it_waits(page: Page, waiting: str, polytomic: Sandbox, execution_id: str) -> None:
-    """The details of a deferred task lead to its execution, in a window of its own."""
+def test_deferred_task_has_a_link_to_its_execution(
+    page: Page, waiting: str, polytomic: Sandbox, execution_id: str
+) -> None:
+    """It opens in a new window."""
     page.goto(f"{waiting}/tasks/load/details")
 
     with page.expect_popup() as opened:
@@ -63,8 +65,10 @@ def test_the_link_is_there_while_it_waits(page: Page, waiting: str, polytomic: S
     assert opened.value.url == f"{polytomic.url}/bulk/{SALESFORCE_TO_WAREHOUSE}/{execution_id}"
 
 
-def test_the_log_tells_what_happened(page: Page, finished: str, execution_id: str, picture: Picture) -> None:
-    """Both workers and the triggerer say what they do about the sync, in one log."""
+def test_task_log_has_lines_of_workers_and_triggerer(
+    page: Page, finished: str, execution_id: str, picture: Picture
+) -> None:
+    """In one log, with the lines about the sync."""
     page.set_viewport_size({"width": 1480, "height": 600})
     page.goto(f"{finished}/tasks/load")
 
@@ -78,8 +82,8 @@ def test_the_log_tells_what_happened(page: Page, finished: str, execution_id: st
     picture("log")
 
 
-def test_rendered_templates_show_what_was_asked(page: Page, finished: str) -> None:
-    """Arguments that were given, or have a value of their own, are there; unset ones are not."""
+def test_rendered_templates_show_the_arguments(page: Page, finished: str) -> None:
+    """Arguments that are set or have a default are shown; unset ones are not."""
     page.goto(f"{finished}/tasks/load/rendered_templates")
 
     expect(page.get_by_role("row", name="sync_name")).to_contain_text("Salesforce to warehouse")
@@ -87,16 +91,18 @@ def test_rendered_templates_show_what_was_asked(page: Page, finished: str) -> No
     expect(page.get_by_role("row", name="resync_mode")).to_have_count(0)
 
 
-def test_the_tables_are_assets(page: Page, finished: str) -> None:
-    """A table is in the list under its address, or under the name that a DAG has given it."""
+def test_asset_list_has_the_tables(page: Page, finished: str) -> None:
+    """By their address, or by the name that a DAG has given them."""
     page.goto("/assets")
 
     for name in ("accounts", f"{TABLE}/contact"):
         expect(page.get_by_role("link", name=name, exact=True)).to_be_visible()
 
 
-def test_an_asset_shows_where_it_came_from(page: Page, finished: str, execution_id: str, picture: Picture) -> None:
-    """Its graph leads from the DAG with the sync to the DAG that runs then; its event says how much was written."""
+def test_asset_page_shows_producer_consumer_and_rows(
+    page: Page, finished: str, execution_id: str, picture: Picture
+) -> None:
+    """The graph leads from the DAG with the sync to the DAG that runs after it."""
     page.goto("/assets")
     page.get_by_role("link", name="accounts", exact=True).click()
 
@@ -111,8 +117,8 @@ def test_an_asset_shows_where_it_came_from(page: Page, finished: str, execution_
     picture("asset")
 
 
-def test_mapped_tasks_are_called_as_their_syncs(page: Page, airflow: LocalAirflow, finished: str) -> None:
-    """Where Airflow would show 0, the name of the sync is."""
+def test_mapped_tasks_have_the_names_of_their_syncs(page: Page, airflow: LocalAirflow, finished: str) -> None:
+    """Instead of their index."""
     assert airflow.wait_run("many_syncs", "ui") == "success"
     page.goto("/dags/many_syncs/runs/ui/tasks/sync/mapped")
 
@@ -123,8 +129,8 @@ def row(page: Page, connection_id: str) -> Locator:
     return page.get_by_role("row", name=connection_id)
 
 
-def test_the_form_has_our_fields(page: Page, picture: Picture) -> None:
-    """Those that we use, called as we call them, with what to put in, and no other; secrets cannot be read."""
+def test_connection_form_has_the_documented_fields(page: Page, picture: Picture) -> None:
+    """With their labels and placeholders and no others; secrets are hidden."""
     page.goto("/connections")
     row(page, "polytomic_default").get_by_role("button", name="Edit Connection").click()
 
@@ -144,8 +150,8 @@ def test_the_form_has_our_fields(page: Page, picture: Picture) -> None:
     picture("connection")
 
 
-def test_a_connection_made_in_the_form_works(page: Page, polytomic: Sandbox) -> None:
-    """Its Test button then says whose key it is."""
+def test_connection_from_the_form_passes_its_test(page: Page, polytomic: Sandbox) -> None:
+    """The Test button shows whose key it is."""
     page.goto("/connections")
     page.get_by_role("button", name="Add Connection").click()
     page.get_by_label("Connection ID").fill("made_by_hand")
@@ -164,8 +170,8 @@ def test_a_connection_made_in_the_form_works(page: Page, polytomic: Sandbox) -> 
     expect(page.get_by_text("user key, of sandbox@example.com in organization Sandbox")).to_be_visible()
 
 
-def test_a_wrong_key_is_called_wrong(page: Page, airflow: LocalAirflow, polytomic: Sandbox) -> None:
-    """The Test button gives the API's own reason."""
+def test_connection_with_a_wrong_key_fails_its_test(page: Page, airflow: LocalAirflow, polytomic: Sandbox) -> None:
+    """The Test button shows the API's error message."""
     connection = airflow.api("GET", "/connections/polytomic_default")
     airflow.api("POST", "/connections", json={**connection, "connection_id": "wrong_key", "password": "wrong"})
     page.goto("/connections")
