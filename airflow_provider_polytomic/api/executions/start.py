@@ -14,10 +14,8 @@ from __future__ import annotations
 import logging
 import random
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Literal
 
-from ..call import fetch_fitting_page
 from ..errors import (
     PolytomicApiError,
     PolytomicConflictError,
@@ -30,16 +28,13 @@ from ..models import Execution
 from ..plan import Plan, Response, current_time, sleep
 from ..retry import backoff
 from .cancel import CANCEL_TIMEOUT, cancel_execution
-from .matching import covers_request, matches_request
+from .matching import covers_request
 from .server_clock import ServerClock
+from .start_effect import ExecutionList, find_started_execution, list_executions
 from .start_request import MAX_ATTEMPTS, StartRequest
 
 log = logging.getLogger(__name__)
 
-LIST_LIMIT = 3  # executions to list: at most one is running, and each may contain thousands of schemas
-SEARCH_LIMIT = 25  # executions to search for the effect of a failed start
-UNDATED_EFFECT_LAG = 5.0  # seconds within which the effect has to be listed if the server sends no Date
-MAX_CLOCK_SAMPLES = 20  # requests to determine the server's clock; usually six are enough
 NEW_SYNC_DELAYS = (1.0, 2.0, 4.0)  # seconds between lists while they return 404: the sync may be new
 
 
@@ -92,28 +87,6 @@ class Skip:
 Decision = Acquired | Blocked | Skip
 
 
-@dataclass(frozen=True)
-class _ExecutionList:
-    """One response of the list of executions, newest first."""
-
-    executions: list[Execution]
-
-    @property
-    def active(self) -> Execution | None:
-        return next((execution for execution in self.executions if not execution.is_terminal), None)
-
-    def has(self, execution: Execution) -> bool:
-        return any(execution.id == listed.id for listed in self.executions)
-
-    def predates(self, execution: Execution) -> bool:
-        """Whether the execution began after this list: it is not listed, and not older than the newest that is."""
-        if self.has(execution):
-            return False
-        times = [listed.created_at for listed in self.executions if listed.created_at]
-        newest: datetime | None = max(times, default=None)
-        return newest is None or execution.created_at is None or execution.created_at >= newest
-
-
 def start_or_resume(request: StartRequest) -> Plan[Decision]:
     """Run one pass of the protocol. It may start an execution and cancel another one.
 
@@ -132,7 +105,7 @@ def _start_or_resume(request: StartRequest, server_clock: ServerClock) -> Plan[D
     if resumed is not None:
         return resumed
     # Without earlier tries, no request was sent since the first list.
-    listed = baseline if request.first_try == request.try_number else (yield from _list(request))
+    listed = baseline if request.first_try == request.try_number else (yield from list_executions(request))
     error: PolytomicApiError = _conflict_error(request, f"{_subject(request)}: no attempts are left")
     for attempt in range(request.attempts, MAX_ATTEMPTS + 1):
         if listed.active is not None:
@@ -150,7 +123,7 @@ def _start_or_resume(request: StartRequest, server_clock: ServerClock) -> Plan[D
                 return found
             listed = found
         else:
-            listed = yield from _list(request)
+            listed = yield from list_executions(request)
     raise add_context(
         error, f"Gave up after {MAX_ATTEMPTS} attempts: each met a concurrent execution or a server error"
     )
@@ -159,7 +132,7 @@ def _start_or_resume(request: StartRequest, server_clock: ServerClock) -> Plan[D
 # --- earlier tries
 
 
-def _resume_earlier_tries(request: StartRequest, baseline: _ExecutionList, began: float) -> Plan[Decision | None]:
+def _resume_earlier_tries(request: StartRequest, baseline: ExecutionList, began: float) -> Plan[Decision | None]:
     """Replay the earlier tries since the last clear, in order, to find an execution to resume.
 
     Replaying an unused key starts an execution, which is then taken as this try's own.
@@ -229,7 +202,7 @@ def _replay_try_attempts(request: StartRequest, try_number: int, began: float) -
 
 
 def _start_attempt(
-    request: StartRequest, attempt: int, listed: _ExecutionList, server_clock: ServerClock
+    request: StartRequest, attempt: int, listed: ExecutionList, server_clock: ServerClock
 ) -> Plan[Execution | PolytomicConflictError | PolytomicServerError]:
     """Start with one key of this try.
 
@@ -240,55 +213,14 @@ def _start_attempt(
 
     def find_effect() -> Plan[Execution | None]:
         failed_exchange.append(server_clock.last_exchange)
-        return (yield from _find_effect(request, listed, server_clock, *failed_exchange[0]))
+        return (yield from find_started_execution(request, listed, server_clock, *failed_exchange[0]))
 
     return (yield from resolve_outcome(request.call(request.try_number, attempt), START, find_effect=find_effect))
 
 
-def _find_effect(
-    request: StartRequest, before: _ExecutionList, server_clock: ServerClock, sent: float, failed: float
-) -> Plan[Execution | None]:
-    """Find the execution that a start began although the server responded with an error.
-
-    It is the oldest execution that matches the request and was created, by the server's clock, while the request was in
-    progress. One created later belongs to another client. Without ``Date`` headers it has to be listed within seconds.
-
-    :param before: the list before the start.
-    :param sent: when the request was sent, by this machine's clock.
-    :param failed: when the response was received.
-    """
-    for _ in range(MAX_CLOCK_SAMPLES):
-        listed = yield from _list(request, SEARCH_LIMIT)
-        now = yield from current_time()
-        within = server_clock.interval(sent, failed)
-        candidates = [
-            execution
-            for execution in reversed(listed.executions)
-            if not before.has(execution)
-            and matches_request(execution, request.arguments)
-            and (
-                (now - failed <= UNDATED_EFFECT_LAG and before.predates(execution))
-                if within is None
-                else (execution.created_at and within[0] <= execution.created_at.timestamp() <= within[1])
-            )
-        ]
-        if not candidates:
-            return None
-        if within is None or server_clock.is_precise:
-            log.warning(
-                "The server responded to the start with an error, but began execution %s of %s.",
-                candidates[0].id,
-                request.sync_kind.describe(request.sync_id),
-            )
-            return candidates[0]
-        # The clock is too imprecise to exclude an execution of another client: take one more sample.
-        yield from sleep(server_clock.seconds_to_tick(now))
-    return None  # in doubt, none: two tasks must not report the same execution
-
-
 def _list_until_conflict_shows(
-    request: StartRequest, before: _ExecutionList, conflict: PolytomicConflictError
-) -> Plan[_ExecutionList | Skip]:
+    request: StartRequest, before: ExecutionList, conflict: PolytomicConflictError
+) -> Plan[ExecutionList | Skip]:
     """List executions until the one that caused a 409 is listed, for as long as a list may lag.
 
     :param before: the list before the conflict. An execution that is new since then and has ended explains the 409 too.
@@ -297,7 +229,7 @@ def _list_until_conflict_shows(
     began = yield from current_time()
     attempt = 0
     while True:
-        listed = yield from _list(request)
+        listed = yield from list_executions(request)
         if listed.active is not None or any(not before.has(execution) for execution in listed.executions):
             return listed
         if not request.was_cleared:  # after a clear it may be this task's own, which has to end first
@@ -316,29 +248,21 @@ def _list_until_conflict_shows(
         yield from sleep(backoff(attempt, random.random()))
 
 
-def _list(request: StartRequest, limit: int = LIST_LIMIT) -> Plan[_ExecutionList]:
-    call = request.sync_kind.executions(request.sync_id, limit=limit)
-    page, _ = yield from fetch_fitting_page(call, None, set())
-    return _ExecutionList(page.items)
-
-
-def _list_when_known(request: StartRequest) -> Plan[_ExecutionList]:
+def _list_when_known(request: StartRequest) -> Plan[ExecutionList]:
     """List executions, tolerating 404 for some seconds: replicas may not know a new sync yet."""
     for delay in NEW_SYNC_DELAYS:
         try:
-            return (yield from _list(request))
+            return (yield from list_executions(request))
         except PolytomicNotFoundError as error:
             log.info("%s. The sync may be new. Listing again in %g s.", error, delay)
         yield from sleep(delay)
-    return (yield from _list(request))
+    return (yield from list_executions(request))
 
 
 # --- a running execution
 
 
-def _handle_running(
-    request: StartRequest, running: Execution, baseline: _ExecutionList, began: float
-) -> Plan[Decision]:
+def _handle_running(request: StartRequest, running: Execution, baseline: ExecutionList, began: float) -> Plan[Decision]:
     """Decide about a running execution that no try since the last clear started."""
     is_own, execution = yield from _find_start_before_clear(request, running, baseline, began)
     if execution.id != running.id:
@@ -351,7 +275,7 @@ def _handle_running(
 
 
 def _find_start_before_clear(
-    request: StartRequest, running: Execution, baseline: _ExecutionList, began: float
+    request: StartRequest, running: Execution, baseline: ExecutionList, began: float
 ) -> Plan[tuple[bool, Execution]]:
     """Replay the tries before the clear to determine whether this task started the running execution.
 
