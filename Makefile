@@ -1,26 +1,26 @@
-# Everything here needs Python 3.10 or newer, make, and a way to the Python packages; nothing else.
+# All targets need only Python 3.10 or newer, make, and access to a Python package index.
 PYTHON ?= python3
-# More arguments for pytest: make unit ARGS='-k retry', or ARGS='-n0 --pdb' to look into one
+# Arguments for pytest: make unit ARGS='-k retry', or ARGS='-n0 --pdb' to debug a test
 ARGS ?=
 
-# Another Airflow than the newest: make test-deaths AIRFLOW=3.0.6. It has an environment and reports of its own.
+# An Airflow version other than the newest: make test-deaths AIRFLOW=3.0.6. It has its own environment and reports.
 AIRFLOW ?=
-# The day of whose packages an Airflow is tested with: not with all that is newer does it work.
+# The date up to which packages are installed with an Airflow version, because newer ones may not work with it.
 DAY_2.11.2 := 2026-03-15
 DAY_3.0.6 := 2025-09-01
 DAY_3.1.8 := 2026-03-15
 DAY_3.2.2 := 2026-06-01
-# The lowest versions of all that pyproject.toml names. pydantic is of one version with its core, whose lower bound is
-# that of the SDK: unnamed it would be the newest.
+# The lowest versions that pyproject.toml allows. pydantic requires one version of pydantic-core, for which the SDK has
+# only a lower bound, so it is named here; otherwise the newest would be installed.
 DAY_lowest := 2025-06-01
 PACKAGES_lowest := --resolution lowest-direct 'pydantic-core>=2.18.2'
 PACKAGES = $(or $(PACKAGES_$(AIRFLOW)),apache-airflow==$(AIRFLOW))
 
-# A Polytomic whose status of many syncs is not what it should be: make test-deaths SUMMARY=stale (tests/summaries.py)
+# Spoil the batch status of syncs: make test-deaths SUMMARY=stale (tests/summaries.py)
 SUMMARY ?=
 export SUMMARY
 
-# Those of the matrix to run; all without it
+# The cells of the matrix to run; all by default
 CELLS ?=
 
 VENV := .venv$(AIRFLOW:%=-%)
@@ -29,79 +29,79 @@ DEMO_VENV := .venv-demo
 BENCH_VENV := .venv-bench
 BIN := $(VENV)/bin
 PYTEST = rm -f $(REPORTS)/$@-again.xml && $(BIN)/python -m pytest --junitxml=$(REPORTS)/$@.xml
-# What fails with a real Airflow is tried once more with AGAIN=1, in CI: an Airflow has its own bad moments, and what
-# is wrong with us fails twice. Both are shown.
+# With AGAIN=1, as in CI, failed tests with a real Airflow get a second try, because Airflow itself fails at times; a
+# defect of the provider fails twice. Both results are shown.
 AGAIN ?=
-ONCE_MORE = $(if $(AGAIN),|| { echo '=== What failed is tried once more ==='; $(BIN)/python -m pytest -v \
+ONCE_MORE = $(if $(AGAIN),|| { echo '=== Second try of failed tests ==='; $(BIN)/python -m pytest -v \
 	--junitxml=$(REPORTS)/$@-again.xml --last-failed --last-failed-no-failures=none -m $(1) $(ARGS); })
 CHECKED := airflow_provider_polytomic benchmarks example_dags tests tools
-# What the site shows, or what its pages link to.
+# What the site contains, or what its pages link to.
 PAGES := README.md CHANGELOG.md CONTRIBUTING.md LICENSE airflow_provider_polytomic docs example_dags tests
 
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-ui test test-matrix test-deaths test-chaos test-ui pictures dist golden proofs bench docs lint format types unit system venv demo-venv bench-venv clean
 
-help: ## List what make can do here
+help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: demo-venv ## Run a DAG with a sync on a real Airflow against a local Polytomic, and show it
+demo: demo-venv ## Run a DAG with a sync on a real Airflow with the sandbox, and print its log
 	@$(DEMO_VENV)/bin/python -m tools.demo
 
-demo-ui: demo-venv ## The same Airflow, for the browser, until Ctrl-C
+demo-ui: demo-venv ## Run that Airflow for the browser, until Ctrl-C
 	@$(DEMO_VENV)/bin/python -m tools.demo --ui
 
-test: lint types docs unit system ## Everything below: what a change must pass
+test: lint types docs unit system ## Run lint, types, docs, unit and system: what a change must pass
 
-lint: venv ## Style (ruff)
+lint: venv ## Check style (ruff)
 	$(BIN)/ruff check $(CHECKED)
 	$(BIN)/ruff format --check $(CHECKED)
 
-format: venv ## Put the code into the form that lint asks for
+format: venv ## Format the code and fix style
 	$(BIN)/ruff check --fix $(CHECKED)
 	$(BIN)/ruff format $(CHECKED)
 
-types: venv ## Types (mypy; strict where pyproject.toml says so)
+types: venv ## Check types (mypy)
 	$(BIN)/mypy
 
-unit: venv ## The quick tests
+unit: venv ## Run the unit tests
 	$(PYTEST) -q -m "not system and not deaths and not chaos and not ui" -n auto --dist worksteal $(ARGS)
 
-system: venv ## The tests with a real scheduler, triggerer and workers, and those of the packages
+system: venv ## Run the tests with a real Airflow and with built packages
 	$(PYTEST) -v -m system --durations=10 $(ARGS) $(call ONCE_MORE,system)
 
-test-matrix: ## The tests with other Airflows and Pythons, and with the oldest of what we need: CELLS='3.0.6/3.10 newest/*'
+test-matrix: ## Run the tests with several Airflows, Pythons and lowest versions: CELLS='3.0.6/3.10 newest/*'
 	@$(PYTHON) -m tools.matrix $(foreach cell,$(CELLS),'$(cell)')
 
-test-deaths: venv ## Kill, clear, mark and delete what runs on a real Airflow, and count the executions
+test-deaths: venv ## Run the tests that kill, clear, mark and delete tasks on a real Airflow
 	$(PYTEST) -v -m deaths --durations=5 $(ARGS) $(call ONCE_MORE,deaths)
 
-test-chaos: venv ## A storm of faults and kills over a real Airflow: CHAOS_SECONDS=180, CHAOS_SEED=… repeats one
+test-chaos: venv ## Run a storm of faults and kills over a real Airflow: CHAOS_SECONDS=180, CHAOS_SEED=…
 	$(PYTEST) -v -s -m chaos $(ARGS) $(call ONCE_MORE,chaos)
 
-test-ui: venv ## What a person sees: the pages of a real Airflow in a real browser, which it installs if it can
+test-ui: venv ## Run the tests of the UI of a real Airflow in Chromium, which is installed if possible
 	@$(BIN)/python -m tools.chromium
 	$(PYTEST) -v -m ui --durations=5 tests/ui $(ARGS) $(call ONCE_MORE,ui)
 
-pictures: ## The same, and the pictures in docs/images are taken anew
+pictures: ## Run the UI tests and replace the pictures in docs/images
 	PICTURES=docs/images $(MAKE) test-ui
 
-docs: venv ## The site, in .site/html: a broken link, a page that is in no menu or a bad docstring ends it
+docs: venv ## Build the site in .site/html; broken links and invalid docstrings are errors
 	@rm -rf .site/pages && mkdir -p .site/pages
-	@cp -RL $(PAGES) .site/pages # no links: what builds the sdist would go through them, and leave out what they lead to
+	@cp -RL $(PAGES) .site/pages # copies, because symbolic links would make the build of the sdist leave files out
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
-dist: venv ## The sdist and the wheel, in dist/, as they would be released: judged by twine
+dist: venv ## Build the sdist and the wheel in dist/, and check them with twine
 	rm -rf dist
 	$(BIN)/python -m build
 	$(BIN)/twine check --strict dist/*
 
-golden: venv ## Write down what this version leaves in databases, and its public names (see CONTRIBUTING.md)
+golden: venv ## Write the golden files of this version: stored data and public names (see CONTRIBUTING.md)
 	GOLDEN=1 $(BIN)/python -m pytest -q -n0 tests/tasks/test_upgrades.py tests/test_public_names.py
 
-proofs: venv ## Which tests that prove the promises have not passed in the last runs of all these
+proofs: venv ## List the tests named in the promises that have not passed in the last runs
 	@$(BIN)/python -m tools.proofs
 
-bench: bench-venv ## What waiting, importing and calling cost, beside others: ARGS='waiting --n 200 --kinds ours,A10', ARGS=--full
+bench: bench-venv ## Measure the costs of waiting, importing and calls: ARGS='waiting --n 200 --kinds ours,A10', ARGS=--full
 	@$(BENCH_VENV)/bin/python -m benchmarks $(ARGS)
 
 venv:
@@ -119,6 +119,6 @@ demo-venv:
 bench-venv:
 	@$(PYTHON) tools/make_venv.py $(BENCH_VENV) --group bench
 
-clean: ## Remove what the other targets have made
+clean: ## Remove generated files and environments
 	rm -rf .venv .venv-* .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis .reports .site build dist
 	find airflow_provider_polytomic benchmarks example_dags tests tools -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -221,7 +221,7 @@ def test_golden_file_of_an_unreleased_version_can_change(files: Any) -> None:
 def test_golden_file_of_a_released_version_never_changes(files: Any) -> None:
     """The next version gets a file of its own if it differs."""
     files("## 0.1.0 (unreleased)\n", "0.1.0").check({"a": 1}, write=True)
-    with pytest.raises(pytest.fail.Exception, match="raise the version"):
+    with pytest.raises(pytest.fail.Exception, match="increase the version"):
         files(OUT, "0.1.0").check({"a": 2}, write=True)
 
     following = files(NEXT, "0.2.0")
