@@ -1,4 +1,4 @@
-"""The sensor that waits for an execution which somebody else started, for either kind of sync."""
+"""Base class of the sensors, which wait for executions that their task did not start."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 
 
 class ExecutionSensor(BaseSensorOperator):
-    """Waits for the end of an execution, and judges it. Never cancels anything: it did not start it.
+    """Waits until an execution has ended, and checks its outcome. It never cancels an execution.
 
-    Not to be used itself: a subclass names the kind.
+    Abstract: subclasses set ``kind``.
     """
 
-    kind: ClassVar[str]
+    kind: ClassVar[str]  # of the sync: "bulk" or "model"
     operator_extra_links = (PolytomicExecutionLink(),)
     ui_color = "#f1eeff"
 
@@ -62,71 +62,74 @@ class ExecutionSensor(BaseSensorOperator):
         self.deferrable = validation.flag("deferrable", deferrable)
         if validation.seconds("poke_interval", self.poke_interval) is None:
             raise ValueError("poke_interval must be more than 0 seconds, not None")
-        self._check()
-        # Kept over the pokes of one process; a rescheduled poke asks Airflow, or begins anew.
-        self._began: datetime | None = None
+        self._validate()
+        # State of the pokes in one process. In mode "reschedule", each poke runs in a new one.
+        self._first_poke_date: datetime | None = None
         self._sync: tuple[str, str | None] | None = None
         self._outage: OutageTracker | None = None
-        self._execution_id: str | None = None  # once seen, it is this one, whatever clocks say of its end
-        self._answered = False
-        self._linked: str | None = None
+        self._execution_id: str | None = None  # once found, it stays, even if its end is before completed_after
+        self._has_response = False
+        self._linked_execution_id: str | None = None
 
-    def _check(self) -> None:
-        """Refuse bad arguments.
+    def _validate(self) -> None:
+        """Validate the arguments that are known so far; templates are validated when they are rendered.
 
-        :raises ValueError: naming the argument.
+        :raises ValueError: an argument is invalid. The message names it.
         """
         validation.exactly_one("sync_id", self.sync_id, "sync_name", self.sync_name)
         known = validation.validate_known(self, _CHECKS)
         if known.get("execution_id") is not None and known.get("completed_after") is not None:
-            raise ValueError("give either execution_id or completed_after: both given")
+            raise ValueError("execution_id and completed_after exclude each other: pass only one of them")
         if not validation.is_templated(self.allow_errors):
             validation.error_limit("allow_errors", self.allow_errors)
 
-    # --- what Airflow calls
+    # --- called by Airflow
 
     def execute(self, context: Any) -> Any:
-        """Wait: in the worker, poke by poke, or deferred.
+        """Wait for the execution, in the worker or deferred.
 
-        :returns: the execution's id.
+        :returns: the id of the execution.
         """
-        with self._skips():
+        with self._skip_on_failure():
             if not self.deferrable:
                 return super().execute(context)
-            with deferral.as_airflow_errors(lambda: self._answered):
-                return self._begin_deferrable(context)
+            with deferral.as_airflow_errors(lambda: self._has_response):
+                return self._poll_or_defer(context)
 
     def poke(self, context: Any) -> PokeReturnValue:
-        """Poll once."""
-        with deferral.as_airflow_errors(lambda: self._answered):
-            sync_id, sync_name = self._resolved(context)
-            execution = self._look(context, sync_id, self._after(context))
+        """Poll once, and finish when the execution has ended."""
+        with deferral.as_airflow_errors(lambda: self._has_response):
+            sync_id, sync_name = self._resolve_sync(context)
+            execution = self._poll(context, sync_id, self._get_completed_after(context))
             if execution is None or not execution.is_terminal:
                 return PokeReturnValue(is_done=False)
             return PokeReturnValue(is_done=True, xcom_value=self._finish(context, sync_id, sync_name, execution))
 
     def execute_complete(self, context: Any, event: Any = None) -> Any:
-        """Go on when the trigger has fired."""
-        with self._skips(), deferral.as_airflow_errors(lambda: True):
+        """Resume when the trigger has fired.
+
+        :returns: the id of the execution.
+        """
+        with self._skip_on_failure(), deferral.as_airflow_errors(lambda: True):
             event = deferral.read_event(event, may_know_none=True)
             if deferral.is_foreign_event(context, event, of_any_try=True):
-                return self._begin_deferrable(context)
+                return self._poll_or_defer(context)
             if event["outcome"] == "timeout":
                 raise _timeout_error(event["notes"].get("deadline_of"), str(event.get("message")))
             if event["outcome"] == "error":
                 raise deferral.error_from_event(event)
-            sync_name = self._label(context, event["sync_id"], event["notes"].get("sync_name"))
+            sync_name = self._set_map_index_name(context, event["sync_id"], event["notes"].get("sync_name"))
             execution = deferral.execution_from_event(self._kind, event)
-            self._link(context, event["sync_id"], execution.id)
+            self._push_link(context, event["sync_id"], execution.id)
             return self._finish(context, event["sync_id"], sync_name, execution)
 
-    # --- looking
+    # --- polling
 
-    def _begin_deferrable(self, context: Any) -> Any:
+    def _poll_or_defer(self, context: Any) -> Any:
         deadline, deadline_of = self._deadline()
-        sync_id, sync_name = self._resolved(context)
-        after = self._after(context)
-        execution = self._look(context, sync_id, after)
+        sync_id, sync_name = self._resolve_sync(context)
+        after = self._get_completed_after(context)
+        execution = self._poll(context, sync_id, after)
         if execution is not None and execution.is_terminal:
             return self._finish(context, sync_id, sync_name, execution)
         if time.time() >= deadline:
@@ -149,7 +152,7 @@ class ExecutionSensor(BaseSensorOperator):
         )
 
     def _deadline(self) -> tuple[float, str]:
-        """When a deferred sensor gives up, in seconds since the epoch, and the argument that says so."""
+        """Return when a deferred sensor times out (seconds since the epoch), and the argument that defines it."""
         limits: dict[str, tuple[float | None, timedelta | None]] = {
             "timeout": (self.timeout, None),
             "execution_timeout": (None, self.execution_timeout),
@@ -157,26 +160,26 @@ class ExecutionSensor(BaseSensorOperator):
         deadlines = {name: deferral.deadline(*limit) for name, limit in limits.items()}
         return min((deadline, name) for name, deadline in deadlines.items() if deadline is not None)
 
-    def _resolved(self, context: Any) -> tuple[str, str | None]:
+    def _resolve_sync(self, context: Any) -> tuple[str, str | None]:
         validation.require_rendered(self)
-        self._check()
+        self._validate()
         if self._sync is None:
-            sync_id, name = deferral.resolve_sync(self._carry_out, self._kind, self.sync_id, self.sync_name)
-            self._sync = sync_id, self._label(context, sync_id, name)
+            sync_id, name = deferral.resolve_sync(self._run_plan, self._kind, self.sync_id, self.sync_name)
+            self._sync = sync_id, self._set_map_index_name(context, sync_id, name)
         return self._sync
 
-    def _label(self, context: Any, sync_id: str, sync_name: str | None) -> str | None:
+    def _set_map_index_name(self, context: Any, sync_id: str, sync_name: str | None) -> str | None:
         return deferral.set_map_index_name(self._send, self._kind, self, context, sync_id, sync_name)
 
-    def _after(self, context: Any) -> datetime:
-        """From when on an execution counts; by default from the first poke on."""
-        return _completed_after("completed_after", self.completed_after) or self._first_poke(context)
+    def _get_completed_after(self, context: Any) -> datetime:
+        """Executions that ended before this time are ignored; default: the first poke."""
+        return _completed_after("completed_after", self.completed_after) or self._get_first_poke_date(context)
 
-    def _first_poke(self, context: Any) -> datetime:
-        if self._began is None:
-            self._began = _first_reschedule(context) if self.reschedule else None
-            self._began = self._began or datetime.now(timezone.utc)
-        return self._began
+    def _get_first_poke_date(self, context: Any) -> datetime:
+        if self._first_poke_date is None:
+            self._first_poke_date = _first_reschedule(context) if self.reschedule else None
+            self._first_poke_date = self._first_poke_date or datetime.now(timezone.utc)
+        return self._first_poke_date
 
     @property
     def _known_id(self) -> str | None:
@@ -187,15 +190,15 @@ class ExecutionSensor(BaseSensorOperator):
         which = f"Execution {execution_id}" if execution_id else "The next execution"
         return f"{which} of {self._kind.describe(sync_id)}"
 
-    def _look(self, context: Any, sync_id: str, after: datetime) -> Execution | None:
-        """The execution that is waited for; None while there is none, or no answer."""
+    def _poll(self, context: Any, sync_id: str, after: datetime) -> Execution | None:
+        """Request the execution; None while there is none, or while the API does not respond."""
         from airflow_provider_polytomic.api.executions.messages import format_progress
         from airflow_provider_polytomic.api.executions.outage import OutageTracker
         from airflow_provider_polytomic.api.executions.poll import poll_execution, poll_next_execution
 
         if self._outage is None:
             now = time.time()
-            since = min(now, self._first_poke(context).timestamp()) if self.reschedule else now
+            since = min(now, self._get_first_poke_date(context).timestamp()) if self.reschedule else now
             self._outage = OutageTracker(self._subject(sync_id), self.poke_interval, since, fixed_interval=True)
         execution_id = self._known_id
         while True:
@@ -204,26 +207,26 @@ class ExecutionSensor(BaseSensorOperator):
                 if execution_id
                 else poll_next_execution(self._kind, sync_id, after)
             )
-            poll = self._carry_out(plan)
+            poll = self._run_plan(plan)
             if poll.error is None:
                 break
-            if self._carry_out(self._outage.record_failure(poll, time.time())):
+            if self._run_plan(self._outage.record_failure(poll, time.time())):
                 return None
-            # No delay: the connection was read again, and the next poke may be another process.
+            # Poll again at once: the connection was read again, and the next poke may be in another process.
         self._outage.record_success()
-        self._answered = True
+        self._has_response = True
         execution: Execution | None = poll.value
         if execution is None:
-            self.log.info("No execution of %s %s has begun yet", self._kind.label, sync_id)
+            self.log.info("No execution of %s has started yet.", self._kind.describe(sync_id))
         else:
             self._execution_id = execution.id
             self.log.info("Execution %s: %s", execution.id, format_progress(execution))
-            self._link(context, sync_id, execution.id)
+            self._push_link(context, sync_id, execution.id)
         return execution
 
-    def _link(self, context: Any, sync_id: str, execution_id: str) -> None:
-        if execution_id != self._linked:
-            self._linked = execution_id
+    def _push_link(self, context: Any, sync_id: str, execution_id: str) -> None:
+        if execution_id != self._linked_execution_id:
+            self._linked_execution_id = execution_id
             deferral.push_link(context, self._hook, self._kind, sync_id, execution_id, wanted=self.do_xcom_push)
 
     def _finish(self, context: Any, sync_id: str, sync_name: str | None, execution: Execution) -> str:
@@ -231,26 +234,28 @@ class ExecutionSensor(BaseSensorOperator):
         from airflow_provider_polytomic.api.executions.summary import summarize
 
         reporting, wanted = deferral.Reporting(self._send, self.execution_timeout), self.do_xcom_push
-        why = failure_reason(execution, allow_errors=validation.error_limit("allow_errors", self.allow_errors))
+        reason = failure_reason(execution, allow_errors=validation.error_limit("allow_errors", self.allow_errors))
         reporting.best_effort(
             "summary",
             lambda: deferral.push_summary(context, summarize(sync_id, execution), wanted=wanted),
         )
-        if why is None:
+        if reason is None:
             return execution.id
-        # A retry of the sensor would find the same end again: only who started the execution can do better.
-        raise AirflowFailException(deferral.describe_failure(reporting, self._kind, sync_id, sync_name, execution, why))
+        # No retry: it would find the same outcome. Only the task that started the execution can start another one.
+        raise AirflowFailException(
+            deferral.describe_failure(reporting, self._kind, sync_id, sync_name, execution, reason)
+        )
 
     @contextmanager
-    def _skips(self) -> Iterator[None]:
-        """Apply ``soft_fail`` and ``never_fail`` in all modes: the base class does so only for what a poke raises."""
+    def _skip_on_failure(self) -> Iterator[None]:
+        """Apply ``soft_fail`` and ``never_fail`` in all modes. The base class applies them only to errors of a poke."""
         try:
             yield
         except (AirflowSkipException, AirflowRescheduleException):
             raise
         except (Exception, AirflowTaskTimeout) as error:
-            final = isinstance(error, AirflowFailException | AirflowSensorTimeout | AirflowTaskTimeout)
-            if self.never_fail or (self.soft_fail and final):
+            is_final = isinstance(error, AirflowFailException | AirflowSensorTimeout | AirflowTaskTimeout)
+            if self.never_fail or (self.soft_fail and is_final):
                 raise AirflowSkipException(str(error)) from error
             raise
 
@@ -264,7 +269,7 @@ class ExecutionSensor(BaseSensorOperator):
 
         return get_sync_kind(self.kind)
 
-    def _carry_out(self, plan: Any) -> Any:
+    def _run_plan(self, plan: Any) -> Any:
         return self._hook.client.run(plan)
 
     def _send(self, request: Request) -> SendResult:
@@ -283,13 +288,13 @@ _CHECKS: dict[str, validation.Check] = {
 
 
 def _timeout_error(deadline_of: str | None, message: str) -> BaseException:
-    """What the base class or Airflow itself raises in the other modes: only an ``execution_timeout`` is retried."""
+    """Create the error that is raised in the other modes, too. Airflow retries only an ``execution_timeout``."""
     return (AirflowTaskTimeout if deadline_of == "execution_timeout" else AirflowSensorTimeout)(message)
 
 
 def _first_reschedule(context: Any) -> datetime | None:
-    """When a rescheduled sensor poked first; None in that poke itself."""
+    """Return the date of a rescheduled sensor's first poke; None during that poke."""
     ti = context.get("ti")
-    ask = getattr(ti, "get_first_reschedule_date", None)
-    found = ask(context) if callable(ask) else getattr(ti, "start_date", None)
-    return found if isinstance(found, datetime) else None
+    get_date = getattr(ti, "get_first_reschedule_date", None)
+    date = get_date(context) if callable(get_date) else getattr(ti, "start_date", None)
+    return date if isinstance(date, datetime) else None

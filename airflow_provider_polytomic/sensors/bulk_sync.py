@@ -8,29 +8,30 @@ from airflow_provider_polytomic.sensors._base import ExecutionSensor
 
 
 class PolytomicBulkSyncSensor(ExecutionSensor):
-    """Wait until an execution of a bulk sync has ended, whoever started it.
+    """Wait until an execution of a bulk sync has ended. It does not matter what started it.
 
-    Returns the execution's id. XCom ``execution`` holds a summary of it. An execution that failed fails the sensor
-    at once and without retries: only who started it can do better. A sensor never cancels an execution.
+    Returns the id of the execution, and pushes a summary as XCom ``execution``. If the execution did not succeed, the
+    sensor fails without retries, which would find the same outcome. A sensor never cancels an execution.
 
-    :param sync_id: the sync. (templated)
-    :param sync_name: the sync's name, instead of ``sync_id``; looked up when the task runs. (templated)
-    :param execution_id: the execution to wait for; without it, the oldest one that is no test run and had not
-        ended at ``completed_after``. (templated)
-    :param completed_after: a time (datetime, or ISO 8601 text; without a time zone it is UTC); default: the
-        sensor's first poke. (templated)
-    :param allow_errors: how many errors a success may have: True for any number of them, also in schemas that failed
-        as a whole; an int for so many records; a float below 1 for such a share of the records. (templated)
-    :param polytomic_conn_id: the Airflow connection. (templated)
-    :param deferrable: wait in the triggerer, holding no worker slot; default: ``[operators] default_deferrable``.
+    :param sync_id: id of the sync. (templated)
+    :param sync_name: name of the sync, instead of ``sync_id``; looked up when the task runs. (templated)
+    :param execution_id: the execution to wait for; default: the oldest one that had not ended at
+        ``completed_after`` and is not a test run. (templated)
+    :param completed_after: a datetime, or text in ISO 8601, in UTC if it has no time zone; default: the time of the
+        sensor's first poke. Excludes ``execution_id``. (templated)
+    :param allow_errors: tolerated errors. True: any number, also in schemas that failed completely. An int: up to this
+        many records. A float below 1: up to this share of the records. (templated)
+    :param polytomic_conn_id: id of the Airflow connection. (templated)
+    :param deferrable: wait in the triggerer, without occupying a worker slot; default: the Airflow option
+        ``[operators] default_deferrable``.
 
-    ``poke_interval``, ``timeout``, ``mode``, ``soft_fail`` and the rest are those of every sensor; deferred,
-    ``exponential_backoff``, ``max_wait`` and ``silent_fail`` mean nothing.
+    ``poke_interval``, ``timeout``, ``mode``, ``soft_fail`` and ``never_fail`` are those of every sensor. With
+    ``deferrable``, ``exponential_backoff``, ``max_wait`` and ``silent_fail`` have no effect.
 
-    :raises AirflowFailException: the execution did not succeed, or is gone.
-    :raises AirflowSensorTimeout: it had not ended within ``timeout``.
+    :raises AirflowFailException: the execution did not succeed, or does not exist any more.
+    :raises AirflowSensorTimeout: the execution had not ended within ``timeout``.
 
-    Behind it: ``GET /api/bulk/syncs/{id}/executions/{exec_id}``, and ``GET …/executions`` to find one.
+    The API calls are ``GET /api/bulk/syncs/{id}/executions/{exec_id}``, and ``GET …/executions`` to find the execution.
     """
 
     kind = "bulk"

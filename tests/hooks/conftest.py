@@ -1,4 +1,4 @@
-"""Airflow connections for tests, whatever the version of Airflow; and an environment that says nothing."""
+"""Airflow connections for tests on every version of Airflow, and an environment without proxies and certificates."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def connection(*, extra: Any = None, **fields: Any) -> Any:
-    """A connection of Airflow's; ``extra`` may be data."""
+    """Create an Airflow connection; ``extra`` may be an object."""
     text = extra if extra is None or isinstance(extra, str) else json.dumps(extra)
     return Connection(**{"conn_id": "c", "conn_type": "polytomic", "password": KEY, "extra": text} | fields)
 
@@ -38,7 +38,7 @@ Define = Callable[..., None]
 
 @pytest.fixture
 def define(monkeypatch: pytest.MonkeyPatch) -> Define:
-    """Define the default connection: by a URI, or by its fields."""
+    """Define the default connection by a URI or by its fields."""
 
     def define(uri: str | None = None, **fields: Any) -> None:
         text = uri or json.dumps({"conn_type": "polytomic", "password": KEY, **fields})

@@ -1,4 +1,4 @@
-"""What an Airflow connection says about where Polytomic is and how to reach it."""
+"""Conversion of Airflow connections to settings."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def settings(**fields: Any) -> Settings:
     return settings_from_connection(connection(**fields))
 
 
-# where
+# --- base URL
 
 
 @pytest.mark.parametrize(
@@ -55,8 +55,8 @@ def settings(**fields: Any) -> Settings:
         ({"host": "bücher.example"}, "https://xn--bcher-kva.example"),
     ],
 )
-def test_the_base_url(fields: dict[str, Any], base_url: str) -> None:
-    """It is made of host, port and path, wherever they stand; plain HTTP only if the scheme says so."""
+def test_base_url_consists_of_host_port_and_path(fields: dict[str, Any], base_url: str) -> None:
+    """It is HTTPS unless the host contains another scheme."""
     assert settings(**fields).base_url == base_url
 
 
@@ -81,20 +81,20 @@ URIS = [
 
 
 @pytest.mark.parametrize(("uri", "expected"), URIS)
-def test_a_uri(define: Define, uri: str, expected: Settings) -> None:
-    """`AIRFLOW_CONN_POLYTOMIC_DEFAULT` as a URI, with the local form among them; all of extra is text there."""
+def test_connection_can_be_a_uri(define: Define, uri: str, expected: Settings) -> None:
+    """In `AIRFLOW_CONN_POLYTOMIC_DEFAULT`. All values of extra are text."""
     define(uri.format(key="k%2Fe%3Ay%3D"))
     found = PolytomicHook().settings()
     assert found.key == "k/e:y="
     assert without_bundle(found) == without_bundle(expected) | {"key": "k/e:y="}
 
 
-def without_bundle(of: Settings) -> dict[str, Any]:
-    return {name: value for name, value in vars(of).items() if name != "ca_bundle"}
+def without_bundle(settings: Settings) -> dict[str, Any]:
+    return {name: value for name, value in vars(settings).items() if name != "ca_bundle"}
 
 
-def test_json(define: Define) -> None:
-    """`AIRFLOW_CONN_POLYTOMIC_DEFAULT` as JSON, with extra as an object of native values."""
+def test_connection_can_be_json(define: Define) -> None:
+    """In `AIRFLOW_CONN_POLYTOMIC_DEFAULT`. Extra is an object with native values."""
     define(
         host="http://localhost",
         port=8765,
@@ -106,29 +106,29 @@ def test_json(define: Define) -> None:
     assert PolytomicHook().settings() == expected
 
 
-def test_nothing_but_a_key() -> None:
-    """All else has its default."""
+def test_connection_needs_only_a_key() -> None:
+    """All other settings have defaults."""
     assert settings() == Settings("https://app.polytomic.com", KEY, ca_bundle=certifi.where())
     assert (settings().timeout, settings().max_retries, settings().api_version) == (60, 5, "2025-09-18")
 
 
 def test_extra_may_be_missing() -> None:
-    """None, empty, or an object in which we find nothing of ours."""
+    """None, empty, or without a known field."""
     assert settings(extra=None) == settings(extra="") == settings(extra={}) == settings(extra={"foreign": [1]})
 
 
-def test_spaces_around_the_key_are_no_part_of_it() -> None:
-    """It was pasted."""
+def test_white_space_around_the_key_is_removed() -> None:
+    """It is often pasted."""
     assert settings(password=f" {KEY}\n").key == KEY
 
 
-# each field of extra
+# --- fields of extra
 
 
 @pytest.mark.parametrize("nothing", ["", " ", None])
 @pytest.mark.parametrize("name", ["api_version", "timeout", "verify", "proxy", "max_retries", "ui_url"])
-def test_an_empty_field_is_not_set(name: str, nothing: Any) -> None:
-    """A form sends empty texts for what was left empty."""
+def test_blank_field_has_its_default(name: str, nothing: Any) -> None:
+    """Forms send empty text for empty fields."""
     assert settings(extra={name: nothing}) == settings()
 
 
@@ -162,22 +162,22 @@ def test_an_empty_field_is_not_set(name: str, nothing: Any) -> None:
         ),
     ],
 )
-def test_a_field_as_text_or_as_it_is(extra: dict[str, Any], attribute: str, value: Any) -> None:
-    """Numbers and booleans are also accepted as text."""
+def test_fields_accept_native_values_and_text(extra: dict[str, Any], attribute: str, value: Any) -> None:
+    """Numbers and booleans may be text."""
     found = getattr(settings(extra=extra), attribute)
     assert found == value
     assert isinstance(found, bool) == isinstance(value, bool)
 
 
-def test_a_bundle_of_certificates(tmp_path: Path) -> None:
-    """`verify` may be the path of a file, or of a folder."""
+def test_verify_accepts_a_path(tmp_path: Path) -> None:
+    """Of a file, or of a folder."""
     bundle = tmp_path / "ca.pem"
     bundle.touch()
     assert settings(extra={"verify": str(bundle)}).ca_bundle == str(bundle)
     assert settings(extra={"verify": str(tmp_path)}).ca_bundle == str(tmp_path)
 
 
-WRONG = [
+INVALID = [
     *(("host", {"host": value}) for value in ("ftp://h", "h h", "h?a=b", "h#a", "https://", "https:/h", "h:x", "a..b", "https://a..b")),
     *(("host", {"host": value}) for value in (f"http://me:{KEY}@h", f"{KEY}@h", "http://[::1", "h/../a", "h\x00")),
     *(("port", {"port": value}) for value in (-1, 65536, 0, "x", "80x")),
@@ -202,10 +202,10 @@ WRONG = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("field", "fields"), WRONG, ids=lambda value: str(value)[:50])
-def test_a_wrong_value_is_named(field: str, fields: dict[str, Any]) -> None:
-    """The error names connection and field, and shows no secret, even one that was put into the wrong field."""
-    conn = SimpleNamespace(**vars_of(fields))
+@pytest.mark.parametrize(("field", "fields"), INVALID, ids=lambda value: str(value)[:50])
+def test_invalid_value_is_rejected_without_showing_a_secret(field: str, fields: dict[str, Any]) -> None:
+    """The error names connection and field. It does not contain a secret that was put into the wrong field."""
+    conn = SimpleNamespace(**attributes(fields))
     with pytest.raises(ValueError) as caught:
         settings_from_connection(conn)
     message = str(caught.value)
@@ -217,8 +217,8 @@ def test_a_wrong_value_is_named(field: str, fields: dict[str, Any]) -> None:
     assert caught.value.__cause__ is None
 
 
-def vars_of(fields: dict[str, Any]) -> dict[str, Any]:
-    """The attributes of a connection, also of one that Airflow would not make."""
+def attributes(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the attributes of a connection, even if Airflow would reject it."""
     extra = fields.get("extra")
     blank = dict.fromkeys(("host", "login", "port", "schema", "extra"))
     given = {"conn_id": "c", "conn_type": "polytomic", "password": KEY, **blank, **fields}
@@ -226,32 +226,32 @@ def vars_of(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("timeout", [0, -1, float("nan"), "x"])
-def test_the_hooks_own_timeout_is_checked_too(timeout: Any) -> None:
-    """What was passed to the hook wins over the connection, and must be as good."""
+def test_timeout_of_the_hook_is_validated(timeout: Any) -> None:
+    """It overrides the timeout of the connection."""
     with pytest.raises(ValueError, match="timeout must be a number of seconds"):
         settings_from_connection(connection(), timeout=timeout)
 
 
-def test_what_was_passed_to_the_hook_wins() -> None:
-    """Over what the connection says; 0 retries are not "not set"."""
+def test_arguments_of_the_hook_override_the_connection() -> None:
+    """0 retries count as set."""
     conn = connection(extra={"timeout": 7, "max_retries": 9})
     assert (settings_from_connection(conn, 3, 0).timeout, settings_from_connection(conn, 3, 0).max_retries) == (3, 0)
     assert (settings_from_connection(conn).timeout, settings_from_connection(conn).max_retries) == (7, 9)
 
 
-def test_the_page_of_an_execution() -> None:
-    """Ids are percent-encoded into the template; two connections that differ in it only share what they have open."""
+def test_execution_url_contains_encoded_ids() -> None:
+    """Connections that differ only in `ui_url` have equal settings."""
     found = settings(extra={"ui_url": "https://h/{kind}/{sync_id}/{execution_id}"})
     assert found.execution_url("bulk", "a/b", "c?d") == "https://h/bulk/a%2Fb/c%3Fd"
     assert found == settings(extra={})
     assert settings(host="h/{x}").execution_url("bulk", "s", "e") == "https://h/%7Bx%7D"
 
 
-# the environment
+# --- environment
 
 
-def test_the_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It counts if the connection names none."""
+def test_proxy_of_the_environment_is_used_without_one_in_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`NO_PROXY` applies only to it."""
     monkeypatch.setenv("HTTPS_PROXY", "http://p:1")
     assert settings().proxy == "http://p:1"
     assert settings(extra={"proxy": "http://p:2"}).proxy == "http://p:2"
@@ -262,23 +262,23 @@ def test_the_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("value", ["none", "None", " NONE ", "false", "False", False])
-def test_no_proxy_is_used_when_the_connection_says_none(monkeypatch: pytest.MonkeyPatch, value: Any) -> None:
-    """The environment has no say, even if it names something that is no proxy."""
+def test_no_proxy_is_used_when_the_connection_contains_none(monkeypatch: pytest.MonkeyPatch, value: Any) -> None:
+    """The proxy of the environment is ignored, even if it is invalid."""
     for proxy in ("http://p:1", "nonsense://p"):
         monkeypatch.setenv("HTTPS_PROXY", proxy)
         found = settings(extra={"proxy": value})
         assert (found.proxy, found.no_proxy) == (None, True)
 
 
-def test_the_environment_decides_on_the_proxy_unless_the_connection_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither an empty field nor a URL is the same as `none`."""
+def test_blank_proxy_does_not_disable_the_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty field or a URL is not the same as `none`."""
     monkeypatch.setenv("HTTPS_PROXY", "http://p:1")
     for extra in ({}, {"proxy": ""}, {"proxy": None}, {"proxy": "http://p:2"}):
         assert settings(extra=extra).no_proxy is False
 
 
-def test_a_socks_proxy_for_other_software_leaves_the_connection_usable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`ALL_PROXY` alone does not make it fail; in the connection itself such a URL is an error."""
+def test_socks_proxy_in_all_proxy_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the connection itself such a URL is an error."""
     monkeypatch.setenv("ALL_PROXY", "socks5://p:1080")
     assert settings().proxy is None
     assert settings(extra={"proxy": "http://p:1"}).proxy == "http://p:1"
@@ -286,8 +286,10 @@ def test_a_socks_proxy_for_other_software_leaves_the_connection_usable(monkeypat
         settings(extra={"proxy": "socks5://p:1080"})
 
 
-def test_the_certificates_of_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """They count if the connection names none, and does not renounce them; plain HTTP needs none."""
+def test_ca_bundle_of_the_environment_is_used_without_one_in_the_connection(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Unless verification is disabled. Plain HTTP needs no bundle."""
     bundle = tmp_path / "ca.pem"
     bundle.touch()
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
@@ -300,7 +302,7 @@ def test_the_certificates_of_the_environment(monkeypatch: pytest.MonkeyPatch, tm
         settings()
 
 
-# anything at all
+# --- arbitrary values
 
 TEXT = st.none() | st.text() | st.sampled_from(["http://", "https://h/", "h:1", "[::1]", f"http://a:{KEY}@h", KEY])
 VALUES = st.recursive(
@@ -324,10 +326,10 @@ EXTRA = st.fixed_dictionaries(
 @example(host=None, schema=None, login=None, port=None, extra='{"timeout": 1e999}')
 @example(host=None, schema=None, login=None, port=None, extra='{"proxy": "http://\\ud800"}')
 @example(host="\ud800", schema="\ud800", login="\ud800", port=None, extra="\ud800")
-def test_any_connection_makes_settings_or_a_value_error(
+def test_any_connection_results_in_settings_or_a_value_error(
     host: Any, schema: Any, login: Any, port: Any, extra: Any
 ) -> None:
-    """Never another exception, and never with the key in it."""
+    """It never raises another exception, and the error never contains the key."""
     fields = {"host": host, "schema": schema, "login": login, "port": port, "extra": extra}
     conn = SimpleNamespace(conn_id="c", conn_type="polytomic", password=KEY, **fields)
     try:
@@ -341,10 +343,10 @@ def test_any_connection_makes_settings_or_a_value_error(
 
 
 @given(password=st.none() | st.text())
-def test_any_key_can_be_sent_or_is_refused(password: str | None) -> None:
-    """What is accepted as a key fits into a header, however a library encodes that."""
+def test_any_key_is_rejected_or_fits_into_a_header(password: str | None) -> None:
+    """A valid key has the same encoding in all HTTP libraries."""
     try:
-        found = settings_from_connection(SimpleNamespace(**vars_of({"password": password})))
+        found = settings_from_connection(SimpleNamespace(**attributes({"password": password})))
     except ValueError:
         return
     assert found.key.isprintable()

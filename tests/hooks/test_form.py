@@ -1,4 +1,4 @@
-"""The form of a connection: exactly our fields, labelled, on every version of Airflow that has forms."""
+"""The connection form on every version of Airflow that has forms."""
 
 from __future__ import annotations
 
@@ -41,26 +41,26 @@ def schema(name: str) -> Any:
     return json.loads(path.read_text())
 
 
-def test_the_metadata_is_as_airflow_wants_it() -> None:
-    """The schema of what a provider tells at run time has nothing against it."""
+def test_metadata_matches_the_schema_of_airflow() -> None:
+    """The one for provider information at run time."""
     jsonschema.validate(get_provider_info(), schema("provider_info.schema.json"))
 
 
-def test_the_fields_are_as_airflow_wants_them() -> None:
-    """Nor has the schema of connection types, which knows about fields from Airflow 3.2 on."""
+def test_connection_type_matches_the_schema_of_airflow() -> None:
+    """It includes fields since Airflow 3.2."""
     types = schema("provider.yaml.schema.json")["properties"]["connection-types"]
     if READS_METADATA:
         assert "conn-fields" in types["items"]["properties"]
     jsonschema.validate([TYPE], types)
 
 
-def test_the_behaviour_is_as_airflow_wants_it() -> None:
-    """Nor has the schema of what the older method returns."""
+def test_ui_field_behavior_matches_the_schema_of_airflow() -> None:
+    """For Airflow before 3.2."""
     jsonschema.validate(PolytomicHook.get_ui_field_behaviour(), schema("customized_form_field_behaviours.schema.json"))
 
 
-def test_every_field_is_there() -> None:
-    """Each setting in extra has its field, with a label, a description and a placeholder."""
+def test_every_setting_in_extra_has_a_field() -> None:
+    """It has a label, a description and a placeholder."""
     assert list(TYPE["conn-fields"]) == list(EXTRA_FIELDS) == FIELDS
     for field in EXTRA_FIELDS.values():
         assert field["label"]
@@ -69,29 +69,31 @@ def test_every_field_is_there() -> None:
 
 
 @pytest.mark.parametrize("name", FIELDS)
-def test_what_a_placeholder_shows_can_be_typed_in(name: str) -> None:
-    """It is a good value of its field."""
+def test_placeholder_is_a_valid_value(name: str) -> None:
+    """Of its own field."""
     assert settings_from_connection(connection(extra={name: EXTRA_FIELDS[name]["placeholder"]}))
 
 
-def test_nothing_is_out_of_reach() -> None:
-    """Extra is hidden only where all that we read from it has a field of its own."""
-    behaviour = PolytomicHook.get_ui_field_behaviour()
+def test_extra_is_hidden_only_if_its_settings_have_fields() -> None:
+    """Otherwise they could not be edited."""
+    behavior = PolytomicHook.get_ui_field_behaviour()
     widgets = PolytomicHook.get_connection_form_widgets()
     assert list(widgets) in ([], FIELDS)
-    assert ("extra" in behaviour["hidden_fields"]) is bool(widgets)
-    assert "schema" in behaviour["hidden_fields"]
-    assert "port" not in behaviour["hidden_fields"]  # Airflow 3.3.2 tests no stored connection without one
+    assert ("extra" in behavior["hidden_fields"]) is bool(widgets)
+    assert "schema" in behavior["hidden_fields"]
+    assert (
+        "port" not in behavior["hidden_fields"]
+    )  # the Test button of Airflow 3.3.2 rejects stored connections without one
 
 
-def test_making_the_form_changes_no_metadata() -> None:
-    """The older method works on a copy."""
+def test_ui_field_behavior_does_not_modify_the_metadata() -> None:
+    """It is a copy."""
     before = json.dumps(get_provider_info())
     PolytomicHook.get_ui_field_behaviour()
     assert json.dumps(get_provider_info()) == before
 
 
-LOOK = """
+READ_FORM = """
 import json, sys
 from airflow.providers_manager import ProvidersManager
 try:
@@ -138,18 +140,18 @@ print("FORM " + json.dumps(form))
 
 @pytest.fixture(scope="module")
 def form(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """What Airflow itself makes of it, for its UI."""
+    """The form that Airflow creates for its UI."""
     folder = tmp_path_factory.mktemp("form")
     try:
         importlib.metadata.distribution("airflow-provider-polytomic")
-    except importlib.metadata.PackageNotFoundError:  # what installing would add
+    except importlib.metadata.PackageNotFoundError:  # add what an installation would
         info = folder / "airflow_provider_polytomic-0.dist-info"
         info.mkdir()
         (info / "METADATA").write_text("Metadata-Version: 2.1\nName: airflow-provider-polytomic\nVersion: 0\n")
         point = "airflow_provider_polytomic.get_provider_info:get_provider_info"
         (info / "entry_points.txt").write_text(f"[apache_airflow_provider]\nprovider_info = {point}\n")
     done = subprocess.run(
-        [sys.executable, "-c", LOOK],
+        [sys.executable, "-c", READ_FORM],
         env={**os.environ, "AIRFLOW_HOME": str(folder), "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"},
         capture_output=True,
         text=True,
@@ -160,8 +162,8 @@ def form(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return json.loads(line.removeprefix("FORM "))
 
 
-def test_the_form_that_airflow_makes(form: Any) -> None:
-    """Standard fields are renamed and have placeholders; ours are there with labels; the proxy's is a password."""
+def test_airflow_shows_the_fields_in_its_form(form: Any) -> None:
+    """Standard fields have labels and placeholders, other fields have labels, and the proxy is a password field."""
     if form["standard"] is None:
         pytest.skip("this Airflow makes no forms without the FAB provider")
     assert form["standard"] == {name: list(field) for name, field in STANDARD.items()}
@@ -174,6 +176,6 @@ def test_the_form_that_airflow_makes(form: Any) -> None:
 
 
 @pytest.mark.skipif(version.release < (3, 3), reason="before, Airflow asks the hook, too")
-def test_the_form_is_made_without_the_hook(form: Any) -> None:
-    """Airflow takes it from the metadata, and imports nothing of ours for it."""
+def test_airflow_creates_the_form_without_importing_the_hook(form: Any) -> None:
+    """It reads the metadata only."""
     assert form["hook is imported"] is False

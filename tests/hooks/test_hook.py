@@ -1,4 +1,4 @@
-"""The hook: what it sends, what it gives back, and what it keeps to itself."""
+"""The hook: its requests, its results, and the protection of its secrets."""
 
 from __future__ import annotations
 
@@ -73,19 +73,19 @@ EMAIL = {"source": {"model_id": WAREHOUSE, "field": "email"}, "value": "a@exampl
 
 @pytest.fixture
 def hook(polytomic_sandbox: Sandbox) -> PolytomicHook:
-    """A hook on a sandbox of its own, a hundred times faster than life."""
+    """A hook that is connected to a sandbox, which runs a hundred times faster than real time."""
     return PolytomicHook()
 
 
-def asked(sandbox: Sandbox) -> list[tuple[str, str]]:
+def sent_requests(sandbox: Sandbox) -> list[tuple[str, str]]:
     return [(request.method, request.path) for request in sandbox.requests]
 
 
-# making one
+# --- creation
 
 
-def test_making_a_hook_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No socket is opened, and no connection is read: there is none of that name."""
+def test_creating_a_hook_reads_no_connection_and_opens_no_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even if there is no connection with this id."""
 
     def refuse(*_: Any, **__: Any) -> Any:
         raise AssertionError("a socket was opened")
@@ -96,8 +96,8 @@ def test_making_a_hook_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert repr(hook) == "<PolytomicHook there_is_no_such_connection>"
 
 
-def test_names_that_stay() -> None:
-    """Connection id, connection type and parameters are a contract."""
+def test_connection_type_and_parameters_are_stable() -> None:
+    """They are part of the public interface."""
     assert PolytomicHook.default_conn_name == PolytomicHook().polytomic_conn_id == "polytomic_default"
     assert (PolytomicHook.conn_type, PolytomicHook.conn_name_attr) == ("polytomic", "polytomic_conn_id")
     assert PolytomicHook.hook_name == "Polytomic"
@@ -107,8 +107,8 @@ def test_names_that_stay() -> None:
     )
 
 
-def test_the_connection_is_read_once(define: Define) -> None:
-    """The client is made at the first call, and kept."""
+def test_connection_is_read_once_by_the_first_call(define: Define) -> None:
+    """The client is kept."""
     with Server([ME]) as server:
         define(host=server.url)
         hook = PolytomicHook()
@@ -120,7 +120,7 @@ def test_the_connection_is_read_once(define: Define) -> None:
         assert server.connections == 1
 
 
-# what is sent
+# --- requests
 
 
 @pytest.mark.parametrize(
@@ -132,8 +132,8 @@ def test_the_connection_is_read_once(define: Define) -> None:
         ({"login": "deployment"}, f"Basic {base64.b64encode(f'deployment:{KEY}'.encode()).decode()}"),
     ],
 )
-def test_credentials(define: Define, fields: dict[str, Any], authorization: str) -> None:
-    """A key alone is a bearer's; with a login it is that of an organization or a deployment."""
+def test_key_is_sent_as_bearer_or_basic_credentials(define: Define, fields: dict[str, Any], authorization: str) -> None:
+    """Basic with a login, which is the id of an organization; else Bearer."""
     with Server([ME]) as server:
         define(host=server.url, **fields)
         hook = PolytomicHook()
@@ -143,8 +143,8 @@ def test_credentials(define: Define, fields: dict[str, Any], authorization: str)
 
 
 @pytest.mark.parametrize(("extra", "version"), [({}, "2025-09-18"), ({"api_version": "2024-02-08"}, "2024-02-08")])
-def test_the_version_is_always_sent(define: Define, extra: dict[str, str], version: str) -> None:
-    """Without it the server would take a very old one."""
+def test_api_version_is_always_sent(define: Define, extra: dict[str, str], version: str) -> None:
+    """Without it the server uses a very old version."""
     with Server([ME]) as server:
         define(host=server.url, extra=extra)
         hook = PolytomicHook()
@@ -153,8 +153,8 @@ def test_the_version_is_always_sent(define: Define, extra: dict[str, str], versi
         assert server.requests[0].headers["x-polytomic-version"] == version
 
 
-def test_a_timeout_of_the_hook(define: Define) -> None:
-    """It wins over the connection's, and the error tells of it."""
+def test_timeout_of_the_hook_overrides_the_connection(define: Define) -> None:
+    """The error contains it."""
     with Server([Reply(then="hold")]) as server:
         define(host=server.url)
         hook = PolytomicHook(timeout=0.2, max_retries=0)
@@ -162,8 +162,8 @@ def test_a_timeout_of_the_hook(define: Define) -> None:
             hook.get_identity()
 
 
-def test_a_key_that_was_rotated_meanwhile(polytomic_sandbox: Sandbox, define: Define) -> None:
-    """Asked to reload_credentials, the client reads the connection again."""
+def test_reload_credentials_reads_the_connection_again(polytomic_sandbox: Sandbox, define: Define) -> None:
+    """The next call uses the rotated key."""
     define(host=polytomic_sandbox.url, password="sandbox")
     hook = PolytomicHook()
     hook.get_identity()
@@ -175,10 +175,10 @@ def test_a_key_that_was_rotated_meanwhile(polytomic_sandbox: Sandbox, define: De
     assert isinstance(hook.get_identity(), Identity)
 
 
-# every method
+# --- everyday calls
 
 
-def test_everyday_calls_of_bulk_syncs(hook: PolytomicHook, polytomic_sandbox: Sandbox) -> None:
+def test_everyday_calls_of_bulk_syncs_work_against_the_sandbox(hook: PolytomicHook, polytomic_sandbox: Sandbox) -> None:
     """Create, get, find, list, update, activate, delete; start, wait, get, list, cancel."""
     created = hook.create_bulk_sync(**NEW_BULK)
     assert isinstance(created, BulkSync)
@@ -209,7 +209,7 @@ def test_everyday_calls_of_bulk_syncs(hook: PolytomicHook, polytomic_sandbox: Sa
 
 
 @pytest.mark.parametrize(
-    ("wanted", "found"),
+    ("conditions", "found"),
     [
         ({}, BOTH),
         ({"name": "Postgres*"}, {POSTGRES_TO_WAREHOUSE}),
@@ -220,15 +220,15 @@ def test_everyday_calls_of_bulk_syncs(hook: PolytomicHook, polytomic_sandbox: Sa
         ({"active": False, "name": "*"}, set()),
     ],
 )
-def test_bulk_syncs_can_be_chosen(
-    hook: PolytomicHook, polytomic_sandbox: Sandbox, wanted: dict[str, Any], found: set[str]
+def test_list_bulk_syncs_returns_only_matching_syncs(
+    hook: PolytomicHook, polytomic_sandbox: Sandbox, conditions: dict[str, Any], found: set[str]
 ) -> None:
-    """By a pattern for the name, by source, by destination, and by whether they are active: all must fit."""
-    assert {sync.id for sync in hook.list_bulk_syncs(**wanted)} == found
+    """By name pattern, source, destination, and whether they are active. All conditions must match."""
+    assert {sync.id for sync in hook.list_bulk_syncs(**conditions)} == found
 
 
-def test_model_syncs_can_be_chosen(hook: PolytomicHook, polytomic_sandbox: Sandbox) -> None:
-    """By a pattern for the name, besides what the API itself can do."""
+def test_list_model_syncs_returns_only_matching_syncs(hook: PolytomicHook, polytomic_sandbox: Sandbox) -> None:
+    """By a pattern for the name, in addition to the conditions of the API."""
     assert [sync.id for sync in hook.list_model_syncs(name="Customer*")] == [WAREHOUSE_TO_SALESFORCE]
     assert list(hook.list_model_syncs(name="customer")) == []
 
@@ -238,12 +238,12 @@ class TestNamesWithBrackets:
     def polytomic_sandbox_seed(self) -> dict[str, Any]:
         return seed_of("Orders [eu]", "Orders e")
 
-    def test_a_name_fits_itself(self, hook: PolytomicHook, polytomic_sandbox: Sandbox) -> None:
-        """Brackets are wildcards, but a name is always found by itself."""
+    def test_name_with_brackets_matches_itself(self, hook: PolytomicHook, polytomic_sandbox: Sandbox) -> None:
+        """Although brackets are wildcards."""
         assert [sync.name for sync in hook.list_bulk_syncs(name="Orders [eu]")] == ["Orders e", "Orders [eu]"]
 
 
-class TestChoosingSchemas:
+class TestSelectSchemas:
     @pytest.fixture
     def polytomic_sandbox_seed(self) -> dict[str, Any]:
         schemas = ["public.orders", "public.order_items", {"id": "public.old", "enabled": False}, "crm.orders"]
@@ -258,29 +258,31 @@ class TestChoosingSchemas:
             (["crm.orders", "*orders", "orders"], ["public.orders", "crm.orders"]),
         ],
     )
-    def test_by_name_or_pattern(
+    def test_select_schemas_returns_ids_of_matching_enabled_schemas(
         self, hook: PolytomicHook, polytomic_sandbox: Sandbox, names: list[str], found: list[str]
     ) -> None:
-        """By id, by output name, or by a pattern for either; enabled ones only, each once."""
+        """By id, by output name, or by a pattern for either. Each id is returned once."""
         assert sorted(hook.select_schemas(POSTGRES_TO_WAREHOUSE, *names)) == sorted(found)
 
     @pytest.mark.parametrize("names", [["public.old"], ["public.orders", "typo*"], ["PUBLIC.*"]])
-    def test_a_name_that_fits_nothing_is_an_error(
+    def test_select_schemas_raises_when_a_name_matches_no_enabled_schema(
         self, hook: PolytomicHook, polytomic_sandbox: Sandbox, names: list[str]
     ) -> None:
-        """Each name must fit: a start with too few schemas, or with none, would do something else."""
+        """A start with too few schemas, or with none, would have another effect."""
         with pytest.raises(PolytomicLookupError, match=r"no enabled schema .*enabled: .*'public.orders'"):
             hook.select_schemas(POSTGRES_TO_WAREHOUSE, *names)
 
-    def test_no_name_is_refused(self, hook: PolytomicHook, polytomic_sandbox: Sandbox) -> None:
-        """Before anything is sent."""
+    def test_select_schemas_requires_a_name(self, hook: PolytomicHook, polytomic_sandbox: Sandbox) -> None:
+        """It raises before it sends a request."""
         with pytest.raises(ValueError, match="names"):
             hook.select_schemas(POSTGRES_TO_WAREHOUSE)
         assert polytomic_sandbox.requests == []
 
 
-def test_everyday_calls_of_model_syncs(hook: PolytomicHook, polytomic_sandbox: Sandbox) -> None:
-    """The same set."""
+def test_everyday_calls_of_model_syncs_work_against_the_sandbox(
+    hook: PolytomicHook, polytomic_sandbox: Sandbox
+) -> None:
+    """The same calls as for bulk syncs."""
     created = hook.create_model_sync(**NEW_MODEL)
     assert isinstance(created, ModelSync)
     assert hook.get_model_sync(created.id) == created
@@ -309,8 +311,8 @@ def test_everyday_calls_of_model_syncs(hook: PolytomicHook, polytomic_sandbox: S
 
 
 @pytest.mark.parametrize("kind", ["bulk", "model"])
-def test_the_log_files_of_an_execution(hook: PolytomicHook, polytomic_sandbox: Sandbox, kind: str) -> None:
-    """Each is read from its signed URL, which is not shown; there is a bound to how much."""
+def test_log_files_are_read_up_to_max_bytes(hook: PolytomicHook, polytomic_sandbox: Sandbox, kind: str) -> None:
+    """From signed URLs, which are not shown."""
     if kind == "bulk":
         sync_id = SALESFORCE_TO_WAREHOUSE
         ended = hook.wait_for_bulk_sync_execution(sync_id, hook.start_bulk_sync(sync_id).id, poke_interval=0.01)
@@ -328,8 +330,8 @@ def test_the_log_files_of_an_execution(hook: PolytomicHook, polytomic_sandbox: S
 
 
 @pytest.mark.parametrize("most", [0, -1])
-def test_log_files_need_some_room(hook: PolytomicHook, polytomic_sandbox: Sandbox, most: int) -> None:
-    """A bound that lets nothing through is refused at once."""
+def test_log_files_reject_an_invalid_max_bytes(hook: PolytomicHook, polytomic_sandbox: Sandbox, most: int) -> None:
+    """At the call, before a file is read."""
     with pytest.raises(ValueError, match=f"max_bytes must be more than 0, not {most}"):
         hook.iter_bulk_sync_logs("s", "e", max_bytes=most)
     with pytest.raises(ValueError, match="max_bytes must be"):
@@ -337,8 +339,8 @@ def test_log_files_need_some_room(hook: PolytomicHook, polytomic_sandbox: Sandbo
     assert polytomic_sandbox.requests == []
 
 
-def test_refreshing_schemas(hook: PolytomicHook, polytomic_sandbox: Sandbox) -> None:
-    """It waits until a refresh has finished that began after it had asked."""
+def test_refresh_schemas_waits_until_the_refresh_is_complete(hook: PolytomicHook, polytomic_sandbox: Sandbox) -> None:
+    """Only a refresh that started after the request counts."""
     before = hook.call(connections.schema_cache(POSTGRES))
     after = hook.refresh_schemas(POSTGRES, poke_interval=0.01)
     assert isinstance(after, SchemaCache)
@@ -349,43 +351,43 @@ def test_refreshing_schemas(hook: PolytomicHook, polytomic_sandbox: Sandbox) -> 
 
 
 @pytest.mark.parametrize("argument", [{"poke_interval": 0}, {"timeout": -1}])
-def test_refreshing_schemas_needs_some_time(hook: PolytomicHook, argument: dict[str, float]) -> None:
-    """Zero seconds, or less, are a mistake."""
+def test_refresh_schemas_rejects_invalid_times(hook: PolytomicHook, argument: dict[str, float]) -> None:
+    """They must be more than 0 seconds."""
     (name,) = argument
     with pytest.raises(ValueError, match=f"{name} must be more than 0 seconds"):
         hook.refresh_schemas(POSTGRES, **argument)
 
 
-def test_calls_of_any_endpoint(hook: PolytomicHook) -> None:
-    """`call` and `iterate` take what the endpoint functions make."""
+def test_call_and_iterate_accept_calls_of_any_endpoint(hook: PolytomicHook) -> None:
+    """They are created by the functions of the endpoint modules."""
     assert hook.call(connections.get(POSTGRES)).name == "App database"
     assert [item.id for item in hook.iterate(connections.list_())] == [SALESFORCE, POSTGRES, WAREHOUSE]
     assert "bulk_sync.completed" in hook.call(events.types())
 
 
-def test_no_public_method_is_left_out() -> None:
-    """Both kinds of syncs have the same methods, and the tests of this file call each of them."""
+def test_every_public_method_is_called_in_these_tests() -> None:
+    """Both kinds of syncs have the same methods."""
     classes = [cls for cls in PolytomicHook.__mro__ if cls.__module__.startswith("airflow_provider_polytomic.")]
     inherited = {name for cls in PolytomicHook.__mro__ if cls not in classes for name in vars(cls)}
     methods = {name for cls in classes for name in vars(cls) if not name.startswith("_") and name not in inherited}
     bulk = {name for name in methods if "bulk_sync" in name}
     assert {name.replace("bulk", "model") for name in bulk} == {name for name in methods if "model_sync" in name}
-    source = inspect.getsource(inspect.getmodule(test_no_public_method_is_left_out))  # type: ignore[arg-type]
+    source = inspect.getsource(inspect.getmodule(test_every_public_method_is_called_in_these_tests))  # type: ignore[arg-type]
     called = set(re.findall(r"hook\.(\w+)|PolytomicHook\(.*?\)\.(\w+)", source))
     functions = {name for name in methods if inspect.isroutine(inspect.getattr_static(PolytomicHook, name))}
-    elsewhere = {"get_connection_form_widgets", "get_ui_field_behaviour", "test_connection"}
-    assert functions - elsewhere - {name for pair in called for name in pair} == set()
+    in_other_tests = {"get_connection_form_widgets", "get_ui_field_behaviour", "test_connection"}
+    assert functions - in_other_tests - {name for pair in called for name in pair} == set()
 
 
-def test_lists_are_lazy(hook: PolytomicHook, polytomic_sandbox: Sandbox) -> None:
-    """Nothing is asked before the first item is wanted, and no page before it is needed."""
+def test_lists_request_pages_lazily(hook: PolytomicHook, polytomic_sandbox: Sandbox) -> None:
+    """The first item triggers the first request, and a page is requested when it is needed."""
     executions = hook.list_bulk_sync_executions(SALESFORCE_TO_WAREHOUSE)
     syncs = hook.iterate(bulk_syncs.list_(limit=1))
-    assert asked(polytomic_sandbox) == []
+    assert sent_requests(polytomic_sandbox) == []
     next(syncs)
-    assert asked(polytomic_sandbox) == [("GET", "/api/bulk/syncs")]
+    assert sent_requests(polytomic_sandbox) == [("GET", "/api/bulk/syncs")]
     assert len([*syncs]) == 1
-    assert len(asked(polytomic_sandbox)) == 2
+    assert len(sent_requests(polytomic_sandbox)) == 2
     assert list(executions) == []
 
 
@@ -404,7 +406,7 @@ class TestLimits:
         return 0.0001
 
     def listed(self, hook: PolytomicHook, name: str, sandbox: Sandbox, limit: int) -> list[str]:
-        """The ids that a list method returns; of executions there are three."""
+        """Return the ids from a list method. There are three executions."""
         if not name.endswith("executions"):
             return [item.id for item in getattr(hook, name)(limit=limit)]
         sync_id = "id-0" if "bulk" in name else "model-Sync-0"
@@ -416,7 +418,7 @@ class TestLimits:
     def test_limit_of_one_is_one_small_request(
         self, hook: PolytomicHook, polytomic_sandbox: Sandbox, name: str
     ) -> None:
-        """`limit=1` returns the newest, and requests no more than that."""
+        """`limit=1` returns the newest item, and requests no more."""
         (newest,) = self.listed(hook, name, polytomic_sandbox, 1)
 
         (request,) = polytomic_sandbox.requests
@@ -429,7 +431,7 @@ class TestLimits:
     def test_limit_is_a_number_of_items(
         self, hook: PolytomicHook, polytomic_sandbox: Sandbox, name: str, limit: int
     ) -> None:
-        """As many items are returned, from as many pages as that takes, of at most 50 each."""
+        """They are requested in pages of at most 50."""
         items = list(getattr(hook, name)(limit=limit))
 
         assert len(items) == min(limit, 60)
@@ -441,15 +443,13 @@ class TestLimits:
     def test_limit_of_executions_is_capped_at_the_size_of_a_page(
         self, hook: PolytomicHook, polytomic_sandbox: Sandbox, name: str
     ) -> None:
-        """More than a page holds is requested page by page."""
+        """More are requested page by page."""
         assert len(self.listed(hook, name, polytomic_sandbox, 1000)) == 3
         assert [request.query for request in polytomic_sandbox.requests] == [{"limit": ["100"]}]
 
     @pytest.mark.parametrize("name", ["list_bulk_syncs", "list_model_syncs"])
-    def test_limit_counts_what_fits_a_condition(
-        self, hook: PolytomicHook, polytomic_sandbox: Sandbox, name: str
-    ) -> None:
-        """With a condition that the API does not know, whole pages are requested, and no more once there are enough."""
+    def test_limit_counts_only_matching_items(self, hook: PolytomicHook, polytomic_sandbox: Sandbox, name: str) -> None:
+        """For a condition that the API does not have, whole pages are requested until there are enough items."""
         names = {sync.name for sync in getattr(hook, name)(name="Sync-5*", limit=2)}
 
         assert len(names) == 2
@@ -458,10 +458,10 @@ class TestLimits:
 
     @pytest.mark.parametrize("name", LISTS)
     @pytest.mark.parametrize("limit", [0, -1, True, 1.5, "1"])
-    def test_limit_that_is_none_is_refused(
+    def test_invalid_limit_is_rejected(
         self, hook: PolytomicHook, polytomic_sandbox: Sandbox, name: str, limit: Any
     ) -> None:
-        """A limit that is no whole number of 1 or more is refused at the call, before anything is sent."""
+        """It must be an integer of 1 or more. The call raises before it sends a request."""
         arguments = ("id-0",) if name.endswith("executions") else ()
         with pytest.raises(ValueError, match=f"limit must be a whole number, 1 or more, not {limit!r}"):
             getattr(hook, name)(*arguments, limit=limit)
@@ -476,36 +476,36 @@ def seed_of(*names: str) -> dict[str, Any]:
     return {"bulk_syncs": syncs, "model_syncs": [{"name": name, "id": f"model-{name}"} for name in set(names)]}
 
 
-class TestFinding:
+class TestFind:
     @pytest.fixture
     def polytomic_sandbox_seed(self) -> dict[str, Any]:
         names = [f"Filler {number}" for number in range(60)]
         return seed_of("Orders nightly", "Orders hourly", "Twice", "Twice", *names)
 
-    def test_by_name(self, hook: PolytomicHook) -> None:
-        """The whole of it, on whatever page it is."""
+    def test_find_returns_the_sync_with_the_exact_name(self, hook: PolytomicHook) -> None:
+        """On any page."""
         assert hook.find_bulk_sync("Orders nightly").id == "id-0"
         assert hook.find_model_sync("Twice").id == "model-Twice"
 
     @pytest.mark.parametrize("name", ["orders nightly", "Orders", "Orders nightl", ""])
-    def test_a_name_that_none_has(self, hook: PolytomicHook, name: str) -> None:
-        """The error says what it looked for, and the nearest names."""
+    def test_find_raises_when_no_sync_has_the_name(self, hook: PolytomicHook, name: str) -> None:
+        """The error contains the name, and the most similar ones."""
         with pytest.raises(PolytomicLookupError) as error:
             hook.find_bulk_sync(name)
         assert f"no bulk sync is named {name!r}; the nearest names are" in str(error.value)
         assert not name or "'Orders nightly'" in str(error.value)
 
-    def test_a_name_that_several_have(self, hook: PolytomicHook) -> None:
-        """The error names their ids, one of which must be used instead."""
+    def test_find_raises_when_several_syncs_have_the_name(self, hook: PolytomicHook) -> None:
+        """The error contains their ids."""
         with pytest.raises(PolytomicLookupError, match=r"2 bulk syncs are named 'Twice'.*id-\d, id-\d"):
             hook.find_bulk_sync("Twice")
 
 
-# changing
+# --- updates
 
 
-def test_an_update_keeps_what_was_not_changed(hook: PolytomicHook, polytomic_sandbox: Sandbox) -> None:
-    """What a replacement would reset is read and written back."""
+def test_update_keeps_unchanged_fields(hook: PolytomicHook, polytomic_sandbox: Sandbox) -> None:
+    """They are read and written back, because a replacement would reset them."""
     body = {
         **NEW_BULK,
         "active": False,
@@ -523,7 +523,7 @@ def test_an_update_keeps_what_was_not_changed(hook: PolytomicHook, polytomic_san
 
 
 def update(define: Define, sync: dict[str, Any], kind: str, **changes: Any) -> dict[str, Any]:
-    """The body that an update writes, when this sync was read."""
+    """Update a sync that the server returns, and return the body of the request."""
     with Server([http(200, json.dumps({"data": sync}).encode())]) as server:
         define(host=server.url)
         hook = PolytomicHook()
@@ -535,8 +535,8 @@ def update(define: Define, sync: dict[str, Any], kind: str, **changes: Any) -> d
     return json.loads(written.body)  # type: ignore[no-any-return]
 
 
-def test_an_update_keeps_what_nobody_knows(define: Define) -> None:
-    """Fields that are newer than this package are written back, at any depth; those that the API decides are not."""
+def test_update_keeps_unknown_fields(define: Define) -> None:
+    """At any depth. Read-only fields are not written back."""
     actor = {"id": "u", "type": "user"}
     stamps = {"created_at": "2026-01-01T00:00:00Z", "created_by": actor, "updated_at": None, "updated_by": actor}
     kept = {
@@ -563,14 +563,14 @@ def test_an_update_keeps_what_nobody_knows(define: Define) -> None:
 
 
 @pytest.mark.parametrize("kind", ["bulk", "model"])
-def test_an_update_writes_back_values_of_unexpected_types(define: Define, kind: str) -> None:
-    """A model has None for such a value; written back, that would reset the field."""
+def test_update_keeps_values_of_unexpected_types(define: Define, kind: str) -> None:
+    """The model has None for such a value, which would reset the field."""
     odd = {"mode": 5, "policies": ["p", None, {"id": "q"}], "active": 2, "name": {"en": "n"}, "schedule": [1]}
     assert update(define, {"id": "s", **odd}, kind, name="n") == {**odd, "name": "n"}
 
 
-def test_schedules_that_were_read_can_be_written_back(define: Define) -> None:
-    """Who and when, which only the API decides, is left out of them."""
+def test_update_accepts_schedules_that_were_read(define: Define) -> None:
+    """Their read-only fields are omitted."""
     stamps = {"created_at": "2026-01-01T00:00:00Z", "created_by": {"id": "u"}, "updated_at": None}
     were = {
         "default_schedule": {"id": "a", "frequency": "daily", **stamps},
@@ -599,19 +599,21 @@ FILTERS = {"filters": [1], "filter_logic": "1", "model_filters": {"logic": "1"},
         ),
     ],
 )
-def test_an_update_in_one_shape_leaves_the_other_out(
+def test_update_of_one_form_of_a_field_omits_the_other(
     define: Define, changes: dict[str, Any], written: dict[str, Any]
 ) -> None:
-    """The API answers some things in an old and a new shape, and takes the new one, or refuses two that differ."""
+    """The API returns some fields in an old and a new form. It prefers the new one, or rejects a difference."""
     sync = {"id": "s", "model_ids": ["m"], "problems": [], "identity": 1, "identities": [1], **FILTERS}
     assert update(define, sync, "model", **changes) == written
 
 
-# starting
+# --- starts and creations
 
 
-def test_a_start_is_refused_at_once_when_another_runs(hook: PolytomicHook, polytomic_sandbox: Sandbox) -> None:
-    """One request, and the error."""
+def test_start_raises_at_once_when_another_execution_is_running(
+    hook: PolytomicHook, polytomic_sandbox: Sandbox
+) -> None:
+    """After one request."""
     hook.start_bulk_sync(SALESFORCE_TO_WAREHOUSE)
     with pytest.raises(PolytomicConflictError):
         hook.start_bulk_sync(SALESFORCE_TO_WAREHOUSE)
@@ -619,8 +621,10 @@ def test_a_start_is_refused_at_once_when_another_runs(hook: PolytomicHook, polyt
 
 
 @pytest.mark.parametrize("fault", ["drop_before", "drop_after"])
-def test_a_start_without_an_answer_starts_once(hook: PolytomicHook, polytomic_sandbox: Sandbox, fault: str) -> None:
-    """It is asked for again with the same key, and what comes back is what was started."""
+def test_start_without_a_response_starts_one_execution(
+    hook: PolytomicHook, polytomic_sandbox: Sandbox, fault: str
+) -> None:
+    """The request is repeated with the same key, and returns the execution that was started."""
     getattr(polytomic_sandbox.faults, fault)(START)
     started = hook.start_bulk_sync(SALESFORCE_TO_WAREHOUSE)
     assert [execution.id for execution in polytomic_sandbox.starts(SALESFORCE_TO_WAREHOUSE)] == [started.id]
@@ -628,15 +632,17 @@ def test_a_start_without_an_answer_starts_once(hook: PolytomicHook, polytomic_sa
     assert first.headers["idempotency-key"] == second.headers["idempotency-key"]
 
 
-def test_a_start_with_an_answer_of_a_gateway_starts_once(hook: PolytomicHook, polytomic_sandbox: Sandbox) -> None:
-    """A 502 page says nothing about whether it was started."""
+def test_start_with_a_response_of_a_gateway_starts_one_execution(
+    hook: PolytomicHook, polytomic_sandbox: Sandbox
+) -> None:
+    """A 502 page does not show whether the start succeeded."""
     polytomic_sandbox.faults.status(502, START, body="<html>bad gateway</html>", processed=True)
     started = hook.start_bulk_sync(SALESFORCE_TO_WAREHOUSE)
     assert [execution.id for execution in polytomic_sandbox.starts(SALESFORCE_TO_WAREHOUSE)] == [started.id]
 
 
-def test_each_start_has_a_key_of_its_own(hook: PolytomicHook, polytomic_sandbox: Sandbox) -> None:
-    """Unless one is given: then a second start gives back what the first has started."""
+def test_each_start_has_a_unique_key_by_default(hook: PolytomicHook, polytomic_sandbox: Sandbox) -> None:
+    """With the same idempotency_key, a second start returns the execution of the first."""
     for sync_id in (SALESFORCE_TO_WAREHOUSE, POSTGRES_TO_WAREHOUSE):
         hook.start_bulk_sync(sync_id)
     first, second = (request.headers["idempotency-key"] for request in polytomic_sandbox.requests)
@@ -648,23 +654,23 @@ def test_each_start_has_a_key_of_its_own(hook: PolytomicHook, polytomic_sandbox:
 
 
 @pytest.mark.parametrize("key", ["short", "with spaces in it", "a" * 256, "new\r\nline: 1"])
-def test_a_key_that_the_api_would_refuse(hook: PolytomicHook, polytomic_sandbox: Sandbox, key: str) -> None:
-    """Nothing is sent."""
+def test_start_rejects_an_invalid_idempotency_key(hook: PolytomicHook, polytomic_sandbox: Sandbox, key: str) -> None:
+    """It raises before it sends a request."""
     with pytest.raises(ValueError, match="idempotency_key must be 8 to 255"):
         hook.start_bulk_sync(SALESFORCE_TO_WAREHOUSE, idempotency_key=key)
     assert polytomic_sandbox.requests == []
 
 
-def test_a_start_without_retries_gives_up_at_once(polytomic_sandbox: Sandbox) -> None:
-    """Its outcome is unknown, and the error says so."""
+def test_start_without_retries_raises_when_its_outcome_is_unknown(polytomic_sandbox: Sandbox) -> None:
+    """The error says so."""
     polytomic_sandbox.faults.drop_after(START)
     hook = PolytomicHook(max_retries=0)
     with pytest.raises(PolytomicUnreachableError, match="Could not confirm whether the start succeeded"):
         hook.start_bulk_sync(SALESFORCE_TO_WAREHOUSE)
 
 
-def test_a_start_that_is_refused(hook: PolytomicHook, polytomic_sandbox: Sandbox) -> None:
-    """The API's own word is final."""
+def test_start_raises_when_the_api_rejects_it(hook: PolytomicHook, polytomic_sandbox: Sandbox) -> None:
+    """It is not repeated."""
     with pytest.raises(PolytomicValidationError, match="the sync has no nonsense"):
         hook.start_bulk_sync(SALESFORCE_TO_WAREHOUSE, schemas=["nonsense"])
     with pytest.raises(ValueError, match="exclude each other"):
@@ -673,8 +679,8 @@ def test_a_start_that_is_refused(hook: PolytomicHook, polytomic_sandbox: Sandbox
 
 
 @pytest.mark.parametrize("kind", ["bulk", "model"])
-def test_a_creation_without_an_answer_creates_once(hook: PolytomicHook, polytomic_sandbox: Sandbox, kind: str) -> None:
-    """It has a key, too."""
+def test_create_without_a_response_creates_one_sync(hook: PolytomicHook, polytomic_sandbox: Sandbox, kind: str) -> None:
+    """The request is repeated with the same key."""
     polytomic_sandbox.faults.drop_after("POST .*/syncs")
     if kind == "bulk":
         created = hook.create_bulk_sync(**NEW_BULK).id
@@ -685,8 +691,8 @@ def test_a_creation_without_an_answer_creates_once(hook: PolytomicHook, polytomi
 
 
 @pytest.mark.parametrize("kind", ["bulk", "model"])
-def test_a_creation_that_is_still_on_its_way_is_no_conflict(polytomic_sandbox: Sandbox, kind: str) -> None:
-    """While the server works on the first request, it refuses the second; the hook asks on, and one is created."""
+def test_create_waits_while_its_first_request_is_processed(polytomic_sandbox: Sandbox, kind: str) -> None:
+    """The server rejects the repeated request meanwhile. One sync is created."""
     polytomic_sandbox.faults.delay(1.5, "POST .*/syncs")
     hook = PolytomicHook(timeout=0.3)
     created = getattr(hook, f"create_{kind}_sync")(**(NEW_BULK if kind == "bulk" else NEW_MODEL))
@@ -694,18 +700,18 @@ def test_a_creation_that_is_still_on_its_way_is_no_conflict(polytomic_sandbox: S
     assert [sync.id for sync in getattr(hook, f"list_{kind}_syncs")() if sync.name == "New"] == [created.id]
 
 
-def test_a_creation_without_retries_gives_up_at_once(polytomic_sandbox: Sandbox) -> None:
-    """Its outcome is unknown, and the error says so."""
+def test_create_without_retries_raises_when_its_outcome_is_unknown(polytomic_sandbox: Sandbox) -> None:
+    """The error says so."""
     polytomic_sandbox.faults.drop_after("POST .*/syncs")
     with pytest.raises(PolytomicUnreachableError, match="Could not confirm whether the creation succeeded"):
         PolytomicHook(max_retries=0).create_bulk_sync(**NEW_BULK)
 
 
-# repeating
+# --- retries
 
 
-def test_a_call_is_repeated(hook: PolytomicHook, polytomic_sandbox: Sandbox) -> None:
-    """After trouble that passes."""
+def test_call_is_retried_after_transient_failures(hook: PolytomicHook, polytomic_sandbox: Sandbox) -> None:
+    """It then succeeds."""
     polytomic_sandbox.faults.status(503, headers={"Retry-After": "0.01"}, times=3)
     assert isinstance(hook.get_identity(), Identity)
     assert len(polytomic_sandbox.requests) == 4
@@ -715,47 +721,47 @@ def test_a_call_is_repeated(hook: PolytomicHook, polytomic_sandbox: Sandbox) -> 
     "call",
     [PolytomicHook.get_identity, lambda hook: hook.find_bulk_sync("New"), lambda hook: [*hook.list_bulk_syncs()]],
 )
-def test_a_call_is_repeated_as_often_as_the_hook_says(polytomic_sandbox: Sandbox, call: Any) -> None:
-    """And no more."""
+def test_call_is_retried_max_retries_times(polytomic_sandbox: Sandbox, call: Any) -> None:
+    """It then raises."""
     polytomic_sandbox.faults.status(500, headers={"Retry-After": "0.01"}, times=None)
     with pytest.raises(PolytomicServerError, match="injected 500"):
         call(PolytomicHook(max_retries=2))
     assert len(polytomic_sandbox.requests) == 3
 
 
-# waiting
+# --- waiting
 
 
-def test_waiting_does_not_judge(hook: PolytomicHook, polytomic_sandbox: Sandbox) -> None:
-    """A failed execution is returned like any other that has ended."""
+def test_wait_returns_a_failed_execution(hook: PolytomicHook, polytomic_sandbox: Sandbox) -> None:
+    """It does not check the outcome."""
     started = hook.start_bulk_sync(SALESFORCE_TO_WAREHOUSE)
     polytomic_sandbox.finish(SALESFORCE_TO_WAREHOUSE, started.id, "failed", "no such table")
     ended = hook.wait_for_bulk_sync_execution(SALESFORCE_TO_WAREHOUSE, started.id)
     assert (ended.status, ended.status_message, ended.succeeded) == ("failed", "no such table", False)
 
 
-class TestWaiting:
+class TestWait:
     @pytest.fixture
     def polytomic_sandbox_speed(self) -> float:
         return 0.01
 
-    def test_has_an_end(self, hook: PolytomicHook, polytomic_sandbox: Sandbox) -> None:
-        """After `timeout` seconds; the execution is left running."""
+    def test_wait_raises_after_its_timeout(self, hook: PolytomicHook, polytomic_sandbox: Sandbox) -> None:
+        """The execution keeps running."""
         started = hook.start_bulk_sync(SALESFORCE_TO_WAREHOUSE)
         with pytest.raises(PolytomicTimeoutError, match="it is left running"):
             hook.wait_for_bulk_sync_execution(SALESFORCE_TO_WAREHOUSE, started.id, poke_interval=0.05, timeout=0.2)
-        assert not any("cancel" in path for _, path in asked(polytomic_sandbox))
+        assert not any("cancel" in path for _, path in sent_requests(polytomic_sandbox))
 
     @pytest.mark.parametrize("kind", ["bulk", "model"])
     @pytest.mark.parametrize("argument", [{"poke_interval": 0}, {"poke_interval": -1}, {"timeout": 0}])
-    def test_needs_some_time(self, hook: PolytomicHook, kind: str, argument: dict[str, float]) -> None:
-        """Zero seconds, or less, are a mistake."""
+    def test_wait_rejects_invalid_times(self, hook: PolytomicHook, kind: str, argument: dict[str, float]) -> None:
+        """They must be more than 0 seconds."""
         (name,) = argument
         with pytest.raises(ValueError, match=f"{name} must be more than 0 seconds"):
             getattr(hook, f"wait_for_{kind}_sync_execution")("s", "e", **argument)
 
-    def test_bears_trouble(self, hook: PolytomicHook, polytomic_sandbox: Sandbox) -> None:
-        """Lost connections and pages of gateways do not end it."""
+    def test_wait_tolerates_failed_polls(self, hook: PolytomicHook, polytomic_sandbox: Sandbox) -> None:
+        """For instance lost connections and HTML pages of gateways."""
         started = hook.start_bulk_sync(SALESFORCE_TO_WAREHOUSE)
         polytomic_sandbox.faults.drop_before("GET .*")
         polytomic_sandbox.faults.garbage("html", "GET .*")
@@ -764,11 +770,11 @@ class TestWaiting:
         assert ended.status == "completed"
 
 
-# secrets
+# --- secrets
 
 
 def redacted(text: str) -> str:
-    """What Airflow makes of a text that goes into a log."""
+    """Redact a text as Airflow does in logs."""
     try:
         from airflow.sdk._shared.secrets_masker import redact
     except ImportError:
@@ -783,8 +789,8 @@ numbers = itertools.count()
 
 
 @pytest.mark.parametrize("way", ["worker", "triggerer"])
-def test_airflow_masks_the_secrets_in_all_logs(define: Define, way: str) -> None:
-    """The key, the form in which HTTP Basic sends it, and the password of the proxy, wherever they come from."""
+def test_airflow_masks_the_secrets_of_the_connection(define: Define, way: str) -> None:
+    """The key, its encoding in HTTP Basic, and the password of the proxy."""
     number = next(numbers)
     key, password = f"key-{number}-of-a-mask", f"password/{number}-of-a-mask"
     basic = base64.b64encode(f"organization:{key}".encode()).decode()
@@ -804,8 +810,8 @@ def test_airflow_masks_the_secrets_in_all_logs(define: Define, way: str) -> None
         assert redacted(f"<{secret}>") == "<***>"
 
 
-def test_no_secret_is_shown(define: Define, caplog: pytest.LogCaptureFixture) -> None:
-    """Not by the hook, nor by its client or its settings, nor in the logs of a call."""
+def test_secrets_are_in_no_repr_error_or_log(define: Define, caplog: pytest.LogCaptureFixture) -> None:
+    """Of the hook, its client, and its settings."""
     define(host="http://127.0.0.1:1", login="organization", extra={"proxy": "http://me:pass-word@127.0.0.1:1"})
     hook = PolytomicHook(max_retries=0)
     with caplog.at_level(logging.DEBUG), pytest.raises(PolytomicUnreachableError) as error:
@@ -815,10 +821,10 @@ def test_no_secret_is_shown(define: Define, caplog: pytest.LogCaptureFixture) ->
         assert not any(secret in text for text in shown)
 
 
-def test_a_certificate_that_is_not_verified_is_said_once(
+def test_disabled_verification_is_logged_once_per_session(
     define: Define, caplog: pytest.LogCaptureFixture, tmp_path: Any
 ) -> None:
-    """For each session, not for each call."""
+    """It is not logged for each call."""
     with Server([ME], tls=authority(tmp_path).context) as server:
         define(host=server.url, extra={"verify": "false"})
         hook = PolytomicHook()
@@ -828,13 +834,13 @@ def test_a_certificate_that_is_not_verified_is_said_once(
     assert sum("is not verified" in record.getMessage() for record in caplog.records) == 1
 
 
-# the client of triggers
+# --- clients of triggers
 
 
-def test_the_client_of_triggers(polytomic_sandbox: Sandbox, define: Define) -> None:
-    """The same connection, awaited; it reads the connection again when it is told to."""
+def test_async_client_uses_the_same_connection(polytomic_sandbox: Sandbox, define: Define) -> None:
+    """It can read the connection again."""
 
-    async def ask() -> None:
+    async def run() -> None:
         async with await PolytomicHook().async_client() as client:
             assert (await client.call(bulk_syncs.get(POSTGRES_TO_WAREHOUSE))).id == POSTGRES_TO_WAREHOUSE
             polytomic_sandbox.rotate_key("another-key")
@@ -842,29 +848,29 @@ def test_the_client_of_triggers(polytomic_sandbox: Sandbox, define: Define) -> N
             await client.reload_credentials()
             assert (await client.call(bulk_syncs.get(POSTGRES_TO_WAREHOUSE))).id == POSTGRES_TO_WAREHOUSE
 
-    asyncio.run(ask())
+    asyncio.run(run())
 
 
-def test_hooks_of_triggers_share_a_session(define: Define) -> None:
-    """Each reads its connection; with equal settings they use one set of HTTP connections."""
+def test_async_clients_with_equal_settings_share_a_session(define: Define) -> None:
+    """Each reads its own connection."""
     with Server([ME, replace(ME, ready=lambda server: server.connections > 1)]) as server:
         define(host=server.url)
 
-        async def ask() -> None:
+        async def run() -> None:
             async with await PolytomicHook().async_client() as client:
                 await client.call(connections.get("c"))
 
         async def many() -> None:
-            async with await PolytomicHook().async_client() as first:  # keeps the session while the others come and go
+            async with await PolytomicHook().async_client() as first:  # keeps the session open
                 await first.call(connections.get("c"))
-                await asyncio.gather(*(ask() for _ in range(30)))
+                await asyncio.gather(*(run() for _ in range(30)))
 
         asyncio.run(many())
         assert 1 < server.connections <= 10
         assert len(server.requests) == 31
 
 
-def test_a_wrong_connection_is_told_before_anything_is_sent(define: Define) -> None:
+def test_invalid_connection_raises_before_a_request(define: Define) -> None:
     """The error names connection and field."""
     define(host="ftp://h")
     with pytest.raises(ValueError, match="connection 'polytomic_default': host must be"):

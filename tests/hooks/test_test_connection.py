@@ -1,4 +1,4 @@
-"""The connection test: whose key it is, or what is wrong, in words that say what to mend, within ten seconds."""
+"""The connection test: its result, its messages, and its time limit."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.api.servers import Received, Reply, Server, authority, http, nobody
 from .conftest import KEY, Define
 
 
-def outcome(hook: PolytomicHook | None = None) -> tuple[bool, str]:
+def run_test(hook: PolytomicHook | None = None) -> tuple[bool, str]:
     result = (hook or PolytomicHook()).test_connection()
     assert isinstance(result, tuple)
     good, message = result
@@ -36,7 +36,7 @@ ME = {"id": "u-1", "organization_id": "o-1", "organization_name": "Acme"}
 
 
 @pytest.mark.parametrize(
-    ("who", "kind"),
+    ("identity", "key"),
     [
         ({**ME, "is_user": True, "email": "a@b.c"}, "a user key, of a@b.c in organization Acme"),
         ({**ME, "is_user": True}, "a user key, of u-1 in organization Acme"),
@@ -51,16 +51,16 @@ ME = {"id": "u-1", "organization_id": "o-1", "organization_name": "Acme"}
         ({"email": "a@b.c"}, "a key"),
     ],
 )
-def test_whose_key_it_is(define: Define, who: dict[str, Any], kind: str) -> None:
-    """The message says to whom the key belongs, and in which organization."""
-    with Server([http(200, json.dumps({"data": who}).encode())]) as server:
+def test_message_names_the_owner_of_the_key(define: Define, identity: dict[str, Any], key: str) -> None:
+    """It contains the kind of the key, its owner, and the organization."""
+    with Server([http(200, json.dumps({"data": identity}).encode())]) as server:
         define(host=server.url)
-        assert outcome() == (True, f"Connected to {server.host} with {kind}.")
+        assert run_test() == (True, f"Connected to {server.host} with {key}.")
         assert [(received.method, received.target) for received in server.requests] == [("GET", "/api/me")]
 
 
 @pytest.mark.parametrize(
-    ("who", "acting"),
+    ("identity", "key"),
     [
         ({**ME, "is_organization": True}, "an organization key, acting for organization Acme (o-1)"),
         ({"organization_id": "o-1", "is_partner": True}, "a partner key, acting for organization o-1"),
@@ -68,17 +68,17 @@ def test_whose_key_it_is(define: Define, who: dict[str, Any], kind: str) -> None
     ],
 )
 def test_message_names_the_organization_that_a_key_with_a_login_acts_for(
-    define: Define, who: dict[str, Any], acting: str
+    define: Define, identity: dict[str, Any], key: str
 ) -> None:
-    """By name and id, as far as the server names it."""
-    with Server([http(200, json.dumps({"data": who}).encode())]) as server:
+    """By name and id, if the server returns them."""
+    with Server([http(200, json.dumps({"data": identity}).encode())]) as server:
         define(host=server.url, login="o-1")
-        assert outcome() == (True, f"Connected to {server.host} with {acting}.")
+        assert run_test() == (True, f"Connected to {server.host} with {key}.")
 
 
 @pytest.mark.parametrize("login", ["", "organization"])
-def test_with_the_sandbox(polytomic_sandbox: Sandbox, define: Define, login: str) -> None:
-    """A user's key and an organization's both connect."""
+def test_keys_of_the_sandbox_connect(polytomic_sandbox: Sandbox, define: Define, login: str) -> None:
+    """Those of a user and of an organization."""
     define(host=polytomic_sandbox.url, login=login, password="sandbox")
     good, message = PolytomicHook().test_connection()
     assert good
@@ -116,7 +116,7 @@ def two_organizations() -> Iterator[Sandbox]:
 def test_login_selects_the_organization_of_a_partner_key(
     two_organizations: Sandbox, define: Define, login: str, name: str
 ) -> None:
-    """The connection test names it, and the hook sees only its syncs."""
+    """The message names it, and the hook lists only its syncs."""
     define(host=two_organizations.url, login=login, password="partner")
     good, message = PolytomicHook().test_connection()
     assert good
@@ -125,8 +125,10 @@ def test_login_selects_the_organization_of_a_partner_key(
     assert [sync.name for sync in PolytomicHook().list_model_syncs()] == [f"{name} to CRM"]
 
 
-def test_partner_key_without_a_login_connects_and_sees_no_syncs(two_organizations: Sandbox, define: Define) -> None:
-    """The connection test says what to set; a call of a sync is refused with 403."""
+def test_partner_key_without_a_login_connects_but_cannot_access_syncs(
+    two_organizations: Sandbox, define: Define
+) -> None:
+    """The message contains what to set. A call of a sync is rejected with 403."""
     define(host=two_organizations.url, password="partner")
     good, message = PolytomicHook().test_connection()
     assert good
@@ -135,8 +137,8 @@ def test_partner_key_without_a_login_connects_and_sees_no_syncs(two_organization
         list(PolytomicHook().list_bulk_syncs())
 
 
-def test_unknown_login_is_refused(two_organizations: Sandbox, define: Define) -> None:
-    """The connection test says what a login has to be."""
+def test_unknown_login_is_rejected(two_organizations: Sandbox, define: Define) -> None:
+    """The message contains what a login must be."""
     define(host=two_organizations.url, login="acme", password="partner")
     good, message = PolytomicHook().test_connection()
     assert not good
@@ -156,18 +158,20 @@ def test_unknown_login_is_refused(two_organizations: Sandbox, define: Define) ->
         ),
     ],
 )
-def test_a_key_that_is_refused(define: Define, status: int, login: str, how: str) -> None:
-    """The message says how the key was sent and what the login has to be."""
+def test_rejected_key_is_reported_with_the_requirements_of_the_login(
+    define: Define, status: int, login: str, how: str
+) -> None:
+    """The message contains how the key was sent."""
     with Server([http(status, json.dumps({"message": f"{KEY} is not valid"}).encode())]) as server:
         define(host=server.url, login=login)
-        assert outcome() == (
+        assert run_test() == (
             False,
             f"{server.host} rejected the key (HTTP {status}): *** is not valid. It was sent {how}",
         )
         assert len(server.requests) == 1
 
 
-def test_a_name_that_nobody_knows(define: Define, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_host_name_is_reported(define: Define, monkeypatch: pytest.MonkeyPatch) -> None:
     """It cannot be resolved."""
 
     def unknown(*_: Any, **__: Any) -> Any:
@@ -175,48 +179,48 @@ def test_a_name_that_nobody_knows(define: Define, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
     define(host="polytomic.invalid")
-    told = "polytomic.invalid cannot be reached: the host name of polytomic.invalid cannot be resolved"
-    assert outcome() == (False, told)
+    message = "polytomic.invalid cannot be reached: the host name of polytomic.invalid cannot be resolved"
+    assert run_test() == (False, message)
 
 
-def test_a_server_that_is_down(define: Define) -> None:
-    """It refuses the connection."""
+def test_refused_connection_is_reported(define: Define) -> None:
+    """No server listens."""
     with nobody() as host:
         define(host=f"http://{host}")
-        assert outcome() == (False, f"{host} cannot be reached: the connection to {host} was refused")
+        assert run_test() == (False, f"{host} cannot be reached: the connection to {host} was refused")
 
 
-def test_a_proxy_that_is_down(define: Define) -> None:
-    """It is the proxy that is named."""
+def test_refused_connection_of_a_proxy_is_reported(define: Define) -> None:
+    """The message names the proxy."""
     with nobody() as proxy:
         define(host="http://polytomic.invalid", extra={"proxy": f"http://me:{KEY}@{proxy}"})
-        told = f"polytomic.invalid cannot be reached: the connection to {proxy} (the proxy) was refused"
-        assert outcome() == (False, told)
+        message = f"polytomic.invalid cannot be reached: the connection to {proxy} (the proxy) was refused"
+        assert run_test() == (False, message)
 
 
-def test_a_certificate_that_nobody_vouches_for(define: Define, tmp_path: Path) -> None:
-    """TLS fails; with the authority's certificate it does not."""
+def test_untrusted_certificate_is_reported(define: Define, tmp_path: Path) -> None:
+    """With the certificate of its authority in `verify`, the test passes."""
     own = authority(tmp_path)
     with Server([http(200, json.dumps({"data": ME}).encode())], tls=own.context) as server:
         define(host=server.url)
-        good, message = outcome()
+        good, message = run_test()
         assert not good
         assert f"cannot be reached: TLS failed: the certificate of {server.host} is not trusted" in message
         define(host=server.url, extra={"verify": str(own.bundle)})
-        assert outcome()[0]
+        assert run_test()[0]
 
 
-def test_https_where_only_http_is_spoken(define: Define) -> None:
+def test_https_to_an_http_server_is_reported(define: Define) -> None:
     """TLS fails."""
     with Server([Reply(b"HTTP/1.1 400 Bad Request\r\n\r\n", then="close")]) as server:
         define(host=server.host)
-        good, message = outcome()
+        good, message = run_test()
     assert not good
     assert f"cannot be reached: TLS failed with {server.host}: " in message
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         http(200, b"<html><title>Welcome</title></html>"),
         http(200, b'{"hello": "world"}'),
@@ -233,23 +237,23 @@ def test_https_where_only_http_is_spoken(define: Define) -> None:
         http(301, b"", "Location: https://www.elsewhere.example/"),
         http(200, b"{}", length=99, then="close"),
     ],
-    ids=lambda answer: repr(answer.data[9:13] + answer.data[-12:]),
+    ids=lambda response: repr(response.data[9:13] + response.data[-12:]),
 )
-def test_what_is_not_polytomic(define: Define, answer: Reply) -> None:
-    """Whatever else answers there, the message says to check the host, and what it answered."""
-    with Server([answer]) as server:
+def test_server_that_is_not_polytomic_is_reported(define: Define, response: Reply) -> None:
+    """The message contains the response, and the advice to check the host."""
+    with Server([response]) as server:
         define(host=server.url)
-        good, message = outcome()
+        good, message = run_test()
     assert not good
     assert message.startswith(f"{server.host} responds, but not as the Polytomic API does. Check host")
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_a_page_that_refuses_access_is_not_blamed_on_the_key(define: Define, status: int) -> None:
-    """An HTML page with 401 or 403 is a proxy's: the message says so, and does not send anybody to look for a key."""
+def test_html_page_that_denies_access_is_attributed_to_a_proxy(define: Define, status: int) -> None:
+    """With status 401 or 403, too: the key was not checked."""
     with Server([http(status, b"<html><title>Access denied</title></html>")]) as server:
         define(host=server.url)
-        good, message = outcome()
+        good, message = run_test()
     assert not good
     assert message == (
         f"{server.host} responds, but not as the Polytomic API does. Check host and proxy. A proxy or firewall denied "
@@ -259,63 +263,63 @@ def test_a_page_that_refuses_access_is_not_blamed_on_the_key(define: Define, sta
 
 
 @pytest.mark.parametrize("status", [400, 429, 500, 503])
-def test_an_error_of_the_api(define: Define, status: int) -> None:
-    """It is told as it came, and not asked again."""
+def test_error_of_the_api_is_reported_without_a_retry(define: Define, status: int) -> None:
+    """The message is that of the API."""
     with Server([http(status, b'{"message": "not now"}', "Retry-After: 3600")]) as server:
         define(host=server.url)
-        good, message = outcome()
+        good, message = run_test()
         assert (good, len(server.requests)) == (False, 1)
     assert message.startswith(f"GET /api/me: HTTP {status}: not now")
 
 
-def test_a_connection_that_is_wrong(define: Define) -> None:
-    """The field is named, and nothing is sent."""
+def test_invalid_connection_is_reported_without_a_request(define: Define) -> None:
+    """The message names the field."""
     define(host="ftp://h")
-    good, message = outcome()
+    good, message = run_test()
     assert not good
     assert message.startswith("connection 'polytomic_default': host must be")
 
 
-def test_a_connection_that_is_not_there() -> None:
-    """Airflow's own words, as a result and not as an exception."""
-    good, message = outcome(PolytomicHook("there_is_no_such_connection"))
+def test_missing_connection_is_reported() -> None:
+    """The result contains Airflow's message instead of raising it."""
+    good, message = run_test(PolytomicHook("there_is_no_such_connection"))
     assert not good
     assert "there_is_no_such_connection" in message
 
 
-def test_a_proxy_of_the_environment_that_cannot_be_used(define: Define, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The variable is named."""
+def test_invalid_proxy_of_the_environment_is_reported(define: Define, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message names the variable."""
     monkeypatch.setenv("HTTPS_PROXY", "socks5://p")
     define()
-    assert outcome() == (False, "the environment variable HTTPS_PROXY is not the URL of an HTTP proxy")
+    assert run_test() == (False, "the environment variable HTTPS_PROXY is not the URL of an HTTP proxy")
 
 
 def drip(server: Server, connection: socket.socket, _: Received) -> None:
-    """An answer that comes byte by byte, and never ends."""
+    """Send a response byte by byte, which never ends."""
     connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
     while not server.ended.wait(0.05):
         connection.sendall(b" ")
 
 
-def test_it_takes_ten_seconds_at_most(define: Define, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever is slow, for ever here: the server, all of its answer, or the name server, which heeds no timeout."""
-    go_on = threading.Event()
-    known = socket.getaddrinfo
+def test_connection_test_takes_ten_seconds_at_most(define: Define, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server, the rest of the response, or the name server may never respond."""
+    is_test_over = threading.Event()
+    getaddrinfo = socket.getaddrinfo
 
-    def look_up(host: Any, *arguments: Any, **more: Any) -> Any:
+    def look_up(host: Any, *arguments: Any, **options: Any) -> Any:
         if host == "slow.invalid":
-            go_on.wait()
-        return known(host, *arguments, **more)
+            is_test_over.wait()
+        return getaddrinfo(host, *arguments, **options)
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
     results: dict[str, tuple[bool, str]] = {}
 
-    def test(name: str) -> None:
+    def test_in_thread(name: str) -> None:
         results[name] = PolytomicHook(name, timeout=3600).test_connection()
 
     with Server([Reply(then="hold")]) as silent, Server([drip]) as dripping:
         urls = {"silent": silent.url, "dripping": dripping.url, "unnamed": "http://slow.invalid"}
-        threads = [threading.Thread(target=test, args=(name,), daemon=True) for name in urls]
+        threads = [threading.Thread(target=test_in_thread, args=(name,), daemon=True) for name in urls]
         for name, url in urls.items():
             monkeypatch.setenv(f"AIRFLOW_CONN_{name.upper()}", json.dumps({"host": url, "password": KEY}))
         for thread in threads:
@@ -323,7 +327,7 @@ def test_it_takes_ten_seconds_at_most(define: Define, monkeypatch: pytest.Monkey
         for thread in threads:
             thread.join(120)
         assert results.keys() == urls.keys()
-        go_on.set()
+        is_test_over.set()
     for name, (good, message) in results.items():
         assert not good
         assert f"{urls[name].removeprefix('http://')} did not answer within " in message

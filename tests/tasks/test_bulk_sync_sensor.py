@@ -1,4 +1,4 @@
-"""The sensor for bulk syncs, poking, rescheduled and deferred."""
+"""The sensor for bulk syncs in the modes poke and reschedule, and deferred."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ EXECUTIONS = f"/api/bulk/syncs/{SYNC}/executions"
 
 
 class Sensor(Task):
-    """A sensor in one of its three modes; a rescheduled one runs in a new process for each poke."""
+    """A sensor in one of its three modes. A rescheduled one is created again for each poke."""
 
     rescheduled = False
 
@@ -58,14 +58,14 @@ class Sensor(Task):
 
 @pytest.fixture(autouse=True)
 def _no_database(monkeypatch: pytest.MonkeyPatch) -> None:
-    if AIRFLOW_2:  # asks its database when a rescheduled sensor began, not the task instance
+    if AIRFLOW_2:  # reads the first poke of a rescheduled sensor from its database, not from the task instance
         first = datetime.now(timezone.utc)
         monkeypatch.setattr("airflow.sensors.base._orig_start_date", lambda **_task_instance: first)
 
 
 @pytest.fixture(params=["poke", "reschedule", "deferred"])
 def sensor(request: pytest.FixtureRequest) -> Callable[..., Sensor]:
-    """Makes a sensor of one of the three modes; a test that asks for it runs in all."""
+    """Create a sensor in one of the three modes. A test with this fixture runs in all."""
 
     def make(**arguments: Any) -> Sensor:
         arguments = {"task_id": "wait", "sync_id": SYNC, "poke_interval": 0.02, "timeout": 30, **arguments}
@@ -78,8 +78,8 @@ def sensor(request: pytest.FixtureRequest) -> Callable[..., Sensor]:
     return make
 
 
-def test_it_waits_for_the_end_and_returns_the_id(polytomic_sandbox: Any, sensor: Any) -> None:
-    """The sensor ends when the execution has, returns its id and pushes its summary."""
+def test_sensor_waits_until_the_execution_has_ended_and_returns_its_id(polytomic_sandbox: Any, sensor: Any) -> None:
+    """It also pushes a summary."""
     execution = polytomic_sandbox.start_foreign(SYNC)
     context = make_context()
 
@@ -88,8 +88,8 @@ def test_it_waits_for_the_end_and_returns_the_id(polytomic_sandbox: Any, sensor:
     assert context["ti"].summary["status"] == "completed"
 
 
-def test_one_that_has_ended_already_is_seen_at_once(polytomic_sandbox: Any, sensor: Any) -> None:
-    """An execution that ended before the sensor began needs one look and no deferral."""
+def test_sensor_returns_at_once_when_the_execution_has_ended(polytomic_sandbox: Any, sensor: Any) -> None:
+    """It polls once and does not defer."""
     execution = polytomic_sandbox.start_foreign(SYNC)
     polytomic_sandbox.finish(SYNC, execution.id)
     waiting = sensor(execution_id=execution.id)
@@ -98,8 +98,8 @@ def test_one_that_has_ended_already_is_seen_at_once(polytomic_sandbox: Any, sens
     assert waiting.deferrals == []
 
 
-def test_never_fail_skips(polytomic_sandbox: Any, sensor: Any) -> None:
-    """`never_fail` skips on a failed execution, in all modes."""
+def test_never_fail_skips_the_sensor_when_the_execution_failed(polytomic_sandbox: Any, sensor: Any) -> None:
+    """In all modes."""
     execution = polytomic_sandbox.start_foreign(SYNC)
     polytomic_sandbox.finish(SYNC, execution.id, "failed")
 
@@ -107,10 +107,10 @@ def test_never_fail_skips(polytomic_sandbox: Any, sensor: Any) -> None:
         sensor(execution_id=execution.id, never_fail=True).run()
 
 
-def test_never_fail_skips_whatever_goes_wrong(
+def test_never_fail_skips_the_sensor_on_errors_that_a_retry_may_resolve(
     polytomic_sandbox: Any, sensor: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So it does on an error that a retry might mend, in all modes."""
+    """In all modes."""
     monkeypatch.setattr(outage, "OUTAGE_BUDGET", 0.0)
     execution = polytomic_sandbox.start_foreign(SYNC)
     polytomic_sandbox.faults.status(503, f"GET {EXECUTIONS}/.*", times=None)
@@ -120,8 +120,8 @@ def test_never_fail_skips_whatever_goes_wrong(
 
 
 @pytest.mark.parametrize("skips", ["soft_fail", "never_fail", None])
-def test_a_timeout_of_nothing_polls_once(polytomic_sandbox: Any, sensor: Any, skips: str | None) -> None:
-    """`timeout=0`, which Airflow allows, is one poll and then the timeout, which `soft_fail` and `never_fail` skip."""
+def test_timeout_of_zero_polls_once(polytomic_sandbox: Any, sensor: Any, skips: str | None) -> None:
+    """The sensor then times out, or skips with `soft_fail` or `never_fail`."""
     execution_id = str(uuid.uuid4())
     waiting = sensor(execution_id=execution_id, timeout=0, **({skips: True} if skips else {}))
 
@@ -131,36 +131,36 @@ def test_a_timeout_of_nothing_polls_once(polytomic_sandbox: Any, sensor: Any, sk
     assert waiting.deferrals == []
 
 
-def test_a_timeout_of_nothing_is_enough_for_what_has_ended(polytomic_sandbox: Any, sensor: Any) -> None:
-    """An execution that has ended already is found by the one poll of `timeout=0`."""
+def test_timeout_of_zero_finds_an_execution_that_has_ended(polytomic_sandbox: Any, sensor: Any) -> None:
+    """One poll suffices."""
     execution = polytomic_sandbox.start_foreign(SYNC)
     polytomic_sandbox.finish(SYNC, execution.id)
 
     assert sensor(execution_id=execution.id, timeout=0).run() == execution.id
 
 
-def test_a_missing_execution_is_logged_once(
+def test_missing_execution_is_logged_once_per_process(
     polytomic_sandbox: Any, sensor: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A sensor says what it waits for when its execution does not exist yet, and for how long, once a process."""
+    """The message contains how long the sensor waits for the execution to appear."""
     caplog.set_level(logging.INFO)
 
     waiting = sensor(execution_id="e-none", timeout=0.3)
     with pytest.raises(AirflowSensorTimeout):
         waiting.run()
 
-    said = [record.getMessage() for record in caplog.records if "was not found" in record.getMessage()]
-    assert set(said) == {
+    messages = [record.getMessage() for record in caplog.records if "was not found" in record.getMessage()]
+    assert set(messages) == {
         f"Execution e-none of bulk sync {SYNC} was not found. "
         f"It may be new: waiting up to {outage.REPLICA_LAG:.0f} s for it to appear."
     }
     if not waiting.rescheduled:
-        assert len(said) == 1 + len(waiting.deferrals)  # in the worker, and in the triggerer
+        assert len(messages) == 1 + len(waiting.deferrals)  # in the worker, and in the triggerer
 
 
 @pytest.mark.parametrize("outcome", ["error", "timeout"])
-def test_never_fail_skips_what_a_trigger_tells(polytomic_sandbox: Any, outcome: str) -> None:
-    """An error that the trigger met is skipped, too."""
+def test_never_fail_skips_the_sensor_when_the_trigger_reports_an_error(polytomic_sandbox: Any, outcome: str) -> None:
+    """An error in the triggerer has the same effect as one in the worker."""
     event = {"outcome": outcome, "sync_id": SYNC, "error": "PolytomicServerError", "message": "503"}
     waiting = PolytomicBulkSyncSensor(task_id="wait", sync_id=SYNC, never_fail=True, deferrable=True)
 
@@ -169,14 +169,14 @@ def test_never_fail_skips_what_a_trigger_tells(polytomic_sandbox: Any, outcome: 
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_a_sensor_does_not_take_the_event_of_another_task_for_its_own(polytomic_sandbox: Any, known: bool) -> None:
-    """Where the trigger of a task that is no more fires for the sensor, the sensor begins again."""
-    others = polytomic_sandbox.start_foreign(OTHER)
+def test_sensor_polls_again_when_it_receives_the_event_of_another_task(polytomic_sandbox: Any, known: bool) -> None:
+    """The trigger of a task that does not exist any more may fire for it."""
+    foreign = polytomic_sandbox.start_foreign(OTHER)
     with pytest.raises(TaskDeferred) as another:
         PolytomicBulkSyncSensor(
-            task_id="another", sync_id=OTHER, execution_id=others.id, deferrable=True, poke_interval=0.02
+            task_id="another", sync_id=OTHER, execution_id=foreign.id, deferrable=True, poke_interval=0.02
         ).execute(make_context(task_id="another"))
-    polytomic_sandbox.finish(OTHER, others.id)
+    polytomic_sandbox.finish(OTHER, foreign.id)
     event = fire(another.value.trigger)
     execution = polytomic_sandbox.start_foreign(SYNC)
     sensor = PolytomicBulkSyncSensor(
@@ -191,8 +191,8 @@ def test_a_sensor_does_not_take_the_event_of_another_task_for_its_own(polytomic_
     assert sensor.execute_complete(context, fire(again.value.trigger)) == execution.id
 
 
-def test_a_cleared_sensor_takes_the_event_of_the_try_before(polytomic_sandbox: Any) -> None:
-    """Both tries wait for the same."""
+def test_cleared_sensor_accepts_the_event_of_its_earlier_try(polytomic_sandbox: Any) -> None:
+    """Both tries wait for the same execution."""
     execution = polytomic_sandbox.start_foreign(SYNC)
     sensor = PolytomicBulkSyncSensor(task_id="wait", sync_id=SYNC, deferrable=True, poke_interval=0.02)
     with pytest.raises(TaskDeferred) as before:
@@ -205,10 +205,10 @@ def test_a_cleared_sensor_takes_the_event_of_the_try_before(polytomic_sandbox: A
 
 @pytest.mark.parametrize("skips", ["soft_fail", "never_fail", None])
 @pytest.mark.parametrize("cause", ["timeout", "execution_timeout"])
-def test_a_deferred_sensor_raises_what_a_poking_one_does(
+def test_deferred_sensor_raises_the_same_timeout_error_as_a_poking_one(
     polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch, cause: str, skips: str | None
 ) -> None:
-    """`timeout` is a sensor's timeout, which is not retried; `execution_timeout` is Airflow's own, which is."""
+    """The error of `timeout` is not retried; that of `execution_timeout` is."""
     execution = polytomic_sandbox.start_foreign(SYNC)
     limits: dict[str, Any] = {"timeout": 0.3} if cause == "timeout" else {"execution_timeout": timedelta(seconds=0.6)}
     arguments = limits | {"execution_id": execution.id, "poke_interval": 0.02} | ({skips: True} if skips else {})
@@ -228,21 +228,21 @@ def test_a_deferred_sensor_raises_what_a_poking_one_does(
 
 @contextmanager
 def _execution_timeout(sensor: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What Airflow does to a task that runs in a worker: it strikes between two pokes, too."""
+    """Raise Airflow's execution timeout between two pokes, as in a worker."""
     if sensor.execution_timeout is not None:
 
-        def strike(_seconds: float) -> None:
+        def raise_timeout(_seconds: float) -> None:
             raise AirflowTaskTimeout("Timeout")
 
-        monkeypatch.setattr(time, "sleep", strike)
+        monkeypatch.setattr(time, "sleep", raise_timeout)
     yield
 
 
 @pytest.mark.parametrize("deferrable", [False, True])
-def test_a_sensor_keeps_to_the_execution_that_it_has_seen(
+def test_sensor_keeps_waiting_for_the_execution_that_it_found(
     polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch, deferrable: bool
 ) -> None:
-    """With a worker's clock that is ahead, an execution that was seen running ends before the sensor's first poke."""
+    """The clock of the worker is fast: the execution that was found running ends before the first poke."""
 
     class FastClock(datetime):
         @classmethod
@@ -265,10 +265,10 @@ def test_a_sensor_keeps_to_the_execution_that_it_has_seen(
 
 
 @pytest.mark.parametrize("interval", [30, 900, 3600])
-def test_a_poking_sensor_tolerates_ten_minutes_and_two_failures(
+def test_poking_sensor_tolerates_ten_minutes_and_two_failures(
     polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch, interval: float
 ) -> None:
-    """After hours of good polls an outage ends the sensor with its third failure, 10 minutes after the first."""
+    """After hours of successful polls, an outage ends the sensor with its third failure, 10 minutes after the first."""
     clock = SimpleNamespace(now=1_790_000_000.0)
     monkeypatch.setattr(sensor_module, "time", SimpleNamespace(time=lambda: clock.now))
     body = {"data": {"id": "e1", "status": "running"}}
@@ -300,10 +300,10 @@ class TestEndless:
 
     @pytest.mark.parametrize("status", ["failed", "canceled", "interrupted", "errors", "frobnicated"])
     @pytest.mark.parametrize("soft_fail", [False, True])
-    def test_a_failed_execution_fails_without_retries(
+    def test_failed_execution_fails_the_sensor_without_retries(
         self, polytomic_sandbox: Any, sensor: Any, status: str, soft_fail: bool
     ) -> None:
-        """Every end but `completed` fails the sensor for good, or skips it with `soft_fail`, alike in all modes."""
+        """Every terminal status but `completed` does, in all modes. With `soft_fail` the sensor skips."""
         execution = polytomic_sandbox.start_foreign(SYNC)
         timer = threading.Timer(0.03, polytomic_sandbox.finish, (SYNC, execution.id, status))
         timer.start()
@@ -312,17 +312,17 @@ class TestEndless:
             sensor(execution_id=execution.id, soft_fail=soft_fail).run()
         timer.join()
 
-    def test_without_an_id_one_that_runs_already_counts(self, polytomic_sandbox: Any, sensor: Any) -> None:
-        """Without `execution_id` the execution that runs at the first poke is the one."""
+    def test_sensor_without_execution_id_waits_for_the_running_execution(
+        self, polytomic_sandbox: Any, sensor: Any
+    ) -> None:
+        """The execution that is running at the first poke is the one."""
         execution = polytomic_sandbox.start_foreign(SYNC)
         with finish_after_polls(polytomic_sandbox, execution):
             assert sensor().run() == execution.id
 
     @pytest.mark.parametrize("nothing", ["", "None"])
-    def test_a_completed_after_that_renders_as_nothing_is_not_given(
-        self, polytomic_sandbox: Any, sensor: Any, nothing: str
-    ) -> None:
-        """It then is the sensor's first poke, or stands beside an `execution_id`; literal or rendered."""
+    def test_blank_completed_after_has_its_default(self, polytomic_sandbox: Any, sensor: Any, nothing: str) -> None:
+        """It may be literal or rendered, and is allowed with `execution_id`."""
         ended = polytomic_sandbox.start_foreign(SYNC)
         polytomic_sandbox.finish(SYNC, ended.id)
         runs = polytomic_sandbox.start_foreign(SYNC)
@@ -345,8 +345,8 @@ class TestEndless:
         assert rendered(execution_id=ended.id).run() == ended.id
 
     @pytest.mark.parametrize("soft_fail", [False, True])
-    def test_the_timeout_cancels_nothing(self, polytomic_sandbox: Any, sensor: Any, soft_fail: bool) -> None:
-        """At its timeout the sensor fails for good, or skips; the execution, which it did not start, runs on."""
+    def test_timeout_does_not_cancel_the_execution(self, polytomic_sandbox: Any, sensor: Any, soft_fail: bool) -> None:
+        """The sensor fails without retries, or skips. The execution keeps running."""
         execution = polytomic_sandbox.start_foreign(SYNC)
 
         with pytest.raises(AirflowSkipException if soft_fail else AirflowSensorTimeout):
@@ -355,8 +355,8 @@ class TestEndless:
         assert polytomic_sandbox.running(SYNC).id == execution.id
         assert not [request for request in polytomic_sandbox.requests if request.method == "POST"]
 
-    def test_a_sensor_that_is_killed_cancels_nothing(self, polytomic_sandbox: Any) -> None:
-        """on_kill of a sensor sends nothing."""
+    def test_killed_sensor_does_not_cancel_the_execution(self, polytomic_sandbox: Any) -> None:
+        """on_kill sends no request."""
         execution = polytomic_sandbox.start_foreign(SYNC)
 
         PolytomicBulkSyncSensor(task_id="wait", sync_id=SYNC, execution_id=execution.id).on_kill()
@@ -364,28 +364,28 @@ class TestEndless:
         assert polytomic_sandbox.requests == []
 
 
-def test_without_an_id_it_waits_for_what_begins_next(polytomic_sandbox: Any, sensor: Any) -> None:
-    """Without `execution_id` an execution that ended before the first poke does not count; the next one does."""
+def test_sensor_without_execution_id_waits_for_the_next_execution(polytomic_sandbox: Any, sensor: Any) -> None:
+    """An execution that ended before the first poke is ignored."""
     old = polytomic_sandbox.start_foreign(SYNC)
     polytomic_sandbox.finish(SYNC, old.id)
-    began: list[Any] = []
+    started: list[Any] = []
 
-    def begin_once_asked() -> None:
+    def start_after_the_first_poll() -> None:
         while not polytomic_sandbox.requests:
             time.sleep(0.005)
-        began.append(polytomic_sandbox.start_foreign(SYNC))
+        started.append(polytomic_sandbox.start_foreign(SYNC))
 
-    thread = threading.Thread(target=begin_once_asked, daemon=True)
+    thread = threading.Thread(target=start_after_the_first_poll, daemon=True)
     thread.start()
 
     returned = sensor().run()
     thread.join()
 
-    assert [returned] == [execution.id for execution in began]
+    assert [returned] == [execution.id for execution in started]
 
 
-def test_test_runs_do_not_count(polytomic_sandbox: Any, sensor: Any) -> None:
-    """Without `execution_id` test runs are passed over."""
+def test_sensor_without_execution_id_ignores_test_runs(polytomic_sandbox: Any, sensor: Any) -> None:
+    """It waits for the next real execution."""
     test = polytomic_sandbox.start_foreign(SYNC, test=True)
     polytomic_sandbox.finish(SYNC, test.id)
     real = polytomic_sandbox.start_foreign(SYNC)
@@ -395,8 +395,10 @@ def test_test_runs_do_not_count(polytomic_sandbox: Any, sensor: Any) -> None:
 
 
 @pytest.mark.parametrize("form", ["datetime", "text", "naive"])
-def test_completed_after_takes_the_oldest_that_ended_since(polytomic_sandbox: Any, sensor: Any, form: str) -> None:
-    """With `completed_after` the oldest execution that had not ended then counts, also if it has ended by now."""
+def test_completed_after_selects_the_oldest_execution_that_had_not_ended_then(
+    polytomic_sandbox: Any, sensor: Any, form: str
+) -> None:
+    """It may have ended meanwhile."""
     before = polytomic_sandbox.start_foreign(SYNC)
     polytomic_sandbox.finish(SYNC, before.id)
     time.sleep(0.01)
@@ -412,29 +414,29 @@ def test_completed_after_takes_the_oldest_that_ended_since(polytomic_sandbox: An
 
 
 @pytest.mark.parametrize("value", ["yesterday", 7])
-def test_a_bad_completed_after_is_refused(value: Any) -> None:
-    """A `completed_after` that is no time is refused at once, by its name."""
+def test_sensor_rejects_an_invalid_completed_after(value: Any) -> None:
+    """The message names the argument."""
     with pytest.raises(ValueError, match="completed_after"):
         PolytomicBulkSyncSensor(task_id="wait", sync_id=SYNC, completed_after=value)
 
 
-@pytest.mark.parametrize("trouble", ["503", "dropped", "html"])
-def test_passing_trouble_means_not_yet(polytomic_sandbox: Any, sensor: Any, trouble: str) -> None:
-    """A look that is not answered well is looked again."""
-    looks = f"GET {EXECUTIONS}/.*"
-    if trouble == "503":
-        polytomic_sandbox.faults.status(503, looks, times=2)
-    elif trouble == "dropped":
-        polytomic_sandbox.faults.drop_before(looks, times=2)
+@pytest.mark.parametrize("failure", ["503", "dropped", "html"])
+def test_sensor_tolerates_failed_polls(polytomic_sandbox: Any, sensor: Any, failure: str) -> None:
+    """It polls again."""
+    polls = f"GET {EXECUTIONS}/.*"
+    if failure == "503":
+        polytomic_sandbox.faults.status(503, polls, times=2)
+    elif failure == "dropped":
+        polytomic_sandbox.faults.drop_before(polls, times=2)
     else:
-        polytomic_sandbox.faults.garbage("html", looks, times=2)
+        polytomic_sandbox.faults.garbage("html", polls, times=2)
     execution = polytomic_sandbox.start_foreign(SYNC)
 
     assert sensor(execution_id=execution.id).run() == execution.id
 
 
-def test_a_blip_long_after_the_first_poke_means_not_yet(polytomic_sandbox: Any) -> None:
-    """A rescheduled sensor that has waited for hours bears a look that is not answered well."""
+def test_rescheduled_sensor_tolerates_a_failed_poll_after_hours(polytomic_sandbox: Any) -> None:
+    """The outage does not count from the first poke."""
     execution = polytomic_sandbox.start_foreign(SYNC)
     polytomic_sandbox.faults.status(503, f"GET {EXECUTIONS}/.*")
     context = make_context()
@@ -444,22 +446,22 @@ def test_a_blip_long_after_the_first_poke_means_not_yet(polytomic_sandbox: Any) 
     assert not sensor.poke(context)
 
 
-def test_an_unknown_sync_fails_for_good(polytomic_sandbox: Any, sensor: Any) -> None:
-    """A sync that does not exist fails the sensor without retries."""
+def test_unknown_sync_fails_the_sensor_without_retries(polytomic_sandbox: Any, sensor: Any) -> None:
+    """The sync does not exist."""
     with pytest.raises((AirflowFailException, AirflowSensorTimeout)):
         sensor(sync_id="nowhere", execution_id="nothing", timeout=1).run()
 
 
-def test_a_refused_key_fails(polytomic_sandbox: Any, sensor: Any) -> None:
-    """A key that is refused, also after the connection was read again, fails the sensor."""
+def test_rejected_key_fails_the_sensor(polytomic_sandbox: Any, sensor: Any) -> None:
+    """The key is still rejected after the connection was read again."""
     polytomic_sandbox.rotate_key("another-key")
 
     with pytest.raises((AirflowFailException, PolytomicAuthError), match="401"):
         sensor(execution_id="anything").run()
 
 
-def test_both_ways_of_naming_one_are_refused() -> None:
-    """`execution_id` together with `completed_after` is a contradiction, seen as soon as both are known."""
+def test_sensor_rejects_execution_id_with_completed_after() -> None:
+    """It raises as soon as both values are known, which may be when templates are rendered."""
     with pytest.raises(ValueError, match="completed_after"):
         PolytomicBulkSyncSensor(task_id="wait", sync_id=SYNC, execution_id="x", completed_after="2026-01-01")
     sensor = PolytomicBulkSyncSensor(task_id="wait", sync_id=SYNC, execution_id="x", completed_after="{{ later }}")
