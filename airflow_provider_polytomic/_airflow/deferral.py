@@ -133,7 +133,7 @@ def best_effort(what: str, step: Callable[[], T]) -> T | None:
     try:
         return step()
     except Exception as error:  # noqa: BLE001  the execution runs, or its end is known: that is what counts
-        from airflow_provider_polytomic.api.errors import printable
+        from airflow_provider_polytomic.api.text import printable
 
         log.warning("No %s: %s", what, printable(error, 500) or type(error).__name__)
         return None
@@ -206,7 +206,7 @@ def sync_display_name(run: Callable[[Any], Any], kind: SyncKind, sync_id: str) -
     :raises Exception: it cannot be read.
     """
     from airflow_provider_polytomic.api.call import fetch
-    from airflow_provider_polytomic.api.errors import printable
+    from airflow_provider_polytomic.api.text import printable
 
     return printable(run(fetch(kind.sync(sync_id), 0)).name, 300) or None
 

@@ -15,17 +15,15 @@ from .errors import (
     PolytomicResponseError,
     PolytomicTimeoutError,
     body_excerpt,
-    encoded_forms,
     error_from_response,
-    redact,
 )
 from .plan import Plan, Request, Response, SendResult, Sleep, TransportFailure, current_time, send, sleep
 from .retry import is_transient, retry_delay, was_not_processed
 from .settings import Credential
+from .text import encoded_forms, redact
 
 T = TypeVar("T")
 DEFAULT_MAX_RETRIES = 5
-MAX_PAGES = 10_000  # of one list
 MIN_CREDENTIAL_LENGTH = 8  # characters that are concealed in answers
 
 
@@ -45,38 +43,6 @@ class Call(Generic[T]):
     def with_timeout(self, seconds: float) -> Call[T]:
         """The same call, given at most ``seconds`` for each try."""
         return replace(self, request=replace(self.request, timeout=seconds))
-
-
-@dataclass(frozen=True)
-class Page(Generic[T]):
-    """One page of a list, and the token of the next."""
-
-    items: list[T]
-    next_page_token: str | None
-    size: int = 0  # bytes that it came in
-
-
-@dataclass(frozen=True)
-class ListCall(Generic[T]):
-    """A list that comes in pages: how to read one."""
-
-    request: Request
-    parse: Callable[[bytes], Page[T]]
-
-    def page(self, token: str | None = None) -> Call[Page[T]]:
-        """The call for one page: the first, or the one that ``token`` (sent back unchanged) stands for."""
-        request = self.request
-        if token is not None:
-            request = replace(request, query=(*request.query, ("page_token", token)))
-        return Call(request, self.parse)
-
-    def with_half_page_size(self) -> ListCall[T] | None:
-        """The same list with half as many items a page; None where a page has one, or as many as the server likes."""
-        limit = int(dict(self.request.query).get("limit", 0)) // 2
-        if not limit:
-            return None
-        query = tuple((name, str(limit) if name == "limit" else value) for name, value in self.request.query)
-        return replace(self, request=replace(self.request, query=query))
 
 
 def decode(call: Call[T], answer: SendResult) -> T:
@@ -133,50 +99,6 @@ def fetch(call: Call[T], max_retries: int = DEFAULT_MAX_RETRIES) -> Plan[T]:
             return decode(call, answer)
         yield from sleep(delay)
         attempt += 1
-
-
-def fetch_page(
-    call: ListCall[T], token: str | None, seen: set[str], max_retries: int = DEFAULT_MAX_RETRIES
-) -> Plan[Page[T]]:
-    """Fetch one page of a list; ``seen`` collects the tokens of this walk.
-
-    :raises PolytomicResponseError: when the server hands out a token twice, or too many: the walk would never end.
-    """
-    page = yield from fetch(call.page(token), max_retries)
-    record_page_token(call, page, seen)
-    return page
-
-
-def record_page_token(call: ListCall[T], page: Page[T], seen: set[str]) -> None:
-    """Take in that the page after this one is to be asked for.
-
-    :raises PolytomicResponseError: as :func:`fetch_page`.
-    """
-    if page.next_page_token:
-        if page.next_page_token in seen:
-            raise PolytomicResponseError(
-                call.request, Response(200), "the server repeats a page token: the list would never end"
-            )
-        if len(seen) >= MAX_PAGES:
-            raise PolytomicResponseError(call.request, Response(200), f"the list has more than {MAX_PAGES} pages")
-        seen.add(page.next_page_token)
-
-
-def fetch_fitting_page(
-    call: ListCall[T], token: str | None, seen: set[str], max_retries: int = DEFAULT_MAX_RETRIES
-) -> Plan[tuple[Page[T], ListCall[T]]]:
-    """Fetch one page as :func:`fetch_page`, with half as many items for as long as the answer is too large.
-
-    :returns: the page, and the list with the number of items that a page may have.
-    """
-    while True:
-        try:
-            return (yield from fetch_page(call, token, seen, max_retries)), call
-        except PolytomicResponseError as error:
-            smaller = call.with_half_page_size() if error.too_large else None
-            if smaller is None:
-                raise
-        call = smaller
 
 
 def with_deadline(deadline: float | None, plan: Plan[T], before: str, *, only_reads: bool = False) -> Plan[T]:

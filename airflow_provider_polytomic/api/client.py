@@ -7,10 +7,11 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, TypeVar
 
-from .call import Call, ListCall, fetch, fetch_fitting_page
-from .errors import printable
+from .call import Call, fetch
+from .pagination import ListCall, PageReader
 from .plan import BatchableSleep, Now, Plan, ReloadCredentials, Request, SendResult, Sleep, TransportFailure
 from .settings import Settings
+from .text import printable
 from .transport import requests_transport
 
 T = TypeVar("T")
@@ -106,23 +107,18 @@ class Client:
         return self.run(fetch(call, self.settings.max_retries))
 
     def iterate(self, call: ListCall[T]) -> Iterator[T]:
-        """Walk a list lazily, one page in memory at a time.
+        """Iterate over a list lazily, with one page in memory at a time.
 
-        What an earlier page had is left out. An item that moves to an earlier page meanwhile is missed.
+        Each id is returned once. An item that moves to an earlier page during the iteration is missed.
         """
-        token: str | None = None
-        seen: set[str] = set()
+        pages = PageReader(call, self.settings.max_retries)
         ids: set[str] = set()  # of the items of all earlier pages
-        while True:
-            page, call = self.run(fetch_fitting_page(call, token, seen, self.settings.max_retries))
-            token = page.next_page_token
-            fresh = [item for item in page.items if getattr(item, "id", None) not in ids]
+        while (page := self.run(pages.fetch_next())) is not None:
+            items = [item for item in page.items if getattr(item, "id", None) not in ids]
             del page
-            ids.update(item_id for item in fresh if (item_id := getattr(item, "id", None)) is not None)
-            yield from fresh
-            del fresh
-            if token is None:
-                return
+            ids.update(item_id for item in items if (item_id := getattr(item, "id", None)) is not None)
+            yield from items
+            del items
 
     def send(self, request: Request) -> SendResult:
         if self._refused and self._reload_settings is not None:

@@ -19,14 +19,13 @@
 
 from __future__ import annotations
 
-import html
 import json
 import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from .plan import BODY_TOO_LARGE, Request, Response, SendResult, TransportFailure
+from .text import printable, redact
 
 if TYPE_CHECKING:
     from .models import Execution
@@ -270,36 +269,6 @@ def _is_html(response: Response) -> bool:
     return b"<html" in start or b"<!doctype" in start
 
 
-def redact(text: str, secrets: Iterable[str]) -> str:
-    """``text`` with stars for the secrets in it: as they are, or as JSON, HTML or a URL would spell them."""
-    for form in sorted(encoded_forms(secrets), key=len, reverse=True):
-        text = text.replace(form, "***")
-    return text
-
-
-def encoded_forms(secrets: Iterable[str]) -> set[str]:
-    """All ways in which an answer may spell secrets."""
-    spelled: set[str] = set()
-    for secret in secrets:
-        in_json = json.dumps(secret)[1:-1]
-        in_html_safe_json = in_json.replace("&", r"\u0026").replace("<", r"\u003c").replace(">", r"\u003e")
-        slashes_escaped = in_json.replace("/", r"\/")
-        unescaped = json.dumps(secret, ensure_ascii=False)[1:-1]
-        spelled |= {secret, in_json, in_html_safe_json, slashes_escaped, unescaped}
-        spelled |= {html.escape(secret), quote(secret, safe="")}
-    return spelled - {""}
-
-
 def _redacted_excerpt(response: Response, text: object, longest: int) -> str:
     """A part of an answer, fit for a message."""
     return printable(None if text is None else redact(str(text), response.secrets), longest)
-
-
-def printable(text: object, longest: int) -> str:
-    """Foreign text as one line of bounded length, without control characters or signed URLs' signatures."""
-    if text is None:
-        return ""
-    line = str(text)[: 4 * longest]
-    line = " ".join("".join(char if char.isprintable() else " " for char in line).split())
-    line = re.sub(r"(https?://[^\s?\"'<>]*)\?[^\s\"'<>]*", r"\1?***", line)
-    return line if len(line) <= longest else line[:longest] + "…"

@@ -1,6 +1,6 @@
-"""What must happen once although its answer may get lost: starts and creations.
+"""Requests that must take effect at most once although a response may be lost: starts and creations.
 
-Each carries an idempotency key, so asking again does nothing twice. What remains is to ask until the outcome is known.
+Each has an idempotency key, so it is safe to repeat it until its outcome is known.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ import hashlib
 import json
 import random
 from collections.abc import Callable
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 from .call import Call, decode, fetch
 from .errors import (
@@ -30,127 +31,175 @@ from .retry import backoff, retry_after_delay
 
 T = TypeVar("T")
 
-OUTCOME_TIMEOUT = 60.0  # seconds for which an outcome is asked for
-REPLICA_LAG = 60.0  # seconds for which what is new may be unknown to the server's replicas
+OUTCOME_TIMEOUT = 60.0  # seconds during which a key is repeated until its outcome is known
+REPLICA_LAG = 60.0  # seconds during which the server's replicas may not know a new object
+READ_INTERVAL = 5.0  # seconds between two reads of an object that is not found
 START = "the start"
 CREATION = "the creation"
+_REPEATABLE = (
+    PolytomicConflictError,
+    PolytomicUnreachableError,
+    PolytomicResponseError,
+    PolytomicServerError,
+    PolytomicRateLimitError,
+)
 
 
-def compute_key(what: list[Any]) -> str:
-    """The idempotency key of something: the same whoever asks, and whenever."""
-    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+def compute_key(parts: list[Any]) -> str:
+    """Derive an idempotency key from ``parts``: equal parts always give the same key."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def send_once(call: Call[T], what: str, *, patience: float | None = None) -> Plan[T]:
-    """Make a call that has a key of its own, and ask with the same key until its outcome is known.
+def send_once(call: Call[T], action: str, *, timeout: float | None = None) -> Plan[T]:
+    """Make a call that has an idempotency key, and repeat it until its outcome is known.
 
-    :param what: :data:`START` or :data:`CREATION`, for messages.
-    :param patience: seconds for which the outcome is asked for, default :data:`OUTCOME_TIMEOUT`; 0: one request.
-    :raises PolytomicConflictError: the server refused it, because of something else.
-    :raises PolytomicError: it was refused, or its outcome is unknown; the message says which.
+    :param action: :data:`START` or :data:`CREATION`, for messages.
+    :param timeout: seconds during which the call is repeated, default :data:`OUTCOME_TIMEOUT`; 0 sends one request.
+    :raises PolytomicConflictError: the server refused the request because of another object or execution.
+    :raises PolytomicError: the request was refused, or its outcome is unknown. The message says which.
     """
-    done = yield from resolve_outcome(call, what, patience=patience)
-    if isinstance(done, PolytomicApiError):
-        raise done
-    return done
+    outcome = yield from resolve_outcome(call, action, timeout=timeout)
+    if isinstance(outcome, PolytomicApiError):
+        raise outcome
+    return outcome
+
+
+@dataclass
+class _Attempts(Generic[T]):
+    """What the requests with one key have shown so far. Times are in seconds since the epoch.
+
+    :ivar unanswered_since: when a request was last sent whose outcome is unknown. Until the timeout has passed since
+        then, a 409 may mean that the server is still processing that request.
+    :ivar is_uncertain: whether a request of this call may have arrived although its response was lost.
+    """
+
+    call: Call[T]
+    action: str
+    timeout: float
+    unanswered_since: float | None
+    is_uncertain: bool = False
+    failing_since: float | None = None
+
+    def record_failure(self, response: SendResult, error: PolytomicError, now: float) -> None:
+        """Record a failed request.
+
+        :raises PolytomicError: ``error``, if repeating the request cannot help.
+        """
+        if isinstance(response, Response) and 300 <= response.status < 400:
+            raise error
+        is_indecisive = isinstance(error, (PolytomicConflictError, PolytomicRateLimitError))
+        if not is_indecisive and _may_have_arrived(response):
+            self.unanswered_since, self.is_uncertain = now, True
+        if self.failing_since is None:
+            self.failing_since = now
+
+    def is_final_conflict(self, error: PolytomicError, now: float) -> bool:
+        """Whether the error is a conflict with something other than an earlier request with the same key."""
+        if not isinstance(error, PolytomicConflictError):
+            return False
+        return self.unanswered_since is None or now - self.unanswered_since >= self.timeout
+
+    def is_timed_out(self, error: PolytomicError, now: float) -> bool:
+        """Whether requests have failed for longer than the timeout. A conflict has a limit of its own."""
+        assert self.failing_since is not None  # noqa: S101  a failure was recorded
+        return now - self.failing_since >= self.timeout and not isinstance(error, PolytomicConflictError)
+
+    def unresolved_error(self, error: PolytomicError) -> PolytomicError:
+        """The error to raise after the timeout."""
+        if not self.is_uncertain:
+            return error
+        return add_context(
+            error,
+            f"Could not confirm whether {self.action} succeeded. Repeating it with idempotency key "
+            f"{self.call.request.idempotency_key} is safe; a task retry does so automatically",
+        )
 
 
 def resolve_outcome(
     call: Call[T],
-    what: str,
+    action: str,
     *,
-    sent_before: float | None = None,
-    patience: float | None = None,
+    first_sent_at: float | None = None,
+    timeout: float | None = None,
     find_effect: Callable[[], Plan[T | None]] | None = None,
 ) -> Plan[T | PolytomicConflictError | PolytomicServerError]:
-    """Send one key until its outcome is known.
+    """Send a call with an idempotency key until its outcome is known.
 
-    :param sent_before: when the key may have been sent before: since when a 409 may mean that this task's own
-        first request is still being processed.
-    :param find_effect: looks for what a request that the API has just answered with 5xx has started all the same.
-    :returns: the result, or the error that is recorded for the key: a conflict, or the API's own 5xx.
-    :raises PolytomicError: refused, or the outcome is unknown.
+    :param action: :data:`START` or :data:`CREATION`, for messages.
+    :param first_sent_at: when the key may have been sent before, in seconds since the epoch. A 409 may then mean that
+        the server is still processing that request.
+    :param timeout: seconds during which the call is repeated, default :data:`OUTCOME_TIMEOUT`; 0 sends one request.
+    :param find_effect: finds what a request has started although the API responded with a 5xx.
+    :returns: the result, or the error that the server recorded for the key: a conflict, or a 5xx of the API itself.
+    :raises PolytomicError: the request was refused, or its outcome is unknown.
     """
-    patience = OUTCOME_TIMEOUT if patience is None else patience
-    unanswered = sent_before
-    lost = False
-    failing_since: float | None = None
-    attempt = 0
+    attempts = _Attempts(call, action, OUTCOME_TIMEOUT if timeout is None else timeout, first_sent_at)
+    count = 0
     while True:
-        answer = yield from send(call.request)
+        response = yield from send(call.request)
         now = yield from current_time()
-        attempt += 1
+        count += 1
         try:
-            return decode(call, answer)
-        except PolytomicConflictError as error:
-            if unanswered is None or now - unanswered >= patience:
-                return error
-            failure: PolytomicError = error
-        except (PolytomicUnreachableError, PolytomicResponseError, PolytomicServerError) as error:
-            if isinstance(answer, Response) and 300 <= answer.status < 400:
-                raise
+            return decode(call, response)
+        except _REPEATABLE as error:
             failure = error
-            if _may_have_arrived(answer):
-                unanswered, lost = now, True
-        except PolytomicRateLimitError as error:
-            failure = error
-        recorded = isinstance(failure, PolytomicServerError) and _is_api_error(answer)
-        if recorded and find_effect is not None:
+        if isinstance(failure, PolytomicConflictError) and attempts.is_final_conflict(failure, now):
+            return failure
+        attempts.record_failure(response, failure, now)
+        recorded = failure if isinstance(failure, PolytomicServerError) and _is_api_error(response) else None
+        if recorded is not None and find_effect is not None:
             found = yield from find_effect()
             if found is not None:
                 return found
-        failing_since = now if failing_since is None else failing_since
-        if now - failing_since >= patience and not isinstance(failure, PolytomicConflictError):
-            if recorded and isinstance(failure, PolytomicServerError) and not lost:
-                return failure
-            if not lost:
-                raise failure
-            raise add_context(
-                failure,
-                f"Could not confirm whether {what} succeeded. Repeating it with idempotency key "
-                f"{call.request.idempotency_key} is safe; a task retry does so automatically",
-            )
-        wish = retry_after_delay(answer, now)
-        yield from sleep(backoff(attempt, random.random()) if wish is None else wish)
+        if attempts.is_timed_out(failure, now):
+            if recorded is not None and not attempts.is_uncertain:
+                return recorded
+            raise attempts.unresolved_error(failure)
+        retry_after = retry_after_delay(response, now)
+        yield from sleep(backoff(count, jitter=random.random()) if retry_after is None else retry_after)
 
 
-def replay_key(call: Call[T], what: str, sent_before: float) -> Plan[T | PolytomicApiError]:
-    """What a key holds that somebody who died may have sent: what came of it, or the error that is recorded for it.
+def replay_key(call: Call[T], action: str, first_sent_at: float) -> Plan[T | PolytomicApiError]:
+    """Send a key again that an earlier process may have sent. If it has not, this request takes effect.
 
-    :raises PolytomicError: whether it holds anything is not known.
+    :param action: :data:`START` or :data:`CREATION`, for messages.
+    :param first_sent_at: when the earlier process may have sent the key, in seconds since the epoch.
+    :returns: the result, or the error that the server recorded for the key.
+    :raises PolytomicError: the outcome is unknown.
     """
     try:
-        return (yield from resolve_outcome(call, what, sent_before=sent_before))
+        return (yield from resolve_outcome(call, action, first_sent_at=first_sent_at))
     except (PolytomicAuthError, PolytomicRateLimitError, PolytomicServerError):
-        raise  # no refusal
-    except PolytomicApiError as refused:
-        return refused
+        raise  # these do not refuse the request itself
+    except PolytomicApiError as refusal:
+        return refusal
 
 
 def read_current(call: Call[T]) -> Plan[T | None]:
-    """Read what an earlier answer was about, because that answer may be old; None when it is gone.
+    """Read the current state of an object that a replayed, possibly old, response described.
 
-    :raises PolytomicError: the server has not answered, or only with something else, such as another execution.
+    :returns: the object; None if it does not exist.
+    :raises PolytomicError: the server did not respond, or only about another object.
     """
-    since = yield from current_time()
+    began = yield from current_time()
     while True:
         try:
             return (yield from fetch(call))
         except PolytomicNotFoundError:
-            if (yield from current_time()) - since >= REPLICA_LAG:
+            if (yield from current_time()) - began >= REPLICA_LAG:
                 return None
         except PolytomicResponseError as error:
             # A stale cache lasts no longer than a replica lags.
-            if error.status_code != 200 or (yield from current_time()) - since >= REPLICA_LAG:
+            if error.status_code != 200 or (yield from current_time()) - began >= REPLICA_LAG:
                 raise
-        yield from sleep(5)
+        yield from sleep(READ_INTERVAL)
 
 
-def _may_have_arrived(answer: SendResult) -> bool:
-    if isinstance(answer, TransportFailure):
-        return answer.sent
-    return not _is_api_error(answer)
+def _may_have_arrived(response: SendResult) -> bool:
+    if isinstance(response, TransportFailure):
+        return response.sent
+    return not _is_api_error(response)
 
 
-def _is_api_error(answer: SendResult) -> bool:
-    return isinstance(answer, Response) and answer.status >= 400 and parse_api_error(answer) is not None
+def _is_api_error(response: SendResult) -> bool:
+    return isinstance(response, Response) and response.status >= 400 and parse_api_error(response) is not None

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from .call import Call, ListCall
+from .call import Call
 from .endpoints import bulk_syncs, model_syncs
 from .models import BulkSyncExecution, ConsoleLog, Execution, ModelSyncExecution
+from .pagination import ListCall
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,9 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar, cast
 from urllib.parse import quote
 
+from .text import CONTROL_CHARACTERS
+
 T = TypeVar("T")
-CONTROL_CHARACTERS = (
-    r"\x00-\x1f\x7f-\x9f\u2028\u2029"  # within [] of a pattern: what writes lines of its own, or moves a cursor
-)
 _CONTROL = re.compile(f"[{CONTROL_CHARACTERS}]")
 _KEY = re.compile(r"[A-Za-z0-9_-]{8,255}")
 BODY_TOO_LARGE = "the answer is too large to be read"  # the reason of an Unreachable

@@ -10,6 +10,7 @@ from .plan import BODY_TOO_LARGE, Response, SendResult, TransportFailure
 # An answer of these came from a server or gateway that may do better in a moment.
 TRANSIENT_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 MIN_RETRY_AFTER, MAX_RETRY_AFTER = 0.5, 120.0  # seconds; what a server may ask for
+DEFAULT_MAX_BACKOFF = 8.0  # seconds
 _THROTTLING_STATUSES = frozenset({429, 503})
 
 
@@ -36,12 +37,18 @@ def retry_delay(
     if not repeatable and not was_not_processed(answer):
         return None
     wish = retry_after_delay(answer, now)
-    return backoff(attempt, jitter) if wish is None else wish
+    return backoff(attempt, jitter=jitter) if wish is None else wish
 
 
-def backoff(attempt: int, jitter: float) -> float:
-    """0.5, 1, 2, 4, 8, 8, … seconds, less up to a quarter."""
-    return float(min(0.5 * 2.0 ** min(attempt - 1, 10), 8.0) * (1 - jitter / 4))
+def backoff(attempt: int, *, max_delay: float = DEFAULT_MAX_BACKOFF, jitter: float) -> float:
+    """Exponential backoff: 0.5, 1, 2, 4, 8, … seconds.
+
+    :param attempt: the number of failures so far, from 1 on.
+    :param max_delay: an upper bound in seconds, but never less than :data:`DEFAULT_MAX_BACKOFF`.
+    :param jitter: a number in [0, 1): the part of a quarter of the delay that is subtracted.
+    """
+    delay = 0.5 * 2.0 ** min(attempt - 1, 12)
+    return float(min(delay, max(max_delay, DEFAULT_MAX_BACKOFF)) * (1 - jitter / 4))
 
 
 def retry_after_delay(answer: SendResult, now: float) -> float | None:

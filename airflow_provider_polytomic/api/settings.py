@@ -13,8 +13,8 @@ from string import Formatter
 from urllib.parse import SplitResult, quote, unquote, urlencode, urlsplit
 from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
 
-from .errors import redact
 from .plan import Request
+from .text import redact
 
 log = logging.getLogger(__name__)
 

@@ -71,7 +71,7 @@ class _Fields:
 
     def _format_value(self, value: object) -> str:
         """Format an invalid value for a message, with the API key redacted in case it is in the wrong field."""
-        from airflow_provider_polytomic.api.errors import printable, redact
+        from airflow_provider_polytomic.api.text import printable, redact
 
         return printable(redact(repr(value), [self._connection.password or ""]), 100)
 

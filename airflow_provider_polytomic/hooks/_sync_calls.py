@@ -59,7 +59,7 @@ class SyncCalls:
         return self.client.run(self._send_once(endpoints.create(body, idempotency_key=str(uuid.uuid4())), CREATION))
 
     def _update_sync(self, endpoints: Any, sync_id: str, changes: dict[str, Any]) -> Any:
-        from airflow_provider_polytomic.api.models import parse_document
+        from airflow_provider_polytomic.api.parsers import parse_document
 
         validate_fields(changes)
         sync_id = required_id("sync_id", sync_id)
@@ -83,7 +83,7 @@ class SyncCalls:
     def _send_once(self, call: Call[T], what: str) -> Plan[T]:
         from airflow_provider_polytomic.api.idempotency import send_once
 
-        return send_once(call, what, patience=None if self.client.settings.max_retries else 0)
+        return send_once(call, what, timeout=None if self.client.settings.max_retries else 0)
 
     def _list_executions(
         self, kind: str, sync_id: str, only_terminal: bool | None, ascending: bool | None, limit: int | None

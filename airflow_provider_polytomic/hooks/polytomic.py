@@ -18,9 +18,10 @@ from ._model_syncs import ModelSyncCalls
 from ._sync_calls import required_id
 
 if TYPE_CHECKING:
-    from airflow_provider_polytomic.api.call import Call, ListCall
+    from airflow_provider_polytomic.api.call import Call
     from airflow_provider_polytomic.api.client import AsyncClient, Client
     from airflow_provider_polytomic.api.models import Identity, SchemaCache
+    from airflow_provider_polytomic.api.pagination import ListCall
     from airflow_provider_polytomic.api.settings import Settings
 
 T = TypeVar("T")

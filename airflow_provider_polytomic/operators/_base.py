@@ -42,7 +42,7 @@ _WAITED_HINT = "it was waited for, because this task's own could not start befor
 
 def _format_arguments(arguments: dict[str, Any]) -> str:
     """What a log says of the arguments of a start: how many identities, often people's addresses, but not which."""
-    from airflow_provider_polytomic.api.errors import printable
+    from airflow_provider_polytomic.api.text import printable
 
     given = {name: value for name, value in arguments.items() if value}
     told = {name: len(value) if name.endswith("identities") else value for name, value in given.items()}

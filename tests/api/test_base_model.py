@@ -25,12 +25,11 @@ from airflow_provider_polytomic.api.models import (
     BulkSyncSchedule,
     BulkSyncStatus,
     Execution,
-    Model,
     ModelSyncExecution,
-    parse_list,
-    parse_one,
     tolerant,
 )
+from airflow_provider_polytomic.api.models.tolerant import Model
+from airflow_provider_polytomic.api.parsers import parse_list, parse_one
 from airflow_provider_polytomic.api.plan import Response
 
 from .test_models import OURS, sample, sdk_fields

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from airflow_provider_polytomic.api.call import Call, ListCall, fetch, fetch_page
+from airflow_provider_polytomic.api.call import Call, fetch
 from airflow_provider_polytomic.api.client import AsyncClient, Client, drive
 from airflow_provider_polytomic.api.endpoints import (
     bulk_syncs,
@@ -24,6 +24,7 @@ from airflow_provider_polytomic.api.endpoints import (
     model_syncs,
     schedules,
 )
+from airflow_provider_polytomic.api.pagination import ListCall, fetch_page
 from airflow_provider_polytomic.api.plan import Plan
 from airflow_provider_polytomic.api.settings import Settings
 from airflow_provider_polytomic.sandbox.app import Sandbox

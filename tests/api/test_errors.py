@@ -34,12 +34,11 @@ from airflow_provider_polytomic.api.errors import (
     add_context,
     error_from_payload,
     error_from_response,
-    printable,
-    redact,
 )
 from airflow_provider_polytomic.api.models import BulkSyncExecution
 from airflow_provider_polytomic.api.plan import Request, Response, SendResult, TransportFailure
 from airflow_provider_polytomic.api.settings import Settings
+from airflow_provider_polytomic.api.text import printable, redact
 
 from .conftest import Send
 from .servers import Server, http

@@ -417,7 +417,7 @@ def test_endless_list_of_executions_counts_as_an_outage() -> None:
     """A repeated page token is detected on the second page, and ends the wait after ten minutes."""
     script = Script(listed("same"))
 
-    with pytest.raises(PolytomicResponseError, match=r"repeats a page token.*no valid response for 6"):
+    with pytest.raises(PolytomicResponseError, match=r"repeated a page token.*no valid response for 6"):
         script.run(wait_for_execution(BULK, "s1", None, poke_interval=30))
     assert len(script.requests) < 200
 

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_polytomic.api import call as call_module
-from airflow_provider_polytomic.api.call import Call, ListCall, decode
+from airflow_provider_polytomic.api import pagination
+from airflow_provider_polytomic.api.call import Call, decode
 from airflow_provider_polytomic.api.client import Client, drive
 from airflow_provider_polytomic.api.endpoints import bulk_syncs, events, model_syncs
 from airflow_provider_polytomic.api.errors import (
@@ -40,6 +40,7 @@ from airflow_provider_polytomic.api.executions.wait import wait_for_execution
 from airflow_provider_polytomic.api.idempotency import START, send_once
 from airflow_provider_polytomic.api.kinds import SYNC_KINDS, SyncKind
 from airflow_provider_polytomic.api.models import BulkSync, BulkSyncExecution, Execution
+from airflow_provider_polytomic.api.pagination import ListCall
 from airflow_provider_polytomic.api.plan import (
     BatchableSleep,
     Now,
@@ -183,7 +184,7 @@ def test_what_is_nested_too_deep_is_an_error_like_any_other(body: bytes, status:
 @pytest.mark.parametrize("call", [bulk_syncs.list_(), events.list_()], ids=["syncs", "events"])
 def test_a_list_without_an_end_is_given_up(call: ListCall[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """A host that names one page more each time keeps nobody busy for ever."""
-    monkeypatch.setattr(call_module, "MAX_PAGES", 50)
+    monkeypatch.setattr(pagination, "MAX_PAGES", 50)
     asked: list[Request] = []
 
     def one_more(request: Request) -> Response:

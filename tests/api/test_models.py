@@ -17,7 +17,7 @@ import pytest
 from polytomic.bulk_sync.client import BulkSyncClient
 
 from airflow_provider_polytomic.api import models
-from airflow_provider_polytomic.api.call import Call, ListCall, Page
+from airflow_provider_polytomic.api.call import Call
 from airflow_provider_polytomic.api.endpoints import (
     bulk_syncs,
     connections,
@@ -35,10 +35,12 @@ from airflow_provider_polytomic.api.models import (
     BulkSyncStatusSummary,
     ConsoleLogEntry,
     LogFiles,
-    Model,
     ModelSyncExecution,
     SchemaExecution,
+    fields,
 )
+from airflow_provider_polytomic.api.models.tolerant import Model
+from airflow_provider_polytomic.api.pagination import ListCall, Page
 
 # Each call that reads an answer, by its name, and the SDK's type of that answer.
 CALLS: dict[str, tuple[Call[Any] | ListCall[Any], type[pydantic.BaseModel]]] = {
@@ -397,7 +399,7 @@ def test_times(text: str | None, time: dt.datetime | None) -> None:
 def test_a_time_is_the_same_however_it_is_read(value: Any) -> None:
     """What is read quickly, because it is written as usual, is what pydantic would have made of it."""
     read = SchemaExecution.model_validate_json(json.dumps({"created_at": value})).created_at
-    assert read == models._any_time.validate_python(value)
+    assert read == fields._any_time.validate_python(value)
     assert read is None or read.utcoffset() is not None
 
 

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from polytomic import Polytomic
 
-from airflow_provider_polytomic.api.call import Call, ListCall
+from airflow_provider_polytomic.api.call import Call
 from airflow_provider_polytomic.api.endpoints import (
     bulk_syncs,
     connections,
@@ -21,6 +21,7 @@ from airflow_provider_polytomic.api.endpoints import (
     model_syncs,
     schedules,
 )
+from airflow_provider_polytomic.api.pagination import ListCall
 
 PATHS: dict[str, Callable[..., Call[Any] | ListCall[Any]]] = {
     "GET /api/me": identity.get,

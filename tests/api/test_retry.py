@@ -66,7 +66,7 @@ def test_it_ends(max_retries: int) -> None:
 @given(st.integers(1, 50), st.floats(0, 1, exclude_max=True))
 def test_jitter_shortens_by_a_quarter_at_most(attempt: int, jitter: float) -> None:
     """So that many callers do not come back at once."""
-    assert 0.75 * backoff(attempt, 0) <= backoff(attempt, jitter) <= backoff(attempt, 0)
+    assert 0.75 * backoff(attempt, jitter=0) <= backoff(attempt, jitter=jitter) <= backoff(attempt, jitter=0)
 
 
 @pytest.fixture

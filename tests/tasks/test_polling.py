@@ -356,7 +356,7 @@ def wait_in_worker(sandbox: Any, kind: str, where: str, interval: float) -> Any:
 
 def test_execution_id_comparison_ignores_case() -> None:
     """An id in another spelling is the same execution."""
-    from airflow_provider_polytomic.api.models import parse_execution
+    from airflow_provider_polytomic.api.parsers import parse_execution
 
     read = parse_execution(BulkSyncExecution, "S", "ABC-1")
     assert read(b'{"data": {"id": "abc-1", "sync_id": "s"}}').id == "abc-1"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..call import Call, ListCall
+from ..call import Call
 from ..models import (
     BulkSync,
     BulkSyncDestination,
@@ -17,12 +17,9 @@ from ..models import (
     ConsoleLog,
     Job,
     LogFiles,
-    parse_execution,
-    parse_export,
-    parse_list,
-    parse_nothing,
-    parse_one,
 )
+from ..pagination import ListCall
+from ..parsers import parse_execution, parse_export, parse_list, parse_nothing, parse_one
 from ..plan import Request, build_path, build_query, to_list
 
 SYNCS = "/api/bulk/syncs"

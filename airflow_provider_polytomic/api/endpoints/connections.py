@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from ..call import Call, ListCall
-from ..models import Connection, SchemaCache, parse_list, parse_nothing, parse_one
+from ..call import Call
+from ..models import Connection, SchemaCache
+from ..pagination import ListCall
+from ..parsers import parse_list, parse_nothing, parse_one
 from ..plan import Request, build_path
 
 CONNECTION = "/api/connections/{connection_id}"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from ..call import Call, ListCall
-from ..models import Event, parse_list
+from ..call import Call
+from ..models import Event
+from ..pagination import ListCall
+from ..parsers import parse_list
 from ..plan import Request, build_query
 
 _events = parse_list(Event)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ..call import Call
-from ..models import Identity, parse_one
+from ..models import Identity
+from ..parsers import parse_one
 from ..plan import Request
 
 _identity = parse_one(Identity)

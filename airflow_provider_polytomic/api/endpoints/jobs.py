@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ..call import Call
-from ..models import Job, parse_one
+from ..models import Job
+from ..parsers import parse_one
 from ..plan import Request, build_path
 
 _job = parse_one(Job)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..call import Call, ListCall
+from ..call import Call
 from ..models import (
     ConsoleLog,
     ModelField,
@@ -17,12 +17,10 @@ from ..models import (
     ModelSyncStatus,
     ModelSyncTarget,
     TargetObject,
-    parse_execution,
-    parse_list,
-    parse_nothing,
-    parse_one,
 )
 from ..models.tolerant import Model
+from ..pagination import ListCall
+from ..parsers import parse_execution, parse_list, parse_nothing, parse_one
 from ..plan import Request, build_path, build_query, to_list
 
 SYNCS = "/api/syncs"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..call import Call, ListCall
-from ..models import BulkSyncSchedule, parse_list, parse_nothing, parse_one
+from ..call import Call
+from ..models import BulkSyncSchedule
+from ..pagination import ListCall
+from ..parsers import parse_list, parse_nothing, parse_one
 from ..plan import Request, build_path
 
 SCHEDULES = "/api/bulk/syncs/{sync_id}/schedules"

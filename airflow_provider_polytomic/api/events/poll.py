@@ -15,14 +15,16 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
-from ..call import fetch, fetch_fitting_page
+from ..call import fetch
 from ..endpoints import events
-from ..errors import PolytomicAuthError, PolytomicNotFoundError, PolytomicValidationError, printable
+from ..errors import PolytomicAuthError, PolytomicNotFoundError, PolytomicValidationError
 from ..executions.poll import PAGE_SIZE
 from ..kinds import SYNC_KINDS, SyncKind
 from ..models import Event, Execution
+from ..pagination import fetch_fitting_page
 from ..plan import Plan, current_time
 from ..syncs.lookup import walk, walk_until_complete
+from ..text import printable
 
 log = logging.getLogger(__name__)
 

@@ -35,7 +35,7 @@ def cancel_execution(kind: SyncKind, sync_id: str, execution_id: str, timeout: f
             return None
         except PolytomicError as error:
             attempt += 1
-            delay = backoff(attempt, random.random())
+            delay = backoff(attempt, jitter=random.random())
             left = timeout - ((yield from current_time()) - began)
             if not is_transient(response) or delay >= left:
                 return str(error)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 
 from ..call import fetch
-from ..errors import PolytomicError, PolytomicNotFoundError, PolytomicValidationError, printable
+from ..errors import PolytomicError, PolytomicNotFoundError, PolytomicValidationError
 from ..kinds import SyncKind
 from ..models import ConsoleLog, ConsoleLogEntry
 from ..plan import Plan
+from ..text import printable
 
 log = logging.getLogger(__name__)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ..errors import printable
 from ..kinds import SyncKind
 from ..models import BulkSyncExecution, Execution, ModelSyncExecution
+from ..text import printable
 from .summary import MAX_MESSAGE_LENGTH, MAX_SCHEMAS, MAX_STATUS_MESSAGE_LENGTH
 
 MAX_LISTED_ERRORS = 10  # errors of a model sync's execution in a failure message

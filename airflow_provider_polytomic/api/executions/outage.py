@@ -9,6 +9,7 @@ from typing import Any
 from ..errors import PolytomicAuthError, PolytomicError, PolytomicNotFoundError, add_context
 from ..idempotency import REPLICA_LAG
 from ..plan import Plan, reload_credentials
+from ..retry import backoff
 from .poll import PollResult
 
 log = logging.getLogger(__name__)
@@ -102,11 +103,6 @@ class OutageTracker:
             return self._poke_interval
         if retry_after is not None:
             return retry_after
-        delay = backoff(self._failures, min(self._poke_interval, MAX_BACKOFF))
+        delay = backoff(self._failures, max_delay=min(self._poke_interval, MAX_BACKOFF), jitter=random.random())
         # Do not sleep past the end of the budget.
         return min(delay, max(OUTAGE_BUDGET - self._duration, 1.0))
-
-
-def backoff(failures: int, max_delay: float) -> float:
-    """Exponential backoff: 0.5, 1, 2, 4, 8, … seconds up to ``max_delay``, minus up to 25 % jitter."""
-    return float(min(0.5 * 2.0 ** min(failures - 1, 12), max(max_delay, 8.0)) * (1 - random.random() / 4))

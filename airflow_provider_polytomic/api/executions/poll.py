@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, TypeVar
 
-from ..call import Call, Page, decode, record_page_token
+from ..call import Call, decode
 from ..errors import PolytomicError, PolytomicResponseError, parse_api_error
 from ..kinds import SyncKind
 from ..models import Execution
+from ..pagination import Page, record_page_token
 from ..plan import Plan, Response, current_time, send
 from ..retry import is_transient, retry_after_delay
 

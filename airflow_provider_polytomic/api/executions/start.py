@@ -25,6 +25,7 @@ from ..errors import (
 )
 from ..idempotency import REPLICA_LAG, START, read_current, replay_key, resolve_outcome
 from ..models import Execution
+from ..pagination import fetch_fitting_page
 from ..plan import Plan, Response, current_time, sleep
 from ..retry import backoff
 from .cancel import CANCEL_TIMEOUT, cancel_execution
@@ -245,7 +246,7 @@ def _list_until_conflict_shows(
         attempt += 1
         if (yield from current_time()) - began >= REPLICA_LAG:
             return listed
-        yield from sleep(backoff(attempt, random.random()))
+        yield from sleep(backoff(attempt, jitter=random.random()))
 
 
 def _list_when_known(request: StartRequest) -> Plan[ExecutionList]:

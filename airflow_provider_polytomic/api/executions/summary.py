@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, TypeVar
 
-from ..errors import printable
 from ..kinds import SyncKind
 from ..models import BulkSyncExecution, Execution, ModelSyncExecution, SchemaExecution
+from ..text import printable
 
 T = TypeVar("T")
 

@@ -11,9 +11,10 @@ from typing import Any, TypeVar
 
 from ..call import fetch
 from ..endpoints import bulk_syncs
-from ..errors import PolytomicError, PolytomicValidationError, add_context, printable
+from ..errors import PolytomicError, PolytomicValidationError, add_context
 from ..models import BulkSyncDestination
 from ..plan import Plan
+from ..text import printable
 
 log = logging.getLogger(__name__)
 

@@ -12,11 +12,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from ..call import DEFAULT_MAX_RETRIES, ListCall, fetch_page
-from ..errors import PolytomicLookupError, PolytomicResponseError, printable
+from ..call import DEFAULT_MAX_RETRIES
+from ..errors import PolytomicLookupError, PolytomicResponseError
 from ..kinds import SyncKind
+from ..pagination import ListCall, fetch_page
 from ..plan import Plan, Response
 from ..settings import MAX_BODY_SIZE
+from ..text import printable
 
 T = TypeVar("T")
 

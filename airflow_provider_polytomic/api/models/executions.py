@@ -1,0 +1,194 @@
+"""Executions of bulk syncs and model syncs."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from .fields import KNOWN_STATUSES, NON_TERMINAL_STATUSES, TERMINAL_STATUSES, Id, Status, Time
+from .tolerant import Integer, Model
+
+
+class SchemaExecution(Model):
+    """What an execution did with one schema (table, object) of a bulk sync.
+
+    A row without a readable status counts as one whose status is not given: the execution's own status decides.
+    """
+
+    __unreadable_element__ = "keep"  # nobody may take the list for complete
+
+    schema_id: str | None = Field(None, alias="schema")
+    output_name: str | None = None
+    status: str | None = None
+    status_message: str | None = None
+    record_count: Integer | None = None
+    error_count: Integer | None = None
+    warning_count: Integer | None = None
+    created_at: Time = None
+    started_at: Time = None
+    completed_at: Time = None
+    updated_at: Time = None
+    version: str | None = None
+
+
+class Execution(Model):
+    """What executions of bulk and of model syncs have in common.
+
+    One whose id, status or time of completion is unreadable is unreadable, and so is a list with it: it might run.
+    """
+
+    __strict_fields__ = frozenset({"status", "completed_at"})
+    __unreadable_element__ = "raise"
+
+    id: Id
+    status: Status | None = None
+    type: str | None = None
+    created_at: Time = None
+    started_at: Time = None
+    completed_at: Time = None
+    updated_at: Time = None
+    version: str | None = None
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether it has ended. A ``completed_at`` says so whatever the status is called."""
+        return self.status in TERMINAL_STATUSES or self.completed_at is not None
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether it ended and everything in it went well."""
+        return self.status == "completed" and not self.partially_failed
+
+    @property
+    def partially_failed(self) -> bool:
+        """Whether it ended, but something in it did not go well."""
+        raise NotImplementedError
+
+    @property
+    def has_known_status(self) -> bool:
+        return self.status in KNOWN_STATUSES
+
+    @property
+    def records(self) -> int | None:
+        """How many records it moved, or None when the API did not say."""
+        raise NotImplementedError
+
+    @property
+    def error_records(self) -> int | None:
+        """How many records had errors, or None when the API did not say."""
+        raise NotImplementedError
+
+    @property
+    def is_test_run(self) -> bool:
+        """Whether it is a test run. Model syncs have none."""
+        return False
+
+    @property
+    def schema_count(self) -> int:
+        """How many schemas it has; 0 for model syncs."""
+        return 0
+
+    @property
+    def failed_schema_count(self) -> int:
+        """How many of its schemas failed; 0 for model syncs."""
+        return 0
+
+    def progress_details(self) -> list[str]:
+        """Its counts for a progress line, such as ``1200 records``."""
+        return []
+
+
+class BulkSyncExecution(Execution):
+    """One run of a bulk sync."""
+
+    status_message: str | None = None
+    fetch_mode: str | None = None
+    output_disposition: str | None = None
+    is_partial: bool | None = None
+    is_resync: bool | None = None
+    is_test: bool | None = None
+    record_count: Integer | None = None
+    error_count: Integer | None = None
+    warning_count: Integer | None = None
+    schemas: list[SchemaExecution] | None = None
+
+    @property
+    def partially_failed(self) -> bool:
+        incomplete = bool(self.failed_schemas or self.error_records)
+        return self.status == "errors" or (self.status == "completed" and incomplete)
+
+    @property
+    def failed_schemas(self) -> list[SchemaExecution]:
+        """The schemas that did not end well. While the execution runs: those that have failed so far."""
+        good = (None, "completed") if self.is_terminal else (None, "completed", *NON_TERMINAL_STATUSES)
+        return [schema for schema in self.schemas or [] if schema.status not in good]
+
+    @property
+    def is_test_run(self) -> bool:
+        return bool(self.is_test)
+
+    @property
+    def schema_count(self) -> int:
+        return len(self.schemas or [])
+
+    @property
+    def failed_schema_count(self) -> int:
+        return len(self.failed_schemas)
+
+    def progress_details(self) -> list[str]:
+        details = []
+        if self.schemas:
+            done = sum(schema.status == "completed" for schema in self.schemas)
+            details.append(f"{done} of {len(self.schemas)} schemas")
+        counts = ((self.error_count, "errors"), (self.warning_count, "warnings"))
+        if self.records is not None:
+            details.append(f"{self.records} records")
+        return details + [f"{count} {name}" for count, name in counts if count]
+
+    @property
+    def records(self) -> int | None:
+        if self.record_count is not None:
+            return self.record_count
+        counts = [schema.record_count for schema in self.schemas or []]
+        known = [count for count in counts if count is not None]
+        return sum(known) if known and len(known) == len(counts) else None
+
+    @property
+    def error_records(self) -> int | None:
+        by_schema = [schema.error_count for schema in self.schemas or [] if schema.error_count is not None]
+        counts = [count for count in (self.error_count, sum(by_schema) if by_schema else None) if count is not None]
+        return max(counts) if counts else None  # either may say more than the other
+
+
+class ModelSyncCounts(Model):
+    """How many records a model sync's execution touched, by what it did with them."""
+
+    delete: Integer | None = None
+    error: Integer | None = None
+    insert: Integer | None = None
+    total: Integer | None = None
+    update: Integer | None = None
+    upserts: Integer | None = None
+    warnings: Integer | None = None
+
+
+class ModelSyncExecution(Execution):
+    """One run of a model sync."""
+
+    counts: ModelSyncCounts | None = None
+    errors: list[str] | None = None
+
+    @property
+    def partially_failed(self) -> bool:
+        return self.status == "errors" or (self.status == "completed" and bool(self.error_records))
+
+    def progress_details(self) -> list[str]:
+        counts = self.counts.model_dump(exclude_none=True) if self.counts else {}
+        return [f"{value} {name}" for name, value in counts.items() if value]
+
+    @property
+    def records(self) -> int | None:
+        return self.counts.total if self.counts else None
+
+    @property
+    def error_records(self) -> int | None:
+        return self.counts.error if self.counts else None
