@@ -25,7 +25,6 @@ from ..errors import (
 )
 from ..idempotency import REPLICA_LAG, START, read_current, replay_key, resolve_outcome
 from ..models import Execution
-from ..pagination import fetch_fitting_page
 from ..plan import Plan, Response, current_time, sleep
 from ..retry import backoff
 from .cancel import CANCEL_TIMEOUT, cancel_execution

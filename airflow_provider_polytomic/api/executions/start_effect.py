@@ -6,8 +6,8 @@ import logging
 from dataclasses import dataclass
 from datetime import datetime
 
-from ..call import fetch_fitting_page
 from ..models import Execution
+from ..pagination import fetch_fitting_page
 from ..plan import Plan, current_time, sleep
 from .matching import matches_request
 from .server_clock import ServerClock
