@@ -77,7 +77,7 @@ class Server:
         sync_ids = [value for name, value in request.query if name == "sync_id"]
         self.polls.append((now(), sync_ids))
         await asyncio.sleep(self.takes)
-        return self.instead() if self.instead else answer([self.row(sync_id) for sync_id in sync_ids])
+        return self.instead() if self.instead else batch_response([self.row(sync_id) for sync_id in sync_ids])
 
     def row(self, sync_id: str) -> dict[str, Any]:
         status = "completed" if sync_id in self.ended else "running"
@@ -97,7 +97,7 @@ def now() -> float:
     return asyncio.get_running_loop().time()
 
 
-def answer(rows: Any, status: int = 200, **headers: str) -> Response:
+def batch_response(rows: Any, status: int = 200, **headers: str) -> Response:
     return Response(status, headers, json.dumps({"data": rows}).encode())
 
 
@@ -172,23 +172,25 @@ def test_batch_poller_wakes_a_single_plan_without_a_request() -> None:
 
 
 UNPROVEN = {
-    "no row": lambda server: answer([server.row("a")]),
-    "no schemas": lambda server: answer([server.row("a"), {"sync_id": "b", "schemas": None}]),
-    "another execution": lambda server: answer([server.row("a"), server.row("x") | {"sync_id": "b"}]),
-    "another sync": lambda server: answer([server.row("a"), server.row("b") | {"sync_id": "x"}]),
-    "unknown status": lambda server: answer(
+    "no row": lambda server: batch_response([server.row("a")]),
+    "no schemas": lambda server: batch_response([server.row("a"), {"sync_id": "b", "schemas": None}]),
+    "another execution": lambda server: batch_response([server.row("a"), server.row("x") | {"sync_id": "b"}]),
+    "another sync": lambda server: batch_response([server.row("a"), server.row("b") | {"sync_id": "x"}]),
+    "unknown status": lambda server: batch_response(
         [server.row("a"), {"sync_id": "b", "schemas": [{"execution_id": "of b", "status": "warming_up"}]}]
     ),
-    "no status": lambda server: answer([server.row("a"), {"sync_id": "b", "schemas": [{"execution_id": "of b"}]}]),
-    "a status of another type": lambda server: answer(
+    "no status": lambda server: batch_response(
+        [server.row("a"), {"sync_id": "b", "schemas": [{"execution_id": "of b"}]}]
+    ),
+    "a status of another type": lambda server: batch_response(
         [server.row("a"), {"sync_id": "b", "schemas": [{"execution_id": "of b", "status": 7}]}]
     ),
-    "a schema that is no object": lambda server: answer(
+    "a schema that is no object": lambda server: batch_response(
         [server.row("a"), {"sync_id": "b", "schemas": [*server.row("b")["schemas"], "x"]}]
     ),
-    "schemas that are no list": lambda server: answer([{"sync_id": "b", "schemas": 7}, server.row("a")]),
-    "a sync id of another type": lambda server: answer([server.row("b") | {"sync_id": 7}, server.row("a")]),
-    "a row that is no object": lambda server: answer([None, server.row("a")]),
+    "schemas that are no list": lambda server: batch_response([{"sync_id": "b", "schemas": 7}, server.row("a")]),
+    "a sync id of another type": lambda server: batch_response([server.row("b") | {"sync_id": 7}, server.row("a")]),
+    "a row that is no object": lambda server: batch_response([None, server.row("a")]),
 }
 
 
@@ -207,12 +209,12 @@ def test_plan_polls_directly_when_the_batch_response_does_not_show_it_running(ca
 
 
 UNUSABLE: dict[str, Callable[[], SendResult]] = {
-    "missing": lambda: answer(None, 404),
-    "forbidden": lambda: answer(None, 403),
-    "broken": lambda: answer(None, 500),
-    "redirect": lambda: answer(None, 302),
+    "missing": lambda: batch_response(None, 404),
+    "forbidden": lambda: batch_response(None, 403),
+    "broken": lambda: batch_response(None, 500),
+    "redirect": lambda: batch_response(None, 302),
     "cut": lambda: Response(200, {}, b'{"data": [{"sync_id"'),
-    "not a batch response": lambda: answer({"a": "running"}),
+    "not a batch response": lambda: batch_response({"a": "running"}),
     "not an object": lambda: Response(200, {}, b"[]"),
     "slow": lambda: TransportFailure("no answer within 10 s"),
     "a bug": lambda: 1 / 0,  # type: ignore[dict-item,return-value]
@@ -254,7 +256,7 @@ def test_batch_poller_backs_off_on_429_without_waking_plans() -> None:
 
     async def main() -> None:
         server = Server()
-        server.instead = lambda: answer(None, 429, **{"retry-after": "50"})
+        server.instead = lambda: batch_response(None, 429, **{"retry-after": "50"})
         sleeping = [asyncio.ensure_future(server.sleep(name)) for name in "ab"]
         assert await after(4 * INTERVAL, *sleeping) == [False, False]
         times = [at for at, _ in server.polls]
@@ -264,7 +266,7 @@ def test_batch_poller_backs_off_on_429_without_waking_plans() -> None:
     run(main())
 
 
-@pytest.mark.parametrize("instead", [None, lambda: answer(None, 429)])
+@pytest.mark.parametrize("instead", [None, lambda: batch_response(None, 429)])
 def test_plan_polls_directly_after_20_to_40_batch_polls(instead: Any) -> None:
     """A stale batch response hides an end for a bounded time only."""
 
@@ -363,7 +365,7 @@ def test_batch_poll_runs_outside_the_context_of_tasks() -> None:
 
     async def main() -> None:
         server = Server()
-        server.instead = lambda: seen.append(log_owner.get()) or answer(None, 500)  # type: ignore[func-returns-value]
+        server.instead = lambda: seen.append(log_owner.get()) or batch_response(None, 500)  # type: ignore[func-returns-value]
         log_owner.set("a task")
         await asyncio.gather(server.sleep("a"), server.sleep("b"))
 
@@ -420,7 +422,7 @@ def test_every_end_is_found_with_arbitrary_batch_responses(seed: int) -> None:
             make = chance.choice(
                 [None] * 20 + [*UNPROVEN.values()] + [lambda _, make=make: make() for make in UNUSABLE.values()]
             )
-            return make(server) if make else answer([server.row(sync_id) for sync_id in server.polls[-1][1]])
+            return make(server) if make else batch_response([server.row(sync_id) for sync_id in server.polls[-1][1]])
 
         server.instead = arbitrary_response
 

@@ -117,8 +117,8 @@ def test_console_log_requests_have_a_short_timeout(caplog: pytest.LogCaptureFixt
 
 def test_console_log_keeps_the_levels_of_entries(caplog: pytest.LogCaptureFixture) -> None:
     """Warnings and errors keep their level. Everything else, including unknown levels, is logged as information."""
-    answers = [page(n, level=level) for n, level in enumerate(["info", "warn", "ERROR", "strange", None])]
-    followed = Followed(caplog, *answers)
+    responses = [page(n, level=level) for n, level in enumerate(["info", "warn", "ERROR", "strange", None])]
+    followed = Followed(caplog, *responses)
 
     assert [r.levelname for r in followed.records] == ["INFO", "WARNING", "ERROR", "INFO", "INFO"]
 

@@ -64,7 +64,7 @@ def test_first_poll_begins_ten_minutes_before_the_newest_event() -> None:
 
 
 def test_poll_without_any_event_is_unbounded() -> None:
-    """In an organization without events, neither this poll nor the next is bounded."""
+    """In an organization without events, this poll and the next are unbounded."""
     hand = Hand([rows(), rows()], now=NOON)
 
     window = hand.drive(poll_events(None))

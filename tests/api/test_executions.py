@@ -165,7 +165,7 @@ def test_wait_tolerates_transient_failures(failure: SendResult) -> None:
     "body", [b"<html><title>Access denied</title></html>", b"RBAC: access denied", b"", b"[]", b"{"]
 )
 def test_wait_tolerates_responses_that_are_not_from_the_api(status: int, body: bytes) -> None:
-    """Only a JSON error of the API is final. A proxy's response is not, whatever its status, even if repeated."""
+    """Only a JSON error of the API is final. A response of a proxy is transient under any status, even if repeated."""
     script = Script(RUNNING, *[Response(status, {}, body)] * 9, RUNNING, COMPLETED)
 
     assert script.wait().status == "completed"
@@ -183,11 +183,11 @@ def test_wait_honors_retry_after_of_a_gateway() -> None:
 
 @pytest.mark.parametrize("kind", ["bulk", "model"])
 @pytest.mark.parametrize(
-    "answer", [{"id": "e0", "status": "completed"}, {"id": "e1", "sync_id": "s0", "status": "completed"}]
+    "data", [{"id": "e0", "status": "completed"}, {"id": "e1", "sync_id": "s0", "status": "completed"}]
 )
-def test_response_about_another_execution_counts_as_an_outage(kind: str, answer: dict[str, Any]) -> None:
+def test_response_about_another_execution_counts_as_an_outage(kind: str, data: dict[str, Any]) -> None:
     """A stale cache that returns another execution, or one of another sync, does not end the wait."""
-    another = Response(200, {}, json.dumps({"data": answer}).encode())
+    another = Response(200, {}, json.dumps({"data": data}).encode())
     own = Response(200, {}, json.dumps({"data": {"id": "E1", "sync_id": "S1", "status": "completed"}}).encode())
     script = Script(another, another, another, another, own)
 
@@ -255,7 +255,7 @@ def test_valid_response_resets_the_outage_budget() -> None:
 
 
 def test_wait_honors_retry_after() -> None:
-    """The next poll comes exactly when the server asked for it."""
+    """The next poll is due exactly after the requested delay."""
     script = Script(failed(429, {"retry-after": "77"}), COMPLETED)
 
     script.wait()

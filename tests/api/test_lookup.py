@@ -59,11 +59,11 @@ class Moving:
         self.pages: list[int] = []
 
     def __call__(self, request: Request) -> SendResult:
-        answer = self.sandbox.send(request)
+        response = self.sandbox.send(request)
         first = not any(name == "page_token" for name, _ in request.query)
         self.pages.append(1 if first else self.pages[-1] + 1)
         self.change(self.pages[-1])
-        return answer
+        return response
 
     @property
     def walks(self) -> int:
@@ -303,19 +303,19 @@ def test_iterate_repeats_no_item_and_misses_none_that_stays(by_position: bool) -
         sandbox = sandbox_of(by_position=by_position)
         # Where tokens are positions, a deletion can hide an item that stays.
         changes = Changes(sandbox, random.Random(seed), deletions=0 if by_position else 2)
-        answers: list[str] = []
+        responses: list[str] = []
         send = Moving(sandbox, changes)
 
-        def sent(request: Request, send: Moving = send, answers: list[str] = answers) -> SendResult:
-            answer = send(request)
-            answers.extend(item.id for item in CALL.parse(answer.body).items)  # type: ignore[union-attr]
-            return answer
+        def sent(request: Request, send: Moving = send, responses: list[str] = responses) -> SendResult:
+            response = send(request)
+            responses.extend(item.id for item in CALL.parse(response.body).items)  # type: ignore[union-attr]
+            return response
 
         walked = [sync.id for sync in client_over(sent).iterate(CALL)]
 
         assert len(walked) == len(set(walked)), seed
         assert {TARGET, *OTHERS} - changes.moved <= set(walked), seed
-        repeated += len(answers) - len(walked)
+        repeated += len(responses) - len(walked)
         missed += TARGET not in walked
 
     assert missed > ROUNDS / 20  # what the docstring says can happen

@@ -45,7 +45,7 @@ class OutageTracker:
         self._lag_logged = False
 
     def record_success(self) -> None:
-        """Record a good answer: it ends an outage."""
+        """Record a successful poll, which ends an outage."""
         if self._failures:
             log.info("%s: polling succeeds again.", self._subject)
         self._failures, self._duration, self._credentials_reread = 0, 0.0, False
