@@ -1,4 +1,4 @@
-"""Paths, queries and bodies: what is asked for is what arrives."""
+"""Requests of plans: paths, queries, JSON bodies and idempotency keys, and their transmission by both transports."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .conftest import Send
 from .servers import Server
 
 TEMPLATE = "/api/bulk/syncs/{sync_id}/executions/{execution_id}/cancel"
-STRANGE = [
+UNUSUAL_TEXTS = [
     "248df4b7-aa70-47b8-a036-33ac447e668d",
     "a/b",
     "a//b/../c",
@@ -43,22 +43,22 @@ STRANGE = [
 
 
 @pytest.mark.parametrize("wrong", ["", ".", "..", " ", "\t", " .. ", "a\nb", "a\r", "\0", "a\x7f", "\ud800"])
-def test_ids_that_would_mean_something_else_are_refused(wrong: str) -> None:
-    """An empty id, a dot segment or a control character never becomes a path: it might be another resource's."""
+def test_build_path_rejects_an_id_that_is_empty_or_a_dot_segment_or_has_control_characters(wrong: str) -> None:
+    """Such an id would address another resource or break the request line."""
     with pytest.raises(ValueError):
         build_path(TEMPLATE, sync_id="sync", execution_id=wrong)
 
 
 @pytest.mark.parametrize("wrong", [None, 5, b"bytes", ["list"]])
-def test_ids_are_text(wrong: object) -> None:
-    """Anything else is a mistake that is named, not text that happens to look like an id."""
+def test_build_path_rejects_an_id_that_is_not_text(wrong: object) -> None:
+    """The error names the argument; the value is not converted to text."""
     with pytest.raises(ValueError, match="execution_id must be text"):
         build_path(TEMPLATE, sync_id="sync", execution_id=wrong)  # type: ignore[arg-type]
 
 
 @given(st.text())
-def test_an_id_is_one_segment_or_refused(text: str) -> None:
-    """Whatever an id is, the path has as many segments as the template, and none that a library resolves."""
+def test_build_path_fills_an_id_into_one_segment_or_rejects_it(text: str) -> None:
+    """The path has as many segments as the template, and none that a library resolves."""
     try:
         filled = build_path(TEMPLATE, sync_id="sync", execution_id=text)
     except ValueError:
@@ -70,9 +70,9 @@ def test_an_id_is_one_segment_or_refused(text: str) -> None:
     assert segment.isascii()
 
 
-@pytest.mark.parametrize("text", STRANGE)
-def test_an_id_arrives_as_it_is(send: Send, text: str) -> None:
-    """Neither library takes a strange id apart, resolves it, or encodes it twice."""
+@pytest.mark.parametrize("text", UNUSUAL_TEXTS)
+def test_path_parameter_reaches_the_server_unchanged(send: Send, text: str) -> None:
+    """The libraries do not split an unusual id, resolve it, or encode it twice."""
     where = build_path(TEMPLATE, sync_id=text, execution_id="execution")
     with Server() as server:
         send(Settings(base_url=server.url, key="key"), Request("POST", where))
@@ -82,9 +82,9 @@ def test_an_id_arrives_as_it_is(send: Send, text: str) -> None:
     assert "?" not in received.target
 
 
-@pytest.mark.parametrize("text", [*STRANGE, "", "++//==", "+/+=", "a\nb"])
-def test_a_parameter_arrives_as_it_is(send: Send, text: str) -> None:
-    """So does the value of a parameter, a page token for instance."""
+@pytest.mark.parametrize("text", [*UNUSUAL_TEXTS, "", "++//==", "+/+=", "a\nb"])
+def test_query_parameter_reaches_the_server_unchanged(send: Send, text: str) -> None:
+    """Values such as page tokens are encoded exactly once."""
     with Server() as server:
         send(
             Settings(base_url=server.url, key="key"),
@@ -96,8 +96,8 @@ def test_a_parameter_arrives_as_it_is(send: Send, text: str) -> None:
     assert parse_qsl(parts.query, keep_blank_values=True) == [("limit", "50"), ("page_token", text)]
 
 
-def test_queries() -> None:
-    """None is left out, booleans are as in JSON, a list repeats its name, a mapping has brackets, order stays."""
+def test_build_query_follows_the_conventions_of_the_api() -> None:
+    """None is omitted, booleans are JSON, a list repeats its name, a mapping uses brackets, and the order is kept."""
     wanted = {"table": "a b", "columns": ["c", "d"], "schema": None}
     assert build_query(b=None, active=True, all=False, sync_id=["x", None, "y"], limit=5, params=wanted, none={}) == (
         ("active", "true"),
@@ -111,8 +111,8 @@ def test_queries() -> None:
     )
 
 
-def test_a_body_is_json_or_nothing() -> None:
-    """An empty object is a body; None is none."""
+def test_request_body_is_json_or_none() -> None:
+    """An empty object is a body; None is no body."""
     assert Request("POST", "/").body is None
     assert Request("POST", "/", json={}).body == b"{}"
     assert json.loads(Request("POST", "/", json={"name": "käse", "n": [1, None]}).body or b"") == {
@@ -122,20 +122,20 @@ def test_a_body_is_json_or_nothing() -> None:
 
 
 @pytest.mark.parametrize("key", ["12345678", "a" * 255, "Az09_-__"])
-def test_idempotency_keys(key: str) -> None:
-    """8 to 255 letters, digits, underscores and hyphens, as the API wants them."""
+def test_request_accepts_idempotency_keys_that_the_api_allows(key: str) -> None:
+    """A key has 8 to 255 letters, digits, underscores and hyphens."""
     assert Request("POST", "/", idempotency_key=key).idempotency_key == key
 
 
 @pytest.mark.parametrize("key", ["", "1234567", "a" * 256, "with space", "new\nlines", "sälzburg"])
-def test_idempotency_keys_that_the_api_would_refuse(key: str) -> None:
-    """They are refused before anything is sent."""
+def test_request_rejects_idempotency_keys_that_the_api_does_not_allow(key: str) -> None:
+    """The error is raised before anything is sent."""
     with pytest.raises(ValueError, match="idempotency_key must be"):
         Request("POST", "/", idempotency_key=key)
 
 
-def test_requests_and_answers_are_values() -> None:
-    """Equal ones are equal: a plan's steps can be compared."""
+def test_requests_and_responses_compare_by_value() -> None:
+    """Tests can compare the steps of a plan."""
     assert Request("GET", "/a", (("b", "c"),)) == Request("GET", "/a", (("b", "c"),))
     assert Response(200, {}, b"") == Response(200)
     assert Response(200) != Response(201)
