@@ -101,7 +101,7 @@ golden: venv ## Write the golden files of this version: stored data and public n
 proofs: venv ## List the tests named in the promises that have not passed in the last runs
 	@$(BIN)/python -m tools.proofs
 
-bench: bench-venv ## Measure the costs of waiting, importing and calls: ARGS='waiting --n 200 --kinds ours,A10', ARGS=--full
+bench: bench-venv ## Measure the costs of waiting, importing and calls: ARGS='waiting --n 200 --kinds provider,A10', ARGS=--full
 	@$(BENCH_VENV)/bin/python -m benchmarks $(ARGS)
 
 venv:

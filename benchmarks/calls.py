@@ -1,4 +1,4 @@
-"""Part ``calls``: what single calls and lists cost a worker, one request at a time over plain HTTP."""
+"""Part ``calls``: the costs of single calls and lists in a worker, over plain HTTP."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Client = tuple[Callable[[], Any], Callable[[], Iterator[Any]]]  # get an executi
 
 
 def plain(port: int) -> Client:
-    """The floor: requests and json."""
+    """Return the minimal client: requests and json."""
     import requests
 
     session = requests.Session()
@@ -47,7 +47,7 @@ def plain(port: int) -> Client:
     return get, walk
 
 
-def ours(port: int) -> Client:
+def provider(port: int) -> Client:
     connection = {"conn_type": "polytomic", "host": f"http://localhost:{port}", "password": "key"}
     os.environ["AIRFLOW_CONN_BENCHMARK"] = json.dumps(connection)
     from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
@@ -76,7 +76,7 @@ def sdk(port: int) -> Client:
     return lambda: executions.get(sync_id(1), execution_id(1)).data, walk
 
 
-CLIENTS = {"requests": plain, "ours": ours, "sdk": sdk}
+CLIENTS = {"requests": plain, "provider": provider, "sdk": sdk}
 
 
 def cpu_ms(do: Callable[[], Any], times: int) -> float:
@@ -87,7 +87,7 @@ def cpu_ms(do: Callable[[], Any], times: int) -> float:
 
 
 def peak_kb(do: Callable[[], Any]) -> float:
-    """The most memory that Python's objects take meanwhile."""
+    """Return the peak memory of Python objects during a call."""
     tracemalloc.start()
     do()
     _, peak = tracemalloc.get_traced_memory()
@@ -101,47 +101,47 @@ def count(items: Iterator[Any]) -> int:
 
 def main(spec: dict[str, Any]) -> dict[str, Any]:
     get, walk = CLIENTS[spec["client"]](spec["port"])
-    get()  # connects, and loads what is loaded once
-    gc.collect()  # or whoever makes objects first pays for all that the imports have made
-    told = {"get_ms": cpu_ms(get, GETS)}
+    get()  # connects, and imports what is imported once
+    gc.collect()  # so that no collection of objects from the imports is measured
+    result = {"get_ms": cpu_ms(get, GETS)}
     if spec["listed"]:
         count(islice(walk(), PAGE))
         if count(walk()) != LISTED:
-            raise RuntimeError("the list is not whole")
-        told["list_ms"] = cpu_ms(lambda: count(walk()), 1)
-        told["page_peak_kb"] = peak_kb(lambda: count(islice(walk(), PAGE)))
-        told["list_peak_kb"] = peak_kb(lambda: count(walk()))
-    return told
+            raise RuntimeError("the list is incomplete")
+        result["list_ms"] = cpu_ms(lambda: count(walk()), 1)
+        result["page_peak_kb"] = peak_kb(lambda: count(islice(walk(), PAGE)))
+        result["list_peak_kb"] = peak_kb(lambda: count(walk()))
+    return result
 
 
-# --- in the process that has it measured
+# --- in the controlling process
 
 
 def measure(bench: Bench, times: int) -> dict[str, Any]:
-    """Of each client the costs, and the ratios to the floor's in the same repetition."""
+    """Return the costs of each client, and the ratios to the other clients in the same repetition."""
     rows: dict[str, list[dict[str, float]]] = {client: [] for client in CLIENTS}
     for _ in range(times):
         for client in CLIENTS:
             row: dict[str, float] = {}
             for schemas, listed in ((5, LISTED), (200, 0)):
                 with bench.serving(tls=False, ended=True, schemas=schemas, listed=listed) as serving:
-                    told = bench.measure("calls", {"client": client, "port": serving.port, "listed": listed})
-                row[f"get_{schemas}_ms"] = told.pop("get_ms")
-                row |= told
+                    result = bench.measure("calls", {"client": client, "port": serving.port, "listed": listed})
+                row[f"get_{schemas}_ms"] = result.pop("get_ms")
+                row |= result
             rows[client].append(row)
             print(".", end="", flush=True)
-    return {client: _together(of_it, rows) for client, of_it in rows.items()}
+    return {client: _summarize(of_it, rows) for client, of_it in rows.items()}
 
 
-def _together(rows: list[dict[str, float]], others: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
-    told: dict[str, Any] = {}
+def _summarize(rows: list[dict[str, float]], others: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
     for name in rows[0]:
         values = [row[name] for row in rows]
-        told[name] = spread(values)
+        result[name] = spread(values)
         for other in ("requests", "sdk"):
-            told[f"{name}_x_{other}"] = spread(ratios(values, [row[name] for row in others[other]]))
-    told["peak_x_page"] = spread([row["list_peak_kb"] / row["page_peak_kb"] for row in rows])
-    return told
+            result[f"{name}_x_{other}"] = spread(ratios(values, [row[name] for row in others[other]]))
+    result["peak_x_page"] = spread([row["list_peak_kb"] / row["page_peak_kb"] for row in rows])
+    return result
 
 
 if __name__ == "__main__":

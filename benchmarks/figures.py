@@ -1,4 +1,4 @@
-"""What numbers tell: pure functions over what was measured."""
+"""Statistics: pure functions over measured data."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
-BEAT = 0.01  # seconds between two beats of the heart that feels what the event loop does
-STALL = 0.2  # seconds; what Airflow warns of
+BEAT = 0.01  # seconds between two beats, which measure the lag of the event loop
+STALL = 0.2  # seconds; Airflow warns of longer ones
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """The smallest value that ``share`` of all do not exceed."""
+    """Return the smallest value that ``share`` of all values do not exceed."""
     ordered = sorted(values)
     return ordered[max(math.ceil(share * len(ordered)) - 1, 0)]
 
@@ -23,12 +23,12 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 
 
 def ratios(these: Sequence[float | None], those: Sequence[float | None]) -> list[float]:
-    """Each by its counterpart of the same repetition, where both were measured."""
+    """Divide values by those of the same repetition, where both were measured."""
     return [this / that for this, that in zip(these, those, strict=False) if this is not None and that]
 
 
 def all_lags(lags: Sequence[float]) -> list[float]:
-    """The lags of the beats, and of those that were missed meanwhile: a stall of 1 s delays a hundred, not one."""
+    """Return the lags of all beats, including those missed in a stall: a stall of 1 s delays a hundred beats."""
     felt = []
     for lag in lags:
         felt.append(max(lag, 0.0))
@@ -37,14 +37,14 @@ def all_lags(lags: Sequence[float]) -> list[float]:
 
 
 class Heart:
-    """The beats that were felt: when, how much CPU time the process had used by then, and how late each was."""
+    """The beats: their times, the CPU time of the process until then, and their lags."""
 
     def __init__(self, beats: Sequence[float], price: float) -> None:
         self.at, self._used, self._late = beats[0::3], beats[1::3], beats[2::3]
-        self._price = price  # seconds of CPU time that a beat itself takes
+        self._price = price  # seconds of CPU time of a beat
 
     def cpu(self, begin: float, end: float) -> float:
-        """Seconds of CPU time between two moments, but for the beats'."""
+        """Return the seconds of CPU time between two times, without that of the beats."""
         return self._used_by(end) - self._used_by(begin)
 
     def _used_by(self, moment: float) -> float:
@@ -63,17 +63,17 @@ class Heart:
 
 
 def of_waiting(spec: dict[str, Any], probe: dict[str, Any], server: dict[str, Any]) -> dict[str, Any]:
-    """What one measurement of waiters tells.
+    """Return the figures of one measurement of waiters.
 
-    ``steady`` is the time from when each waiter had been answered once until the first work ended.
+    The steady state lasts from the first response to the last waiter until the first work ends.
 
     :param probe: what the process with the waiters reports.
     :param server: what the server reports.
     """
-    waiters, looks, interval = spec["waiters"], spec["looks"], spec["interval"]
+    waiters, intervals, interval = spec["waiters"], spec["intervals"], spec["interval"]
     heart = Heart(probe["beats"], probe["price"])
     lags = heart.lags(probe["began"], probe["ended"])
-    told: dict[str, Any] = {
+    result: dict[str, Any] = {
         "lag_p99_ms": quantile(lags, 0.99) * 1000,
         "lag_max_ms": max(lags) * 1000,
         "collection_max_ms": probe["longest_collection"] * 1000,
@@ -85,17 +85,17 @@ def of_waiting(spec: dict[str, Any], probe: dict[str, Any], server: dict[str, An
     }
     cpu = heart.cpu(server["steady"], server["first_end"]) * 1000
     polls = server["steady_polls"]
-    told["cpu_ms_per_poll"] = cpu / polls if polls else None
-    told["cpu_ms_per_interval"] = cpu / waiters / looks
-    told["core_percent"] = cpu / 10 / (looks * interval)
+    result["cpu_ms_per_poll"] = cpu / polls if polls else None
+    result["cpu_ms_per_interval"] = cpu / waiters / intervals
+    result["core_percent"] = cpu / 10 / (intervals * interval)
     if polls:
         before = heart.cpu(probe["began"], server["steady"]) * 1000
-        told["fixed_ms_per_waiter"] = (before - server["polls_before"] * cpu / polls) / waiters
-    if not server["requests"]:  # nobody was asked
-        return told
-    told |= {
-        "polls_per_interval": polls / waiters / looks,
-        "requests_per_interval": server["steady_requests"] / waiters / looks,
+        result["fixed_ms_per_waiter"] = (before - server["polls_before"] * cpu / polls) / waiters
+    if not server["requests"]:  # waiters without requests
+        return result
+    result |= {
+        "polls_per_interval": polls / waiters / intervals,
+        "requests_per_interval": server["steady_requests"] / waiters / intervals,
         "requests_per_poll": server["steady_requests"] / polls if polls else None,
         "gets_per_waiter": server["gets"] / waiters,
         "gets_of_ended_per_waiter": server["gets_of_ended"] / waiters,
@@ -105,13 +105,13 @@ def of_waiting(spec: dict[str, Any], probe: dict[str, Any], server: dict[str, An
     }
     after_answer, latencies, beyond = [], [], []
     for ended, running, answered, event in zip(
-        server["ends"], server["running"], server["told"], probe["events"], strict=True
+        server["ends"], server["running"], server["reported"], probe["events"], strict=True
     ):
         after_answer.append((event - answered) * 1000)
         latencies.append((event - ended) * 1000)
-        # Who asks at exact intervals asks again then, and nobody knows of an end before it asks.
+        # A waiter with exact intervals polls next at this time, and cannot detect an end before.
         beyond.append((event - max(ended, running + interval)) * 1000)
     for name, values in (("event_after_answer", after_answer), ("detection", latencies), ("beyond_phase", beyond)):
-        told |= {f"{name}_p50_ms": median(values), f"{name}_p95_ms": quantile(values, 0.95)}
-        told[f"{name}_max_ms"] = max(values)
-    return told
+        result |= {f"{name}_p50_ms": median(values), f"{name}_p95_ms": quantile(values, 0.95)}
+        result[f"{name}_max_ms"] = max(values)
+    return result

@@ -1,7 +1,7 @@
-"""What this provider is to cost at most, and whether it does.
+"""Goals: the maximum costs of this provider, and whether a run meets them.
 
-Counts are exact on any machine. CPU time, memory and delays vary from run to run, and from machine to machine: there a
-quarter more than the goal is still no failure.
+Counts are exact on any machine. CPU time, memory and delays vary between runs and machines, so they may exceed their
+goal by a quarter.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Goal:
 
 
 def goals(result: dict[str, Any]) -> list[Goal]:
-    """All goals, with what a run has measured."""
+    """Return all goals with the values of a run."""
     return [*_waiting(result), *_lives(result.get("lives")), *_imports(result), *_calls(result)]
 
 
@@ -46,32 +46,32 @@ def failed(result: dict[str, Any]) -> bool:
 def _waiting(result: dict[str, Any]) -> Iterator[Goal]:
     rows = result.get("waiting", [])
     found = scenes(rows)
-    looks = min((row["looks"] for row in rows), default=1)
-    rounds = (looks + 1) / looks  # so many begin in the time that is counted, if one begins at once
+    intervals = min((row["intervals"] for row in rows), default=1)
+    rounds = (intervals + 1) / intervals  # polls per interval, because one more begins at once
 
     def of(kind: str, waiters: int, figure: str, which: str = "median", schemas: int = SCHEMAS) -> float | None:
         return found.get((waiters, schemas), {}).get(kind, {}).get(figure, {}).get(which)
 
     for waiters in (200, 1000):
         at = f", {waiters} waiters"
-        ours = of("ours", waiters, "cpu_ms_per_poll")
+        provider = of("provider", waiters, "cpu_ms_per_poll")
         peers = [cost for peer in PEERS if (cost := of(peer, waiters, "cpu_ms_per_poll")) is not None]
-        best = ours / min(peers) if ours is not None and peers else None
+        best = provider / min(peers) if provider is not None and peers else None
         together = ceil(waiters / BATCH) / waiters * rounds
-        yield Goal(f"batched: CPU per poll, x A10{at}", 0.15, of("ours", waiters, "x_reference"))
+        yield Goal(f"batched: CPU per poll, x A10{at}", 0.15, of("provider", waiters, "x_reference"))
         yield Goal(f"batched: CPU per poll, x the best other provider{at}", 0.02, best)
-        asked = of("ours", waiters, "requests_per_interval", "max")
+        asked = of("provider", waiters, "requests_per_interval", "max")
         yield Goal(f"batched: requests per waiter and interval{at}", together, asked, exact=True)
-        gets = of("ours", waiters, "gets_per_waiter", "max")
+        gets = of("provider", waiters, "gets_per_waiter", "max")
         yield Goal(f"batched: own requests per waiter, in all{at}", 1, gets, exact=True)
-        yield Goal(f"unbatched: CPU per poll, x A10{at}", 1.5, of("ours-unbatched", waiters, "x_reference"))
-        polled = of("ours-unbatched", waiters, "polls_per_interval", "max")
-        yield Goal(f"unbatched: looks per waiter and interval{at}", rounds, polled, exact=True)
-        per_look = of("ours-unbatched", waiters, "requests_per_poll", "max")
-        yield Goal(f"unbatched: requests per look{at}", 1, per_look, exact=True)
-        at_end = of("ours-unbatched", waiters, "gets_of_ended_per_waiter", "max")
+        yield Goal(f"unbatched: CPU per poll, x A10{at}", 1.5, of("provider-unbatched", waiters, "x_reference"))
+        polled = of("provider-unbatched", waiters, "polls_per_interval", "max")
+        yield Goal(f"unbatched: polls per waiter and interval{at}", rounds, polled, exact=True)
+        per_poll = of("provider-unbatched", waiters, "requests_per_poll", "max")
+        yield Goal(f"unbatched: requests per poll{at}", 1, per_poll, exact=True)
+        at_end = of("provider-unbatched", waiters, "gets_of_ended_per_waiter", "max")
         yield Goal(f"unbatched: requests after the end{at}", 1, at_end, exact=True)
-        for kind in ("ours", "ours-unbatched"):
+        for kind in ("provider", "provider-unbatched"):
             at = f", {kind}, {waiters} waiters"
             yield Goal(f"connections at once{at}", 10, of(kind, waiters, "most_connections", "max"), exact=True)
             contexts = of(kind, waiters, "tls_contexts_per_waiter", "max")
@@ -87,42 +87,42 @@ def _waiting(result: dict[str, Any]) -> Iterator[Goal]:
                 yield Goal(f"memory per waiter above the harness, kB{at}", 25, above)
             yield Goal(f"event beyond the phase, p50, ms{at}", 20, of(kind, waiters, "beyond_phase_p50_ms"))
             yield Goal(f"event beyond the phase, longest, ms{at}", 50, of(kind, waiters, "beyond_phase_max_ms"))
-    wide = of("ours", 200, "lag_max_ms", schemas=200)
-    yield Goal("longest stall, ms, ours, 200 waiters, 200 schemas each", 50, wide)
+    wide = of("provider", 200, "lag_max_ms", schemas=200)
+    yield Goal("longest stall, ms, provider, 200 waiters, 200 schemas each", 50, wide)
     for figure, name in (("cpu_ms_per_poll", "CPU per poll"), ("kb_per_waiter", "memory per waiter")):
-        many, few = of("ours", 10_000, figure), of("ours", 1000, figure)
+        many, few = of("provider", 10_000, figure), of("provider", 1000, figure)
         yield Goal(f"{name}, 10,000 waiters, x that of 1,000", 1, many / few if many is not None and few else None)
     interval = max((row["interval"] for row in rows if row["waiters"] == 10_000), default=0)
-    latest = of("ours", 10_000, "detection_max_ms")
+    latest = of("provider", 10_000, "detection_max_ms")
     yield Goal("last event after its end, 10,000 waiters, intervals", 2, latest / interval / 1000 if latest else None)
 
 
-def _lives(told: dict[str, Any] | None) -> Iterator[Goal]:
+def _lives(lives: dict[str, Any] | None) -> Iterator[Goal]:
     for what in ("sessions", "tasks", "files", "connections"):
-        yield Goal(f"{what} left after all lives", 0, told and told[f"left_{what}"], exact=True)
-    yield Goal("objects more per life", 0.1, told and told["objects_per_life"])
-    yield Goal("memory more after all lives, MB", 5, told and told["bytes_per_life"] * told["lives"] / 1e6)
+        yield Goal(f"{what} left after all lives", 0, lives and lives[f"left_{what}"], exact=True)
+    yield Goal("objects more per life", 0.1, lives and lives["objects_per_life"])
+    yield Goal("memory more after all lives, MB", 5, lives and lives["bytes_per_life"] * lives["lives"] / 1e6)
 
 
 def _imports(result: dict[str, Any]) -> Iterator[Goal]:
-    ours = result.get("imports", {}).get("ours")
+    provider = result.get("imports", {}).get("provider")
 
     def of(read: Callable[[dict[str, Any]], float]) -> float | None:
-        return read(ours) if ours else None
+        return read(provider) if provider else None
 
     yield Goal("import of operators and sensors, ms", 5, of(lambda it: it["cpu_ms"]["median"]))
     yield Goal("import: modules", 15, of(lambda it: it["modules"]), exact=True)
-    yield Goal("import: HTTP libraries and our client", 0, of(lambda it: len(it["heavy"])), exact=True)
+    yield Goal("import: HTTP libraries and the API client", 0, of(lambda it: len(it["heavy"])), exact=True)
     yield Goal("provider's metadata: foreign modules", 0, of(lambda it: len(it["foreign"])), exact=True)
     yield Goal("first parse of a file with one task, ms", 8, of(lambda it: it["parse_ms"]["median"]))
     yield Goal("500 tasks, x 500 EmptyOperators", 1.1, of(lambda it: it["many_ratio"]["median"]))
 
 
 def _calls(result: dict[str, Any]) -> Iterator[Goal]:
-    ours = result.get("calls", {}).get("ours", {})
+    provider = result.get("calls", {}).get("provider", {})
 
     def of(figure: str) -> float | None:
-        return ours[figure]["median"] if ours else None
+        return provider[figure]["median"] if provider else None
 
     yield Goal("get, 5 schemas, x requests and json", 1.1, of("get_5_ms_x_requests"))
     yield Goal("get, 200 schemas, x requests and json", 1.1, of("get_200_ms_x_requests"))

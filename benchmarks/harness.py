@@ -1,4 +1,4 @@
-"""Environments, the server and the measured processes: each measurement has fresh ones."""
+"""The environments, the server and the measured processes. Each measurement has new processes."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from typing import Any
 from . import server
 
 ROOT = Path(__file__).resolve().parents[1]
-# What each environment has that is measured. The first, which is also that of server and floors, is the one that we
-# run in; those of others have nothing else besides Airflow and this package.
+# The measured packages of each environment. The first is the current one, which also has the server and the floors; the
+# others have only Airflow and this package in addition.
 VENVS = {
-    "ours": ["requests", "pydantic", "polytomic"],
+    "provider": ["requests", "pydantic", "polytomic"],
     "airbyte": ["apache-airflow-providers-airbyte"],
     "dbt-cloud": ["apache-airflow-providers-dbt-cloud"],
     "fivetran": ["airflow-provider-fivetran-async"],
 }
-LONGEST = 900  # seconds for one measurement
+TIMEOUT = 900  # seconds for one measurement
 
 
 def python_of(venv: str) -> Path:
-    """The Python of an environment, which is made when it is not there."""
-    if venv == "ours":
+    """Return the Python of an environment, which is made if necessary."""
+    if venv == "provider":
         return Path(sys.executable)
     folder = f".venv-bench-{venv}"
     subprocess.run([sys._base_executable, "tools/make_venv.py", folder, *VENVS[venv]], cwd=ROOT, check=True)
@@ -46,7 +46,7 @@ class Bench:
         self.folder = folder
         self._pythons: dict[str, Path] = {}
         self.certificate, self._key = certificate(folder)
-        # All the usual ones, too: loading them costs what it costs in production.
+        # With all public certificates, so that loading them costs as much as in production.
         self.bundle = folder / "bundle.pem"
         self.bundle.write_text(Path(certifi.where()).read_text() + self.certificate.read_text())
 
@@ -75,25 +75,25 @@ class Bench:
             "SSL_CERT_FILE": str(self.bundle),
         }
 
-    def measure(self, module: str, spec: dict[str, Any], venv: str = "ours") -> dict[str, Any]:
+    def measure(self, module: str, spec: dict[str, Any], venv: str = "provider") -> dict[str, Any]:
         """Run a module of this package in a process of its own, and read what it reports."""
-        told: dict[str, Any] = json.loads(
+        result: dict[str, Any] = json.loads(
             self.output_of(venv, "-m", f"benchmarks.{module}", json.dumps(spec)).splitlines()[-1]
         )
-        return told
+        return result
 
     def output_of(self, venv: str, *arguments: str) -> str:
-        """What the Python of an environment says.
+        """Run the Python of an environment and return its output.
 
-        :raises RuntimeError: it failed.
+        :raises RuntimeError: when it fails.
         """
         command = [self.python(venv), *arguments]
         done = subprocess.run(
-            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=LONGEST
+            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=TIMEOUT
         )
         if done.returncode:
             said = f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
-            raise RuntimeError(f"{' '.join(arguments)} in {venv} ended with {done.returncode}:\n{said}")
+            raise RuntimeError(f"{' '.join(arguments)} in {venv} exited with {done.returncode}:\n{said}")
         return done.stdout
 
     @contextlib.contextmanager
@@ -114,7 +114,7 @@ class Bench:
 
 
 class Serving:
-    """A server that runs: its port, and after its end what it has seen."""
+    """A running server: its port, and after its end its report."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -128,7 +128,7 @@ def bench() -> Iterator[Bench]:
 
 
 def certificate(folder: Path) -> tuple[Path, Path]:
-    """Files with a certificate of ``localhost`` that signs itself, and its key."""
+    """Write a self-signed certificate for ``localhost`` and its key; return the paths."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec

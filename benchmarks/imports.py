@@ -1,4 +1,4 @@
-"""Part ``imports``: what a provider costs every process that imports it, and every parse of a DAG file."""
+"""Part ``imports``: the costs of importing a provider and of parsing DAG files."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ if TYPE_CHECKING:
     from .harness import Bench
 
 TASKS = 500
-OURS = "airflow_provider_polytomic"
-# Of each kind: environment, modules with its operators and sensors, and a task.
+PROVIDER = "airflow_provider_polytomic"
+# By kind: environment, modules with operators and sensors, and a task.
 KINDS: dict[str, tuple[str, list[str], str]] = {
-    "ours": (
-        "ours",
-        [f"{OURS}.{part}.{kind}_sync" for part in ("operators", "sensors") for kind in ("bulk", "model")],
-        f"from {OURS}.operators.bulk_sync import PolytomicBulkSyncOperator as Operator\nFIELDS = {{'sync_id': 'one'}}",
+    "provider": (
+        "provider",
+        [f"{PROVIDER}.{part}.{kind}_sync" for part in ("operators", "sensors") for kind in ("bulk", "model")],
+        f"from {PROVIDER}.operators.bulk_sync import PolytomicBulkSyncOperator as Operator\n"
+        "FIELDS = {'sync_id': 'one'}",
     ),
-    "bare": ("ours", ["benchmarks.bare"], "from benchmarks.bare import BareOperator as Operator\nFIELDS = {}"),
+    "bare": ("provider", ["benchmarks.bare"], "from benchmarks.bare import BareOperator as Operator\nFIELDS = {}"),
     "airbyte": (
         "airbyte",
         ["airflow.providers.airbyte.operators.airbyte", "airflow.providers.airbyte.sensors.airbyte"],
@@ -55,10 +56,10 @@ with DAG("one", schedule=None):
     Operator(task_id="only", **FIELDS)
 """
 # Ten arguments each, besides the task's id.
-MANY_OURS = f"""
+MANY_TASKS = f"""
 from airflow.sdk import DAG
-from {OURS}.operators.bulk_sync import PolytomicBulkSyncOperator
-with DAG("ours", schedule=None):
+from {PROVIDER}.operators.bulk_sync import PolytomicBulkSyncOperator
+with DAG("provider", schedule=None):
     for number in range({TASKS}):
         PolytomicBulkSyncOperator(
             task_id=f"task_{{number}}", sync_id=f"sync-{{number}}", polytomic_conn_id="other", resync_mode="resync",
@@ -72,7 +73,7 @@ from airflow.sdk import DAG
 with DAG("empty", schedule=None):
     for number in range({TASKS}):
         EmptyOperator(
-            task_id=f"task_{{number}}", owner="somebody", retries=3, retry_delay=60, retry_exponential_backoff=True,
+            task_id=f"task_{{number}}", owner="team", retries=3, retry_delay=60, retry_exponential_backoff=True,
             depends_on_past=True, priority_weight=2, queue="other", pool="other", execution_timeout=None,
             do_xcom_push=False,
         )
@@ -80,8 +81,8 @@ with DAG("empty", schedule=None):
 
 
 def files(folder: Path) -> dict[str, str]:
-    """Write the DAG files. Their paths."""
-    contents = {"none": NO_TASK, "many-ours": MANY_OURS, "many-empty": MANY_EMPTY}
+    """Write the DAG files and return their paths."""
+    contents = {"none": NO_TASK, "many-provider": MANY_TASKS, "many-empty": MANY_EMPTY}
     contents |= {kind: ONE_TASK.format(task=task) for kind, (_, _, task) in KINDS.items()}
     for name, content in contents.items():
         (folder / f"{name}.py").write_text(content)
@@ -92,7 +93,7 @@ def files(folder: Path) -> dict[str, str]:
 
 
 def cost(names: list[str]) -> dict[str, Any]:
-    """Of importing these modules, after what every DAG file has imported already."""
+    """Return the costs of importing modules after ``airflow.sdk``, which every DAG file imports."""
     importlib.import_module("airflow.sdk")
     gc.collect()
     before, memory, used = set(sys.modules), probe.memory(), time.process_time()
@@ -100,7 +101,7 @@ def cost(names: list[str]) -> dict[str, Any]:
         importlib.import_module(name)
     cpu = time.process_time() - used
     added = set(sys.modules) - before
-    heavy = {"aiohttp", "asgiref", "httpx", "httpx2", "polytomic", "requests", f"{OURS}.api"}
+    heavy = {"aiohttp", "asgiref", "httpx", "httpx2", "polytomic", "requests", f"{PROVIDER}.api"}
     return {
         "cpu_ms": cpu * 1000,
         "modules": len(added),
@@ -110,18 +111,18 @@ def cost(names: list[str]) -> dict[str, Any]:
 
 
 def info() -> dict[str, Any]:
-    """What is imported besides when Airflow asks for our metadata, which it does in all its processes."""
+    """Return the foreign modules that the provider metadata import, which all processes of Airflow load."""
     from importlib.metadata import distribution
 
     (point,) = distribution("airflow-provider-polytomic").entry_points.select(group="apache_airflow_provider")
     before = set(sys.modules)
     point.load()()
-    foreign = {name.split(".")[0] for name in set(sys.modules) - before} - {OURS} - set(sys.stdlib_module_names)
+    foreign = {name.split(".")[0] for name in set(sys.modules) - before} - {PROVIDER} - set(sys.stdlib_module_names)
     return {"foreign": sorted(foreign)}
 
 
 def parse(paths: list[str], times: int) -> dict[str, Any]:
-    """CPU time of each parse of DAG files, taking turns, where all is loaded that the DAG processor has loaded."""
+    """Return the CPU times of parsing DAG files alternately, after the imports of the DAG processor."""
     import airflow.dag_processing.manager
     import airflow.dag_processing.processor  # noqa: F401
     from airflow.dag_processing.dagbag import DagBag
@@ -136,7 +137,7 @@ def parse(paths: list[str], times: int) -> dict[str, Any]:
         return cpu * 1000
 
     first, *rest = paths
-    once(first)  # of a DAG without tasks, for what the first parse of a process loads
+    once(first)  # a DAG without tasks, for the imports of the first parse
     return {"parses": [[once(path) for path in rest] for _ in range(times)]}
 
 
@@ -145,11 +146,11 @@ def main(spec: dict[str, Any]) -> dict[str, Any]:
     return do(**spec)  # type: ignore[operator,no-any-return]
 
 
-# --- in the process that has it measured
+# --- in the controlling process
 
 
 def measure(bench: Bench, kinds: list[str], times: int) -> dict[str, Any]:
-    """Of each kind what importing costs, and the first parse of a file with one task; of ours also a large file."""
+    """Of each kind what importing costs, and the first parse of a file with one task; of provider also a large file."""
     written = files(bench.folder)
     costs: dict[str, list[dict[str, Any]]] = {kind: [] for kind in kinds}
     for repetition in range(times + 1):
@@ -158,21 +159,21 @@ def measure(bench: Bench, kinds: list[str], times: int) -> dict[str, Any]:
             cost = bench.measure("imports", {"do": "cost", "names": modules}, venv)
             paths = [written["none"], written[kind]]
             ((first,),) = bench.measure("imports", {"do": "parse", "paths": paths, "times": 1}, venv)["parses"]
-            if repetition:  # the first compiles
+            if repetition:  # the first repetition compiles
                 costs[kind].append({**cost, "parse_ms": first})
             print(".", end="", flush=True)
-    told: dict[str, Any] = {kind: _together(rows) for kind, rows in costs.items()}
-    if "ours" in kinds:
-        told["ours"] |= bench.measure("imports", {"do": "info"})
-        paths = [written[name] for name in ("none", "many-ours", "many-empty")]
+    result: dict[str, Any] = {kind: _summarize(rows) for kind, rows in costs.items()}
+    if "provider" in kinds:
+        result["provider"] |= bench.measure("imports", {"do": "info"})
+        paths = [written[name] for name in ("none", "many-provider", "many-empty")]
         _first, *parses = bench.measure("imports", {"do": "parse", "paths": paths, "times": 8})["parses"]
-        told["ours"]["many_ms"] = spread([ours for ours, _ in parses])
-        told["ours"]["many_empty_ms"] = spread([empty for _, empty in parses])
-        told["ours"]["many_ratio"] = spread([ours / empty for ours, empty in parses])
-    return told
+        result["provider"]["many_ms"] = spread([provider for provider, _ in parses])
+        result["provider"]["many_empty_ms"] = spread([empty for _, empty in parses])
+        result["provider"]["many_ratio"] = spread([provider / empty for provider, empty in parses])
+    return result
 
 
-def _together(rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _summarize(rows: list[dict[str, Any]]) -> dict[str, Any]:
     spreads = {name: spread([row[name] for row in rows]) for name in ("cpu_ms", "memory_mb", "parse_ms")}
     return {**spreads, "modules": rows[0]["modules"], "heavy": rows[0]["heavy"]}
 

@@ -1,7 +1,7 @@
-"""Part ``lives``: what is left when many triggers have come and gone.
+"""Part ``lives``: what remains after many triggers have ended.
 
-They come in waves. All work has ended by the time that it is looked at, and of every ten triggers one is cancelled
-while it waits.
+They run in waves. The work of a trigger has ended before its first poll, and one of ten triggers is canceled while it
+waits.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from .work import WARM_UP
 if TYPE_CHECKING:
     from .harness import Bench
 
-CANCELLED = 10  # of so many one
+CANCELED = 10  # one of so many triggers is canceled
 
 
 async def wave(make: MakeWaiter, numbers: range) -> None:
     tasks = [asyncio.create_task(event_of(make(number))) for number in numbers]
     await asyncio.sleep(1)
-    for task in tasks[::CANCELLED]:
+    for task in tasks[::CANCELED]:
         task.cancel()
     for number, end in enumerate(await asyncio.gather(*tasks, return_exceptions=True)):
-        if isinstance(end, BaseException) and (number % CANCELLED or not isinstance(end, asyncio.CancelledError)):
+        if isinstance(end, BaseException) and (number % CANCELED or not isinstance(end, asyncio.CancelledError)):
             raise end
 
 
-async def what_there_is() -> dict[str, int]:
-    await asyncio.sleep(0.5)  # a connection that was closed takes a moment to be gone
+async def count_resources() -> dict[str, int]:
+    await asyncio.sleep(0.5)  # until closed connections are removed
     gc.collect()
     import aiohttp
 
@@ -48,13 +48,13 @@ async def what_there_is() -> dict[str, int]:
 
 
 async def main(spec: dict[str, Any]) -> dict[str, Any]:
-    where = Where(spec["port"], spec["bundle"], spec["interval"], looks=1, schemas=SCHEMAS)
+    where = Where(spec["port"], spec["bundle"], spec["interval"], intervals=1, schemas=SCHEMAS)
     async with KINDS[spec["kind"]].around(where) as make:
         await event_of(make(WARM_UP))
         seen = []
         for begin in range(0, spec["lives"], spec["at_once"]):
             await wave(make, range(begin, begin + spec["at_once"]))
-            seen.append(await what_there_is())
+            seen.append(await count_resources())
     return {"waves": seen}
 
 
@@ -63,14 +63,14 @@ async def main(spec: dict[str, Any]) -> dict[str, Any]:
 
 def measure(bench: Bench, lives: int, at_once: int) -> dict[str, Any]:
     with bench.serving(waiters=lives, ended=True) as serving:
-        spec = {"kind": "ours", "interval": 1.0, "lives": lives, "at_once": at_once}
-        told = bench.measure("lives", {**spec, "port": serving.port, "bundle": str(bench.bundle)})
-    return figures(spec, told, serving.report)
+        spec = {"kind": "provider", "interval": 1.0, "lives": lives, "at_once": at_once}
+        result = bench.measure("lives", {**spec, "port": serving.port, "bundle": str(bench.bundle)})
+    return figures(spec, result, serving.report)
 
 
-def figures(spec: dict[str, Any], told: dict[str, Any], server: dict[str, Any]) -> dict[str, Any]:
+def figures(spec: dict[str, Any], result: dict[str, Any], server: dict[str, Any]) -> dict[str, Any]:
     """What is left. Memory and objects are compared with what there was after the first wave."""
-    first, last = told["waves"][0], told["waves"][-1]
+    first, last = result["waves"][0], result["waves"][-1]
     lives = spec["lives"] - spec["at_once"]
     return {
         "lives": spec["lives"],

@@ -30,19 +30,19 @@ def plot(result: dict[str, Any], file: Path) -> None:
         costs = [cost["median"] for _, cost in points]
         below = [max(cost["median"] - cost["min"], 0) for _, cost in points]
         above = [max(cost["max"] - cost["median"], 0) for _, cost in points]
-        ours = kind.startswith("ours")
-        style = "-" if ours else "--" if of_it.is_peer else ":"
+        provider = kind.startswith("provider")
+        style = "-" if provider else "--" if of_it.is_peer else ":"
         axes.errorbar(
             [waiters for waiters, _ in points],
             costs,
             yerr=[below, above],
             linestyle=style,
             marker="o",
-            linewidth=2.5 if ours else 1.5,
+            linewidth=2.5 if provider else 1.5,
             capsize=3,
             label=of_it.label,
         )
-    axes.set(xscale="log", yscale="log", xlabel="waiters in one process", ylabel="CPU per waiter and look, ms")
+    axes.set(xscale="log", yscale="log", xlabel="waiters in one process", ylabel="CPU per waiter and poll, ms")
     axes.set_xticks(sorted({waiters for waiters, _ in found}), minor=False)
     axes.minorticks_off()
     for axis in (axes.xaxis, axes.yaxis):

@@ -20,10 +20,10 @@ def begin() -> dict[str, Any]:
     return spec
 
 
-def report(told: dict[str, Any]) -> None:
+def report(result: dict[str, Any]) -> None:
     """The last line of the output is what was measured."""
     sys.stdout.flush()
-    print("\n" + json.dumps(told), flush=True)
+    print("\n" + json.dumps(result), flush=True)
 
 
 def memory() -> int:

@@ -34,8 +34,8 @@ class Settings:
     """What a measurement asks of the server.
 
     :param waiters: how many wait, numbered from 0.
-    :param looks: for how many intervals all of them are left waiting, after each has been answered once.
-    :param interval: seconds between the looks of a waiter.
+    :param intervals: the number of intervals for which all waiters wait after the first response to each.
+    :param interval: seconds between two polls of a waiter.
     :param schemas: of each execution.
     :param summary: whether there is a status of many syncs at once.
     :param ended: whether all work has ended before anybody asks.
@@ -43,7 +43,7 @@ class Settings:
     """
 
     waiters: int = 1
-    looks: int = 5
+    intervals: int = 5
     interval: float = 1.0
     schemas: int = 5
     summary: bool = True
@@ -55,7 +55,7 @@ class Settings:
 class World:
     """What is true of each waiter's work at a moment, and what has been asked. It knows no sockets.
 
-    Nobody's work ends before everybody was answered once and has waited on for ``looks`` intervals: until then it is
+    No work ends before every waiter has had a response and has waited for ``intervals`` intervals: until then it is
     the steady state that is measured. The ends are spread over two intervals, so that they meet waiters in any phase.
     """
 
@@ -68,8 +68,8 @@ class World:
         self.steady: float | None = None  # when each waiter had been answered once
         self.first_end: float | None = None
         self.ends: list[float] = []
-        self.running = [0.0] * settings.waiters  # when a waiter was last told that its work goes on
-        self.told: dict[int, float] = {}  # when it was first told of its end
+        self.running = [0.0] * settings.waiters  # time of the last response to each waiter with running work
+        self.reported: dict[int, float] = {}  # time of the first response with ended work
         self.gets = self.gets_of_ended = 0  # of single executions
         self._unseen = set(range(settings.waiters))
 
@@ -110,7 +110,7 @@ class World:
         return number, ended
 
     def _poll(self, number: int, now: float) -> bool:
-        """Count a look of a waiter, and tell whether its work has ended."""
+        """Count a poll of a waiter, and return whether its work has ended."""
         if number == WARM_UP:
             return True
         self.polls += 1
@@ -124,7 +124,7 @@ class World:
         if self.first_end is not None and self.in_steady == (0, 0) and now >= self.first_end:
             self.in_steady = (self.requests - 1 - self.at_steady[0], self.polls - 1 - self.at_steady[1])
         if ended:
-            self.told.setdefault(number, now)
+            self.reported.setdefault(number, now)
         else:
             self.running[number] = now
         return ended
@@ -132,7 +132,7 @@ class World:
     def _all_seen(self, now: float) -> None:
         settings = self.settings
         self.steady, self.at_steady = now, (self.requests, self.polls)
-        self.first_end = now + settings.looks * settings.interval
+        self.first_end = now + settings.intervals * settings.interval
         spread = [2 * settings.interval * number / settings.waiters for number in range(settings.waiters)]
         random.Random(settings.waiters).shuffle(spread)
         self.ends = [self.first_end + after for after in spread]
@@ -150,7 +150,7 @@ class World:
             "steady_polls": self.in_steady[1],
             "ends": self.ends,
             "running": self.running,
-            "told": [self.told.get(number) for number in range(self.settings.waiters)],
+            "reported": [self.reported.get(number) for number in range(self.settings.waiters)],
         }
 
 
@@ -303,7 +303,7 @@ class Bodies:
 
 def _execution(kind: str, schemas: int, ended: bool) -> Execution:
     parts = [Part(f"schema_{number}", f"analytics.table_{number}", 10_000 + number) for number in range(schemas)]
-    takes = 50.0 if ended else 100.0  # and it is looked at after 60
+    takes = 50.0 if ended else 100.0  # and it is polled after 60
     stages = ["created", "scheduled", "running"]
     return Execution(EXECUTION, 1, SYNC, kind, 1_800_000_000.0, takes, 1.0, stages, "completed", parts)
 

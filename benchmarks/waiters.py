@@ -1,4 +1,4 @@
-"""Who waits: this provider, others, and the least code that could.
+"""The waiters: triggers of this and other providers, and minimal implementations, called floors.
 
 Each kind is an async context manager around the measurement. It gives a function that makes the waiter of a number:
 something with ``run()``, an async generator of one event, as Airflow's triggers are. What a kind needs is imported
@@ -33,7 +33,7 @@ class Where:
     port: int
     bundle: str  # file of certificates to trust
     interval: float
-    looks: int
+    intervals: int
     schemas: int
 
     @property
@@ -51,9 +51,9 @@ def _connect(**fields: Any) -> None:
 # --- this provider
 
 
-def _ours(sync_kind: str) -> Callable[[Where], AbstractAsyncContextManager[MakeWaiter]]:
+def _provider(sync_kind: str) -> Callable[[Where], AbstractAsyncContextManager[MakeWaiter]]:
     @asynccontextmanager
-    async def ours(where: Where) -> AsyncIterator[MakeWaiter]:
+    async def provider(where: Where) -> AsyncIterator[MakeWaiter]:
         extra = {"verify": where.bundle}
         _connect(conn_type="polytomic", host=f"https://{where.host}", password="key", extra=extra)
         from airflow_provider_polytomic.triggers.execution import PolytomicExecutionTrigger
@@ -65,14 +65,14 @@ def _ours(sync_kind: str) -> Callable[[Where], AbstractAsyncContextManager[MakeW
                 execution_id=execution_id(number),
                 polytomic_conn_id=CONNECTION,
                 poke_interval=where.interval,
-                # Without one the warm-up, too, would rest some seconds before it asks.
+                # Without a deadline the warm-up would sleep some seconds before its poll.
                 deadline=time.time() + 0.2 if number == WARM_UP else None,
                 schemas=where.schemas,  # as an operator has seen
             )
 
         yield waiter
 
-    return ours
+    return provider
 
 
 # --- other providers
@@ -111,7 +111,7 @@ async def fivetran(where: Where) -> AsyncIterator[MakeWaiter]:
     from fivetran_provider_async.hooks import FivetranHook
     from fivetran_provider_async.triggers import FivetranTrigger
 
-    FivetranHook.api_host = where.host  # it has no setting for it
+    FivetranHook.api_host = where.host  # there is no setting for it
     before = pendulum.datetime(2026, 11, 1)
     yield lambda number: FivetranTrigger(
         task_id="sync",
@@ -147,15 +147,15 @@ async def _session(where: Where) -> AsyncIterator[Any]:
 
 @asynccontextmanager
 async def one_by_one(where: Where) -> AsyncIterator[MakeWaiter]:
-    """One session of ten connections for all; one GET and ``json.loads`` per look."""
+    """One session of ten connections for all; one GET and ``json.loads`` per poll."""
     async with _session(where) as session:
 
         async def wait(number: int) -> None:
-            await asyncio.sleep(random.random() * where.interval)  # nobody's tasks all begin at once for ever
+            await asyncio.sleep(random.random() * where.interval)  # spreads the polls over the interval
             while True:
                 path = f"/api/bulk/syncs/{sync_id(number)}/executions/{execution_id(number)}"
-                async with session.get(path) as answer:
-                    if json.loads(await answer.read())["data"]["status"] == "completed":
+                async with session.get(path) as response:
+                    if json.loads(await response.read())["data"]["status"] == "completed":
                         return
                 await asyncio.sleep(where.interval)
 
@@ -164,17 +164,17 @@ async def one_by_one(where: Where) -> AsyncIterator[MakeWaiter]:
 
 @asynccontextmanager
 async def batched(where: Where) -> AsyncIterator[MakeWaiter]:
-    """One status request for a hundred waiters and interval, and no look of their own."""
+    """One batch status request for a hundred waiters per interval, and no other polls."""
     async with _session(where) as session:
         batches: dict[int, dict[str, asyncio.Future[None]]] = {}
-        asking = set()
+        requests = set()
 
-        async def ask(waiting: dict[str, asyncio.Future[None]]) -> None:
+        async def poll(waiting: dict[str, asyncio.Future[None]]) -> None:
             while waiting:
                 await asyncio.sleep(where.interval)
                 params = [("sync_id", name) for name in waiting]
-                async with session.get("/api/bulk/syncs/status", params=params) as answer:
-                    for row in json.loads(await answer.read())["data"]:
+                async with session.get("/api/bulk/syncs/status", params=params) as response:
+                    for row in json.loads(await response.read())["data"]:
                         if row["status"] == "completed":
                             waiting.pop(row["sync_id"]).set_result(None)
 
@@ -182,19 +182,19 @@ async def batched(where: Where) -> AsyncIterator[MakeWaiter]:
             waiting = batches.setdefault(number // BATCH, {})
             ended = waiting[sync_id(number)] = asyncio.get_running_loop().create_future()
             if len(waiting) == 1:
-                asking.add(asyncio.create_task(ask(waiting)))
+                requests.add(asyncio.create_task(poll(waiting)))
             await ended
 
         yield lambda number: _Waiter(wait, number)
-        await asyncio.gather(*asking)
+        await asyncio.gather(*requests)
 
 
 @asynccontextmanager
 async def null(where: Where) -> AsyncIterator[MakeWaiter]:
-    """The harness alone: who asks nobody."""
+    """The harness alone: waiters without requests."""
 
     async def wait(number: int) -> None:
-        for _ in range(0 if number == WARM_UP else where.looks + 1):
+        for _ in range(0 if number == WARM_UP else where.intervals + 1):
             await asyncio.sleep(where.interval)
 
     yield lambda number: _Waiter(wait, number)
@@ -204,18 +204,18 @@ async def null(where: Where) -> AsyncIterator[MakeWaiter]:
 class Kind:
     label: str
     around: Callable[[Where], AbstractAsyncContextManager[MakeWaiter]]
-    venv: str = "ours"
-    summary: bool = True  # whether its server knows the status of many syncs at once
+    venv: str = "provider"
+    summary: bool = True  # whether its server has a batch status
 
     @property
     def is_peer(self) -> bool:
-        return self.venv != "ours"
+        return self.venv != "provider"
 
 
 KINDS = {
-    "ours": Kind("this provider, bulk syncs", _ours("bulk")),
-    "ours-unbatched": Kind("this provider, bulk syncs, no summary on the server", _ours("bulk"), summary=False),
-    "ours-model": Kind("this provider, model syncs", _ours("model")),
+    "provider": Kind("this provider, bulk syncs", _provider("bulk")),
+    "provider-unbatched": Kind("this provider, bulk syncs, no batch status", _provider("bulk"), summary=False),
+    "provider-model": Kind("this provider, model syncs", _provider("model")),
     "airbyte": Kind("Airbyte's provider", airbyte, "airbyte"),
     "dbt-cloud": Kind("dbt Cloud's provider", dbt_cloud, "dbt-cloud"),
     "fivetran": Kind("Fivetran's provider", fivetran, "fivetran"),

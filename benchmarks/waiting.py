@@ -1,6 +1,6 @@
-"""Part ``waiting``: what it costs to wait for many pieces of work at once.
+"""Part ``waiting``: the costs of many concurrent waiters.
 
-Run as a module this is the process with the waiters, which are driven as Airflow's triggerer drives triggers.
+As a module it is the measured process, which runs the waiters as Airflow's triggerer runs triggers.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from .harness import Bench
 
 REFERENCE = "A10"
-SCHEMAS = 5  # of an execution, where nothing else is said
+SCHEMAS = 5  # of an execution, by default
 
-IDLE = 2.0  # seconds in which the price of a beat is measured
+IDLE = 2.0  # seconds in which the cost of a beat is measured
 MEMORY_EVERY = 10  # beats
 
 
 class Heart:
-    """Beats in the event loop, and notes when, with how much CPU time, and how late: see figures.Heart."""
+    """Beats in the event loop, and records time, CPU time and lag of each beat: see figures.Heart."""
 
     def __init__(self) -> None:
         self.beats = array("d")
@@ -45,7 +45,7 @@ class Heart:
                 self.most_memory = max(self.most_memory, probe.memory())
 
     async def price(self) -> float:
-        """What a beat costs where nothing else happens: seconds of CPU time."""
+        """Return the seconds of CPU time of a beat in an idle process."""
         beating = asyncio.create_task(self.beat())
         await asyncio.sleep(BEAT * 10)
         begun, used = len(self.beats), time.process_time()
@@ -57,20 +57,20 @@ class Heart:
 
 
 async def event_of(waiter: Any) -> float:
-    """Run a waiter as the triggerer does. When its event came."""
+    """Run a waiter as the triggerer does, and return the time of its event."""
     import greenback
 
     await greenback.ensure_portal()
     async for event in waiter.run():
-        told = getattr(event, "payload", event)
-        if told.get("outcome") != "ended" and told.get("status") != "success":
-            raise RuntimeError(f"a waiter failed: {told}")
+        payload = getattr(event, "payload", event)
+        if payload.get("outcome") != "ended" and payload.get("status") != "success":
+            raise RuntimeError(f"a waiter failed: {payload}")
     return time.monotonic()
 
 
 async def all_of(make: MakeWaiter, waiters: int) -> dict[str, Any]:
     contexts = probe.TlsContexts()
-    await event_of(make(WARM_UP))  # pays for what is loaded and read once
+    await event_of(make(WARM_UP))  # loads what is loaded once
     gc.collect()
     contexts.made = 0
     price = await Heart().price()
@@ -101,16 +101,16 @@ async def all_of(make: MakeWaiter, waiters: int) -> dict[str, Any]:
 
 
 async def main(spec: dict[str, Any]) -> dict[str, Any]:
-    where = Where(spec["port"], spec["bundle"], spec["interval"], spec["looks"], spec["schemas"])
+    where = Where(spec["port"], spec["bundle"], spec["interval"], spec["intervals"], spec["schemas"])
     async with KINDS[spec["kind"]].around(where) as make:
         return await all_of(make, spec["waiters"])
 
 
-# --- in the process that has them measured
+# --- in the controlling process
 
 
 def measure(bench: Bench, kinds: Iterable[str], spec: dict[str, Any], repetitions: range) -> list[dict[str, Any]]:
-    """Measure these kinds, taking turns."""
+    """Measure these kinds alternately."""
     measured = []
     for repetition in repetitions:
         for kind in kinds:
@@ -121,17 +121,17 @@ def measure(bench: Bench, kinds: Iterable[str], spec: dict[str, Any], repetition
 
 
 def _measure(bench: Bench, spec: dict[str, Any]) -> dict[str, Any]:
-    kind, looks, interval = KINDS[spec["kind"]], spec["looks"], spec["interval"]
-    settings = {name: spec[name] for name in ("waiters", "looks", "interval", "schemas")}
+    kind, intervals, interval = KINDS[spec["kind"]], spec["intervals"], spec["interval"]
+    settings = {name: spec[name] for name in ("waiters", "intervals", "interval", "schemas")}
     with bench.serving(summary=kind.summary, **settings) as serving:
         at = {"port": serving.port, "bundle": str(bench.bundle)}
-        told = bench.measure("waiting", {**spec, **at}, kind.venv)
+        probed = bench.measure("waiting", {**spec, **at}, kind.venv)
     seen = serving.report
-    if spec["kind"] == "null":  # as if it had asked
-        steady = told["began"] + interval
-        polls = {"polls_before": spec["waiters"], "steady_polls": spec["waiters"] * looks}
-        seen |= {"steady": steady, "first_end": steady + looks * interval, **polls}
-    return of_waiting(spec, told, seen)
+    if spec["kind"] == "null":  # as if it had polled
+        steady = probed["began"] + interval
+        polls = {"polls_before": spec["waiters"], "steady_polls": spec["waiters"] * intervals}
+        seen |= {"steady": steady, "first_end": steady + intervals * interval, **polls}
+    return of_waiting(spec, probed, seen)
 
 
 FIGURES = {
@@ -152,7 +152,7 @@ FIGURES = {
     "detection_max_ms": "max",
     "beyond_phase_p50_ms": "beyond phase p50 ms",
     "beyond_phase_max_ms": "max",
-    "event_after_answer_p50_ms": "answer to event p50 ms",
+    "event_after_answer_p50_ms": "response to event p50 ms",
     "event_after_answer_max_ms": "max",
 }
 
@@ -161,13 +161,13 @@ Summary = dict[str, dict[str, dict[str, float]]]  # by kind and figure
 
 
 def scenes(measured: Sequence[dict[str, Any]]) -> dict[tuple[int, int], Summary]:
-    """What was measured, by number of waiters and of schemas in each execution."""
+    """Return the summaries by number of waiters and of schemas per execution."""
     numbers = dict.fromkeys((row["waiters"], row["schemas"]) for row in measured)
     return {of: summary([row for row in measured if (row["waiters"], row["schemas"]) == of]) for of in numbers}
 
 
 def summary(measured: Sequence[dict[str, Any]]) -> Summary:
-    """The median and the spread of each figure; ratios are those of each repetition."""
+    """Return median and spread of each figure. Ratios are computed within a repetition."""
     found = {}
     names = {name for row in measured for name, value in row.items() if isinstance(value, (int, float))}
     for kind in dict.fromkeys(row["kind"] for row in measured):

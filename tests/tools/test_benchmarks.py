@@ -52,11 +52,11 @@ def test_ratios_are_computed_within_a_repetition() -> None:
     rows = [
         {"kind": kind, "repetition": repetition, "cpu_ms_per_poll": cost}
         for repetition, costs in enumerate([(1.0, 2.0), (3.0, 3.0), (9.0, 6.0)])
-        for kind, cost in zip(("ours", "A10"), costs, strict=True)
+        for kind, cost in zip(("provider", "A10"), costs, strict=True)
     ]
     found = waiting.summary(rows)
 
-    assert found["ours"]["x_reference"] == {"median": 1.0, "min": 0.5, "max": 1.5, "times": 3}
+    assert found["provider"]["x_reference"] == {"median": 1.0, "min": 0.5, "max": 1.5, "times": 3}
     assert found["A10"]["x_reference"]["max"] == 1.0
 
 
@@ -131,7 +131,7 @@ def test_execution_list_has_pages() -> None:
 
 def test_no_work_ends_before_the_steady_state_is_over() -> None:
     """The steady state begins with the first response to the last waiter, and lasts the set number of intervals."""
-    world = World(Settings(waiters=2, looks=3, interval=10.0))
+    world = World(Settings(waiters=2, intervals=3, interval=10.0))
     ask(world, bulk(0), 0.0)
     ask(world, bulk(0), 1000.0)
     assert world.steady is None
@@ -146,7 +146,7 @@ def test_no_work_ends_before_the_steady_state_is_over() -> None:
 
 def test_server_counts_polls_and_requests_separately() -> None:
     """A batch status is one request and a poll for each waiter; those of the warm-up are not counted."""
-    world = World(Settings(waiters=3, looks=1, interval=1.0))
+    world = World(Settings(waiters=3, intervals=1, interval=1.0))
     ask(world, bulk(WARM_UP))
     ask(world, "/api/bulk/syncs/status", 5.0, sync_id=[sync_id(number) for number in range(3)])
     ask(world, "/api/bulk/syncs/status", 5.5, sync_id=[sync_id(number) for number in range(3)])
@@ -157,7 +157,7 @@ def test_server_counts_polls_and_requests_separately() -> None:
     assert (report["steady_requests"], report["steady_polls"]) == (1, 3)
     assert (report["gets"], report["gets_of_ended"]) == (1, 1)
     assert report["running"] == [5.5, 5.5, 5.5]
-    assert report["told"] == [None, None, 9.0]
+    assert report["reported"] == [None, None, 9.0]
 
 
 def test_server_without_batch_status_responds_404() -> None:
@@ -192,23 +192,23 @@ def test_figures_are_computed_from_both_reports() -> None:
         "steady_polls": 16,
         "ends": [10.0, 11.0],
         "running": [9.5, 10.1],
-        "told": [10.5, 11.2],
+        "reported": [10.5, 11.2],
         "connections": 3,
         "most_connections": 2,
         "left_connections": 0,
     }
-    told = figures.of_waiting({"waiters": 2, "looks": 8, "interval": 1.0}, probed, server)
+    result = figures.of_waiting({"waiters": 2, "intervals": 8, "interval": 1.0}, probed, server)
 
-    assert told["cpu_ms_per_poll"] == pytest.approx(8 * 20 / 16)
-    assert told["fixed_ms_per_waiter"] == pytest.approx((2 * 20 - 2 * 10) / 2)
-    assert told["requests_per_interval"] == 0.5
-    assert told["tls_contexts_per_waiter"] == 0.5
-    assert told["collection_max_ms"] == 125
-    assert told["kb_per_waiter"] == pytest.approx(10)
-    assert told["detection_max_ms"] == pytest.approx(520)
+    assert result["cpu_ms_per_poll"] == pytest.approx(8 * 20 / 16)
+    assert result["fixed_ms_per_waiter"] == pytest.approx((2 * 20 - 2 * 10) / 2)
+    assert result["requests_per_interval"] == 0.5
+    assert result["tls_contexts_per_waiter"] == 0.5
+    assert result["collection_max_ms"] == 125
+    assert result["kb_per_waiter"] == pytest.approx(10)
+    assert result["detection_max_ms"] == pytest.approx(520)
     # The first was asked again after exactly one interval, the second 0.1 s late.
-    assert told["beyond_phase_p50_ms"] == pytest.approx((20 + 150) / 2)
-    assert told["event_after_answer_max_ms"] == pytest.approx(50)
+    assert result["beyond_phase_p50_ms"] == pytest.approx((20 + 150) / 2)
+    assert result["event_after_answer_max_ms"] == pytest.approx(50)
 
 
 # --- goals
@@ -240,7 +240,7 @@ def test_run_without_a_part_misses_none_of_its_goals() -> None:
 
 def test_goal_judges_the_highest_count_of_all_repetitions() -> None:
     """One connection above the goal fails the run."""
-    row = {"kind": "ours", "waiters": 200, "schemas": 5, "looks": 5, "interval": 1.0}
+    row = {"kind": "provider", "waiters": 200, "schemas": 5, "intervals": 5, "interval": 1.0}
     rows = [{**row, "repetition": number, "most_connections": most} for number, most in enumerate((10, 11, 10))]
 
     assert goals.failed({"waiting": rows})
@@ -250,12 +250,12 @@ def test_goal_judges_the_highest_count_of_all_repetitions() -> None:
 def test_table_has_three_digits_and_the_spread() -> None:
     """The spread is shown for repeated measurements only."""
     spread = {"median": 0.12345, "min": 0.1, "max": 1234.5, "times": 3}
-    text = tables.table(["kind", "cost"], [["ours", tables.cell(spread)], ["other", tables.cell(None)]])
+    text = tables.table(["kind", "cost"], [["provider", tables.cell(spread)], ["other", tables.cell(None)]])
 
     assert text.splitlines() == [
         "| kind  | cost               |",
         "| ----- | ------------------ |",
-        "| ours  | 0.123 (0.1..1,234) |",
+        "| provider  | 0.123 (0.1..1,234) |",
         "| other | –                  |",
     ]
 
@@ -278,7 +278,18 @@ def test_small_run_measures_all_parts(tmp_path: Path) -> None:
     """All parts run within a minute, and all counts are as expected."""
     pytest.importorskip("airflow.dag_processing.dagbag", reason="they measure with a newer Airflow")
     result = tmp_path / "result.json"
-    few = ["--kinds", "ours,ours-unbatched,A10,C", "--n", "20", "--looks", "2", "--lives", "20", "--reps", "1"]
+    few = [
+        "--kinds",
+        "provider,provider-unbatched,A10,C",
+        "--n",
+        "20",
+        "--intervals",
+        "2",
+        "--lives",
+        "20",
+        "--reps",
+        "1",
+    ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks", *few, "--json", str(result)],
@@ -289,18 +300,18 @@ def test_small_run_measures_all_parts(tmp_path: Path) -> None:
         timeout=600,
     )
     assert done.returncode == 0, done.stderr
-    told = json.loads(result.read_text())
+    result = json.loads(result.read_text())
 
-    measured = {row["kind"]: row for row in told["waiting"]}
-    assert set(measured) == {"ours", "ours-unbatched", "A10", "C"}
+    measured = {row["kind"]: row for row in result["waiting"]}
+    assert set(measured) == {"provider", "provider-unbatched", "A10", "C"}
     assert measured["C"]["requests_per_poll"] == 1 / 20
-    assert measured["A10"]["requests_per_poll"] == measured["ours-unbatched"]["requests_per_poll"] == 1
-    assert {row["most_connections"] <= 10 for row in told["waiting"]} == {True}
-    assert {row["left_connections"] for row in told["waiting"]} == {0}
-    assert {told["lives"][f"left_{what}"] for what in ("sessions", "tasks", "files", "connections")} == {0}
-    assert told["imports"]["ours"]["heavy"] == told["imports"]["ours"]["foreign"] == []
-    assert told["calls"]["ours"]["get_5_ms"]["median"] > 0
-    assert "| ours " in done.stdout
+    assert measured["A10"]["requests_per_poll"] == measured["provider-unbatched"]["requests_per_poll"] == 1
+    assert {row["most_connections"] <= 10 for row in result["waiting"]} == {True}
+    assert {row["left_connections"] for row in result["waiting"]} == {0}
+    assert {result["lives"][f"left_{what}"] for what in ("sessions", "tasks", "files", "connections")} == {0}
+    assert result["imports"]["provider"]["heavy"] == result["imports"]["provider"]["foreign"] == []
+    assert result["calls"]["provider"]["get_5_ms"]["median"] > 0
+    assert "| provider " in done.stdout
     assert "connections left after all lives" in done.stdout
 
 
