@@ -250,12 +250,12 @@ def test_goal_judges_the_highest_count_of_all_repetitions() -> None:
 def test_table_has_three_digits_and_the_spread() -> None:
     """The spread is shown for repeated measurements only."""
     spread = {"median": 0.12345, "min": 0.1, "max": 1234.5, "times": 3}
-    text = tables.table(["kind", "cost"], [["provider", tables.cell(spread)], ["other", tables.cell(None)]])
+    text = tables.table(["kind", "cost"], [["first", tables.cell(spread)], ["other", tables.cell(None)]])
 
     assert text.splitlines() == [
         "| kind  | cost               |",
         "| ----- | ------------------ |",
-        "| provider  | 0.123 (0.1..1,234) |",
+        "| first | 0.123 (0.1..1,234) |",
         "| other | –                  |",
     ]
 
