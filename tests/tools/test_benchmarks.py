@@ -206,7 +206,7 @@ def test_figures_are_computed_from_both_reports() -> None:
     assert result["collection_max_ms"] == 125
     assert result["kb_per_waiter"] == pytest.approx(10)
     assert result["detection_max_ms"] == pytest.approx(520)
-    # The first was asked again after exactly one interval, the second 0.1 s late.
+    # The first polled again after exactly one interval, the second 0.1 s late.
     assert result["beyond_phase_p50_ms"] == pytest.approx((20 + 150) / 2)
     assert result["event_after_answer_max_ms"] == pytest.approx(50)
 

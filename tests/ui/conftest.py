@@ -14,7 +14,7 @@ from airflow_provider_polytomic.sandbox.app import Sandbox
 from tools import chromium, demo
 from tools.local_airflow import LocalAirflow
 
-PATIENCE = 60_000  # milliseconds, for each thing that is waited for: machines that test are busy
+TIMEOUT = 60_000  # milliseconds for each wait, because test machines are busy
 REPORTS = Path(".reports") / "ui"
 # No window, no sandbox (CI runs as root), and nothing that calls its maker's servers.
 FLAGS = [
@@ -27,7 +27,7 @@ FLAGS = [
     "--disable-sync",
 ]
 
-expect.set_options(timeout=PATIENCE)
+expect.set_options(timeout=TIMEOUT)
 
 
 class Clock:
@@ -79,7 +79,7 @@ def page(browser: Browser, airflow: LocalAirflow) -> Iterator[Page]:
     """A page of a new browser profile."""
     size = {"width": 1180, "height": 640}
     context = browser.new_context(base_url=airflow.url, viewport=size, locale="en-US", timezone_id="UTC")
-    context.set_default_timeout(PATIENCE)
+    context.set_default_timeout(TIMEOUT)
     yield context.new_page()
     context.close()
 
