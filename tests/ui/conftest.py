@@ -16,7 +16,7 @@ from tools.local_airflow import LocalAirflow
 
 TIMEOUT = 60_000  # milliseconds for each wait, because test machines are busy
 REPORTS = Path(".reports") / "ui"
-# No window, no sandbox (CI runs as root), and nothing that calls its maker's servers.
+# Headless, without Chromium's sandbox (CI runs as root), and without requests to Google.
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -92,7 +92,7 @@ def picture(page: Page) -> Callable[[str], None]:
 
 
 def take(page: Page, path: Path) -> None:
-    page.mouse.move(0, 0)  # nothing is hovered over
+    page.mouse.move(0, 0)  # so that no element is hovered
     page.screenshot(path=path, animations="disabled", caret="hide")
 
 
