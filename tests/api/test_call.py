@@ -1,4 +1,4 @@
-"""One call, and a list of pages, driven by hand."""
+"""Single calls, paginated lists and deadlines: plans driven without a network."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def error(status: int, **headers: str) -> Response:
     return Response(status, headers, json.dumps({"status": status, "message": "no", "key": "k"}).encode())
 
 
-def test_a_call_is_one_request() -> None:
-    """A good answer is parsed and returned, and the clock is not even looked at."""
+def test_fetch_sends_one_request_when_it_succeeds() -> None:
+    """The parsed response is returned, and the clock is not read."""
     plan = fetch(CALL)
     assert next(plan) == CALL.request
     with pytest.raises(StopIteration) as end:
@@ -47,33 +47,35 @@ def test_a_call_is_one_request() -> None:
     assert end.value.value == {"a": 1}
 
 
-def test_a_call_is_repeated_until_it_is_answered() -> None:
-    """Passing trouble of all kinds is slept over, with the same request."""
+def test_fetch_retries_transient_failures_until_a_request_succeeds() -> None:
+    """The same request is sent again after a backoff, for each kind of transient failure."""
     hand = Hand([LOST, error(503), Response(502, {}, b"<html>"), OK])
     assert hand.drive(fetch(CALL)) == {"a": 1}
     assert hand.requests == [CALL.request] * 4
     assert all(0.75 * most <= seconds <= most for seconds, most in zip(hand.sleeps, [0.5, 1, 2], strict=True))
 
 
-def test_a_call_waits_as_the_server_wishes() -> None:
-    """`Retry-After` is slept out, not a second less."""
+def test_fetch_waits_as_long_as_retry_after_says() -> None:
+    """`Retry-After` replaces the backoff and is not shortened by jitter."""
     hand = Hand([error(429, **{"retry-after": "7"}), OK])
     hand.drive(fetch(CALL))
     assert hand.sleeps == [7]
 
 
 @pytest.mark.parametrize("max_retries", [0, 2])
-@pytest.mark.parametrize(("answer", "kind"), [(error(500), PolytomicServerError), (LOST, PolytomicUnreachableError)])
-def test_a_call_ends_with_the_last_answer(max_retries: int, answer: SendResult, kind: type[Exception]) -> None:
-    """When all repetitions are used up, the error is that of the last answer."""
-    hand = Hand([answer] * (max_retries + 1))
+@pytest.mark.parametrize(("result", "kind"), [(error(500), PolytomicServerError), (LOST, PolytomicUnreachableError)])
+def test_fetch_raises_the_last_failure_when_retries_are_exhausted(
+    max_retries: int, result: SendResult, kind: type[Exception]
+) -> None:
+    """The type of the error is that of the last failure."""
+    hand = Hand([result] * (max_retries + 1))
     with pytest.raises(kind):
         hand.drive(fetch(CALL, max_retries))
     assert len(hand.sleeps) == max_retries
 
 
 @pytest.mark.parametrize(
-    ("answer", "kind"),
+    ("result", "kind"),
     [
         (error(404), PolytomicNotFoundError),
         (error(409), PolytomicConflictError),
@@ -81,9 +83,9 @@ def test_a_call_ends_with_the_last_answer(max_retries: int, answer: SendResult, 
         (Response(200, {}, b"<html>"), PolytomicResponseError),
     ],
 )
-def test_what_will_not_change_is_asked_once(answer: SendResult, kind: type[Exception]) -> None:
-    """A refusal, a redirect and a page of somebody else are raised at once."""
-    hand = Hand([answer])
+def test_fetch_sends_one_request_when_the_failure_is_permanent(result: SendResult, kind: type[Exception]) -> None:
+    """A client error, a redirect and a foreign page are raised at once."""
+    hand = Hand([result])
     with pytest.raises(kind):
         hand.drive(fetch(CALL))
     assert (len(hand.requests), hand.sleeps) == (1, [])
@@ -100,8 +102,8 @@ def test_what_will_not_change_is_asked_once(answer: SendResult, kind: type[Excep
         (Call(Request("POST", "/"), json.loads, idempotent=True), True),
     ],
 )
-def test_what_is_repeatable(call: Call[Any], repeatable: bool) -> None:
-    """All but a POST; a POST if it has a key, or does no more when sent twice."""
+def test_call_is_repeatable_unless_a_second_request_could_act_twice(call: Call[Any], repeatable: bool) -> None:
+    """Every method but POST is repeatable; a POST is if it has an idempotency key or is declared idempotent."""
     assert call.repeatable is repeatable
     hand = Hand([LOST, OK])
     if repeatable:
@@ -111,8 +113,8 @@ def test_what_is_repeatable(call: Call[Any], repeatable: bool) -> None:
             hand.drive(fetch(call))
 
 
-def test_within_bounds_each_try() -> None:
-    """The same call, with a bound on how long its request may take."""
+def test_call_with_timeout_bounds_its_request() -> None:
+    """The returned call has the timeout in its request, and the same parser."""
     assert CALL.with_timeout(3).request == Request("GET", "/api/thing", timeout=3)
     assert CALL.with_timeout(3).parse is CALL.parse
 
@@ -134,8 +136,8 @@ def test_within_bounds_each_try() -> None:
     ],
     ids=lambda body: repr(body[:12]),
 )
-def test_what_does_not_parse_is_no_answer_of_the_api(body: bytes) -> None:
-    """Never an exception of a library."""
+def test_decode_raises_a_response_error_when_the_body_is_not_parsable(body: bytes) -> None:
+    """No exception of a library escapes."""
     call = bulk_syncs.get("s")
     with pytest.raises(PolytomicResponseError, match=r"GET /api/bulk/syncs/s: HTTP 200: not an answer of"):
         decode(call, Response(200, {}, body))
@@ -150,7 +152,7 @@ def page_of(ids: list[str], token: str | None = None) -> Response:
 
 
 def client_of(hand: Hand, max_retries: int = 5) -> Client:
-    """A client that has no network: its requests are answered by hand."""
+    """Return a client without a network: `hand` answers its requests."""
 
     class InMemory(Client):
         def run(self, plan: Any) -> Any:
@@ -159,8 +161,8 @@ def client_of(hand: Hand, max_retries: int = 5) -> Client:
     return InMemory(Settings(key="key", max_retries=max_retries))
 
 
-def test_a_list_is_walked_to_its_end() -> None:
-    """Each page's token is sent back unchanged with all other parameters; a page may be empty, or null."""
+def test_iterate_follows_page_tokens_to_the_last_page() -> None:
+    """Each token is sent back unchanged with all other parameters; a page may be empty or null."""
     hand = Hand([page_of(["a", "b"], TOKEN), page_of([], "second"), page_of(["c"])])
     call = bulk_syncs.list_(active=True, limit=2)
     assert [sync.id for sync in client_of(hand).iterate(call)] == ["a", "b", "c"]
@@ -173,21 +175,21 @@ def test_a_list_is_walked_to_its_end() -> None:
 
 
 @pytest.mark.parametrize("pagination", [{}, None, {"next_page_token": None}, {"next_page_token": ""}])
-def test_a_list_ends_without_a_token(pagination: Any) -> None:
-    """None, null and an empty one are all no token."""
+def test_iterate_ends_when_the_page_token_is_missing_or_null_or_empty(pagination: Any) -> None:
+    """No further request is sent."""
     body = {"data": [{"id": "a"}], "pagination": pagination}
     hand = Hand([Response(200, {}, json.dumps(body).encode())])
     assert [sync.id for sync in client_of(hand).iterate(bulk_syncs.list_())] == ["a"]
 
 
-def test_a_list_without_pagination() -> None:
-    """Some lists are one page and say nothing about it."""
+def test_iterate_accepts_a_list_without_pagination() -> None:
+    """Some lists have a single page and no `pagination` field."""
     hand = Hand([Response(200, {}, b'{"data": null}')])
     assert list(client_of(hand).iterate(bulk_syncs.list_())) == []
 
 
-def test_a_list_is_walked_lazily() -> None:
-    """Nothing is asked before the first item is wanted, and the next page only when this one is used up."""
+def test_iterate_requests_pages_lazily() -> None:
+    """The first request is sent for the first item, and the next one when the page is exhausted."""
     hand = Hand([page_of(["a", "b"], "second"), page_of(["c"])])
     walk = client_of(hand).iterate(bulk_syncs.list_())
     assert hand.requests == []
@@ -195,8 +197,8 @@ def test_a_list_is_walked_lazily() -> None:
     assert (next(walk).id, len(hand.requests)) == ("c", 2)
 
 
-def test_one_page_is_in_memory_at_a_time() -> None:
-    """When a page is asked for, the one before it is gone."""
+def test_iterate_keeps_one_page_in_memory() -> None:
+    """A page is released before the next one is requested."""
 
     class Item:
         pass
@@ -218,8 +220,8 @@ def test_one_page_is_in_memory_at_a_time() -> None:
 
 
 @pytest.mark.parametrize("tokens", [["x", "x"], ["x", "y", "x"]])
-def test_a_token_that_repeats_ends_the_walk(tokens: list[str]) -> None:
-    """A server that goes in circles is found out, after the items of the pages before."""
+def test_iterate_raises_when_a_page_token_repeats(tokens: list[str]) -> None:
+    """The items of the pages before it are returned first."""
     hand = Hand([page_of([str(number)], token) for number, token in enumerate(tokens)])
     walk = client_of(hand).iterate(bulk_syncs.list_())
     assert [next(walk).id for _ in tokens[1:]] == [str(number) for number in range(len(tokens) - 1)]
@@ -228,22 +230,22 @@ def test_a_token_that_repeats_ends_the_walk(tokens: list[str]) -> None:
     assert len(hand.requests) == len(tokens)
 
 
-def test_a_page_is_repeated_as_any_call() -> None:
-    """Trouble in the middle of a walk is slept over."""
+def test_iterate_retries_a_page_after_a_transient_failure() -> None:
+    """The same page is requested again."""
     hand = Hand([page_of(["a"], TOKEN), LOST, page_of(["b"])])
     assert [sync.id for sync in client_of(hand).iterate(bulk_syncs.list_())] == ["a", "b"]
     assert hand.requests[1] == hand.requests[2]
 
 
-def test_no_more_repetitions_than_the_settings_say() -> None:
-    """`max_retries` of the connection counts for pages, too."""
+def test_iterate_retries_at_most_max_retries_times() -> None:
+    """The limit of the settings applies to pages as to single calls."""
     hand = Hand([LOST])
     with pytest.raises(PolytomicUnreachableError):
         next(client_of(hand, max_retries=0).iterate(bulk_syncs.list_()))
 
 
-def test_a_page_by_itself() -> None:
-    """The plan for one page hands its items and the next token over."""
+def test_fetch_page_returns_the_items_and_the_next_token() -> None:
+    """The token is added to those seen before."""
     seen: set[str] = set()
     page = Hand([page_of(["a"], TOKEN)]).drive(fetch_page(bulk_syncs.list_(), None, seen))
     assert ([sync.id for sync in page.items], page.next_page_token, seen) == (["a"], TOKEN, {TOKEN})
@@ -257,40 +259,40 @@ BUSY = error(429)
 NEVER_SENT = TransportFailure("refused", sent=False)
 
 
-def test_with_deadline_lets_a_plan_end_when_every_answer_is_good() -> None:
-    """A plan that only reads, and whose answers are good, ends even after the deadline."""
+def test_with_deadline_lets_a_plan_finish_after_the_deadline_when_its_requests_succeed() -> None:
+    """A plan that reads and whose requests succeed finishes even after the deadline."""
     hand = Hand([OK])
     assert hand.drive(with_deadline(hand.now - 1, fetch(CALL), "it was read")) == {"a": 1}
     assert [request.timeout for request in hand.requests] == [1.0]
 
 
-def test_with_deadline_sends_nothing_after_it_when_the_plan_only_looks_something_up() -> None:
-    """A look-up is of no use after the deadline."""
+def test_with_deadline_sends_no_lookup_after_the_deadline() -> None:
+    """A plan marked with `only_reads` is of no use after the deadline."""
     hand = Hand([])
     with pytest.raises(PolytomicTimeoutError, match="before it was found"):
         hand.drive(with_deadline(hand.now - 1, fetch(CALL), "it was found", only_reads=True))
 
 
-def test_with_deadline_sends_no_start_after_it_when_every_answer_was_good() -> None:
-    """A key that was not sent before the deadline is not sent after it, however good the answers were."""
+def test_with_deadline_sends_no_start_after_the_deadline() -> None:
+    """An idempotency key that was not sent before the deadline is not sent after it."""
     hand = Hand([])
     with pytest.raises(PolytomicTimeoutError, match="before it was started"):
         hand.drive(with_deadline(hand.now - 1, send_once(KEYED, START), "it was started"))
 
 
-def test_with_deadline_changes_nothing_without_a_deadline() -> None:
-    """No deadline is no bound."""
+def test_with_deadline_changes_nothing_when_the_deadline_is_none() -> None:
+    """Requests keep their timeouts, and retries continue."""
     hand = Hand([LOST, OK])
     assert hand.drive(with_deadline(None, fetch(CALL), "it was read")) == {"a": 1}
     assert hand.requests == [CALL.request] * 2
 
 
 @pytest.mark.parametrize(
-    "answer", [LOST, error(503), Response(502, {}, b"<html>"), error(429, **{"retry-after": "90"})]
+    "result", [LOST, error(503), Response(502, {}, b"<html>"), error(429, **{"retry-after": "90"})]
 )
-def test_with_deadline_ends_an_outage_at_the_deadline(answer: SendResult) -> None:
-    """No request, sleep or wait for an answer goes beyond the deadline, and the message holds the last failure."""
-    hand = Hand([answer] * 100)
+def test_with_deadline_ends_an_outage_at_the_deadline(result: SendResult) -> None:
+    """No request or sleep extends beyond the deadline, and the message contains the last failure."""
+    hand = Hand([result] * 100)
     deadline = hand.now + 10
     with pytest.raises(PolytomicTimeoutError, match=r"before it was read: GET /api/thing"):
         hand.drive(with_deadline(deadline, fetch(CALL, 99), "it was read"))
@@ -298,17 +300,17 @@ def test_with_deadline_ends_an_outage_at_the_deadline(answer: SendResult) -> Non
     assert all(request.timeout == min(10.0, request.timeout or 99) for request in hand.requests)
 
 
-@pytest.mark.parametrize("answer", [BUSY, NEVER_SENT])
-def test_with_deadline_does_not_repeat_a_start_that_cannot_have_arrived(answer: SendResult) -> None:
-    """A start that the API was too busy for, or never got, is not sent again after the deadline."""
-    hand = Hand([answer] * 100)
+@pytest.mark.parametrize("result", [BUSY, NEVER_SENT])
+def test_with_deadline_does_not_repeat_a_start_that_was_surely_not_processed(result: SendResult) -> None:
+    """A start that was rate limited or never sent is not repeated after the deadline."""
+    hand = Hand([result] * 100)
     with pytest.raises(PolytomicTimeoutError):
         hand.drive(with_deadline(hand.now + 10, send_once(KEYED, START), "it was started"))
     assert sum(hand.sleeps) == pytest.approx(10)
 
 
-def test_with_deadline_resolves_the_outcome_of_a_start_after_it() -> None:
-    """A start that may have arrived is repeated for its whole minute, and its outcome is the result."""
+def test_with_deadline_repeats_a_start_after_the_deadline_when_its_outcome_is_unknown() -> None:
+    """A start that may have arrived is repeated for up to a minute, and its outcome is the result."""
     hand = Hand([LOST, *[BUSY] * 3, OK])
     assert hand.drive(with_deadline(hand.now + 0.1, send_once(KEYED, START), "it was started")) == {"a": 1}
     hand = Hand([LOST] * 100)
@@ -317,16 +319,16 @@ def test_with_deadline_resolves_the_outcome_of_a_start_after_it() -> None:
     assert 60 <= sum(hand.sleeps) < 70
 
 
-def test_with_deadline_waits_between_conflicts_about_a_start_that_may_have_arrived() -> None:
-    """A 409 after a lost answer may be about that very request: it is repeated with pauses, even after the deadline."""
+def test_with_deadline_pauses_between_conflicts_when_the_outcome_of_a_start_is_unknown() -> None:
+    """A 409 after a lost response may concern that request: it is repeated with pauses, even after the deadline."""
     hand = Hand([LOST, *[error(409)] * 3, OK])
     assert hand.drive(with_deadline(hand.now + 0.1, send_once(KEYED, START), "it was started")) == {"a": 1}
     assert len(hand.sleeps) == 4
     assert min(hand.sleeps) > 0
 
 
-def test_with_deadline_ends_a_plan_that_polls_with_good_answers() -> None:
-    """A plan that waits for something to change gets no time after the deadline, and sends nothing without a pause."""
+def test_with_deadline_ends_a_polling_plan_at_the_deadline_when_its_requests_succeed() -> None:
+    """A plan that waits for a change gets no time after the deadline, and sends no request without a pause."""
 
     def poll() -> Any:
         while True:
