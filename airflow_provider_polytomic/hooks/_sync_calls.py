@@ -80,10 +80,10 @@ class SyncCalls:
             with_resync_mode_hint(self._send_once(call, START), sync_id, arguments.get("resync_mode"))
         )
 
-    def _send_once(self, call: Call[T], what: str) -> Plan[T]:
+    def _send_once(self, call: Call[T], operation: str) -> Plan[T]:
         from airflow_provider_polytomic.api.idempotency import send_once
 
-        return send_once(call, what, timeout=None if self.client.settings.max_retries else 0)
+        return send_once(call, operation, timeout=None if self.client.settings.max_retries else 0)
 
     def _list_executions(
         self, kind: str, sync_id: str, only_terminal: bool | None, ascending: bool | None, limit: int | None

@@ -172,7 +172,7 @@ class ExecutionSensor(BaseSensorOperator):
         return deferral.set_map_index_name(self._send, self._kind, self, context, sync_id, sync_name)
 
     def _get_completed_after(self, context: Any) -> datetime:
-        """Executions that ended before this time are ignored; default: the first poke."""
+        """Return the time before which executions are ignored: ``completed_after``, or the first poke."""
         return _completed_after("completed_after", self.completed_after) or self._get_first_poke_date(context)
 
     def _get_first_poke_date(self, context: Any) -> datetime:
