@@ -1,4 +1,4 @@
-"""What the API answers, as typed values; the vendor's own SDK is the judge of every field."""
+"""The models of the API's data, compared field by field with the vendor's SDK."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from airflow_provider_polytomic.api.models import (
 from airflow_provider_polytomic.api.models.tolerant import Model
 from airflow_provider_polytomic.api.pagination import ListCall, Page
 
-# Each call that reads an answer, by its name, and the SDK's type of that answer.
+# Each call that reads a response, by its name, and the SDK's type of that response.
 CALLS: dict[str, tuple[Call[Any] | ListCall[Any], type[pydantic.BaseModel]]] = {
     "bulk_syncs.list_": (bulk_syncs.list_(), polytomic.BulkSyncListEnvelope),
     "bulk_syncs.create": (bulk_syncs.create({}), polytomic.BulkSyncResponseEnvelope),
@@ -96,8 +96,8 @@ CALLS: dict[str, tuple[Call[Any] | ListCall[Any], type[pydantic.BaseModel]]] = {
 }
 
 
-def test_every_call_is_compared() -> None:
-    """The table above has each function of the endpoints whose answer is read."""
+def test_call_table_contains_each_endpoint_function_that_reads_a_response() -> None:
+    """No function is missing in the comparison with the SDK."""
     functions = {
         f"{module.__name__.rsplit('.', 1)[-1]}.{name}"
         for module in (bulk_syncs, connections, events, identity, jobs, model_syncs, schedules)
@@ -108,7 +108,7 @@ def test_every_call_is_compared() -> None:
 
 
 def sample(kind: Any, name: str = "", depth: int = 0) -> Any:
-    """A value of a type of the SDK's, with every field set."""
+    """Return a value of a type of the SDK, with every field set."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is typing.Union:
         return sample(next(item for item in arguments if item is not type(None)), name, depth)
@@ -137,7 +137,7 @@ def sample(kind: Any, name: str = "", depth: int = 0) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """Either library's value as plain data under the API's names; times as points in time."""
+    """Return the value of either library as plain data under the names of the API, with times as datetimes."""
     if isinstance(value, Page):
         return plain(value.items)
     if isinstance(value, pydantic.BaseModel):
@@ -155,19 +155,18 @@ def plain(value: Any) -> Any:
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_every_field_is_read_as_the_sdk_reads_it(name: str) -> None:
-    """The same JSON, with every field that the SDK knows, has the same names and values in both."""
+def test_endpoint_function_reads_every_field_as_the_sdk_does(name: str) -> None:
+    """The same JSON, with every field that the SDK has, gives the same names and values."""
     call, envelope = CALLS[name]
-    answer = sample(envelope)
-    ours = plain(call.parse(json.dumps(answer).encode()))
-    told: Any = envelope.model_validate(answer)
-    theirs = plain(getattr(told, "job", None) or told.data)
-    assert ours == theirs
-    assert ours
+    response = sample(envelope)
+    actual = plain(call.parse(json.dumps(response).encode()))
+    parsed: Any = envelope.model_validate(response)
+    assert actual == plain(getattr(parsed, "job", None) or parsed.data)
+    assert actual
 
 
-OURS = [kind for kind in vars(models).values() if isinstance(kind, type) and issubclass(kind, Model)]
-NAMES = {
+MODEL_CLASSES = [kind for kind in vars(models).values() if isinstance(kind, type) and issubclass(kind, Model)]
+SDK_NAMES = {
     "Connection": "ConnectionResponseSchema",
     "ConsoleLog": "ExecutionConsoleLogsResponse",
     "ConsoleLogEntry": "ExecutionConsoleLogEntry",
@@ -195,40 +194,41 @@ NAMES = {
     "SchemaExecution": "BulkSyncSchemaExecution",
     "SchemaStatus": "BulkSyncSchemaExecutionStatus",
 }
-# In the API, but not in the SDK's type of the same thing: a list's rows have these, or other executions, events, or
-# paths.
-ELSEWHERE = {
+# Fields of the API that the SDK has in another type: that of list rows, or of other executions, events or paths.
+FIELDS_OF_OTHER_SDK_TYPES = {
     "BulkSyncSchedule": {"id", "resync_mode"},
     "ModelSync": {"target_connection_id", "target_object"},
     "ModelSyncExecution": {"updated_at"},
     "SchemaStatus": {"output_name", "created_at", "updated_at", "version"},
 }
-# Of these, the SDK has a type per kind of event, and of execution. Ours has the fields of all, and of both.
-SEVERAL: dict[str, tuple[Any, ...]] = {
+# Models for which the SDK has several types, one per kind of event; the model has the fields of all of them.
+MULTIPLE_SDK_TYPES: dict[str, tuple[Any, ...]] = {
     "EventDetails": tuple(
         kind for kind in typing.get_args(polytomic.Event.model_fields["event"].annotation) if kind is not type(None)
     ),
 }
-# Typed otherwise than in the SDK: times as text, and actors that are an object elsewhere in the API.
-TYPED_OTHERWISE = {
+# Fields whose type differs from the SDK's: times as text, and actors that are an object elsewhere in the API.
+DIFFERENT_TYPES = {
     "BulkSyncSchedule": {"createdBy", "updatedBy", "deletedBy"},
     "LogFiles": {"Expires"},
     "ModelLogFiles": {"expires"},
 }
 
 
-def names(kind: type[pydantic.BaseModel]) -> set[str]:
+def api_names(kind: type[pydantic.BaseModel]) -> set[str]:
     return {field.alias or name for name, field in kind.model_fields.items()}
 
 
-def sdk_fields(ours: type[Model]) -> dict[str, Any]:
-    """The fields that the SDK has for a model, with their types."""
-    kinds = SEVERAL.get(ours.__name__) or (getattr(polytomic, NAMES.get(ours.__name__, ours.__name__)),)
+def sdk_fields(model: type[Model]) -> dict[str, Any]:
+    """Return the fields that the SDK has for a model, with their types."""
+    kinds = MULTIPLE_SDK_TYPES.get(model.__name__) or (
+        getattr(polytomic, SDK_NAMES.get(model.__name__, model.__name__)),
+    )
     return {field.alias or name: field.annotation for kind in kinds for name, field in kind.model_fields.items()}
 
 
 def json_type(annotation: Any) -> Any:
-    """What JSON has for a type: the type's name, or for a list a pair with that of its elements."""
+    """Return the JSON type of an annotation: its name, or for a list a pair with the type of its elements."""
     kind = annotation
     while typing.get_origin(kind) is typing.Annotated:
         kind = typing.get_args(kind)[0]
@@ -246,31 +246,31 @@ def json_type(annotation: Any) -> Any:
     return getattr(kind, "__name__", str(kind))
 
 
-MODELS = pytest.mark.parametrize(
-    "ours", [kind for kind in OURS if kind not in (Model, models.Execution)], ids=lambda kind: kind.__name__
+each_model = pytest.mark.parametrize(
+    "model", [kind for kind in MODEL_CLASSES if kind not in (Model, models.Execution)], ids=lambda kind: kind.__name__
 )
 
 
-@MODELS
-def test_models_have_the_fields_of_the_sdk_and_no_others(ours: type[Model]) -> None:
-    """No field is missing, and none is misspelled and therefore always None."""
-    assert names(ours) - set(sdk_fields(ours)) == ELSEWHERE.get(ours.__name__, set())
-    assert set(sdk_fields(ours)) <= names(ours)
+@each_model
+def test_model_has_exactly_the_fields_of_the_sdk(model: type[Model]) -> None:
+    """A misspelled field would always be None."""
+    assert api_names(model) - set(sdk_fields(model)) == FIELDS_OF_OTHER_SDK_TYPES.get(model.__name__, set())
+    assert set(sdk_fields(model)) <= api_names(model)
 
 
-@MODELS
-def test_fields_have_the_types_of_the_sdk(ours: type[Model]) -> None:
+@each_model
+def test_model_fields_have_the_types_of_the_sdk(model: type[Model]) -> None:
     """Text, number, boolean, time, object, or a list of these: a wrong type would make every value None."""
-    theirs = sdk_fields(ours)
-    own = {field.alias or name: field.annotation for name, field in ours.model_fields.items()}
-    differing = {name for name in theirs if json_type(own[name]) != json_type(theirs[name])}
-    assert differing == TYPED_OTHERWISE.get(ours.__name__, set())
+    expected = sdk_fields(model)
+    actual = {field.alias or name: field.annotation for name, field in model.model_fields.items()}
+    differing = {name for name in expected if json_type(actual[name]) != json_type(expected[name])}
+    assert differing == DIFFERENT_TYPES.get(model.__name__, set())
 
 
-def test_rows_of_model_syncs_have_what_only_lists_have() -> None:
-    """The target of a row is spelled otherwise than the target of the sync itself, and both are read."""
-    (kind,) = (item for item in _kinds_in(polytomic.ListSyncResponseEnvelope) if "target_object" in names(item))
-    assert ELSEWHERE["ModelSync"] <= names(kind)
+def test_model_sync_has_the_fields_that_only_lists_contain() -> None:
+    """The target is spelled differently in a list and in the sync itself; both spellings are read."""
+    (kind,) = (item for item in _kinds_in(polytomic.ListSyncResponseEnvelope) if "target_object" in api_names(item))
+    assert FIELDS_OF_OTHER_SDK_TYPES["ModelSync"] <= api_names(kind)
 
 
 def _kinds_in(kind: Any) -> Iterator[type[pydantic.BaseModel]]:
@@ -282,20 +282,20 @@ def _kinds_in(kind: Any) -> Iterator[type[pydantic.BaseModel]]:
         yield from _kinds_in(argument)
 
 
-def test_all_statuses_of_the_sdk_are_known() -> None:
-    """Each status of an execution is either running or terminal here, and none is both."""
-    theirs: set[str] = set()
+def test_status_sets_contain_every_status_of_the_sdk() -> None:
+    """Each status is either terminal or non-terminal, and none is both."""
+    expected: set[str] = set()
     for kind in (polytomic.BulkSyncExecution, polytomic.GetExecutionResponseSchema, polytomic.BulkSyncSchemaExecution):
-        theirs |= set(_literals(kind.model_fields["status"].annotation))
-    assert theirs <= NON_TERMINAL_STATUSES | TERMINAL_STATUSES
+        expected |= set(_literals(kind.model_fields["status"].annotation))
+    assert expected <= NON_TERMINAL_STATUSES | TERMINAL_STATUSES
     assert not NON_TERMINAL_STATUSES & TERMINAL_STATUSES
 
 
-@pytest.mark.parametrize(("mode", "ours"), [("fetch_mode", models.FETCH_MODES), ("resync_mode", models.RESYNC_MODES)])
-def test_all_modes_of_the_sdk_are_known(mode: str, ours: tuple[str, ...]) -> None:
-    """What may be asked for is what the SDK may ask for."""
+@pytest.mark.parametrize(("mode", "values"), [("fetch_mode", models.FETCH_MODES), ("resync_mode", models.RESYNC_MODES)])
+def test_modes_are_those_of_the_sdk(mode: str, values: tuple[str, ...]) -> None:
+    """Both fetch modes and resync modes are compared."""
     start = typing.get_type_hints(BulkSyncClient.start)
-    assert set(_literals(start[mode])) == set(ours)
+    assert set(_literals(start[mode])) == set(values)
 
 
 def _literals(kind: Any) -> Iterator[str]:
@@ -306,8 +306,8 @@ def _literals(kind: Any) -> Iterator[str]:
             yield from _literals(argument)
 
 
-def test_an_export_that_is_there_already() -> None:
-    """It is a job that is done, and what it made is not shown."""
+def test_log_export_that_exists_is_read_as_a_finished_job() -> None:
+    """The signed URL of its result is not in the repr."""
     parse = bulk_syncs.export_logs("s", "e").parse
     job = parse(b'{"data": {"url": "https://storage/archive?signature=s3cr3t"}, "job": null}')
     assert (job.status, job.result) == ("done", {"url": "https://storage/archive?signature=s3cr3t"})
@@ -316,30 +316,30 @@ def test_an_export_that_is_there_already() -> None:
         parse(b"{}")
 
 
-# openness
+# unknown and missing fields
 
 
-def test_unknown_fields_are_kept() -> None:
-    """At every level, readable as attributes, and sent back as they came."""
-    told = {"id": "e", "news": [1], "schemas": [{"schema": "a", "color": "red"}]}
-    execution = BulkSyncExecution.model_validate(told)
+def test_model_keeps_unknown_fields() -> None:
+    """They are attributes at every level, and are sent back unchanged."""
+    fields = {"id": "e", "news": [1], "schemas": [{"schema": "a", "color": "red"}]}
+    execution = BulkSyncExecution.model_validate(fields)
     assert execution.news == [1]  # type: ignore[attr-defined]
     assert execution.schemas is not None
     assert execution.schemas[0].color == "red"  # type: ignore[attr-defined]
-    assert execution.model_dump(exclude_unset=True, by_alias=True) == told
+    assert execution.model_dump(exclude_unset=True, by_alias=True) == fields
 
 
-def test_unknown_values_of_enumerations_are_kept() -> None:
-    """A status that nobody has heard of is a status; it is neither running nor terminal."""
+def test_model_keeps_unknown_values_of_enumerations() -> None:
+    """An unknown status is neither running nor terminal."""
     execution = BulkSyncExecution(id="e", status="pondering", fetch_mode="sideways")
     assert (execution.status, execution.fetch_mode) == ("pondering", "sideways")
     assert not execution.has_known_status
     assert not execution.is_terminal
 
 
-@pytest.mark.parametrize("kind", [kind for kind in OURS if kind is not Model], ids=lambda kind: kind.__name__)
-def test_all_may_be_null_but_an_id(kind: type[Model]) -> None:
-    """A null, or nothing at all, is None, whatever the type of the field."""
+@pytest.mark.parametrize("kind", [kind for kind in MODEL_CLASSES if kind is not Model], ids=lambda kind: kind.__name__)
+def test_model_fields_may_be_null_except_ids(kind: type[Model]) -> None:
+    """A field that is null or missing is None, whatever its type."""
     required = {name for name, field in kind.model_fields.items() if field.is_required()}
     assert required <= {"id", "sync_id"}
     given = dict.fromkeys(required, "x")
@@ -351,8 +351,8 @@ def test_all_may_be_null_but_an_id(kind: type[Model]) -> None:
 @pytest.mark.parametrize(
     "name", ["BulkSync", "BulkSyncExecution", "ModelSync", "ModelSyncExecution", "Connection", "Event"]
 )
-def test_an_id_is_not_empty(name: str) -> None:
-    """Where there must be one: an empty one would be no path."""
+def test_model_rejects_an_empty_id(name: str) -> None:
+    """An empty id cannot be part of a path."""
     with pytest.raises(pydantic.ValidationError):
         getattr(models, name).model_validate({"id": ""})
 
@@ -369,8 +369,8 @@ def test_an_id_is_not_empty(name: str) -> None:
         (None, None),
     ],
 )
-def test_times(text: str | None, time: dt.datetime | None) -> None:
-    """All are aware; Go's zero time and an empty text are none."""
+def test_times_are_read_as_aware_datetimes(text: str | None, time: dt.datetime | None) -> None:
+    """Go's zero time and an empty text are read as None."""
     execution = BulkSyncExecution.model_validate({"id": "e", "status": "running", "completed_at": text})
     assert execution.completed_at == time
     assert execution.is_terminal is (time is not None)
@@ -396,16 +396,16 @@ def test_times(text: str | None, time: dt.datetime | None) -> None:
         None,
     ],
 )
-def test_a_time_is_the_same_however_it_is_read(value: Any) -> None:
-    """What is read quickly, because it is written as usual, is what pydantic would have made of it."""
+def test_fast_time_parser_agrees_with_pydantic(value: Any) -> None:
+    """Times in the usual format are parsed without pydantic."""
     read = SchemaExecution.model_validate_json(json.dumps({"created_at": value})).created_at
     assert read == fields._any_time.validate_python(value)
     assert read is None or read.utcoffset() is not None
 
 
 @pytest.mark.parametrize("value", ["soon", "2026-02-30T00:00:00Z", "2026-09-23T01:02:03+25:00", True, [], {}, 1e300])
-def test_an_unreadable_time_is_none_unless_a_task_depends_on_it(value: Any) -> None:
-    """When an execution started is None; whether it has ended cannot be guessed."""
+def test_unreadable_time_is_none_except_for_the_completion_time(value: Any) -> None:
+    """Whether an execution has ended is not guessed."""
     execution = {"id": "e", "status": "running", "started_at": value}
     assert BulkSyncExecution.model_validate_json(json.dumps(execution)).started_at is None
     with pytest.raises(pydantic.ValidationError) as caught:
@@ -415,9 +415,9 @@ def test_an_unreadable_time_is_none_unless_a_task_depends_on_it(value: Any) -> N
     assert error["msg"].startswith("Input should be a valid datetime")  # which does not quote it
 
 
-@pytest.mark.parametrize("kind", OURS, ids=lambda kind: kind.__name__)
-def test_go_zero_times_are_none_everywhere(kind: type[Model]) -> None:
-    """In every field of every model that is a time."""
+@pytest.mark.parametrize("kind", MODEL_CLASSES, ids=lambda kind: kind.__name__)
+def test_zero_times_of_go_are_none_in_every_model(kind: type[Model]) -> None:
+    """Each field that is a time is tested."""
     times = [name for name, field in kind.model_fields.items() if dt.datetime in typing.get_args(field.annotation)]
     value = kind.model_validate(
         {"id": "x", "sync_id": "x", **{kind.model_fields[name].alias or name: "0001-01-01T00:00:00Z" for name in times}}
@@ -425,15 +425,15 @@ def test_go_zero_times_are_none_everywhere(kind: type[Model]) -> None:
     assert [getattr(value, name) for name in times] == [None] * len(times)
 
 
-def test_fields_with_other_names_in_python() -> None:
-    """They are read by the API's spelling and by ours, and written by the API's."""
+def test_renamed_fields_are_read_by_both_names_and_written_by_the_name_of_the_api() -> None:
+    """Some names of the API are not usable in Python."""
     summary = BulkSyncStatusSummary.model_validate({"sync_id": "s", "nextExecutionTime": "2026-09-23T01:02:03Z"})
     assert summary.next_execution_time is not None
     schema = models.SchemaExecution(schema_id="a")
     assert schema.model_dump(by_alias=True, exclude_unset=True) == {"schema": "a"}
 
 
-# judging
+# outcome
 
 
 @pytest.mark.parametrize(
@@ -460,8 +460,10 @@ def test_fields_with_other_names_in_python() -> None:
         (ModelSyncExecution(id="e", status="queued"), False, False, False),
     ],
 )
-def test_executions_judge_themselves(execution: Any, terminal: bool, succeeded: bool, partially_failed: bool) -> None:
-    """Only `completed` with nothing in it that failed is a success; a time of completion ends any."""
+def test_execution_outcome_depends_on_status_schemas_and_counts(
+    execution: Any, terminal: bool, succeeded: bool, partially_failed: bool
+) -> None:
+    """Only `completed` without failed schemas or records is a success; a completion time makes any status terminal."""
     assert (execution.is_terminal, execution.succeeded, execution.partially_failed) == (
         terminal,
         succeeded,
@@ -482,13 +484,15 @@ def test_executions_judge_themselves(execution: Any, terminal: bool, succeeded: 
         (ModelSyncExecution(id="e"), None),
     ],
 )
-def test_records(execution: Any, records: int | None) -> None:
-    """The API's own count, or the sum of the schemas' if all of them are known."""
+def test_execution_records_are_the_count_of_the_api_or_the_sum_of_its_schemas(
+    execution: Any, records: int | None
+) -> None:
+    """The sum is None unless the count of every schema is known."""
     assert execution.records == records
 
 
-def test_signed_urls_are_not_shown() -> None:
-    """Whoever has one can read the log: they are there, but not in how the value looks."""
+def test_log_files_repr_omits_signed_urls() -> None:
+    """A signed URL grants access to the log."""
     url = "https://s3.example/log?X-Amz-Signature=abc"
     for files in (LogFiles.model_validate({"URLs": [url]}), models.ModelLogFiles(urls=[url])):
         assert files.urls == [url]
@@ -496,11 +500,11 @@ def test_signed_urls_are_not_shown() -> None:
         assert "Signature" not in str(files)
 
 
-def test_an_entry_of_the_console_log() -> None:
-    """What it holds besides text is kept as it came."""
+def test_console_log_entry_keeps_its_payload() -> None:
+    """The payload is not converted."""
     assert ConsoleLogEntry(payload={"rows": {"a": [1]}}).payload == {"rows": {"a": [1]}}
 
 
-def test_the_published_example_of_a_bulk_sync_can_be_read() -> None:
-    """Missing what the API's reference calls optional, it is a sync."""
+def test_bulk_sync_needs_only_its_id() -> None:
+    """The other fields are optional in the API reference."""
     assert BulkSync.model_validate_json('{"id": "248df4b7-aa70-47b8-a036-33ac447e668d"}').name is None
