@@ -1,4 +1,4 @@
-"""A call is a request and the way to read its answer. The plans here make one, walk a list of pages, or end in time."""
+"""Calls: a request with the parser of its response, and plans that make a call and keep a deadline."""
 
 from __future__ import annotations
 
@@ -24,71 +24,76 @@ from .text import encoded_forms, redact
 
 T = TypeVar("T")
 DEFAULT_MAX_RETRIES = 5
-MIN_CREDENTIAL_LENGTH = 8  # characters that are concealed in answers
+MIN_CREDENTIAL_LENGTH = 8  # shorter credentials are not redacted in responses: they occur in names and ids by chance
 
 
 @dataclass(frozen=True)
 class Call(Generic[T]):
-    """One call of the API: what is sent, and what the answer's body means."""
+    """One call of the API: the request, and the parser of the response body.
+
+    :param idempotent: whether a POST without an idempotency key may be sent twice without further effect.
+    """
 
     request: Request
     parse: Callable[[bytes], T]
-    idempotent: bool = False  # a POST that does no more when sent twice, without a key
+    idempotent: bool = False
 
     @property
     def repeatable(self) -> bool:
-        """Whether sending it twice does no more than sending it once."""
+        """Whether sending the request twice has no further effect."""
         return self.idempotent or self.request.method != "POST" or self.request.idempotency_key is not None
 
     def with_timeout(self, seconds: float) -> Call[T]:
-        """The same call, given at most ``seconds`` for each try."""
+        """Return the same call with a timeout for each of its requests."""
         return replace(self, request=replace(self.request, timeout=seconds))
 
 
-def decode(call: Call[T], answer: SendResult) -> T:
-    """The parsed answer.
+def decode(call: Call[T], response: SendResult) -> T:
+    """Parse a response.
 
-    :raises PolytomicError: what the answer is instead.
+    :raises PolytomicError: the response is an error, is missing, or cannot be parsed.
     """
-    if isinstance(answer, TransportFailure) or not 200 <= answer.status < 300:
-        raise error_from_response(call.request, answer)
+    if isinstance(response, TransportFailure) or not 200 <= response.status < 300:
+        raise error_from_response(call.request, response)
     try:
-        return call.parse(_redacted_body(answer))
+        return call.parse(_redacted_body(response))
     except (ValidationError, ValueError, RecursionError) as error:
-        why = _unreadable(error, answer)
-    # Not in there: the library's error, which quotes the answer, would go along as the context of ours.
-    raise PolytomicResponseError(call.request, answer, why)
+        why = _describe_parse_error(error, response)
+    # Raised outside the handler: the context of this error would otherwise be the library's, which quotes the response.
+    raise PolytomicResponseError(call.request, response, why)
 
 
-def _redacted_body(answer: Response) -> bytes:
-    """The body, with stars where it quotes what was sent to the API as credentials.
+def _redacted_body(response: Response) -> bytes:
+    """The body, with stars for the credentials that it quotes.
 
-    Whatever is taken from an answer may end in logs, messages and Airflow's database. Very short credentials are no
-    secrets, and would occur in names and ids by chance.
+    Parts of a response may be written to logs, messages and Airflow's database.
     """
-    secrets = [it for it in answer.secrets if isinstance(it, Credential) and len(it) >= MIN_CREDENTIAL_LENGTH]
-    if not any(form.encode("utf-8", "replace") in answer.body for form in encoded_forms(secrets)):
-        return answer.body
+    secrets = [it for it in response.secrets if isinstance(it, Credential) and len(it) >= MIN_CREDENTIAL_LENGTH]
+    if not any(form.encode("utf-8", "replace") in response.body for form in encoded_forms(secrets)):
+        return response.body
 
-    def conceal_in(value: Any) -> Any:
+    def redact_in(value: Any) -> Any:
         if isinstance(value, dict):
-            return {redact(name, secrets): conceal_in(item) for name, item in value.items()}
+            return {redact(name, secrets): redact_in(item) for name, item in value.items()}
         if isinstance(value, list):
-            return [conceal_in(item) for item in value]
+            return [redact_in(item) for item in value]
         return redact(value, secrets) if isinstance(value, str) else value
 
-    return json.dumps(conceal_in(json.loads(answer.body))).encode()
+    return json.dumps(redact_in(json.loads(response.body))).encode()
 
 
 def fetch(call: Call[T], max_retries: int = DEFAULT_MAX_RETRIES) -> Plan[T]:
-    """Make one call, asking again as the retry rule says."""
+    """Make one call, and repeat it as :func:`~.retry.retry_delay` decides.
+
+    :raises PolytomicError: the last response was an error.
+    """
     attempt = 1
     while True:
-        answer = yield from send(call.request)
-        if isinstance(answer, Response) and answer.status < 300:
-            return decode(call, answer)
+        response = yield from send(call.request)
+        if isinstance(response, Response) and response.status < 300:
+            return decode(call, response)
         delay = retry_delay(
-            answer,
+            response,
             attempt,
             repeatable=call.repeatable,
             max_retries=max_retries,
@@ -96,32 +101,32 @@ def fetch(call: Call[T], max_retries: int = DEFAULT_MAX_RETRIES) -> Plan[T]:
             jitter=random.random(),
         )
         if delay is None:
-            return decode(call, answer)
+            return decode(call, response)
         yield from sleep(delay)
         attempt += 1
 
 
-def with_deadline(deadline: float | None, plan: Plan[T], before: str, *, only_reads: bool = False) -> Plan[T]:
-    """The same plan, ended by a deadline unless it has to find out whether something was started.
+def with_deadline(deadline: float | None, plan: Plan[T], action: str, *, only_reads: bool = False) -> Plan[T]:
+    """Run a plan until a deadline.
 
-    After the deadline no key is sent that was not sent before it, no failed request is repeated, and the plan does not
-    sleep. The outcome of a request with a key that may have arrived is still resolved: an execution that is unknown
-    cannot be canceled.
+    After the deadline, no new idempotency key is sent, no failed request is repeated, and the plan does not sleep.
+    The outcome of a request with a key that may have arrived is still resolved: an unknown execution cannot be
+    canceled.
 
-    :param deadline: seconds since the epoch; None is no deadline.
-    :param before: what had to happen before it, for the message.
-    :param only_reads: whether the plan just looks something up: then no request at all is sent after the deadline.
-    :raises PolytomicTimeoutError: the deadline has passed; the message holds the last failure.
+    :param deadline: in seconds since the epoch; None for no deadline.
+    :param action: what had to happen before the deadline, for the message.
+    :param only_reads: whether the plan only reads. No request at all is then sent after the deadline.
+    :raises PolytomicTimeoutError: the deadline has passed. The message contains the last failure.
     """
     if deadline is None:
         return (yield from plan)
     result: SendResult | float | None = None
-    sent_keys: set[str] = set()  # those that may have reached the server
-    unresolved = False  # whether it is unknown what the last of them has started
+    sent_keys: set[str] = set()  # keys that may have reached the server
+    unresolved = False  # whether the outcome of the last key is unknown
     failure = ""
 
-    def passed() -> PolytomicTimeoutError:
-        return PolytomicTimeoutError(f"The deadline passed before {before}{failure and ': ' + failure}")
+    def deadline_error() -> PolytomicTimeoutError:
+        return PolytomicTimeoutError(f"The deadline passed before {action}{failure and ': ' + failure}")
 
     try:
         while True:
@@ -131,20 +136,20 @@ def with_deadline(deadline: float | None, plan: Plan[T], before: str, *, only_re
                 key = step.idempotency_key
                 refused = key not in sent_keys if key is not None else only_reads or (failure and not unresolved)
                 if left <= 0 and refused:
-                    raise passed()
+                    raise deadline_error()
                 if key is None:
                     step = replace(step, timeout=min(max(left, 1.0), step.timeout or math.inf))
-                result = answer = yield from send(step)
-                good = isinstance(answer, Response) and answer.status < 300
-                failure = "" if good else str(error_from_response(step, answer))
-                if key is not None and not was_not_processed(answer):
+                result = response = yield from send(step)
+                good = isinstance(response, Response) and response.status < 300
+                failure = "" if good else str(error_from_response(step, response))
+                if key is not None and not was_not_processed(response):
                     sent_keys.add(key)
-                    # A 409 after a lost answer may be about that first request, still being processed.
-                    conflict = isinstance(answer, Response) and answer.status == 409
-                    unresolved = not good and (is_transient(answer) or (unresolved and conflict))
+                    # A 409 after a lost response may mean that the server is still processing the first request.
+                    conflict = isinstance(response, Response) and response.status == 409
+                    unresolved = not good and (is_transient(response) or (unresolved and conflict))
             elif isinstance(step, Sleep) and not unresolved:
                 if left <= 0:
-                    raise passed()
+                    raise deadline_error()
                 result = yield Sleep(min(step.seconds, left))
             else:
                 result = yield step
@@ -152,11 +157,11 @@ def with_deadline(deadline: float | None, plan: Plan[T], before: str, *, only_re
         return end.value  # type: ignore[no-any-return]
 
 
-def _unreadable(error: Exception, answer: Response) -> str:
+def _describe_parse_error(error: Exception, response: Response) -> str:
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the body"
         what = f"{where}: {first['msg']}"
     else:
         what = str(error)
-    return f"not an answer of the Polytomic API ({what[:200]}): {body_excerpt(answer)}"
+    return f"not a response of the Polytomic API ({what[:200]}): {body_excerpt(response)}"

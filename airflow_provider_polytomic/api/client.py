@@ -1,4 +1,4 @@
-"""What makes a plan happen: in a worker, and in an event loop."""
+"""Clients: they run plans, blocking in a worker and awaiting in an event loop."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 def connection_unreadable(error: Exception) -> TransportFailure:
-    """The answer to a request while the connection cannot be read: those who wait endure it as any other outage."""
+    """The result of a request while the Airflow connection cannot be read. A wait handles it as any other outage."""
     return TransportFailure(
         f"the connection cannot be read: {type(error).__name__}: {printable(error, 300)}", sent=False
     )
@@ -32,18 +32,18 @@ def drive(
     now: Callable[[], float] = time.time,
     reload_credentials: Callable[[], None] = lambda: None,
 ) -> T:
-    """Carry out a plan, blocking."""
-    answer: SendResult | float | None = None
+    """Run a plan, blocking."""
+    result: SendResult | float | None = None
     try:
         while True:
-            step = plan.send(answer)
-            answer = None
+            step = plan.send(result)
+            result = None
             if isinstance(step, Request):
-                answer = send(step)
+                result = send(step)
             elif isinstance(step, Sleep | BatchableSleep):
                 sleep(step.seconds)
             elif isinstance(step, Now):
-                answer = now()
+                result = now()
             elif isinstance(step, ReloadCredentials):
                 reload_credentials()
     except StopIteration as end:
@@ -59,20 +59,20 @@ async def adrive(
     now: Callable[[], float] = time.time,
     reload_credentials: Callable[[], Awaitable[None]] | None = None,
 ) -> T:
-    """Carry out a plan, awaiting."""
-    answer: SendResult | float | None = None
+    """Run a plan, awaiting."""
+    result: SendResult | float | None = None
     try:
         while True:
-            step = plan.send(answer)
-            answer = None
+            step = plan.send(result)
+            result = None
             if isinstance(step, Request):
-                answer = await send(step)
+                result = await send(step)
             elif isinstance(step, BatchableSleep) and sleep_batchable is not None:
-                answer = await sleep_batchable(step)
+                result = await sleep_batchable(step)
             elif isinstance(step, Sleep | BatchableSleep):
                 await sleep(step.seconds)
             elif isinstance(step, Now):
-                answer = now()
+                result = now()
             elif isinstance(step, ReloadCredentials) and reload_credentials is not None:
                 await reload_credentials()
     except StopIteration as end:
@@ -82,27 +82,27 @@ async def adrive(
 class Client:
     """A blocking client.
 
-    :param settings: where Polytomic is and how to reach it.
-    :param reload_settings: where to get fresh settings from, when the server refuses the key.
+    :param settings: the address, the credentials and the options of requests.
+    :param reload_settings: reads the settings again after the server refused the API key.
     """
 
     def __init__(self, settings: Settings, reload_settings: Callable[[], Settings] | None = None) -> None:
         self.settings = settings
         self._reload_settings = reload_settings
-        self._refused = False  # what the settings say: the next request needs fresh ones
+        self._needs_reload = False  # whether the next request needs new settings
         self._transport = requests_transport.Transport(settings)
 
     def __repr__(self) -> str:
         return f"<Polytomic client of {self.settings.base_url}>"
 
     def run(self, plan: Plan[T]) -> T:
-        """Carry out any plan."""
+        """Run any plan."""
         return drive(plan, self.send, reload_credentials=self.reload_credentials)
 
     def call(self, call: Call[T]) -> T:
-        """Make one call, asking again as the retry rule says.
+        """Make one call, with retries.
 
-        :raises PolytomicError: when it failed.
+        :raises PolytomicError: the call failed.
         """
         return self.run(fetch(call, self.settings.max_retries))
 
@@ -121,23 +121,26 @@ class Client:
             del items
 
     def send(self, request: Request) -> SendResult:
-        if self._refused and self._reload_settings is not None:
+        if self._needs_reload and self._reload_settings is not None:
             try:
                 settings = self._reload_settings()
-            except Exception as error:  # noqa: BLE001  whatever a secrets backend raises
+            except Exception as error:  # noqa: BLE001  secrets backends raise any exception
                 return connection_unreadable(error)
             self._transport.close()
-            self.settings, self._refused = settings, False
+            self.settings, self._needs_reload = settings, False
             self._transport = requests_transport.Transport(settings)
         return self._transport.send(request)
 
     def stream(self, url: str) -> Iterator[bytes | SendResult]:
-        """Read a file from a signed URL, in chunks, without credentials; what is no chunk says why it ends early."""
+        """Read a file from a signed URL in chunks, without sending credentials.
+
+        If the file cannot be read to its end, the last item is the response or the failure.
+        """
         return self._transport.stream(url)
 
     def reload_credentials(self) -> None:
-        """Read the settings again with the next request. While that fails, requests have no answer."""
-        self._refused = True
+        """Read the settings again with the next request. While that fails, requests fail too."""
+        self._needs_reload = True
 
     def close(self) -> None:
         self._transport.close()
@@ -150,9 +153,9 @@ class Client:
 
 
 class AsyncClient:
-    """The same, awaited. Its session is shared with everybody in the event loop who has equal settings.
+    """An asynchronous client. Clients with equal settings share a session in each event loop.
 
-    :param settings: None: they are read with the first request.
+    :param settings: as for :class:`Client`; None reads them with the first request.
     """
 
     def __init__(
@@ -166,13 +169,13 @@ class AsyncClient:
         return f"<Polytomic client of {self.settings.base_url if self.settings else 'a connection to be read'}>"
 
     async def run(self, plan: Plan[T]) -> T:
-        """Carry out any plan."""
+        """Run any plan."""
         return await adrive(
             plan, self.send, sleep_batchable=self.sleep_batchable, reload_credentials=self.reload_credentials
         )
 
     async def call(self, call: Call[T]) -> T:
-        """Make one call, asking again as the retry rule says."""
+        """Make one call, with retries."""
         return await self.run(fetch(call, (await self._read()).max_retries))
 
     async def send(self, request: Request) -> SendResult:
@@ -180,38 +183,38 @@ class AsyncClient:
 
         try:
             settings = await self._read()
-        except Exception as error:  # noqa: BLE001  whatever a secrets backend raises
+        except Exception as error:  # noqa: BLE001  secrets backends raise any exception
             return connection_unreadable(error)
         try:
-            await self._borrow(settings)
+            await self._acquire(settings)
         except (OSError, ValueError) as error:  # the CA certificates cannot be loaded
             return classify_transport_error(error, settings, settings.timeout)
-        answer: SendResult = await self._transport.send(request)
-        return answer
+        result: SendResult = await self._transport.send(request)
+        return result
 
     async def sleep_batchable(self, step: BatchableSleep) -> bool:
-        """Let time pass, and more of it while a question for all who wait shows that the execution runs."""
+        """Sleep, and continue to sleep while batch polling shows that the execution is running."""
         try:
-            await self._borrow(await self._read())
-        except Exception:  # noqa: BLE001  the look that follows says so
+            await self._acquire(await self._read())
+        except Exception:  # noqa: BLE001  the poll that follows reports it
             await asyncio.sleep(step.seconds)
             return False
         return bool(await self._transport.batch_poller.sleep(step))
 
     async def _read(self) -> Settings:
         if self.settings is None:
-            assert self._reload_settings is not None  # noqa: S101  who gives no settings tells where they are
+            assert self._reload_settings is not None  # noqa: S101  the constructor requires one of them
             self.settings = await self._reload_settings()
         return self.settings
 
-    async def _borrow(self, settings: Settings) -> None:
+    async def _acquire(self, settings: Settings) -> None:
         from .transport import aiohttp_transport
 
         if self._transport is None:
             transport = await aiohttp_transport.acquire_transport(settings)
             if self._transport is None:
                 self._transport = transport
-            else:  # another task of ours was quicker
+            else:  # a concurrent task of this client acquired one first
                 await aiohttp_transport.release_transport(transport)
 
     async def reload_credentials(self) -> None:
@@ -220,7 +223,7 @@ class AsyncClient:
             self.settings = None
 
     async def close(self) -> None:
-        """Give the session back."""
+        """Release the session."""
         from .transport import aiohttp_transport
 
         transport, self._transport = self._transport, None

@@ -1,19 +1,19 @@
-"""Every way in which an exchange with Polytomic can fail.
+"""The errors of this package.
 
 ::
 
     PolytomicError
-        PolytomicApiError               the API answered with an error
+        PolytomicApiError               the API responded with an error
             PolytomicAuthError          401, 403
             PolytomicNotFoundError      404, 410
             PolytomicConflictError      409
             PolytomicValidationError    400, 422
             PolytomicRateLimitError     429
-            PolytomicServerError        5xx, and 408: the server gave up
-        PolytomicUnreachableError       no answer
-        PolytomicResponseError          an answer that is not the API's
-        PolytomicLookupError            a name that none or several have, or that is taken
-        PolytomicSyncError              an execution that did not succeed
+            PolytomicServerError        5xx, and 408
+        PolytomicUnreachableError       no response
+        PolytomicResponseError          a response that is not the API's
+        PolytomicLookupError            no item or several items have a name, or the name is taken
+        PolytomicSyncError              an execution did not succeed
         PolytomicTimeoutError           a deadline passed
 """
 
@@ -35,8 +35,7 @@ class PolytomicError(Exception):
     """Base of all errors of this package."""
 
     def __reduce__(self) -> Any:
-        # Rebuilt from the message and the attributes: Airflow pickles exceptions between processes,
-        # and the constructors below take keyword arguments that pickle does not know of.
+        # Airflow pickles exceptions, and pickle would not pass the keyword arguments of the constructors below.
         return (_rebuild, (type(self), self.args, self.__dict__))
 
 
@@ -48,18 +47,18 @@ def _rebuild(cls: type[PolytomicError], args: tuple[Any, ...], state: dict[str, 
 
 
 class PolytomicApiError(PolytomicError):
-    """The API answered with an error.
+    """The API responded with an error.
 
     :ivar status_code: the HTTP status
-    :ivar key: the API's own name for the error, where it gave one
-    :ivar message: what the server said
+    :ivar key: the API's name for the error, or None
+    :ivar message: the server's message
     :ivar method: the request's method
     :ivar path: the request's path
-    :ivar request_id: the server's id of the request, where it gave one; quote it to Polytomic's support
+    :ivar request_id: the server's id of the request, or None; include it when you contact Polytomic's support
     """
 
     hint = ""
-    # None where an error was met in the triggerer, which tells no more than type and message.
+    # None for an error from the triggerer, whose event contains only the type and the message.
     status_code: int | None = None
     key: str | None = None
     message: str | None = None
@@ -85,27 +84,27 @@ class PolytomicApiError(PolytomicError):
 
 
 class PolytomicAuthError(PolytomicApiError):
-    """401 or 403, but no HTML page: the key is wrong, was revoked, or may not do this."""
+    """401 or 403: the API key is wrong, was revoked, or lacks a permission. An HTML page is not one of these."""
 
-    hint = "check the API key of the Polytomic connection (password), and what it may do"
+    hint = "check the API key of the Polytomic connection (password) and its permissions"
 
 
 class PolytomicNotFoundError(PolytomicApiError):
-    """404 or 410: there is no such sync, execution or connection, or this key cannot see it."""
+    """404 or 410: the sync, execution or connection does not exist, or the API key has no access to it."""
 
     hint = "check the id, and that the key belongs to the organization that owns it"
 
 
 class PolytomicConflictError(PolytomicApiError):
-    """409: another execution of the sync is running, or the request contradicts the state of things."""
+    """409: another execution of the sync is running, or the request conflicts with the state of the sync."""
 
 
 class PolytomicValidationError(PolytomicApiError):
-    """400 or 422: the API refused what was asked."""
+    """400 or 422: the API rejected the request as invalid."""
 
 
 class PolytomicRateLimitError(PolytomicApiError):
-    """429: too many requests, for longer than we waited."""
+    """429: the API still limited the rate of requests after the last retry."""
 
 
 class PolytomicServerError(PolytomicApiError):
@@ -113,24 +112,23 @@ class PolytomicServerError(PolytomicApiError):
 
 
 class PolytomicUnreachableError(PolytomicError):
-    """No answer came: refused, reset, timed out, no such host, TLS failed.
+    """No response: refused, reset, timed out, unknown host, or TLS failed.
 
-    :ivar reason: what the transport said
+    :ivar reason: what the transport reported
     """
 
     def __init__(self, request: Request, reason: str) -> None:
         self.reason = reason
         self.method = request.method
         self.path = request.path
-        super().__init__(f"{request.method} {request.path}: no answer: {reason}")
+        super().__init__(f"{request.method} {request.path}: no response: {reason}")
 
 
 class PolytomicResponseError(PolytomicError):
-    """An answer that is not the API's: HTML from a proxy, a redirect, truncated or empty where data was due; or one
-    about another execution.
+    """A response that is not the API's: HTML from a proxy, a redirect, an incomplete body, or the wrong execution.
 
     :ivar status_code: the HTTP status
-    :ivar too_large: whether it had more bytes than are read
+    :ivar too_large: whether the body exceeds the size limit
     """
 
     too_large = False
@@ -144,9 +142,9 @@ class PolytomicResponseError(PolytomicError):
 
 
 class PolytomicLookupError(PolytomicError):
-    """No item has the name that was looked up, or several have it; or the name of a sync to be created is taken.
+    """No item or several items have the name, or the name of a sync to be created is taken.
 
-    :ivar ids: the ids of the items that have the name. Empty when none has it, which a later look-up may find changed.
+    :ivar ids: the ids of the items that have the name
     """
 
     ids: tuple[str, ...] = ()
@@ -157,9 +155,9 @@ class PolytomicLookupError(PolytomicError):
 
 
 class PolytomicSyncError(PolytomicError):
-    """An execution ended, but not as it should have.
+    """An execution ended without success.
 
-    :ivar execution: the execution, or its summary where only that is known
+    :ivar execution: the execution, or its summary if only that is known
     """
 
     def __init__(self, message: str, execution: Execution | dict[str, Any] | None = None) -> None:
@@ -168,9 +166,9 @@ class PolytomicSyncError(PolytomicError):
 
 
 class PolytomicTimeoutError(PolytomicError):
-    """A deadline passed before what was waited for had ended: an execution, or a refresh of schemas.
+    """A deadline passed before an execution, a refresh of schemas or a request had ended.
 
-    :ivar still_running: whether the execution runs on as far as we know, because it was not cancelled
+    :ivar still_running: whether the execution is probably still running, because it was not canceled
     """
 
     def __init__(self, message: str, still_running: bool = False) -> None:
@@ -191,40 +189,41 @@ _BY_STATUS: dict[int, type[PolytomicApiError]] = {
 }
 
 
-# Bytes of a body that are searched for secrets before its start is shown.
-_MAX_SEARCHED_BYTES = 1_000_000
-# A gateway's page with one of these says nothing about what the API would have said.
+_MAX_SEARCHED_BYTES = 1_000_000  # of a body that are searched for secrets before its start is quoted
+# An HTML page with one of these is a gateway's, and does not show how the API would respond.
 _API_ONLY_STATUSES = frozenset({400, 401, 403, 404, 409, 410, 422})
 
 
-def error_from_response(request: Request, answer: SendResult) -> PolytomicError:
-    """The error that ``answer`` is: for every answer that is not a 2xx."""
-    if isinstance(answer, TransportFailure):
-        if answer.status is not None:
-            return PolytomicResponseError(request, Response(answer.status), answer.reason)
-        return PolytomicUnreachableError(request, answer.reason)
-    if 300 <= answer.status < 400:
-        where = _redacted_excerpt(answer, answer.headers.get("location", "nowhere"), 200)
+def error_from_response(request: Request, response: SendResult) -> PolytomicError:
+    """Create the error for a response that is not a 2xx, or for a missing response."""
+    if isinstance(response, TransportFailure):
+        if response.status is not None:
+            return PolytomicResponseError(request, Response(response.status), response.reason)
+        return PolytomicUnreachableError(request, response.reason)
+    if 300 <= response.status < 400:
+        where = _redacted_excerpt(response, response.headers.get("location", "nowhere"), 200)
         return PolytomicResponseError(
             request,
-            answer,
-            f"the server redirects to {where!r}. Redirects are not followed, so that the key "
-            "goes to no other host: mend `host` of the Polytomic connection",
+            response,
+            f"the server redirects to {where!r}. Redirects are not followed, so that the API key "
+            "is not sent to another host: correct `host` of the Polytomic connection",
         )
-    body = parse_api_error(answer)
-    kind = _BY_STATUS.get(answer.status, PolytomicServerError if answer.status >= 500 else PolytomicApiError)
+    body = parse_api_error(response)
+    kind = _BY_STATUS.get(response.status, PolytomicServerError if response.status >= 500 else PolytomicApiError)
     foreign = body is None and (
-        answer.status not in _BY_STATUS or (_is_html(answer) and answer.status in _API_ONLY_STATUSES)
+        response.status not in _BY_STATUS or (_is_html(response) and response.status in _API_ONLY_STATUSES)
     )
     if foreign:
-        return PolytomicResponseError(request, answer, f"not an answer of the Polytomic API: {body_excerpt(answer)}")
-    message = _redacted_excerpt(answer, (body or {}).get("message"), 1000) or body_excerpt(answer)
-    key = _redacted_excerpt(answer, (body or {}).get("key"), 100)
-    return kind(request, answer, message=message, key=key or None)
+        return PolytomicResponseError(
+            request, response, f"not a response of the Polytomic API: {body_excerpt(response)}"
+        )
+    message = _redacted_excerpt(response, (body or {}).get("message"), 1000) or body_excerpt(response)
+    key = _redacted_excerpt(response, (body or {}).get("key"), 100)
+    return kind(request, response, message=message, key=key or None)
 
 
 def parse_api_error(response: Response) -> dict[str, Any] | None:
-    """The API's own error body, or None when somebody else (a gateway, a proxy) wrote the answer."""
+    """Parse the API's error body; None if the response is not the API's but, for example, a proxy's."""
     try:
         body = json.loads(response.body)
     except (ValueError, RecursionError):
@@ -233,6 +232,7 @@ def parse_api_error(response: Response) -> dict[str, Any] | None:
 
 
 def request_id(response: Response) -> str | None:
+    """Return the server's id of the request, or None."""
     for name in ("x-request-id", "x-polytomic-request-id", "cf-ray"):
         if value := _redacted_excerpt(response, response.headers.get(name), 100):
             return value
@@ -240,21 +240,21 @@ def request_id(response: Response) -> str | None:
 
 
 def error_from_payload(name: str, message: str) -> PolytomicError:
-    """An error that was met in another process, by the name of its type and its message."""
+    """Recreate an error of another process from the name of its type and its message."""
     kind = globals().get(name)
     if not (isinstance(kind, type) and issubclass(kind, PolytomicError)):
         return PolytomicError(f"{name}: {message}")
     return _rebuild(kind, (message,), {})
 
 
-def add_context(error: PolytomicError, what: str) -> PolytomicError:
-    """The same error, saying more."""
-    error.args = (f"{error}; {what}",)
+def add_context(error: PolytomicError, context: str) -> PolytomicError:
+    """Append ``context`` to the message of an error, and return that error."""
+    error.args = (f"{error}; {context}",)
     return error
 
 
 def body_excerpt(response: Response) -> str:
-    """The start of a body, as one readable line."""
+    """The start of a body, as one printable line without secrets."""
     if not response.body.strip():
         return "an empty body"
     text = redact(response.body[:_MAX_SEARCHED_BYTES].decode("utf-8", "replace"), response.secrets).strip()
@@ -270,5 +270,5 @@ def _is_html(response: Response) -> bool:
 
 
 def _redacted_excerpt(response: Response, text: object, longest: int) -> str:
-    """A part of an answer, fit for a message."""
+    """Part of a response, printable and without secrets."""
     return printable(None if text is None else redact(str(text), response.secrets), longest)

@@ -27,7 +27,7 @@ class _Pagination(TolerantModel):
 
 
 class _ListEnvelope(TolerantModel, Generic[M]):
-    # A list that could not be continued would look complete.
+    # Without a readable token, a list would seem to be complete.
     __strict_fields__ = frozenset({"data", "pagination"})
 
     data: list[M] | None = None
@@ -35,7 +35,7 @@ class _ListEnvelope(TolerantModel, Generic[M]):
 
 
 def parse_one(model: type[M]) -> Callable[[bytes], M]:
-    """A parser of ``{"data": {...}}``."""
+    """Return a parser of ``{"data": {...}}``."""
     envelope = _Envelope[model]  # type: ignore[valid-type]
 
     def parse(body: bytes) -> M:
@@ -49,12 +49,12 @@ class _Document(TolerantModel):
 
 
 def parse_document(body: bytes) -> dict[str, Any]:
-    """A parser of ``{"data": {...}}`` that replaces nothing: for what is written back."""
+    """Parse ``{"data": {...}}`` without replacing values, for a body that is sent back."""
     return _Document.model_validate_json(body).data
 
 
 def parse_execution(model: type[E], sync_id: str, execution_id: str) -> Callable[[bytes], E]:
-    """A parser of one execution that refuses any other: a stale cache may answer with one that ended yesterday."""
+    """Return a parser of one execution. It rejects any other execution, which a stale cache may return."""
     parse_any = parse_one(model)
 
     def parse(body: bytes) -> E:
@@ -70,13 +70,13 @@ def parse_execution(model: type[E], sync_id: str, execution_id: str) -> Callable
 
 
 def parse_list(model: type[M]) -> Callable[[bytes], Page[M]]:
-    """A parser of ``{"data": [...] | null, "pagination": {...}}``."""
+    """Return a parser of ``{"data": [...] | null, "pagination": {...}}``."""
     envelope = _ListEnvelope[model]  # type: ignore[valid-type]
 
     def parse(body: bytes) -> Page[M]:
-        answer = envelope.model_validate_json(body)
-        token = answer.pagination.next_page_token if answer.pagination else None
-        return Page(answer.data or [], token or None, len(body))
+        response = envelope.model_validate_json(body)
+        token = response.pagination.next_page_token if response.pagination else None
+        return Page(response.data or [], token or None, len(body))
 
     return parse
 
@@ -87,14 +87,14 @@ class _ExportEnvelope(TolerantModel):
 
 
 def parse_export(body: bytes) -> Job:
-    """A parser of ``{"job": {...}}``, or of ``{"data": {...}}`` where what is to be made is there already."""
-    answer = _ExportEnvelope.model_validate_json(body)
-    if answer.job is not None:
-        return answer.job
-    if answer.data is None:
+    """Parse ``{"job": {...}}``, or ``{"data": {...}}`` if the result of the job exists already."""
+    response = _ExportEnvelope.model_validate_json(body)
+    if response.job is not None:
+        return response.job
+    if response.data is None:
         raise ValueError("neither a job nor its result")
-    return Job(status="done", result=answer.data)
+    return Job(status="done", result=response.data)
 
 
 def parse_nothing(_body: bytes) -> None:
-    """A parser of answers that say no more than their status."""
+    """Accept any body: only the status matters."""

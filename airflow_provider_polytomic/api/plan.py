@@ -1,17 +1,17 @@
-"""What an exchange with Polytomic is made of: plain values, and the plan that yields them.
+"""Requests, responses and plans: the parts of an exchange with Polytomic, without I/O.
 
-A *plan* is a generator. It yields one of five steps and is sent what became of it:
+A *plan* is a generator. It yields one of five steps and is sent the result of each:
 
-========================  =====================================================
+========================== =====================================================
 :class:`Request`          a :class:`Response`, or :class:`TransportFailure`
-:class:`Sleep`            ``None``, when that time has passed
-:class:`BatchableSleep`             whether the execution was shown to run, when it is time to poll it
+:class:`Sleep`            ``None``, after the sleep
+:class:`BatchableSleep`   whether a batch response showed meanwhile that the execution is running
 :class:`Now`              the wall clock, in seconds since the epoch
-:class:`ReloadCredentials`        ``None``, when the credentials have been read again
-========================  =====================================================
+:class:`ReloadCredentials` ``None``, after the credentials were read again
+========================== =====================================================
 
-and it returns its result, or raises. It does no I/O and reads no clock, so the same plan is driven
-by a worker (``client.drive``), by the triggerer (``client.adrive``) and by tests, by hand.
+It returns a result or raises an error. A plan does no I/O and reads no clock, so that a worker (``client.drive``), the
+triggerer (``client.adrive``) and tests can run the same plan.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from .text import CONTROL_CHARACTERS
 T = TypeVar("T")
 _CONTROL = re.compile(f"[{CONTROL_CHARACTERS}]")
 _KEY = re.compile(r"[A-Za-z0-9_-]{8,255}")
-BODY_TOO_LARGE = "the answer is too large to be read"  # the reason of an Unreachable
+BODY_TOO_LARGE = "the response is too large to be read"  # the reason of a TransportFailure
 
 
 @dataclass(frozen=True)
 class Request:
-    """One HTTP request, without what every request has (base URL, credentials, version)."""
+    """One HTTP request, without the parts that all requests share: base URL, credentials and API version."""
 
     method: str
-    path: str  # percent-encoded, from "/api/" on
+    path: str  # percent-encoded, starting with "/api/"
     query: tuple[tuple[str, str], ...] = ()
     json: Any = None  # the body as data; None sends no body
     idempotency_key: str | None = None
@@ -54,21 +54,21 @@ class Request:
 
 @dataclass(frozen=True)
 class Response:
-    """An answer, whoever gave it: the API, or a proxy in front of it."""
+    """An HTTP response, from the API or from a proxy in front of it."""
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)  # names in lower case
     body: bytes = b""
-    secrets: tuple[str, ...] = field(default=(), repr=False, compare=False)  # what no message may quote of it
+    secrets: tuple[str, ...] = field(default=(), repr=False, compare=False)  # texts that no message may quote
 
 
 @dataclass(frozen=True)
 class TransportFailure:
-    """No answer came, or not all of it. The request may have been processed, unless ``sent`` is False."""
+    """No complete response arrived. The request may have been processed, unless ``sent`` is False."""
 
     reason: str
     sent: bool = True
-    status: int | None = None  # of an answer that broke off
+    status: int | None = None  # of a response that ended early
 
 
 @dataclass(frozen=True)
@@ -78,14 +78,14 @@ class Sleep:
 
 @dataclass(frozen=True)
 class BatchableSleep:
-    """Let time pass until an execution of a bulk sync is looked at.
+    """Sleep until an execution of a bulk sync has to be polled.
 
-    Who drives the plan may let more of it pass for as long as the execution is known to run.
+    The driver may extend the sleep while batch polling shows that the execution is running.
 
-    :param seconds: until the look.
+    :param seconds: the time until the poll.
     :param interval: returns the seconds until a further poll, for a time in seconds since the epoch.
     :param deadline: when the sleep ends in any case, in seconds since the epoch.
-    :param schemas: how many schemas the execution has, as far as is known.
+    :param schemas: the number of schemas of the execution, or 0 if unknown.
     """
 
     sync_id: str
@@ -120,7 +120,7 @@ def sleep(seconds: float) -> Plan[None]:
 
 
 def sleep_batchable(step: BatchableSleep) -> Plan[bool]:
-    """Whether a batch response has shown meanwhile that the execution runs."""
+    """Sleep, and return whether a batch response showed meanwhile that the execution is running."""
     return bool((yield step))
 
 
@@ -133,17 +133,16 @@ def reload_credentials() -> Plan[None]:
 
 
 def build_path(template: str, **ids: str) -> str:
-    """Fill the ids into ``template``, percent-encoded.
+    """Insert percent-encoded ids into ``template``.
 
-    :raises ValueError: for an id that would change which resource is meant. Both HTTP libraries
-        resolve dot segments, so ``..`` for an execution id would turn "cancel this execution" into
-        "cancel whatever runs".
+    :raises ValueError: an id would change which resource the path names. Both HTTP libraries resolve dot segments, so
+        that an execution id of ``..`` would turn "cancel this execution" into "cancel the running execution".
     """
     return template.format(**{name: _segment(name, value) for name, value in ids.items()})
 
 
 def is_valid_id(value: object) -> bool:
-    """Whether :func:`build_path` takes it."""
+    """Whether :func:`build_path` accepts the value."""
     try:
         _segment("id", value)
     except ValueError:
@@ -157,13 +156,16 @@ def _segment(name: str, value: object) -> str:
     if value.strip() in ("", ".", ".."):
         raise ValueError(f"{name} must not be empty, '.' or '..': {value!r}")
     if _CONTROL.search(value):
-        raise ValueError(f"{name} must not hold control characters: {value!r}")
+        raise ValueError(f"{name} must not contain control characters: {value!r}")
     return quote(value, safe="")
 
 
 def build_query(**values: object) -> tuple[tuple[str, str], ...]:
-    """Query parameters; ``None`` is left out, booleans are spelled as in JSON, a list repeats its name, and what is
-    in a mapping has its key in brackets behind the name."""
+    """Build query parameters.
+
+    ``None`` is omitted, and booleans are written as in JSON. A list repeats the name. A mapping appends each key to the
+    name, in brackets.
+    """
     pairs: list[tuple[str, str]] = []
     for name, value in values.items():
         if isinstance(value, Mapping):
@@ -177,10 +179,11 @@ def build_query(**values: object) -> tuple[tuple[str, str], ...]:
 
 
 def to_list(name: str, values: Iterable[Any] | None) -> list[Any]:
-    """A list as it is sent; an empty one for None.
+    """Convert an argument to a list; None becomes an empty list.
 
-    :raises ValueError: for text, which would be sent letter by letter, for a mapping, of which only the keys would be
-        sent, and for what is no list at all; naming the argument.
+    :param name: the argument's name, for messages.
+    :raises ValueError: the argument is text (which would become a list of letters), a mapping (which would lose its
+        values), or not iterable.
     """
     if values is None or values is False:
         return []

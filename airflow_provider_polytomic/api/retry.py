@@ -1,4 +1,4 @@
-"""The retry rule of single calls: one pure function."""
+"""Decides whether and when a call is repeated. Pure functions."""
 
 from __future__ import annotations
 
@@ -7,37 +7,37 @@ from email.utils import parsedate_to_datetime
 
 from .plan import BODY_TOO_LARGE, Response, SendResult, TransportFailure
 
-# An answer of these came from a server or gateway that may do better in a moment.
+# The same request may succeed later.
 TRANSIENT_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
-MIN_RETRY_AFTER, MAX_RETRY_AFTER = 0.5, 120.0  # seconds; what a server may ask for
+MIN_RETRY_AFTER, MAX_RETRY_AFTER = 0.5, 120.0  # seconds; bounds of the delay that a server requests
 DEFAULT_MAX_BACKOFF = 8.0  # seconds
 _THROTTLING_STATUSES = frozenset({429, 503})
 
 
-def is_transient(answer: SendResult) -> bool:
-    """Whether the same request may succeed later: after no answer, 408, 429, or any 5xx."""
-    if isinstance(answer, TransportFailure):
-        return answer.reason != BODY_TOO_LARGE
-    return answer.status in TRANSIENT_STATUSES or answer.status >= 500
+def is_transient(response: SendResult) -> bool:
+    """Whether the same request may succeed later: after no response, 408, 429, or any 5xx."""
+    if isinstance(response, TransportFailure):
+        return response.reason != BODY_TOO_LARGE
+    return response.status in TRANSIENT_STATUSES or response.status >= 500
 
 
 def retry_delay(
-    answer: SendResult, attempt: int, *, repeatable: bool, max_retries: int, now: float, jitter: float
+    response: SendResult, attempt: int, *, repeatable: bool, max_retries: int, now: float, jitter: float
 ) -> float | None:
-    """Seconds to wait before asking once more, or None: take this answer.
+    """Seconds until the call is repeated, or None if this response is final.
 
-    :param attempt: how often this call has been asked, from 1 on.
-    :param repeatable: whether asking twice does no more than asking once. Where it does not, only what
-        was certainly not processed is asked again: a 429, and a connection that never came about.
+    :param attempt: the number of requests so far, from 1 on.
+    :param repeatable: whether sending the request twice has no further effect. If not, it is repeated only if it was
+        certainly not processed: after a 429, or if no connection was established.
     :param now: seconds since the epoch, for servers that name a point in time.
-    :param jitter: in [0, 1), so that many callers do not come back at once.
+    :param jitter: a random number in [0, 1), so that many clients do not retry at the same time.
     """
-    if attempt > max_retries or not is_transient(answer):
+    if attempt > max_retries or not is_transient(response):
         return None
-    if not repeatable and not was_not_processed(answer):
+    if not repeatable and not was_not_processed(response):
         return None
-    wish = retry_after_delay(answer, now)
-    return backoff(attempt, jitter=jitter) if wish is None else wish
+    retry_after = retry_after_delay(response, now)
+    return backoff(attempt, jitter=jitter) if retry_after is None else retry_after
 
 
 def backoff(attempt: int, *, max_delay: float = DEFAULT_MAX_BACKOFF, jitter: float) -> float:
@@ -51,22 +51,21 @@ def backoff(attempt: int, *, max_delay: float = DEFAULT_MAX_BACKOFF, jitter: flo
     return float(min(delay, max(max_delay, DEFAULT_MAX_BACKOFF)) * (1 - jitter / 4))
 
 
-def retry_after_delay(answer: SendResult, now: float) -> float | None:
-    """Seconds that the server asked us to wait (``Retry-After``, ``X-RateLimit-Reset``), within bounds, or None.
+def retry_after_delay(response: SendResult, now: float) -> float | None:
+    """Seconds to wait that the server requests (``Retry-After``, ``X-RateLimit-Reset``), within bounds, or None.
 
-    "At once", and a time that has passed by our clock, are no wishes: whoever heeded them would ask
-    without a pause for as long as the trouble lasts.
+    Zero and times in the past are ignored, because they would lead to retries without a delay.
     """
-    if not isinstance(answer, Response):
+    if not isinstance(response, Response):
         return None
-    after = answer.headers.get("retry-after", "").strip()
-    wish = _parse_seconds(after)
-    if wish is None and after:
-        wish = _seconds_until(after, now)
-    if wish is None and answer.status in _THROTTLING_STATUSES:
-        reset = _parse_seconds(answer.headers.get("x-ratelimit-reset", ""))
-        wish = None if reset is None else reset - now
-    return min(max(wish, MIN_RETRY_AFTER), MAX_RETRY_AFTER) if wish is not None and wish > 0 else None
+    after = response.headers.get("retry-after", "").strip()
+    delay = _parse_seconds(after)
+    if delay is None and after:
+        delay = _seconds_until(after, now)
+    if delay is None and response.status in _THROTTLING_STATUSES:
+        reset = _parse_seconds(response.headers.get("x-ratelimit-reset", ""))
+        delay = None if reset is None else reset - now
+    return min(max(delay, MIN_RETRY_AFTER), MAX_RETRY_AFTER) if delay is not None and delay > 0 else None
 
 
 def _seconds_until(date: str, now: float) -> float | None:
@@ -82,9 +81,9 @@ def _parse_seconds(text: str) -> float | None:
         value = float(text)
     except ValueError:
         return None
-    return value if 0 <= value < 1e12 else None  # also refuses nan
+    return value if 0 <= value < 1e12 else None  # also rejects NaN
 
 
-def was_not_processed(answer: SendResult) -> bool:
-    """Whether the API cannot have done what was asked: it was too busy, or there was no connection."""
-    return not answer.sent if isinstance(answer, TransportFailure) else answer.status == 429
+def was_not_processed(response: SendResult) -> bool:
+    """Whether the API cannot have processed the request: a 429, or no connection."""
+    return not response.sent if isinstance(response, TransportFailure) else response.status == 429

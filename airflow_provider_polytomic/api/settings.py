@@ -1,4 +1,4 @@
-"""Where Polytomic is and how to reach it: decided once, for both transports."""
+"""The settings of a client, for both transports: address, credentials, TLS, proxy and limits."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ DEFAULT_HOST = "https://app.polytomic.com"
 DEFAULT_API_VERSION = "2025-09-18"
 DEFAULT_TIMEOUT = 60.0
 DEFAULT_MAX_RETRIES = 5
-TOTAL_TIMEOUT_FACTOR = 10  # times the timeout: how long all of an answer may take
-MAX_BODY_SIZE = 64 * 1024 * 1024  # bytes; what an answer may hold, unpacked
-MAX_TRIGGERER_BODY_SIZE = 8 * 1024 * 1024  # the same in the triggerer, where all wait while one is read
-MIN_BYTES_PER_VALUE = 128  # bytes that an object or a list of an answer has, on average
+TOTAL_TIMEOUT_FACTOR = 10  # times the timeout: the limit for a complete response
+MAX_BODY_SIZE = 64 * 1024 * 1024  # bytes of a decoded response body
+MAX_TRIGGERER_BODY_SIZE = 8 * 1024 * 1024  # bytes in the triggerer, where parsing blocks the event loop
+MIN_BYTES_PER_VALUE = 128  # of a body, per JSON object or list on average: parsed, an empty one takes some 800 bytes
 LINK_PLACEHOLDERS = ("kind", "sync_id", "execution_id")
 USER_AGENT = "airflow-provider-polytomic"
 _SOCKS = re.compile(r"socks[0-9a-z]*://", re.IGNORECASE)
@@ -33,14 +33,14 @@ _CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 
 
 def is_too_large(body: bytes, most: int) -> bool:
-    """Whether an answer is longer than ``most`` bytes, or would be when it is read: ``{}`` takes 800 of them then."""
-    if MIN_BYTES_PER_VALUE * len(body) <= most:  # nor if it were nothing but brackets
+    """Whether a body is longer than ``most`` bytes, or would take too much memory when parsed."""
+    if MIN_BYTES_PER_VALUE * len(body) <= most:  # fits even if it consists of brackets only
         return False
     return max(len(body), MIN_BYTES_PER_VALUE * (body.count(b"{") + body.count(b"["))) > most
 
 
 class Secret(str):
-    """Text that is not shown where what holds it is printed, whatever that is."""
+    """Text that its ``repr`` hides, and so the ``repr`` of every object that contains it."""
 
     __slots__ = ()
 
@@ -49,26 +49,26 @@ class Secret(str):
 
 
 class Credential(Secret):
-    """A secret that is sent to the API, whose answers could therefore quote it."""
+    """A secret that is sent to the API, and that responses may therefore quote."""
 
     __slots__ = ()
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything a client needs to know. Equal settings may share connections.
+    """The settings of a client. Clients with equal settings may share connections.
 
     :param base_url: scheme, host, port and path, without a trailing slash.
     :param key: the API key.
     :param login: when not empty, the key is sent as HTTP Basic with this login; else as Bearer.
-    :param timeout: seconds for connecting, and for each wait for more of an answer.
+    :param timeout: seconds for connecting, and for each wait for more of a response.
     :param verify: whether the server's certificate is checked.
-    :param ca_bundle: path of the CA certificates that are trusted.
+    :param ca_bundle: path of the trusted CA certificates.
     :param proxy: URL of the proxy, or None.
-    :param max_retries: how often a single call is asked again.
-    :param ui_url: where a person finds an execution: a URL with ``{kind}``, ``{sync_id}`` and ``{execution_id}`` in it,
-        each as often as it takes; empty: the base URL.
-    :param no_proxy: whether no host is reached through a proxy, whatever the environment says.
+    :param max_retries: how often a single call is repeated.
+    :param ui_url: the page of an execution in the web app: a URL that may contain ``{kind}``, ``{sync_id}``
+        and ``{execution_id}``. Default: the base URL.
+    :param no_proxy: whether the proxy variables of the environment are ignored.
     """
 
     base_url: str = DEFAULT_HOST
@@ -86,7 +86,7 @@ class Settings:
     def __post_init__(self) -> None:
         for name in ("key", "login", "proxy"):
             if (value := getattr(self, name)) is not None:
-                object.__setattr__(self, name, Secret(value))  # it is frozen
+                object.__setattr__(self, name, Secret(value))  # the dataclass is frozen
 
     @property
     def host(self) -> str:
@@ -105,7 +105,7 @@ class Settings:
         return min(request.timeout or self.timeout, self.timeout)
 
     def total_timeout(self, request: Request) -> float:
-        """Seconds for all of an answer, however little of it comes at a time."""
+        """Seconds for a complete response."""
         return request.timeout or TOTAL_TIMEOUT_FACTOR * self.timeout
 
     def url(self, request: Request) -> str:
@@ -113,11 +113,11 @@ class Settings:
         return f"{self.base_url}{request.path}{query}"
 
     def for_other_host(self, url: str) -> Settings:
-        """The way to another host, to which the key is not sent: TLS and a proxy as for Polytomic itself.
+        """The settings for requests to another host, without credentials: TLS and proxy as for Polytomic.
 
-        A proxy that the environment has decided on is decided on anew.
+        If the proxy came from the environment, the proxy for the new host is read from there too.
 
-        :raises ValueError: it is not a URL of an HTTP server, or is unencrypted where that of Polytomic is not.
+        :raises ValueError: ``url`` is not a URL of an HTTP server, or is unencrypted although Polytomic's is encrypted.
             The message does not quote it.
         """
         try:
@@ -128,7 +128,7 @@ class Settings:
         if not host:
             raise ValueError("not a URL of an HTTP server")
         if where.scheme == "http" and self.base_url.startswith("https:"):
-            raise ValueError("an unencrypted URL, which an encrypted answer must not lead to")
+            raise ValueError("an unencrypted URL, which an encrypted response must not lead to")
         decided = not self.no_proxy and self.proxy == proxy_from_environment(self.base_url)
         base_url = f"{where.scheme}://{where.netloc.rpartition('@')[2]}"
         return replace(
@@ -159,19 +159,19 @@ class Settings:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What must not be seen by anybody: the key, as it is and as it is sent, and a proxy's password."""
+        """The texts to redact: the API key, literal and as it is sent, and the password of the proxy."""
         password = urlsplit(self.proxy).password if self.proxy else None
         credentials = [Credential(secret) for secret in (self.key, self._basic() if self.key else "") if secret]
         passwords = [Secret(secret) for secret in (password and unquote(password), password) if secret]
         return tuple(dict.fromkeys([*credentials, *passwords]))
 
-    def redact(self, what: object) -> str:
-        """``what`` as text, without secrets."""
-        return re.sub(r"//[^/@\s]+@", "//***@", redact(str(what), self.secrets))
+    def redact(self, value: object) -> str:
+        """Convert a value to text without secrets."""
+        return re.sub(r"//[^/@\s]+@", "//***@", redact(str(value), self.secrets))
 
 
 def warn_if_unverified(settings: Settings) -> None:
-    """Said by each session when it is opened."""
+    """Log a warning if the API key is sent unencrypted, or to a server whose certificate is not verified."""
     where = urlsplit(settings.base_url)
     if where.scheme == "http":
         if not _is_this_machine(where.hostname or ""):
@@ -188,7 +188,7 @@ def _is_this_machine(host: str) -> bool:
 
 
 def read_number_from_environment(name: str, default: int, least: int = 1) -> int:
-    """A whole number that the environment may give. What is none is warned of, and not used."""
+    """Read a whole number from an environment variable. An invalid value is ignored with a warning."""
     text = os.environ.get(name) or default
     try:
         number = int(text)
@@ -203,16 +203,16 @@ def read_number_from_environment(name: str, default: int, least: int = 1) -> int
 
 
 def parse_http_url(text: str) -> SplitResult:
-    """A URL of an HTTP server, its host name in the form that is looked up, without a trailing slash.
+    """Parse the URL of an HTTP server: with an IDNA-encoded host name, without a trailing slash.
 
-    :raises ValueError: it is none. The message quotes nothing: there may be a password in it.
+    :raises ValueError: the text is not such a URL. The message does not quote it, because it may contain a password.
     """
     parts = urlsplit(text)
     user, at, address = parts.netloc.rpartition("@")
     if address.endswith(":"):
         raise ValueError("no port behind the colon")
     if address.count(":") > 1 and "[" not in address:
-        address = f"[{address}]"  # an IPv6 address as it stands in the host field of a connection
+        address = f"[{address}]"  # an IPv6 address, which the host field of a connection has without brackets
     parts = parts._replace(netloc=user + at + address)
     host, port = parts.hostname or "", parts.port
     if parts.scheme not in ("http", "https") or parts.query or parts.fragment or not text.isprintable():
@@ -235,9 +235,9 @@ def _idna(host: str) -> str:
 
 
 def parse_link_template(text: str) -> str:
-    """A URL for a browser, with none but the names in braces that :class:`Settings` knows.
+    """Validate a URL for a browser, with the placeholders :data:`LINK_PLACEHOLDERS`.
 
-    :raises ValueError: it is none.
+    :raises ValueError: the text is not such a URL, or has an unknown placeholder.
     """
     for _, name, spec, conversion in Formatter().parse(text):
         if name is not None and (name not in LINK_PLACEHOLDERS or spec or conversion):
@@ -251,7 +251,7 @@ def parse_link_template(text: str) -> str:
 
 
 def proxy_from_environment(base_url: str) -> str | None:
-    """The proxy that ``HTTPS_PROXY``, ``HTTP_PROXY``, ``ALL_PROXY`` and ``NO_PROXY`` name for this URL.
+    """Return the proxy that ``HTTPS_PROXY``, ``HTTP_PROXY``, ``ALL_PROXY`` and ``NO_PROXY`` name for this URL.
 
     A SOCKS proxy in ``ALL_PROXY`` is skipped with a warning, because it may be meant for other software.
 
@@ -274,7 +274,7 @@ def proxy_from_environment(base_url: str) -> str | None:
         raise ValueError(f"the environment variable {name.upper()}_PROXY is not the URL of an HTTP proxy") from None
 
 
-@functools.cache  # one warning in a process
+@functools.cache  # one warning per process
 def _warn_of_socks() -> None:
     log.warning(
         "Ignoring the environment variable ALL_PROXY: it names a SOCKS proxy, and only HTTP proxies are supported. "
@@ -283,9 +283,9 @@ def _warn_of_socks() -> None:
 
 
 def _bypasses_proxies(where: SplitResult) -> bool:
-    """Whether ``NO_PROXY`` has the host or its network in it.
+    """Whether ``NO_PROXY`` contains the host or its network.
 
-    It is read as ``requests`` reads it. IPv6 networks and addresses in brackets or with a port count as well.
+    As in ``requests``, with the addition of IPv6 networks, and of addresses in brackets or with a port.
     """
     entries = (os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or "").replace(" ", "")
     host = where.hostname or ""
@@ -307,7 +307,7 @@ def _network(entry: str) -> IPv4Network | IPv6Network | None:
 
 
 def ca_bundle_from_environment() -> str:
-    """The CA certificates that the environment names, or else certifi's, as ``requests`` would.
+    """Return the path of the CA certificates that the environment names, by default certifi's, as ``requests`` does.
 
     :raises ValueError: the environment names a file that does not exist.
     """

@@ -13,7 +13,10 @@ CONTROL_CHARACTERS = r"\x00-\x1f\x7f-\x9f\u2028\u2029"
 
 
 def printable(text: object, longest: int) -> str:
-    """Foreign text as one line of bounded length, without control characters or signed URLs' signatures."""
+    """Convert text to one line of bounded length, without control characters and the signatures of signed URLs.
+
+    :param longest: the maximum length in characters.
+    """
     if text is None:
         return ""
     line = str(text)[: 4 * longest]
@@ -23,20 +26,20 @@ def printable(text: object, longest: int) -> str:
 
 
 def redact(text: str, secrets: Iterable[str]) -> str:
-    """``text`` with stars for the secrets in it: as they are, or as JSON, HTML or a URL would spell them."""
+    """Replace secrets in ``text`` with stars, also where they are encoded for JSON, HTML or a URL."""
     for form in sorted(encoded_forms(secrets), key=len, reverse=True):
         text = text.replace(form, "***")
     return text
 
 
 def encoded_forms(secrets: Iterable[str]) -> set[str]:
-    """All ways in which an answer may spell secrets."""
-    spelled: set[str] = set()
+    """All forms in which a response may contain the secrets: literal, and encoded for JSON, HTML or a URL."""
+    forms: set[str] = set()
     for secret in secrets:
         in_json = json.dumps(secret)[1:-1]
         in_html_safe_json = in_json.replace("&", r"\u0026").replace("<", r"\u003c").replace(">", r"\u003e")
         slashes_escaped = in_json.replace("/", r"\/")
         unescaped = json.dumps(secret, ensure_ascii=False)[1:-1]
-        spelled |= {secret, in_json, in_html_safe_json, slashes_escaped, unescaped}
-        spelled |= {html.escape(secret), quote(secret, safe="")}
-    return spelled - {""}
+        forms |= {secret, in_json, in_html_safe_json, slashes_escaped, unescaped}
+        forms |= {html.escape(secret), quote(secret, safe="")}
+    return forms - {""}

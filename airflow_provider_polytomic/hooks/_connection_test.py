@@ -22,7 +22,7 @@ def check_connection(settings: Settings) -> tuple[bool, str]:
     from airflow_provider_polytomic.api.endpoints import identity
     from airflow_provider_polytomic.api.errors import PolytomicError
 
-    result = (False, f"{settings.host} did not answer within {TEST_TIMEOUT:g} s")
+    result = (False, f"{settings.host} did not respond within {TEST_TIMEOUT:g} s")
 
     def request_identity() -> None:
         nonlocal result

@@ -139,7 +139,7 @@ def test_call_with_timeout_bounds_its_request() -> None:
 def test_decode_raises_a_response_error_when_the_body_is_not_parsable(body: bytes) -> None:
     """No exception of a library escapes."""
     call = bulk_syncs.get("s")
-    with pytest.raises(PolytomicResponseError, match=r"GET /api/bulk/syncs/s: HTTP 200: not an answer of"):
+    with pytest.raises(PolytomicResponseError, match=r"GET /api/bulk/syncs/s: HTTP 200: not a response of"):
         decode(call, Response(200, {}, body))
 
 

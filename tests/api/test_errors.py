@@ -174,7 +174,7 @@ def test_redirect_error_names_the_target_and_what_to_fix(status: int) -> None:
     assert type(error) is PolytomicResponseError
     assert error.status_code == status
     assert "redirects to 'https://eu.polytomic.com/api/me?***'" in str(error)
-    assert "mend `host` of the Polytomic connection" in str(error)
+    assert "correct `host` of the Polytomic connection" in str(error)
 
 
 def test_redirect_error_says_so_when_there_is_no_location() -> None:
@@ -186,7 +186,7 @@ def test_unreachable_error_contains_the_reason_of_the_transport() -> None:
     """Method, path and reason are in the text and in attributes."""
     error = error_from_response(GET, TransportFailure("the connection to h was refused", sent=False))
     assert type(error) is PolytomicUnreachableError
-    assert str(error) == "GET /api/bulk/syncs/s: no answer: the connection to h was refused"
+    assert str(error) == "GET /api/bulk/syncs/s: no response: the connection to h was refused"
     assert (error.method, error.path, error.reason) == (
         "GET",
         "/api/bulk/syncs/s",

@@ -401,7 +401,7 @@ def test_cancel_gives_up_after_its_timeout() -> None:
 
     refusal = script.run(cancel_execution(BULK, "s1", "e1", 10))
 
-    assert "no answer" in refusal
+    assert "no response" in refusal
     assert script.now - 1_000_000 <= 11
 
 

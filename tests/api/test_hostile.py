@@ -203,7 +203,7 @@ def test_an_answer_that_drips_ends(send: Send) -> None:
     with Server([drip]) as server:
         for timeout in (0.1, 1.0, 10.0):  # the first that is long enough for this machine to send the next byte
             (answer,) = send(settings(server.url, timeout=timeout), GET)
-            if answer == TransportFailure(f"{server.host} did not answer within {timeout:g} s", status=200):
+            if answer == TransportFailure(f"{server.host} did not respond within {timeout:g} s", status=200):
                 return
     raise AssertionError(answer)
 
@@ -228,7 +228,7 @@ def test_what_swells_when_it_is_read_is_no_answer(send: Send, body: str, value: 
     with Server([http(200, swollen)]) as server:
         (answer,) = send(settings(server.url), GET)
 
-    assert answer == TransportFailure("the answer is too large to be read", status=200)
+    assert answer == TransportFailure("the response is too large", status=200)
     assert len(swollen) < MAX_TRIGGERER_BODY_SIZE
 
 

@@ -31,10 +31,10 @@ CHUNKS = b"8\r\n" + BODY + b"\r\n0\r\n\r\n"
 GZIP = gzip.compress(BODY)
 ZLIB = zlib.compress(BODY)
 RAW_DEFLATE = ZLIB[2:-4]
-NOT_HTTP = "what {host} answers is not HTTP"
-NO_ANSWER = "{host} closed the connection without an answer"
-HALF = "{host} closed the connection in the middle of the answer"
-UNPACKED = "the answer cannot be unpacked"
+NOT_HTTP = "the response of {host} is not HTTP"
+NO_ANSWER = "{host} closed the connection without a response"
+HALF = "{host} closed the connection in the middle of the response"
+UNPACKED = "the response body cannot be decoded"
 
 
 @dataclass

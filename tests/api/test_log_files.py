@@ -166,15 +166,15 @@ FAILURES: dict[str, tuple[Script, str]] = {
     "busy": (refusal(503), REFUSED.format(503)),
     "redirect": (refusal(302, f"Location: http://elsewhere/x?{QUERY}"), REFUSED.format(302)),
     "part": (refusal(206), REFUSED.format(206)),
-    "reset": (Reply(then="reset"), "closed the connection without an answer"),
-    "half": (http(200, b"x", length=9, then="close"), "closed the connection in the middle of the answer"),
-    "hangs": (Reply(then="hold"), "did not answer within 0.2 s"),
-    "stops": (http(200, b"x", length=9, then="hold"), "did not answer within 0.2 s"),
+    "reset": (Reply(then="reset"), "closed the connection without a response"),
+    "half": (http(200, b"x", length=9, then="close"), "closed the connection in the middle of the response"),
+    "hangs": (Reply(then="hold"), "did not respond within 0.2 s"),
+    "stops": (http(200, b"x", length=9, then="hold"), "did not respond within 0.2 s"),
     "not HTTP": (Reply(b"SSH-2.0\r\n\r\n", then="close"), "closed the connection|is not HTTP"),
-    "not packed": (http(200, b"no gzip", "Content-Encoding: gzip"), "the answer cannot be unpacked"),
+    "not packed": (http(200, b"no gzip", "Content-Encoding: gzip"), "the response body cannot be decoded"),
     "not chunks": (
         Reply(f"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{QUERY}\r\n".encode(), then="close"),
-        "in the middle of the answer",
+        "in the middle of the response",
     ),
 }
 
@@ -262,7 +262,7 @@ def test_proxy_refusal_names_the_proxy(fails: Fail) -> None:
         proxy.script = [api.script[0], http(403)]
         with Client(settings) as client:
             error = fails(url, client)
-    assert f"the proxy {proxy.host} refuses: 403" in str(error)
+    assert f"the proxy {proxy.host} refused the request: 403" in str(error)
     assert "pass-word" not in shown(error)
 
 

@@ -170,48 +170,48 @@ def drip(server: Server, connection: socket.socket, _: Received) -> None:
 HALF = b'{"data": [1, 2, '
 TROUBLE = {
     "no answer in time": Trouble(
-        Reply(then="hold"), TransportFailure("{host} did not answer within {seconds} s"), replace(GET, timeout=0.3)
+        Reply(then="hold"), TransportFailure("{host} did not respond within {seconds} s"), replace(GET, timeout=0.3)
     ),
     "half an answer in time": Trouble(
         http(200, HALF, length=999, then="hold"),
-        TransportFailure("{host} did not answer within {seconds} s", status=200),
+        TransportFailure("{host} did not respond within {seconds} s", status=200),
         replace(GET, timeout=0.3),
     ),
     "an answer that drips": Trouble(
-        drip, TransportFailure("{host} did not answer within {seconds} s", status=200), replace(GET, timeout=0.3)
+        drip, TransportFailure("{host} did not respond within {seconds} s", status=200), replace(GET, timeout=0.3)
     ),
-    "closed without an answer": Trouble(
-        Reply(then="close"), TransportFailure("{host} closed the connection without an answer")
+    "closed without a response": Trouble(
+        Reply(then="close"), TransportFailure("{host} closed the connection without a response")
     ),
     "reset without an answer": Trouble(
-        Reply(then="reset"), TransportFailure("{host} closed the connection without an answer")
+        Reply(then="reset"), TransportFailure("{host} closed the connection without a response")
     ),
     "fewer bytes than announced": Trouble(
         http(200, HALF, length=999, then="close"),
-        TransportFailure("{host} closed the connection in the middle of the answer", status=200),
+        TransportFailure("{host} closed the connection in the middle of the response", status=200),
     ),
     "fewer bytes than announced, of an error": Trouble(
         http(503, HALF, length=999, then="close"),
-        TransportFailure("{host} closed the connection in the middle of the answer", status=503),
+        TransportFailure("{host} closed the connection in the middle of the response", status=503),
     ),
     "a chunk that never ends": Trouble(
         Reply(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10\r\n" + HALF, then="close"),
-        TransportFailure("{host} closed the connection in the middle of the answer", status=200),
+        TransportFailure("{host} closed the connection in the middle of the response", status=200),
     ),
     "reset in the middle": Trouble(
         http(200, HALF, length=999, then="reset"),
-        TransportFailure("{host} closed the connection in the middle of the answer", status=200),
+        TransportFailure("{host} closed the connection in the middle of the response", status=200),
     ),
     "not HTTP": Trouble(
-        Reply(b"SSH-2.0-OpenSSH_9.7\r\n\r\n", then="close"), TransportFailure("what {host} answers is not HTTP")
+        Reply(b"SSH-2.0-OpenSSH_9.7\r\n\r\n", then="close"), TransportFailure("the response of {host} is not HTTP")
     ),
     "not gzip": Trouble(
         http(200, b"never packed", "Content-Encoding: gzip"),
-        TransportFailure("the answer cannot be unpacked", status=200),
+        TransportFailure("the response body cannot be decoded", status=200),
     ),
     "more than we take": Trouble(
         endless,
-        TransportFailure("the answer is too large to be read", status=200),
+        TransportFailure("the response is too large", status=200),
     ),
 }
 
@@ -278,7 +278,7 @@ def test_a_timeout_of_a_request_only_shortens(send: Send, timeout: float | None)
     """What the settings say is the most: the request ends, although the server never answers."""
     with Server([Reply(then="hold")]) as server:
         (answer,) = send(settings(server.url, timeout=0.2), replace(GET, timeout=timeout))
-    assert answer == TransportFailure(f"{server.host} did not answer within 0.2 s")
+    assert answer == TransportFailure(f"{server.host} did not respond within 0.2 s")
 
 
 # TLS
@@ -313,7 +313,7 @@ def test_a_certificate_that_nobody_vouches_for(send: Send, trusted: Authority, b
     assert isinstance(answer, TransportFailure)
     assert answer.sent is False
     assert answer.reason.startswith(f"TLS failed: the certificate of {server.host} is not trusted (")
-    assert answer.reason.endswith(f"; trusted are those of {bundle or 'certifi'}")
+    assert answer.reason.endswith(f"; trusted certificates: {bundle or 'certifi'}")
 
 
 def test_a_certificate_of_somebody_else(send: Send, tmp_path: Path) -> None:
@@ -440,7 +440,7 @@ def test_a_proxy_that_refuses_a_tunnel(send: Send, status: int) -> None:
     """What it said is told; the request was surely not processed."""
     with Server([http(status, b"go away")]) as proxy:
         (answer,) = send(settings("https://polytomic.invalid", proxy=proxy.url), GET)
-    assert answer == TransportFailure(f"the proxy {proxy.host} refuses: {status} Whatever", sent=False)
+    assert answer == TransportFailure(f"the proxy {proxy.host} refused the request: {status} Whatever", sent=False)
 
 
 def test_a_proxy_that_refuses_a_request(send: Send) -> None:

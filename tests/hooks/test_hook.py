@@ -158,7 +158,7 @@ def test_timeout_of_the_hook_overrides_the_connection(define: Define) -> None:
     with Server([Reply(then="hold")]) as server:
         define(host=server.url)
         hook = PolytomicHook(timeout=0.2, max_retries=0)
-        with pytest.raises(PolytomicUnreachableError, match=r"did not answer within 0\.2 s"):
+        with pytest.raises(PolytomicUnreachableError, match=r"did not respond within 0\.2 s"):
             hook.get_identity()
 
 

@@ -257,7 +257,7 @@ def test_html_page_that_denies_access_is_attributed_to_a_proxy(define: Define, s
     assert not good
     assert message == (
         f"{server.host} responds, but not as the Polytomic API does. Check host and proxy. A proxy or firewall denied "
-        f"access before the key was checked: GET /api/me: HTTP {status}: not an answer of the Polytomic API: "
+        f"access before the key was checked: GET /api/me: HTTP {status}: not a response of the Polytomic API: "
         "an HTML page, 'Access denied'"
     )
 
@@ -330,4 +330,4 @@ def test_connection_test_takes_ten_seconds_at_most(define: Define, monkeypatch: 
         is_test_over.set()
     for name, (good, message) in results.items():
         assert not good
-        assert f"{urls[name].removeprefix('http://')} did not answer within " in message
+        assert f"{urls[name].removeprefix('http://')} did not respond within " in message

@@ -545,6 +545,6 @@ def test_create_operator_fails_with_retries_when_the_list_cannot_be_read(polytom
     """The message says so, and nothing has been created."""
     polytomic_sandbox.faults.status(404, f"GET {SYNCS}", body="<html>no</html>")
 
-    with pytest.raises(PolytomicError, match="not an answer of the Polytomic API"):
+    with pytest.raises(PolytomicError, match="not a response of the Polytomic API"):
         task().run()
     assert list_sync_ids(polytomic_sandbox) == []

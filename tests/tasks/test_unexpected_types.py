@@ -170,7 +170,7 @@ def test_operator_starts_nothing_when_a_listed_execution_is_unreadable(
     edit: Callable[[Any], object] = lambda response: response.update(data=[*(response["data"] or []), row])  # noqa: E731
     polytomic_sandbox.faults.edit(edit, "GET .*/executions")
 
-    with pytest.raises(PolytomicResponseError, match="not an answer of the Polytomic API"):
+    with pytest.raises(PolytomicResponseError, match="not a response of the Polytomic API"):
         run(kind.operator, sync_id=kind.sync_id)
 
     assert polytomic_sandbox.starts(kind.sync_id) == []

@@ -72,7 +72,7 @@ def activate(sync_id: str, active: bool) -> Call[None]:
 
 
 def cancel_running(sync_id: str) -> Call[None]:
-    """``POST /api/bulk/syncs/{id}/cancel``: cancel whatever execution runs, whoever started it."""
+    """``POST /api/bulk/syncs/{id}/cancel``: cancel the running execution, whichever client started it."""
     return Call(Request("POST", build_path(SYNC + "/cancel", sync_id=sync_id)), parse_nothing)
 
 
@@ -110,7 +110,7 @@ def start(
     :param resync_mode: ``refetch``, ``resync`` or ``rebuild``.
     :param fetch_mode: ``none``, ``incremental`` or ``full`` (Salesforce).
     :param schemas: ids of the schemas to sync; by default all that are enabled.
-    :param idempotency_key: asked again with the same key, the API starts nothing and answers the same.
+    :param idempotency_key: the API returns the recorded response for a repeated key, and starts nothing.
     """
     if test and resync_mode:
         raise ValueError("test and resync_mode exclude each other")
@@ -211,7 +211,7 @@ def replace_schema(sync_id: str, schema_id: str, body: dict[str, Any]) -> Call[B
 
 
 def cancel_schema(sync_id: str, schema_id: str) -> Call[None]:
-    """``POST /api/bulk/syncs/{id}/schemas/{schema_id}/cancel``: cancel it in whatever execution runs."""
+    """``POST /api/bulk/syncs/{id}/schemas/{schema_id}/cancel``: cancel the schema in the running execution."""
     return Call(Request("POST", build_path(SCHEMA + "/cancel", sync_id=sync_id, schema_id=schema_id)), parse_nothing)
 
 

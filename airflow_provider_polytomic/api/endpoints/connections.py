@@ -25,11 +25,11 @@ def get(connection_id: str) -> Call[Connection]:
 
 
 def refresh_schemas(connection_id: str) -> Call[None]:
-    """``POST /api/connections/{id}/schemas/refresh``: begin to look anew which schemas and fields there are."""
+    """``POST /api/connections/{id}/schemas/refresh``: start a refresh of the schemas and fields."""
     where = build_path(CONNECTION + "/schemas/refresh", connection_id=connection_id)
     return Call(Request("POST", where), parse_nothing, idempotent=True)
 
 
 def schema_cache(connection_id: str) -> Call[SchemaCache]:
-    """``GET /api/connections/{id}/schemas/status``: whether they are being looked at, and when they were last."""
+    """``GET /api/connections/{id}/schemas/status``: whether a refresh is running, and when the last one ran."""
     return Call(Request("GET", build_path(CONNECTION + "/schemas/status", connection_id=connection_id)), _schema_cache)

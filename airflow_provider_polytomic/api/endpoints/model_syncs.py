@@ -80,7 +80,7 @@ def activate(sync_id: str, active: bool) -> Call[None]:
 
 
 def cancel_running(sync_id: str) -> Call[None]:
-    """``POST /api/syncs/{id}/cancel``: cancel whatever execution runs, whoever started it."""
+    """``POST /api/syncs/{id}/cancel``: cancel the running execution, whichever client started it."""
     return Call(Request("POST", build_path(SYNC + "/cancel", sync_id=sync_id)), parse_nothing)
 
 
@@ -103,16 +103,16 @@ def start(
     source_identities: Sequence[Sequence[dict[str, Any]]] | None = None,
     idempotency_key: str | None = None,
 ) -> Call[ModelSyncExecution]:
-    """``POST /api/syncs/{id}/executions``: start an execution. It answers no more than id, status and creation time.
+    """``POST /api/syncs/{id}/executions``: start an execution. Returns only its id, status and creation time.
 
     What is unset, None, False or empty is not sent.
 
     :param test: validate the sync without writing.
-    :param resync: sync all records anew.
+    :param resync: sync all records again.
     :param identities: sync only the records with these values of the identity field; 1000 at most.
     :param source_identities: sync only these records, each a list of source fields and their values:
         ``[{"source": {"model_id": …, "field": "email"}, "value": "a@example.com"}]``; 1000 at most.
-    :param idempotency_key: asked again with the same key, the API starts nothing and answers the same.
+    :param idempotency_key: the API returns the recorded response for a repeated key, and starts nothing.
     """
     if identities and source_identities:
         raise ValueError("identities and source_identities exclude each other")
@@ -177,7 +177,7 @@ def log_files(sync_id: str, execution_id: str, log_type: str) -> Call[ModelLogFi
 def source(connection_id: str, configuration: Mapping[str, str | list[str]] | None = None) -> Call[ModelSyncSource]:
     """``GET /api/connections/{id}/modelsync/source``: what has to be said to get a model's records from there.
 
-    :param configuration: what of it is known already, by the names of an earlier answer.
+    :param configuration: the values chosen so far, by the names of an earlier response.
     """
     where = build_path(CONNECTION + "/source", connection_id=connection_id)
     return Call(Request("GET", where, build_query(params=configuration)), _source)
@@ -188,7 +188,7 @@ def source_fields(
 ) -> ListCall[ModelField]:
     """``GET /api/connections/{id}/modelsync/source/fields``: the fields of the records.
 
-    :param configuration: which records, for instance a table, by the names that :func:`source` tells.
+    :param configuration: which records, for instance a table, by the names that :func:`source` returns.
     """
     where = build_path(CONNECTION + "/source/fields", connection_id=connection_id)
     return ListCall(Request("GET", where, build_query(params=configuration)), _source_fields)
@@ -202,8 +202,8 @@ def targets(connection_id: str) -> ListCall[TargetObject]:
 def target_fields(connection_id: str, target: str, *, refresh: bool | None = None) -> Call[ModelSyncTarget]:
     """``GET /api/connections/{id}/modelsync/target/fields``: the fields and modes of one target object.
 
-    :param target: its id, as :func:`targets` tells it.
-    :param refresh: look at the target anew first.
+    :param target: its id, as :func:`targets` returns it.
+    :param refresh: refresh the target first.
     """
     where = build_path(CONNECTION + "/target/fields", connection_id=connection_id)
     return Call(Request("GET", where, build_query(target=target, refresh=refresh)), _target)

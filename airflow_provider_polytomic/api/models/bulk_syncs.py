@@ -57,10 +57,10 @@ class BulkSyncSchema(Model):
 
 
 class BulkSyncSchedule(Model):
-    """When a bulk sync runs by itself; times are in UTC.
+    """A schedule of a bulk sync, in UTC.
 
-    It is spelled in two ways: in camel case where schedules are listed, and in snake case within a sync, where
-    ``created_by`` and ``updated_by`` are objects. The ``id`` may be missing.
+    The API uses camel case in lists of schedules, and snake case within a sync, where ``created_by`` and
+    ``updated_by`` are objects. The ``id`` may be missing.
     """
 
     id: str | None = None
@@ -85,7 +85,7 @@ class BulkSyncSchedule(Model):
 
 
 class BulkSyncStatus(Model):
-    """What a bulk sync does now, and did last."""
+    """The current and the last execution of a bulk sync."""
 
     current_execution: BulkSyncExecution | None = None
     last_execution: BulkSyncExecution | None = None
@@ -94,13 +94,16 @@ class BulkSyncStatus(Model):
 
 
 class SchemaStatus(SchemaExecution):
-    """A row of a status summary: a schema's newest execution."""
+    """A row of a batch status response: the newest execution of a schema."""
 
     execution_id: str | None = None
 
 
 class BulkSyncStatusSummary(Model):
-    """A row of the status of many syncs. It can prove that an execution runs, never that one has ended."""
+    """The status of one sync in a batch status response.
+
+    It can prove that an execution is running, but not that one has ended.
+    """
 
     sync_id: str
     status: str | None = None
@@ -109,7 +112,7 @@ class BulkSyncStatusSummary(Model):
 
 
 class BulkSyncSource(Model):
-    """What a connection offers to bulk syncs as their source."""
+    """The options of a connection as the source of bulk syncs."""
 
     configuration: Any = None
     capabilities: dict[str, Any] | None = None
@@ -117,7 +120,7 @@ class BulkSyncSource(Model):
 
 
 class BulkSyncDestination(Model):
-    """What a connection expects of bulk syncs as their destination."""
+    """The options of a connection as the destination of bulk syncs."""
 
     configuration: dict[str, Any] | None = None
     modes: list[dict[str, Any]] | None = None

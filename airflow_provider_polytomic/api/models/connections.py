@@ -30,7 +30,7 @@ class Connection(Model):
 
 
 class SchemaCache(Model):
-    """How fresh Polytomic's knowledge of a connection's schemas is."""
+    """The state of Polytomic's cache of the schemas of a connection."""
 
     cache_status: str | None = None
     last_refresh_started: Time = None

@@ -11,7 +11,7 @@ from .tolerant import Integer, Model
 
 
 class EventDetails(Model):
-    """What an event is about."""
+    """The subject of an event: a sync, an execution or a connection."""
 
     sync_id: str | None = None
     sync_name: str | None = None
@@ -43,7 +43,7 @@ class EventDetails(Model):
 
 
 class Event(Model):
-    """Something that happened in the organization."""
+    """An event in the organization."""
 
     id: Id
     type: str | None = None

@@ -9,12 +9,12 @@ from .tolerant import Integer, Model
 
 
 class SchemaExecution(Model):
-    """What an execution did with one schema (table, object) of a bulk sync.
+    """The state of one schema (table, object) in an execution of a bulk sync.
 
-    A row without a readable status counts as one whose status is not given: the execution's own status decides.
+    An unreadable status counts as missing: then the status of the execution decides.
     """
 
-    __unreadable_element__ = "keep"  # nobody may take the list for complete
+    __unreadable_element__ = "keep"  # otherwise the list would seem to be complete
 
     schema_id: str | None = Field(None, alias="schema")
     output_name: str | None = None
@@ -31,9 +31,10 @@ class SchemaExecution(Model):
 
 
 class Execution(Model):
-    """What executions of bulk and of model syncs have in common.
+    """The common base of executions of bulk syncs and model syncs.
 
-    One whose id, status or time of completion is unreadable is unreadable, and so is a list with it: it might run.
+    An execution with an unreadable id, status or completion time cannot be parsed, because it might be running. The
+    same applies to a list that contains one.
     """
 
     __strict_fields__ = frozenset({"status", "completed_at"})
@@ -50,17 +51,17 @@ class Execution(Model):
 
     @property
     def is_terminal(self) -> bool:
-        """Whether it has ended. A ``completed_at`` says so whatever the status is called."""
+        """Whether the execution has ended: its status is terminal, or it has a ``completed_at``."""
         return self.status in TERMINAL_STATUSES or self.completed_at is not None
 
     @property
     def succeeded(self) -> bool:
-        """Whether it ended and everything in it went well."""
+        """Whether the execution completed without errors."""
         return self.status == "completed" and not self.partially_failed
 
     @property
     def partially_failed(self) -> bool:
-        """Whether it ended, but something in it did not go well."""
+        """Whether the execution ended, but some schemas or records had errors."""
         raise NotImplementedError
 
     @property
@@ -69,36 +70,36 @@ class Execution(Model):
 
     @property
     def records(self) -> int | None:
-        """How many records it moved, or None when the API did not say."""
+        """The number of records, or None if the API does not report it."""
         raise NotImplementedError
 
     @property
     def error_records(self) -> int | None:
-        """How many records had errors, or None when the API did not say."""
+        """The number of records with errors, or None if the API does not report it."""
         raise NotImplementedError
 
     @property
     def is_test_run(self) -> bool:
-        """Whether it is a test run. Model syncs have none."""
+        """Whether it is a test run; False for model syncs."""
         return False
 
     @property
     def schema_count(self) -> int:
-        """How many schemas it has; 0 for model syncs."""
+        """The number of schemas; 0 for model syncs."""
         return 0
 
     @property
     def failed_schema_count(self) -> int:
-        """How many of its schemas failed; 0 for model syncs."""
+        """The number of failed schemas; 0 for model syncs."""
         return 0
 
     def progress_details(self) -> list[str]:
-        """Its counts for a progress line, such as ``1200 records``."""
+        """The counts for a progress line, such as ``1200 records``."""
         return []
 
 
 class BulkSyncExecution(Execution):
-    """One run of a bulk sync."""
+    """An execution of a bulk sync."""
 
     status_message: str | None = None
     fetch_mode: str | None = None
@@ -118,9 +119,9 @@ class BulkSyncExecution(Execution):
 
     @property
     def failed_schemas(self) -> list[SchemaExecution]:
-        """The schemas that did not end well. While the execution runs: those that have failed so far."""
-        good = (None, "completed") if self.is_terminal else (None, "completed", *NON_TERMINAL_STATUSES)
-        return [schema for schema in self.schemas or [] if schema.status not in good]
+        """The failed schemas. While the execution is running: those that have failed so far."""
+        not_failed = (None, "completed") if self.is_terminal else (None, "completed", *NON_TERMINAL_STATUSES)
+        return [schema for schema in self.schemas or [] if schema.status not in not_failed]
 
     @property
     def is_test_run(self) -> bool:
@@ -156,11 +157,11 @@ class BulkSyncExecution(Execution):
     def error_records(self) -> int | None:
         by_schema = [schema.error_count for schema in self.schemas or [] if schema.error_count is not None]
         counts = [count for count in (self.error_count, sum(by_schema) if by_schema else None) if count is not None]
-        return max(counts) if counts else None  # either may say more than the other
+        return max(counts) if counts else None  # each may omit errors that the other includes
 
 
 class ModelSyncCounts(Model):
-    """How many records a model sync's execution touched, by what it did with them."""
+    """The numbers of records in an execution of a model sync, by operation."""
 
     delete: Integer | None = None
     error: Integer | None = None
@@ -172,7 +173,7 @@ class ModelSyncCounts(Model):
 
 
 class ModelSyncExecution(Execution):
-    """One run of a model sync."""
+    """An execution of a model sync."""
 
     counts: ModelSyncCounts | None = None
     errors: list[str] | None = None

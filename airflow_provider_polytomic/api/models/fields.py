@@ -26,7 +26,7 @@ TERMINAL_STATUSES = frozenset({"completed", "canceled", "failed", "interrupted",
 
 
 def _no_time(value: object) -> object:
-    # An empty text, and the year 1 (how Go spells "no time"), are no times.
+    # Empty text and the year 1 (the zero value in Go) mean "no time".
     return None if value == "" or (isinstance(value, str) and value.startswith("0001-")) else value
 
 
@@ -37,31 +37,31 @@ def _aware(value: datetime | None) -> datetime | None:
 _AnyTime = Annotated[datetime | None, BeforeValidator(_no_time), AfterValidator(_aware)]
 _any_time: TypeAdapter[datetime | None] = TypeAdapter(_AnyTime)
 _YEAR_2 = datetime(2, 1, 1, tzinfo=timezone.utc)
-_from_iso = datetime.fromisoformat  # looking it up each time takes half as long as what it does
+_from_iso = datetime.fromisoformat  # an attribute lookup per call would add half of its time
 
 
 def _time(value: Any) -> datetime | None:
-    """What ``_AnyTime`` reads, sooner where it is written as the API writes it: an answer holds thousands of times."""
+    """Parse a time as ``_AnyTime`` does, but faster in the API's format: a response may contain thousands of times."""
     if value is None:
         return None
     try:
         time = _from_iso(value)
         return time if time >= _YEAR_2 else None
-    except (TypeError, ValueError):  # also of one without a time zone, which cannot be compared
+    except (TypeError, ValueError):  # includes the comparison of a time without a time zone
         return _any_time.validate_python(value)
 
 
 if sys.version_info >= (3, 11):
     Time = Annotated[datetime | None, BeforeValidator(_time)]
-else:  # there, `fromisoformat` reads next to nothing of what the API writes
+else:  # `fromisoformat` of Python 3.10 does not parse the API's format
     Time = _AnyTime
 
-# Ids are written into logs, URLs and databases. In a path, dots alone would lead elsewhere.
+# Ids are written to logs, URLs and databases. An id of dots alone would change a path.
 Id = Annotated[
     str,
     Field(max_length=1000, pattern=rf"^[^{CONTROL_CHARACTERS}]*[^{CONTROL_CHARACTERS}\s.][^{CONTROL_CHARACTERS}]*$"),
 ]
 
-# So are the statuses of executions. One that is too long to be one is unknown as it is, and stays so.
+# An unknown status is written to logs too, so it is made printable and truncated.
 KNOWN_STATUSES = NON_TERMINAL_STATUSES | TERMINAL_STATUSES
 Status = Annotated[str, AfterValidator(lambda status: status if status in KNOWN_STATUSES else printable(status, 100))]

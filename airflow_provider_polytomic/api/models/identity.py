@@ -8,7 +8,7 @@ from .tolerant import Model
 
 
 class Identity(Model):
-    """Whose key it is."""
+    """The user or organization that owns the API key."""
 
     id: str | None = None
     email: str | None = None

@@ -10,9 +10,9 @@ from .tolerant import Model
 
 
 class Job(Model):
-    """Something that Polytomic does meanwhile: ``created``, ``running``, and at the end ``done`` or ``failed``.
+    """A background job. Its status is ``created``, ``running``, ``done`` or ``failed``.
 
-    The ``result`` may hold a signed URL, which is a secret.
+    The ``result`` may contain a signed URL, which is a secret.
     """
 
     job_id: str | None = None

@@ -28,21 +28,21 @@ class ConsoleLog(Model):
 
 
 class LogFiles(Model):
-    """Signed URLs of an execution's log files. They are secrets: whoever has one can read the log."""
+    """Signed URLs of an execution's log files. They are secrets: they give access to the log."""
 
     expires: str | None = Field(None, alias="Expires")
     urls: list[str] | None = Field(None, alias="URLs", repr=False)
 
 
 class ModelLogIndexEntry(Model):
-    """The log files of one type: how many records they tell of, and the endpoint that gives their URLs."""
+    """The log files of one type: the number of records in them, and the endpoint that returns their URLs."""
 
     count: Integer | None = None
     url: str | None = None
 
 
 class ModelLogIndex(Model):
-    """Which log files an execution of a model sync has, by type."""
+    """The log files of an execution of a model sync, by type."""
 
     records: ModelLogIndexEntry | None = None
     errors: ModelLogIndexEntry | None = None
@@ -53,7 +53,7 @@ class ModelLogIndex(Model):
 
 
 class ModelLogFiles(Model):
-    """The same as :class:`LogFiles` for model syncs, whose answer is spelled in lower case."""
+    """The same as :class:`LogFiles` for model syncs, for which the API uses lower case."""
 
     expires: str | None = None
     urls: list[str] | None = Field(None, repr=False)

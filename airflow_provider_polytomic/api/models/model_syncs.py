@@ -46,7 +46,7 @@ class ModelSync(Model):
 
 
 class ModelSyncStatus(Model):
-    """What a model sync does now, and did last."""
+    """The current and the last execution of a model sync."""
 
     current_execution: ModelSyncExecution | None = None
     last_execution: ModelSyncExecution | None = None
@@ -54,7 +54,7 @@ class ModelSyncStatus(Model):
 
 
 class ModelSyncSource(Model):
-    """What has to be said to get a model's records from a connection."""
+    """The configuration that selects the records of a model in a connection."""
 
     configuration: dict[str, Any] | None = None
     items: dict[str, Any] | None = None
@@ -79,7 +79,7 @@ class ModelField(Model):
 
 
 class TargetObject(Model):
-    """An object of a connection that model syncs can write to, and in which modes."""
+    """An object of a connection that model syncs can write to, with the supported modes."""
 
     id: str | None = None
     name: str | None = None

@@ -1,4 +1,4 @@
-"""Requests sent by the triggerer, with ``aiohttp``: one session for all triggers that have equal settings."""
+"""Sends the requests of the triggerer with ``aiohttp``. Triggers with equal settings share one session."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from ..settings import MAX_TRIGGERER_BODY_SIZE, Settings, read_number_from_envir
 from .failures import classify_transport_error
 from .responses import MAX_HEADER_LINE, InvalidResponseError, build_response, read_headers
 
-# Connections of a session, whatever the number of triggers: each TLS connection costs some 300 kB.
+# Connections of a session, for any number of triggers. A TLS connection takes some 300 kB.
 MAX_CONNECTIONS = read_number_from_environment("POLYTOMIC_TRIGGERER_CONNECTIONS", 10)
 
 
 class Transport:
-    """A session of at most :data:`MAX_CONNECTIONS` connections, and those who wait for executions with it."""
+    """A session of at most :data:`MAX_CONNECTIONS` connections, and the batch poller of its triggers."""
 
     def __init__(self, settings: Settings, tls: ssl.SSLContext) -> None:
         warn_if_unverified(settings)
@@ -51,17 +51,17 @@ class Transport:
                 URL(settings.url(request), encoded=True),
                 data=request.body,
                 headers=settings.headers(request),
-                # As in the worker: for connecting, for each wait for more, and for all of it.
+                # As in the worker: for connecting, for each read, and for the complete response.
                 timeout=aiohttp.ClientTimeout(
                     total=settings.total_timeout(request), sock_connect=timeout, sock_read=timeout
                 ),
                 proxy=settings.proxy,
                 allow_redirects=False,
-            ) as answer:
-                headers = read_headers(answer.status, answer.raw_headers)
-                status = answer.status
+            ) as response:
+                headers = read_headers(response.status, response.raw_headers)
+                status = response.status
                 body = BytesIO()
-                async for chunk in answer.content.iter_chunked(65536):
+                async for chunk in response.content.iter_chunked(65536):
                     body.write(chunk)
                     if body.tell() > MAX_TRIGGERER_BODY_SIZE:
                         return TransportFailure(BODY_TOO_LARGE, status=status)
@@ -75,19 +75,21 @@ class Transport:
         await self._session.close()
 
 
-# Per event loop, because a session belongs to the loop that it was made in.
+# Per event loop, because a session belongs to the loop in which it was created.
 _shared: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Settings, Transport]] = WeakKeyDictionary()
 
 
 async def acquire_transport(settings: Settings) -> Transport:
-    """The transport that everybody in this event loop with equal settings uses. Give it back.
+    """Return the transport that all clients with equal settings share in this event loop.
+
+    Release it with :func:`release_transport`.
 
     :raises OSError: the CA certificates cannot be loaded.
     """
     sessions = _shared.setdefault(asyncio.get_running_loop(), {})
     if settings not in sessions:
         tls = await asyncio.to_thread(_tls, settings.verify, settings.ca_bundle)
-        if settings not in sessions:  # another task may have been quicker
+        if settings not in sessions:  # another task may have created it meanwhile
             sessions[settings] = Transport(settings, tls)
     transport = sessions[settings]
     transport.users += 1
@@ -95,7 +97,7 @@ async def acquire_transport(settings: Settings) -> Transport:
 
 
 async def release_transport(transport: Transport) -> None:
-    """The last one to give it back closes it."""
+    """Release a transport. The last release closes it."""
     transport.users -= 1
     if transport.users == 0:
         del _shared[asyncio.get_running_loop()][transport.settings]
@@ -109,7 +111,7 @@ def _tls(verify: bool, ca_bundle: str | None) -> ssl.SSLContext:
 
 @functools.lru_cache(maxsize=32)
 def _load(verify: bool, trusted: str, _changed: int) -> ssl.SSLContext:
-    # Loading the certificates takes some 20 ms of CPU: once, and once more when they have changed.
+    # Loading the certificates takes some 20 ms of CPU. They are loaded again only when the file has changed.
     is_folder = os.path.isdir(trusted)
     context = ssl.create_default_context(capath=trusted if is_folder else None, cafile=None if is_folder else trusted)
     if not verify:

@@ -1,4 +1,4 @@
-"""Why no answer came: in the same words, whichever library sent the request."""
+"""Classifies the exceptions of the HTTP libraries, with the same messages for both transports."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from ..plan import TransportFailure
 from ..settings import Settings
 
-# What the libraries call the same trouble: requests, urllib3 and http.client; aiohttp.
+# Names of the exceptions of requests, urllib3, http.client and aiohttp, by their meaning.
 _NOT_HTTP = frozenset({"HTTPException", "InvalidHeader", "ClientResponseError"})
-_NOT_UNPACKED = frozenset({"ContentDecodingError", "DecodeError"})
-_NOT_A_HOST = frozenset({"InvalidURL", "LocationParseError"})
+_UNDECODABLE = frozenset({"ContentDecodingError", "DecodeError"})
+_INVALID_HOST = frozenset({"InvalidURL", "LocationParseError"})
 _CLOSED = frozenset({"IncompleteRead", "ServerDisconnectedError", "ClientPayloadError"})
 _PROXY_REFUSAL = re.compile(r"Tunnel connection failed: (\d+.*)")
 
@@ -28,12 +28,12 @@ def classify_transport_error(
     connecting: bool = False,
     quote: bool = True,
 ) -> TransportFailure:
-    """What a library's exception means.
+    """Convert an exception of an HTTP library.
 
-    :param timeout: the seconds that the request was given.
-    :param status: of the answer, if it broke off.
-    :param connecting: whether the library says that time ran out before there was a connection.
-    :param quote: whether its words may be told. They may hold the URL.
+    :param timeout: of the request, in seconds.
+    :param status: of the response, if its head has arrived.
+    :param connecting: whether the timeout passed before a connection was established.
+    :param quote: whether the message may quote the exception, which may contain the URL.
     """
     causes = list(_causes(error))
     where = f"{settings.proxy_host} (the proxy)" if settings.proxy_host else settings.host
@@ -42,29 +42,31 @@ def classify_transport_error(
     for cause in causes:
         if isinstance(cause, socket.gaierror):
             return TransportFailure(f"the host name of {where} cannot be resolved", sent=False)
-        if type(cause).__name__ in _NOT_A_HOST or (isinstance(cause, UnicodeError) and "idna" in str(cause)):
+        if type(cause).__name__ in _INVALID_HOST or (isinstance(cause, UnicodeError) and "idna" in str(cause)):
             return TransportFailure(f"{where} is not a valid host name", sent=False)
         if isinstance(cause, ConnectionRefusedError):
             return TransportFailure(f"the connection to {where} was refused", sent=False)
-        if mistrust := _certificate_error(cause):
-            why = f"the certificate of {settings.host} is not trusted ({mistrust})"
+        if untrusted := _certificate_error(cause):
+            why = f"the certificate of {settings.host} is not trusted ({untrusted})"
             return TransportFailure(
-                f"TLS failed: {why}; trusted are those of {settings.ca_bundle or 'certifi'}", sent=False
+                f"TLS failed: {why}; trusted certificates: {settings.ca_bundle or 'certifi'}", sent=False
             )
         if isinstance(cause, ssl.SSLError) and hasattr(cause, "reason"):
             return TransportFailure(f"TLS failed with {settings.host}: {cause.reason or cause}", status=status)
         if refused := _proxy_refusal(cause):
-            return TransportFailure(f"the proxy {settings.proxy_host} refuses: {settings.redact(refused)}", sent=False)
+            return TransportFailure(
+                f"the proxy {settings.proxy_host} refused the request: {settings.redact(refused)}", sent=False
+            )
         if isinstance(cause, TimeoutError | asyncio.TimeoutError):  # two classes before Python 3.11
-            return TransportFailure(f"{settings.host} did not answer within {timeout:g} s", status=status)
+            return TransportFailure(f"{settings.host} did not respond within {timeout:g} s", status=status)
     names = {kind.__name__ for cause in causes for kind in type(cause).__mro__}
-    if names & _NOT_UNPACKED:
-        reason = "the answer cannot be unpacked"
+    if names & _UNDECODABLE:
+        reason = "the response body cannot be decoded"
     elif names & _CLOSED or any(isinstance(cause, ConnectionError) for cause in causes):
-        what = "without an answer" if status is None else "in the middle of the answer"
+        what = "without a response" if status is None else "in the middle of the response"
         reason = f"{where} closed the connection {what}"
     elif names & _NOT_HTTP:
-        reason, status = f"what {where} answers is not HTTP", None
+        reason, status = f"the response of {where} is not HTTP", None
     elif quote:
         reason = settings.redact(error) or type(error).__name__
     else:
@@ -74,14 +76,14 @@ def classify_transport_error(
 
 
 def _certificate_error(cause: BaseException) -> str | None:
-    """Why a certificate is not trusted. aiohttp has errors of OpenSSL's types without what the types have."""
+    """Why a certificate is not trusted. aiohttp's exceptions may lack the attributes of their OpenSSL types."""
     if type(cause).__name__ == "CertificateError":  # urllib3 1.26 compares names itself
         return str(cause)
     return getattr(cause, "verify_message", None) if isinstance(cause, ssl.SSLCertVerificationError) else None
 
 
 def _proxy_refusal(cause: BaseException) -> str | None:
-    """What a proxy said instead of opening a tunnel."""
+    """The status and message of a proxy that refused to open a tunnel."""
     if type(cause).__name__ == "ClientHttpProxyError":
         return f"{getattr(cause, 'status', '')} {getattr(cause, 'message', '')}"
     match = _PROXY_REFUSAL.search(str(cause)) if type(cause) is OSError else None
@@ -89,7 +91,7 @@ def _proxy_refusal(cause: BaseException) -> str | None:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error and all that it wraps: libraries put causes into attributes and arguments, too."""
+    """The error and its causes, which the libraries also store in attributes and arguments."""
     left, seen = [error], set[int]()
     while left:
         cause = left.pop()

@@ -1,4 +1,4 @@
-"""Requests sent by a worker, with the ``requests`` library."""
+"""Sends the requests of a worker with the ``requests`` library."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CHUNK = 1024 * 1024  # bytes
 
 
 class _Response(HTTPResponse):
-    """Skips interim responses other than 100, which the standard library would take for the response."""
+    """Skips interim responses other than 100, which the standard library would return as the response."""
 
     def begin(self) -> None:
         while self.headers is None or (100 <= self.status < 200 and self.status != 101):
@@ -61,17 +61,17 @@ class _Adapter(HTTPAdapter):
 
 class _Session(requests.Session):
     def get_redirect_target(self, resp: requests.Response) -> None:
-        """None. A session parses the target, which may be no URL, even if it does not follow redirects."""
+        """Return None. A session would parse the target, possibly not a URL, even if it does not follow redirects."""
 
 
 class Transport:
-    """One keep-alive session. Not for several threads at once."""
+    """One keep-alive session. Not thread-safe."""
 
     def __init__(self, settings: Settings) -> None:
         warn_if_unverified(settings)
         self._settings = settings
         self._session = _Session()
-        # Neither netrc nor the library's own reading of proxies and CA bundles: Settings has decided.
+        # The library must not read netrc, proxies and CA bundles from the environment: Settings contains them.
         self._session.trust_env = False
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         for scheme in ("https://", "http://"):
@@ -87,7 +87,7 @@ class Transport:
         give_up = time.monotonic() + settings.total_timeout(request)
         status = None
         try:
-            # Prepared here: the session would take a fifth of the whole call to merge it with what it does not have.
+            # Prepared here: merging with the settings of the session would take a fifth of the time of a call.
             prepared = requests.PreparedRequest()
             prepared.prepare(
                 method=request.method,
@@ -95,17 +95,17 @@ class Transport:
                 data=request.body,
                 headers={**self._session.headers, **settings.headers(request)},
             )
-            with self._session.send(prepared, timeout=timeout, **_request_options(settings)) as answer:
-                headers = _headers(answer)
-                status = answer.status_code
+            with self._session.send(prepared, timeout=timeout, **_request_options(settings)) as response:
+                headers = _headers(response)
+                status = response.status_code
                 body = BytesIO()
-                for chunk in answer.raw.stream(65536, decode_content=False):
+                for chunk in response.raw.stream(65536, decode_content=False):
                     body.write(chunk)
                     if body.tell() > MAX_BODY_SIZE:
                         return TransportFailure(BODY_TOO_LARGE, status=status)
                     if time.monotonic() > give_up:
                         raise TimeoutError
-                _refuse_incomplete(answer)
+                _refuse_incomplete(response)
                 return build_response(status, headers, body.getvalue(), MAX_BODY_SIZE, settings.secrets)
         except requests.ConnectTimeout as error:
             return classify_transport_error(error, settings, timeout, connecting=True)
@@ -113,13 +113,13 @@ class Transport:
             return classify_transport_error(error, settings, timeout, status=status)
 
     def stream(self, url: str) -> Iterator[bytes | SendResult]:
-        """Read a file from a signed URL, in chunks. Our credentials are not sent, and the URL is not told to anybody.
+        """Read a file from a signed URL in chunks, without sending credentials and without logging the URL.
 
-        Where the file, or the rest of it, cannot be read, the last item says why: a :class:`Response` without its
-        body, which may quote what was signed, or :class:`Unreachable`.
+        If the file cannot be read to its end, the last item is a :class:`Response` without its body, which may quote
+        the signature, or a :class:`TransportFailure`.
         """
         try:
-            there = self._settings.for_other_host(url)
+            target = self._settings.for_other_host(url)
         except ValueError as error:
             yield TransportFailure(str(error), sent=False)
             return
@@ -127,20 +127,20 @@ class Transport:
         status = None
         end: SendResult
         try:
-            with _url_logging_suppressed(), _tls_warnings_suppressed(there):
-                answer = self._session.get(url, headers=headers, timeout=there.timeout, **_request_options(there))
-            with answer:
-                _headers(answer)
-                status = answer.status_code
+            with _url_logging_suppressed(), _tls_warnings_suppressed(target):
+                response = self._session.get(url, headers=headers, timeout=target.timeout, **_request_options(target))
+            with response:
+                _headers(response)
+                status = response.status_code
                 if status == 200:
-                    yield from answer.iter_content(CHUNK)
-                    _refuse_incomplete(answer)
+                    yield from response.iter_content(CHUNK)
+                    _refuse_incomplete(response)
                     return
                 end = Response(status)
         except requests.ConnectTimeout as error:
-            end = classify_transport_error(error, there, there.timeout, connecting=True)
+            end = classify_transport_error(error, target, target.timeout, connecting=True)
         except (requests.RequestException, HTTPError, InvalidResponseError, OSError, ValueError) as error:
-            end = classify_transport_error(error, there, there.timeout, status=status, quote=False)
+            end = classify_transport_error(error, target, target.timeout, status=status, quote=False)
         yield end
 
     def close(self) -> None:
@@ -156,21 +156,21 @@ def _request_options(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _headers(answer: requests.Response) -> dict[str, str]:
-    fields = ((name.encode("latin-1"), value.encode("latin-1")) for name, value in answer.raw.headers.items())
-    return read_headers(answer.status_code, fields)
+def _headers(response: requests.Response) -> dict[str, str]:
+    fields = ((name.encode("latin-1"), value.encode("latin-1")) for name, value in response.raw.headers.items())
+    return read_headers(response.status_code, fields)
 
 
-def _refuse_incomplete(answer: requests.Response) -> None:
-    """Where fewer bytes came than were announced: urllib3 1.26 does not look."""
-    announced = "" if answer.status_code in (204, 304) else answer.headers.get("Content-Length", "")
-    if announced.isdigit() and answer.raw.tell() < int(announced):
+def _refuse_incomplete(response: requests.Response) -> None:
+    """Raise an error if fewer bytes arrived than announced, which urllib3 1.26 does not check."""
+    announced = "" if response.status_code in (204, 304) else response.headers.get("Content-Length", "")
+    if announced.isdigit() and response.raw.tell() < int(announced):
         raise ConnectionAbortedError
 
 
 @contextmanager
 def _tls_warnings_suppressed(settings: Settings) -> Iterator[None]:
-    """urllib3 warns of each request whose certificate is not verified; we have said so once."""
+    """Suppress urllib3's warnings of unverified certificates: they repeat for each request, and one was logged."""
     if settings.verify:
         yield
         return
@@ -181,15 +181,15 @@ def _tls_warnings_suppressed(settings: Settings) -> Iterator[None]:
 
 @contextmanager
 def _url_logging_suppressed() -> Iterator[None]:
-    """urllib3 writes each URL into its debug log: not those of this thread, for now."""
-    mine = threading.get_ident()
+    """Keep the URLs of this thread out of the debug log of urllib3."""
+    thread = threading.get_ident()
     log = logging.getLogger("urllib3.connectionpool")
 
-    def of_others(_: logging.LogRecord) -> bool:
-        return threading.get_ident() != mine
+    def is_from_other_thread(_: logging.LogRecord) -> bool:
+        return threading.get_ident() != thread
 
-    log.addFilter(of_others)
+    log.addFilter(is_from_other_thread)
     try:
         yield
     finally:
-        log.removeFilter(of_others)
+        log.removeFilter(is_from_other_thread)

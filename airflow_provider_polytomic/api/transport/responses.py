@@ -1,7 +1,7 @@
 """What both transports require of an HTTP response, and how its body is decoded.
 
 The HTTP libraries parse the head. These rules are checked for both, from what the libraries report, so that a task
-behaves alike in a worker and in the triggerer:
+behaves the same in a worker and in the triggerer:
 
 - The head: a status from 200, at most 99 header fields, names that are tokens, values without NUL. Interim responses
   are skipped. A field that is repeated is joined with commas. Bytes that are not UTF-8 are shown as escapes.
@@ -32,9 +32,9 @@ MAX_CODINGS = 2  # one by the server, one by a proxy
 MAX_GZIP_MEMBERS = 10  # each of them copies what follows
 SLICE = 16 * 1024  # bytes that go into the decompressor, or come out, at a time
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_FOLD = re.compile(rb"\r?\n[ \t]+")  # urllib3 1.26 leaves it in
+_FOLD = re.compile(rb"\r?\n[ \t]+")  # urllib3 1.26 does not remove it
 _LENGTH = re.compile(rb"[0-9]{1,18}")
-_GZIP, _ZLIB, _RAW = 31, 15, -15  # what zlib calls them
+_GZIP, _ZLIB, _RAW = 31, 15, -15  # the wbits of zlib
 
 
 class InvalidResponseError(HTTPException):
@@ -42,7 +42,7 @@ class InvalidResponseError(HTTPException):
 
 
 class UndecodableBodyError(ValueError):
-    """A body that is not what its ``Content-Encoding`` says."""
+    """A body that does not match its ``Content-Encoding``."""
 
 
 class BodyTooLargeError(Exception):
@@ -50,11 +50,11 @@ class BodyTooLargeError(Exception):
 
 
 def read_headers(status: int, fields: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    """The header fields of a response: names in lower case, without ``Transfer-Encoding``.
+    """Return the header fields of a response: names in lower case, without ``Transfer-Encoding``.
 
     :raises InvalidResponseError: the head breaks a rule.
     """
-    if status < 200:  # 101: others were skipped
+    if status < 200:  # only a 101: other interim responses were skipped
         raise InvalidResponseError("status line")
     headers: dict[str, bytes] = {}
     for count, (name, value) in enumerate(fields, 1):
@@ -76,16 +76,16 @@ def read_headers(status: int, fields: Iterable[tuple[bytes, bytes]]) -> dict[str
 def build_response(
     status: int, headers: Mapping[str, str], raw: bytes, max_size: int, secrets: tuple[str, ...]
 ) -> SendResult:
-    """The response whose body has arrived, or why it is not accepted.
+    """Build a response from a complete body, or a failure if the body is not acceptable.
 
-    :param raw: the body as it was sent.
-    :param max_size: of the body, in bytes, decoded.
-    :param secrets: what no message may quote.
+    :param raw: the body as received.
+    :param max_size: of the decoded body, in bytes.
+    :param secrets: texts that no message may quote.
     """
     try:
         body = decode_body(raw, headers, max_size)
     except UndecodableBodyError:
-        return TransportFailure("the answer cannot be unpacked", status=status)
+        return TransportFailure("the response body cannot be decoded", status=status)
     except BodyTooLargeError:
         return TransportFailure(BODY_TOO_LARGE, status=status)
     if is_too_large(body, max_size):
@@ -94,10 +94,10 @@ def build_response(
 
 
 def decode_body(body: bytes, headers: Mapping[str, str], max_size: int) -> bytes:
-    """A body without its content codings. The same object if it has none.
+    """Remove the content codings of a body. Returns the same object if it has none.
 
-    :raises UndecodableBodyError: it is not what ``Content-Encoding`` says.
-    :raises BodyTooLargeError: at some step it is larger than ``max_size`` bytes.
+    :raises UndecodableBodyError: the body does not match ``Content-Encoding``.
+    :raises BodyTooLargeError: the body has more than ``max_size`` bytes after a step.
     """
     codings = [coding.strip().lower() for coding in headers.get("content-encoding", "").split(",")]
     codings = [coding for coding in codings if coding not in ("", "identity")]
@@ -129,7 +129,7 @@ def _inflate(packed: bytes, form: int, max_size: int) -> bytes:
 
 
 def _inflate_member(packed: bytes, form: int, unpacked: BytesIO, max_size: int) -> int:
-    """Write what one compressed stream holds into ``unpacked``, and return the stream's length."""
+    """Decompress one stream into ``unpacked``, and return its compressed length."""
     stream = zlib.decompressobj(form)
     for start in range(0, len(packed), SLICE):
         piece = packed[start : start + SLICE]
