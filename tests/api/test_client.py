@@ -140,7 +140,7 @@ def test_a_client_reads_its_settings_again() -> None:
     assert sent == ["Bearer key", "Bearer new", "Bearer key", "Bearer key"]
 
 
-def test_a_client_that_cannot_read_its_settings_has_no_answer() -> None:
+def test_a_client_without_readable_settings_returns_a_failure() -> None:
     """Until it can: with each request it tries again."""
     with Server([ME]) as server:
         tries = iter([RuntimeError("secrets backend: 503"), ValueError("verify"), replace(settings(server), key="new")])
@@ -193,7 +193,7 @@ def test_clients_with_equal_settings_share_ten_connections() -> None:
         until(lambda: not server.open)
 
 
-def test_the_session_lives_until_the_last_has_given_it_back() -> None:
+def test_the_session_is_closed_by_its_last_release() -> None:
     """Who comes while others are there finds their connection; who comes after the last opens a new one."""
     with Server([ME]) as server:
 
@@ -263,7 +263,7 @@ def test_event_loops_do_not_share() -> None:
     [(0, [ME]), (2, [ME, Reply(then="hold"), ME])],
     ids=["while it borrows", "while it waits for an answer"],
 )
-def test_a_task_that_is_cancelled_gives_the_session_back(asked: int, script: list[Script]) -> None:
+def test_a_canceled_task_releases_the_session(asked: int, script: list[Script]) -> None:
     """Nothing is left open, and the others go on."""
     with Server(script) as server:
 
@@ -288,7 +288,7 @@ def test_a_task_that_is_cancelled_gives_the_session_back(asked: int, script: lis
         assert len(server.requests) == asked + 1
 
 
-def test_giving_back_twice_is_no_harm() -> None:
+def test_closing_a_client_twice_has_no_effect() -> None:
     """The second time there is nothing to give back."""
     with Server([ME]) as server:
 
@@ -324,7 +324,7 @@ def test_an_async_client_reads_its_settings_again() -> None:
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_an_async_client_that_cannot_read_its_settings_has_no_answer(known: bool) -> None:
+def test_an_async_client_without_readable_settings_returns_a_failure(known: bool) -> None:
     """Until it can, whether it had settings before or none."""
     with Server([ME]) as server:
         tries = iter([RuntimeError("secrets backend: 503"), ValueError("verify"), replace(settings(server), key="new")])
@@ -340,7 +340,7 @@ def test_an_async_client_that_cannot_read_its_settings_has_no_answer(known: bool
         check_unread(asyncio.run(ask()), server)
 
 
-def test_an_async_client_says_who_it_is_without_its_key() -> None:
+def test_the_repr_of_an_async_client_hides_the_api_key() -> None:
     """And without opening anything."""
     url = "http://127.0.0.1:1"
     assert repr(AsyncClient(Settings(base_url=url, key="key"))) == f"<Polytomic client of {url}>"

@@ -305,7 +305,7 @@ def test_every_endpoint_over_every_transport(way: Way, expected: list[Any]) -> N
     assert run(way) == expected
 
 
-def test_no_endpoint_is_left_out() -> None:
+def test_every_endpoint_is_sent_over_every_transport() -> None:
     """The calls above are of all functions, and each answer was read into the type that its function promises."""
     made: dict[str, list[Any]] = {}
 
@@ -366,14 +366,14 @@ def _is(result: Any, kind: str) -> bool:
 
 
 @pytest.mark.parametrize("nothing", [None, False, "", [], ()])
-def test_a_start_sends_only_what_was_asked_for(nothing: Any) -> None:
+def test_a_start_omits_arguments_that_are_not_given(nothing: Any) -> None:
     """Unset, None, False and empty arguments are not sent."""
     bulk = bulk_syncs.start("s", test=nothing, resync_mode=nothing, fetch_mode=nothing, schemas=nothing)
     model = model_syncs.start("s", test=nothing, resync=nothing, identities=nothing, source_identities=nothing)
     assert (bulk.request.json, model.request.json) == ({}, {})
 
 
-def test_a_start_sends_what_was_asked_for() -> None:
+def test_a_start_sends_its_arguments() -> None:
     """With the API's names, and sequences as lists."""
     call = bulk_syncs.start(
         "s", resync_mode="rebuild", fetch_mode="full", schemas=("a", "b"), idempotency_key="12345678"
@@ -397,7 +397,7 @@ def test_arguments_that_exclude_each_other() -> None:
 
 
 @pytest.mark.parametrize("start", [bulk_syncs.start, model_syncs.start])
-def test_text_is_no_list(start: Any) -> None:
+def test_text_is_rejected_where_a_list_is_expected(start: Any) -> None:
     """Plain text for a list is refused, by the argument's name, and not sent letter by letter."""
     names = {"schemas", "identities", "source_identities"} & inspect.signature(start).parameters.keys()
     assert names

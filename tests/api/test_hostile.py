@@ -155,7 +155,7 @@ def packed() -> dict[str, Script]:
 
 
 @pytest.mark.parametrize("name", ["gzip", "deflate", "an error"])
-def test_what_unpacks_to_too_much_is_no_answer(send: Send, packed: dict[str, Script], name: str) -> None:
+def test_a_body_that_decodes_to_too_much_is_rejected(send: Send, packed: dict[str, Script], name: str) -> None:
     """It is not kept: the answer says that it is too large, or cannot be unpacked."""
     with Server([packed[name]]) as server:
         (answer,) = send(settings(server.url, timeout=60.0), GET)
@@ -198,7 +198,7 @@ def test_a_list_without_an_end_is_given_up(call: ListCall[Any], monkeypatch: pyt
     assert len(asked) == 51
 
 
-def test_an_answer_that_drips_ends(send: Send) -> None:
+def test_a_slow_response_ends_at_the_total_timeout(send: Send) -> None:
     """However little comes at a time: all of an answer is given ten times the timeout."""
     with Server([drip]) as server:
         for timeout in (0.1, 1.0, 10.0):  # the first that is long enough for this machine to send the next byte
@@ -212,7 +212,7 @@ UNPRINTABLE = ["e\nFAKE", "e\x1b[31m", "e\x85FAKE", "e\x9b31m", "e\u2028FAKE", "
 
 
 @pytest.mark.parametrize("bad", ["", " ", ".", "..", " .. ", "e" * 1001, *UNPRINTABLE])
-def test_an_id_that_is_none_is_not_taken_up(bad: str) -> None:
+def test_an_invalid_execution_id_is_rejected(bad: str) -> None:
     """An execution whose id holds control characters, leads elsewhere in a path, or is endless, is no answer."""
     body = json.dumps({"data": {"id": bad, "status": "running"}}).encode()
     with pytest.raises(PolytomicResponseError, match="id: "):
@@ -221,7 +221,7 @@ def test_an_id_that_is_none_is_not_taken_up(bad: str) -> None:
 
 @pytest.mark.parametrize("body", ['{"data": {"id": "e", "x": [%s]}}', '{"x": [%s]}', '{"message": [%s]}'])
 @pytest.mark.parametrize("value", ["{}", "[]"])
-def test_what_swells_when_it_is_read_is_no_answer(send: Send, body: str, value: str) -> None:
+def test_a_body_that_grows_when_parsed_is_rejected(send: Send, body: str, value: str) -> None:
     """An empty object takes hundreds of times its two bytes: so many of them are as good as too many bytes."""
     number = MAX_BODY_SIZE // MIN_BYTES_PER_VALUE
     swollen = (body % ",".join([value] * number)).encode()
@@ -232,7 +232,7 @@ def test_what_swells_when_it_is_read_is_no_answer(send: Send, body: str, value: 
     assert len(swollen) < MAX_TRIGGERER_BODY_SIZE
 
 
-def test_less_is_taken_where_all_wait_for_each(send: Send, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_body_limit_is_lower_in_the_triggerer(send: Send, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker takes what the triggerer, whose loop stands still while an answer is read, does not."""
     taken = {}
     for size in (MAX_TRIGGERER_BODY_SIZE, MAX_TRIGGERER_BODY_SIZE + 1):
@@ -244,7 +244,7 @@ def test_less_is_taken_where_all_wait_for_each(send: Send, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("kind", SYNC_KINDS.values(), ids=SYNC_KINDS)
-def test_who_waits_keeps_nothing_of_what_was_seen(kind: SyncKind, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wait_keeps_no_earlier_response_in_memory(kind: SyncKind, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between two looks the execution of the last one is gone, and what was wrong with an answer, too."""
     for module in (wait, outage):
         monkeypatch.setattr(module.log, "disabled", True)  # pytest keeps what is logged
@@ -385,7 +385,7 @@ def test_no_schema_takes_for_ever(schema: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("keyword", ["$ref", "$dynamicRef", "unevaluated"])
-def test_no_schema_has_others_asked(keyword: str) -> None:
+def test_a_reference_in_a_configuration_schema_is_not_fetched(keyword: str) -> None:
     """Nothing is fetched from where a schema points to."""
     with Server() as server:
         there = f"{server.url}/schema"
@@ -399,7 +399,7 @@ def test_no_schema_has_others_asked(keyword: str) -> None:
 
 
 @pytest.mark.parametrize("policy", ["fail", "attach"])
-def test_what_is_in_the_way_writes_no_lines_of_its_own(policy: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_blocking_execution_adds_no_log_lines(policy: str, caplog: pytest.LogCaptureFixture) -> None:
     """The execution of somebody else, in the message of one who does not wait for it."""
     caplog.set_level(logging.INFO)
     running = {"id": "e", "status": "odd\n[CRITICAL] \x9b31mforged" + "x" * 9999}
@@ -496,7 +496,7 @@ def loud(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) ->
 
 
 @pytest.mark.parametrize("name", [*ECHO, *TROUBLE])
-def test_no_trouble_shows_a_secret(
+def test_no_failure_shows_a_secret(
     send: Send, name: str, loud: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever a host does, neither error, traceback, what they came from, nor the log of any library has a secret."""
@@ -514,7 +514,7 @@ def test_no_trouble_shows_a_secret(
 
 
 @pytest.mark.parametrize("url", ["https://polytomic.invalid", "http://polytomic.invalid"])
-def test_nor_does_a_proxy_that_is_not_there(send: Send, url: str, loud: Callable[[], str]) -> None:
+def test_an_unreachable_proxy_shows_no_secret(send: Send, url: str, loud: Callable[[], str]) -> None:
     """The password of the proxy stays where it is, too."""
     with nobody() as host:
         where = settings(url, proxy=f"http://me:{PASSWORD}@{host}")
@@ -525,7 +525,7 @@ def test_nor_does_a_proxy_that_is_not_there(send: Send, url: str, loud: Callable
     assert [secret for secret in secrets_of(where) if secret in shown] == []
 
 
-def test_the_log_of_the_libraries_is_there_to_be_looked_at(send: Send, loud: Callable[[], str]) -> None:
+def test_the_logs_of_the_libraries_are_captured(send: Send, loud: Callable[[], str]) -> None:
     """What the two tests above have looked at is not nothing: a good call is seen in it, without a secret."""
     with Server([http(200, b'{"data": {"id": "s"}}')]) as server:
         where = settings(server.url)
@@ -570,7 +570,7 @@ def test_settings_show_no_secret_however_they_are_printed() -> None:
         ("https://127.0.0.1:1", 0),
     ],
 )
-def test_who_sends_the_key_unencrypted_is_warned(
+def test_sending_the_key_unencrypted_logs_a_warning(
     send: Send, url: str, warned: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Once for a session, naming the host; not for this machine."""

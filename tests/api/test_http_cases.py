@@ -256,7 +256,7 @@ CASES = INTERIM | HEAD_SIZES | CODINGS | LENGTHS | CHUNKED | STATUS_LINES | HEAD
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_both_transports_judge_a_raw_answer_as_the_table_says(send: Send, name: str) -> None:
+def test_both_transports_classify_raw_responses_as_listed(send: Send, name: str) -> None:
     """The same response, or none for the same reason, unless the table has another outcome for workers."""
     case = CASES[name]
     expected = case.in_worker if send is by_requests and case.in_worker else case
@@ -283,7 +283,7 @@ AMBIGUOUS = [
 
 
 @pytest.mark.parametrize("name", AMBIGUOUS)
-def test_what_follows_an_answer_answers_no_later_request(send: Send, name: str) -> None:
+def test_bytes_after_a_response_are_not_read_by_a_later_request(send: Send, name: str) -> None:
     """Whether the first answer is accepted or not, the next request gets an answer of its own."""
     own = head("HTTP/1.1 418 Own", "Content-Length: 0")
     with Server([Reply(CASES[name].sent), Reply(own)]) as server:
@@ -342,7 +342,7 @@ def mutated(chance: random.Random) -> bytes:
     return sent
 
 
-def test_a_mutated_answer_gives_a_response_or_a_reason_and_no_timeout(send: Send) -> None:
+def test_a_mutated_response_gives_a_result_without_a_timeout(send: Send) -> None:
     """No exception, and no waiting for more once the server has closed the connection."""
     chance = random.Random(20261128)
     with Server() as server:

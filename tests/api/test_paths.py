@@ -109,7 +109,7 @@ def arguments(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_each_function_asks_for_its_path(path: str) -> None:
+def test_each_function_requests_its_path(path: str) -> None:
     """Method and path are those of the table."""
     request = PATHS[path](**arguments(PATHS[path])).request
 
@@ -157,6 +157,6 @@ def methods(sdk: Polytomic) -> Iterator[Callable[..., Any]]:
     yield from (sdk.connections.list, sdk.connections.get, sdk.schemas.refresh, sdk.schemas.get_status)
 
 
-def test_nothing_that_the_sdk_has_is_forgotten() -> None:
+def test_every_sdk_endpoint_has_a_function() -> None:
     """For these subjects it asks for what is in the table, or left out for a reason, and for nothing else."""
     assert sorted(asked_by_the_sdk()) == sorted(map(filled, [*PATHS, *LEFT_OUT]))

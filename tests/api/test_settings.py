@@ -91,7 +91,7 @@ def test_urls(text: str, url: str) -> None:
         "http://h/\x7f",
     ],
 )
-def test_what_is_no_url(text: str) -> None:
+def test_parse_http_url_rejects_invalid_urls(text: str) -> None:
     """It is refused before a library makes something of it."""
     with pytest.raises(ValueError) as error:
         parse_http_url(text)
@@ -205,7 +205,7 @@ def test_no_proxy_is_read_as_requests_reads_it(monkeypatch: pytest.MonkeyPatch, 
         ("10.1.2.3:8443", "https://10.1.2.3:8443"),
     ],
 )
-def test_no_proxy_with_a_network_or_an_ipv6_address_is_heeded(
+def test_no_proxy_supports_networks_and_ipv6_addresses(
     monkeypatch: pytest.MonkeyPatch, no_proxy: str, url: str
 ) -> None:
     """The address is reached without the proxy."""
@@ -260,7 +260,7 @@ def test_secrets() -> None:
     assert Settings().secrets == ()
 
 
-def test_an_encrypted_answer_does_not_lead_to_an_unencrypted_url() -> None:
+def test_for_other_host_rejects_an_unencrypted_url_when_polytomic_is_encrypted() -> None:
     """What was learnt over TLS is not fetched without it; from a server without it all URLs are taken."""
     with pytest.raises(ValueError, match="unencrypted"):
         Settings("https://h").for_other_host("http://storage/log?signature")

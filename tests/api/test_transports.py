@@ -89,7 +89,7 @@ def test_a_connection_is_used_again(send: Send) -> None:
 # what comes back
 
 
-def test_an_answer(send: Send) -> None:
+def test_a_response_has_status_headers_and_body(send: Send) -> None:
     """Status, headers (names in lower case) and body are handed over."""
     with Server([http(418, b'{"a": 1}', "X-Request-Id: r-1")]) as server:
         (answer,) = send(settings(server.url), GET)
@@ -97,14 +97,14 @@ def test_an_answer(send: Send) -> None:
     assert (answer.status, answer.headers["x-request-id"], answer.body) == (418, "r-1", b'{"a": 1}')
 
 
-def test_an_answer_may_be_compressed(send: Send) -> None:
+def test_a_compressed_response_is_decoded(send: Send) -> None:
     """It is unpacked."""
     with Server([http(200, gzip.compress(b'{"a": 1}'), "Content-Encoding: gzip")]) as server:
         (answer,) = send(settings(server.url), GET)
     assert answer == Response(200, answer.headers, b'{"a": 1}')  # type: ignore[union-attr]
 
 
-def test_an_answer_does_not_show_the_secrets_that_it_may_not_quote(send: Send) -> None:
+def test_the_repr_of_a_response_hides_secrets(send: Send) -> None:
     """What messages must not quote is known to the answer, and not part of how it looks."""
     with Server([http(200, b"")]) as server:
         (answer,) = send(settings(server.url, proxy=None), GET)
@@ -217,7 +217,7 @@ TROUBLE = {
 
 
 @pytest.mark.parametrize("name", TROUBLE)
-def test_trouble_with_a_server(send: Send, name: str) -> None:
+def test_transport_failures_have_the_same_reason_in_both_transports(send: Send, name: str) -> None:
     """Whatever a server does instead of answering, both say the same of it."""
     trouble = TROUBLE[name]
     expected = trouble.expected
@@ -232,7 +232,7 @@ def test_trouble_with_a_server(send: Send, name: str) -> None:
     assert answer == replace(expected, reason=reason)
 
 
-def test_the_next_request_after_trouble_is_answered(send: Send) -> None:
+def test_the_next_request_after_a_failure_succeeds(send: Send) -> None:
     """A broken connection is not used again."""
     with Server([http(200, HALF, length=999, then="close"), Reply(then="reset"), http()]) as server:
         *_, answer = send(settings(server.url), GET, START, GET)
@@ -246,7 +246,7 @@ def test_a_server_that_is_down(send: Send) -> None:
     assert answer == TransportFailure(f"the connection to {host} was refused", sent=False)
 
 
-def test_a_name_that_nobody_knows(send: Send, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_host_name_is_reported(send: Send, monkeypatch: pytest.MonkeyPatch) -> None:
     """It cannot be resolved: and the request was surely not processed."""
 
     def unknown(*_: Any, **__: Any) -> Any:
@@ -257,7 +257,7 @@ def test_a_name_that_nobody_knows(send: Send, monkeypatch: pytest.MonkeyPatch) -
     assert send(settings("https://polytomic.invalid"), GET) == [TransportFailure(reason, sent=False)]
 
 
-def test_a_server_that_takes_no_connection(send: Send) -> None:
+def test_a_server_that_accepts_no_connection_is_reported(send: Send) -> None:
     """Time runs out before there is a connection: and the request was surely not processed."""
     with socket.socket() as full:
         full.bind(("127.0.0.1", 0))
@@ -305,7 +305,7 @@ def test_a_folder_of_authorities(send: Send, trusted: Authority, tmp_path: Path)
 
 
 @pytest.mark.parametrize("bundle", [None, certifi.where()])
-def test_a_certificate_that_nobody_vouches_for(send: Send, trusted: Authority, bundle: str | None) -> None:
+def test_an_untrusted_certificate_is_reported(send: Send, trusted: Authority, bundle: str | None) -> None:
     """It is refused, in words that say which certificates are trusted, and nothing was sent."""
     with Server(tls=trusted.context) as server:
         (answer,) = send(settings(server.url, ca_bundle=bundle), GET)
@@ -316,7 +316,7 @@ def test_a_certificate_that_nobody_vouches_for(send: Send, trusted: Authority, b
     assert answer.reason.endswith(f"; trusted certificates: {bundle or 'certifi'}")
 
 
-def test_a_certificate_of_somebody_else(send: Send, tmp_path: Path) -> None:
+def test_a_certificate_of_another_host_is_reported(send: Send, tmp_path: Path) -> None:
     """A trusted certificate for another name is refused."""
     other = authority(tmp_path, "somebody.invalid")
     with Server(tls=other.context) as server:
@@ -404,7 +404,7 @@ def test_a_proxy_for_https(send: Send, proxy: Server, trusted: Authority) -> Non
 
 
 @pytest.mark.parametrize("tls", [False, True])
-def test_a_proxy_that_wants_to_know_who_we_are(send: Send, proxy: Server, trusted: Authority, tls: bool) -> None:
+def test_a_proxy_receives_its_credentials(send: Send, proxy: Server, trusted: Authority, tls: bool) -> None:
     """User and password of its URL, percent-encoded or not, are sent to the proxy alone."""
     url = proxy.url.replace("://", "://me:p%40ss@")
     with Server(tls=trusted.context if tls else None) as server:
