@@ -1,4 +1,4 @@
-"""Both transports behind one function, so that one test judges both."""
+"""Fixtures that run a test with both transports."""
 
 from __future__ import annotations
 

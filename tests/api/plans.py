@@ -1,4 +1,4 @@
-"""Plans driven by hand: no network, and a clock that only the test moves."""
+"""Runs plans with scripted responses and a clock that the test controls."""
 
 from __future__ import annotations
 

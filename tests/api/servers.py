@@ -1,4 +1,4 @@
-"""Servers that do exactly what a test says, down to the byte: on the loopback interface, in threads."""
+"""Servers on the loopback interface that send exactly the bytes that a test defines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What carries out plans: blocking, and in an event loop, where all that have equal settings share a session."""
+"""Clients run plans in a worker and in an event loop, where equal settings share a session."""
 
 from __future__ import annotations
 

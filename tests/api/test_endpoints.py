@@ -1,4 +1,4 @@
-"""Every endpoint function, over every transport, against the sandbox: the results are the same."""
+"""Every endpoint function over every transport, against the sandbox."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A host, or somebody on the way to it, that means harm: what it can make us send, keep or show."""
+"""Hostile hosts and proxies: limits on what they can make the client send, keep or log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Odd and broken HTTP: one table of raw answers, and what each of them is to both transports."""
+"""Unusual and broken HTTP: a table of raw responses, with the result of each in both transports."""
 
 from __future__ import annotations
 

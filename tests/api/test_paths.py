@@ -1,4 +1,4 @@
-"""Which part of the API there is: the table of its endpoints, compared with the functions and with the vendor's SDK."""
+"""The table of the API's endpoints, compared with the functions and the vendor's SDK."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where Polytomic is and how to reach it: URLs, proxies and certificates of the environment."""
+"""Settings: URLs, proxies and certificates, and what the environment provides."""
 
 from __future__ import annotations
 

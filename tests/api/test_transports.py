@@ -1,4 +1,4 @@
-"""Both transports against real servers and real trouble: the same settings make both behave alike."""
+"""Both transports against real servers: the same settings give the same results and failure reasons."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bulk syncs (ELT) and their executions: one function per endpoint, each returns the call to make."""
+"""Bulk syncs (ELT) and their executions: one function per endpoint, which returns the call."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def log_files(sync_id: str, execution_id: str) -> Call[LogFiles]:
 def export_logs(
     sync_id: str, execution_id: str, *, notify: bool | None = None, idempotency_key: str | None = None
 ) -> Call[Job]:
-    """``POST …/executions/{exec_id}/logs/export``: have the log files packed into an archive.
+    """``POST …/executions/{exec_id}/logs/export``: start a job that packs the log files into an archive.
 
     It is made meanwhile: ask ``jobs.get("exportlogs", job.job_id)`` until it is ``done`` or ``failed``. The ``url`` in
     its ``result`` is signed, and a secret.

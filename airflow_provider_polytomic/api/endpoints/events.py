@@ -1,4 +1,4 @@
-"""What happened in the organization in the last 48 hours."""
+"""Events of the last 48 hours in the organization."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whose key it is."""
+"""The owner of the API key."""
 
 from __future__ import annotations
 

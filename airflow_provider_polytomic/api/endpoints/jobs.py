@@ -1,4 +1,4 @@
-"""What Polytomic does meanwhile, such as packing log files."""
+"""Background jobs, such as exports of log files."""
 
 from __future__ import annotations
 

@@ -161,7 +161,7 @@ def console_log(
 
 
 def log_index(sync_id: str, execution_id: str) -> Call[ModelLogIndex]:
-    """``GET …/executions/{exec_id}/logs``: which types of log files there are."""
+    """``GET …/executions/{exec_id}/logs``: list the types of log files."""
     return Call(Request("GET", build_path(EXECUTION + "/logs", sync_id=sync_id, execution_id=execution_id)), _log_index)
 
 

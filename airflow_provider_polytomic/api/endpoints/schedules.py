@@ -1,4 +1,4 @@
-"""When bulk syncs run by themselves. A sync has one default schedule, and may have more; times are in UTC."""
+"""Schedules of bulk syncs, in UTC. A sync has one default schedule, and may have more."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The base of all models: it reads an answer in which a field has an unexpected type.
+"""The base class of all models: it parses responses in which a field has an unexpected type.
 
-A well-formed answer is validated once. Only when that fails, the values at fault are replaced and the rest is
-validated again.
+A well-formed response is validated once. If that fails, the invalid values are replaced and the rest is validated
+again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing_extensions import Self
 
 log = logging.getLogger(__name__)
 
-# The range of the API's own integers. What is outside could not be divided, nor stored in a database.
+# The range of the API's own integers. Values outside cannot be stored in a database.
 _LEAST, _MOST = -(2**63), 2**63 - 1
 Integer = Annotated[int, Field(strict=True, ge=_LEAST, le=_MOST)]
 _spelled_integer: TypeAdapter[int] = TypeAdapter(Annotated[int, Field(ge=_LEAST, le=_MOST)])
@@ -41,14 +41,14 @@ _reported: set[str] = set()  # fields of which this process has logged a warning
 class TolerantModel(BaseModel):
     """Reads a field of an unexpected type as None, with one warning per field and process.
 
-    A required field is never replaced: without it the whole object is unreadable. So is an object without a
-    readable field of ``__strict_fields__``. An unreadable object is None where it is the value of a field.
+    Required fields and those of ``__strict_fields__`` are never replaced: if one is unreadable, so is the object. An
+    unreadable object becomes None if it is the value of a field.
     """
 
     # Not annotated: pydantic would evaluate the annotations again for each model.
     __strict_fields__ = frozenset[str]()
-    # What becomes of an unreadable element of a list: "drop" leaves it out, "keep" reads it as an object without
-    # fields, "raise" makes the list unreadable.
+    # How a list handles an unreadable element: "drop" omits it, "keep" replaces it with an object without fields,
+    # "raise" makes the list unreadable.
     __unreadable_element__ = "drop"
 
     @classmethod
@@ -85,14 +85,14 @@ class TolerantModel(BaseModel):
 
 
 class Model(TolerantModel):
-    """Base of all models: open to unknown fields, readable by field name or by the API's spelling."""
+    """Base of all models: open to unknown fields, readable by field name or by the API's name."""
 
     model_config = ConfigDict(extra="allow", populate_by_name=True, protected_namespaces=())
 
 
 @dataclass(frozen=True)
 class _Fault:
-    """Where an answer is unreadable, and what may be replaced so that the rest can be read."""
+    """The place of an unreadable value, and the value that may be replaced."""
 
     container: Any
     key: Any
@@ -102,7 +102,7 @@ class _Fault:
 
 
 def _repair(root: type[TolerantModel], data: Any, error: ValidationError) -> bool:
-    """Replace in ``data`` the values that are at fault; False when one of them must be readable."""
+    """Replace the invalid values in ``data``. Returns False if one of them must be readable."""
     shortened: list[list[Any]] = []
     for problem in error.errors(include_url=False, include_context=False):
         fault = _locate(root, data, problem["loc"])
@@ -153,7 +153,7 @@ class _Field:
 
 @lru_cache(1000)  # of a long list, the same few fields may be at fault in each element
 def _field(model: type[TolerantModel], key: str) -> _Field | None:
-    """The field of a model that has this name in an answer."""
+    """The field of a model that has this name in a response."""
     for name, field in model.model_fields.items():
         if key in (name, field.alias):
             kind = _plain(field.annotation)
