@@ -28,7 +28,7 @@ from .text import CONTROL_CHARACTERS
 T = TypeVar("T")
 _CONTROL = re.compile(f"[{CONTROL_CHARACTERS}]")
 _KEY = re.compile(r"[A-Za-z0-9_-]{8,255}")
-BODY_TOO_LARGE = "the response is too large to be read"  # the reason of a TransportFailure
+BODY_TOO_LARGE = "the response is too large"  # the reason of a TransportFailure
 
 
 @dataclass(frozen=True)

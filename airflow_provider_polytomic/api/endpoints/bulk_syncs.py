@@ -140,7 +140,7 @@ def execution(sync_id: str, execution_id: str) -> Call[BulkSyncExecution]:
 
 
 def cancel(sync_id: str, execution_id: str) -> Call[None]:
-    """``POST /api/bulk/syncs/{id}/executions/{exec_id}/cancel``: asynchronous, ask until it has ended."""
+    """``POST /api/bulk/syncs/{id}/executions/{exec_id}/cancel``: asynchronous; poll until it has ended."""
     return Call(
         Request("POST", build_path(EXECUTION + "/cancel", sync_id=sync_id, execution_id=execution_id)),
         parse_nothing,
@@ -176,7 +176,7 @@ def export_logs(
 ) -> Call[Job]:
     """``POST …/executions/{exec_id}/logs/export``: start a job that packs the log files into an archive.
 
-    It is made meanwhile: ask ``jobs.get("exportlogs", job.job_id)`` until it is ``done`` or ``failed``. The ``url`` in
+    Poll ``jobs.get("exportlogs", job.job_id)`` until it is ``done`` or ``failed``. The ``url`` in
     its ``result`` is signed, and a secret.
 
     :param notify: have Polytomic send a mail when it is ready.

@@ -144,7 +144,7 @@ def execution(sync_id: str, execution_id: str) -> Call[ModelSyncExecution]:
 
 
 def cancel(sync_id: str, execution_id: str) -> Call[None]:
-    """``POST /api/syncs/{id}/executions/{exec_id}/cancel``: asynchronous, ask until it has ended."""
+    """``POST /api/syncs/{id}/executions/{exec_id}/cancel``: asynchronous; poll until it has ended."""
     return Call(
         Request("POST", build_path(EXECUTION + "/cancel", sync_id=sync_id, execution_id=execution_id)),
         parse_nothing,
