@@ -144,7 +144,7 @@ def test_html_page_is_a_response_error_when_the_status_is_a_client_error(status:
 def test_foreign_response_is_described_in_one_line(body: bytes, description: str) -> None:
     """A page is described by its title, other text by its beginning, without control characters."""
     assert str(error_from_response(GET, Response(502, {}, body))).endswith(
-        f"not an answer of the Polytomic API: {description}"
+        f"not a response of the Polytomic API: {description}"
     )
 
 
