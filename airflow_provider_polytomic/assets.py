@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_polytomic._airflow.compat import Asset, AssetAlias, add_asset_event, make_alias
 
 if TYPE_CHECKING:
-    from airflow_provider_polytomic._airflow.deferral import Reporting
+    from airflow_provider_polytomic._airflow.reporting import Reporting
     from airflow_provider_polytomic.api.executions.tables import WrittenTable
     from airflow_provider_polytomic.api.models import Execution
 

@@ -1,560 +1,382 @@
-"""The operator that starts an execution and waits for its end, for either kind of sync."""
+"""The lifecycle of an operator that starts an execution of a sync: start or resume, wait or defer, judge, report."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
-from airflow_provider_polytomic import assets as _assets
-from airflow_provider_polytomic._airflow import deferral, validation
-from airflow_provider_polytomic._airflow.compat import AirflowFailException, AirflowSkipException, BaseOperator
+from airflow_provider_polytomic._airflow import validation
+from airflow_provider_polytomic._airflow.compat import AirflowFailException, AirflowSkipException
 from airflow_provider_polytomic.links import PolytomicExecutionLink
+from airflow_provider_polytomic.operators._arguments import ExecutionArguments
 
 if TYPE_CHECKING:
-    from airflow_provider_polytomic._airflow.compat import AssetAlias
+    from airflow_provider_polytomic._airflow.deferral import ExecutionEvent, ResumeState
+    from airflow_provider_polytomic._airflow.task_context import Tries
     from airflow_provider_polytomic.api.executions.console_log import ConsoleLogFollower
-    from airflow_provider_polytomic.api.executions.start import Acquired
-    from airflow_provider_polytomic.api.executions.start_request import StartRequest, StoredStart
-    from airflow_provider_polytomic.api.executions.tables import WrittenTable
+    from airflow_provider_polytomic.api.executions.start import Acquired, Blocked, Decision
+    from airflow_provider_polytomic.api.executions.start_request import StartRequest
     from airflow_provider_polytomic.api.kinds import SyncKind
     from airflow_provider_polytomic.api.models import Execution
     from airflow_provider_polytomic.api.plan import Request, SendResult
-    from airflow_provider_polytomic.api.settings import Settings
     from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
     from airflow_provider_polytomic.lineage import LineageRecord
-
-IF_RUNNING = ("wait", "attach", "fail", "skip", "cancel")
-_CHECKS: dict[str, validation.Check] = {
-    "sync_id": validation.identifier,
-    "if_running": validation.one_of(IF_RUNNING),
-    "allow_errors": validation.error_limit,
-    "min_records": validation.count,
-}
-_FLAGS = ("wait_for_completion", "deferrable", "cancel_on_kill", "log_console")  # not templated
-KILL_TIMEOUT = 3.0  # seconds for the cancel of a kill; Airflow 3 ends the process 5 seconds after its signal
-_WAITED_HINT = "it was waited for, because this task's own could not start before its end"
+    from airflow_provider_polytomic.operators._ownership import Ownership
+    from airflow_provider_polytomic.operators._start import Target
 
 
-def _format_arguments(arguments: dict[str, Any]) -> str:
-    """What a log says of the arguments of a start: how many identities, often people's addresses, but not which."""
-    from airflow_provider_polytomic.api.text import printable
-
-    given = {name: value for name, value in arguments.items() if value}
-    told = {name: len(value) if name.endswith("identities") else value for name, value in given.items()}
-    return f" with {printable(told, 500)}" if told else ""
-
-
-def _read_attempts(notes: Mapping[str, Any]) -> int:
-    """How many keys of this try conflicts have used up; less is safe, as a key that was used starts nothing more."""
-    from airflow_provider_polytomic.api.executions.start_request import MAX_ATTEMPTS
-
-    attempts = notes.get("attempts")
-    return attempts if type(attempts) is int and 0 <= attempts <= MAX_ATTEMPTS else 0
-
-
-class ExecutionOperator(BaseOperator):
+class ExecutionOperator(ExecutionArguments):
     """Starts an execution of a sync exactly once, and waits for its end in the worker or deferred.
 
-    Not to be used itself: a subclass names the kind, and adds the arguments of the start.
+    A base class: each subclass sets the kind, and adds the arguments of the start.
     """
 
     kind: ClassVar[str]
     operator_extra_links = (PolytomicExecutionLink(),)
     ui_color = "#e8e4ff"
-    # The arguments, as they are kept.
-    sync_id: str | None
-    sync_name: str | None
-    polytomic_conn_id: str
-    wait_for_completion: bool
-    deferrable: bool
-    poke_interval: float
-    timeout: float | None
-    if_running: str
-    allow_errors: bool | int | float
-    min_records: int | None
-    cancel_on_kill: bool
-    log_console: bool
-    assets: bool | Mapping[str, Any]
-    # What on_kill needs: it runs in a signal handler, where nothing may be looked up.
+    _tries: Tries
+    _may_have_started = False  # after a start, invalid arguments and rejected requests are retried
+    _starting_sync_id = ""  # the sync of the start request that is being sent
+    _lineage: LineageRecord | None = None  # of the execution that has ended
     _killed = False
-    _ours: tuple[Settings, str, str] | None = None
-    _starting = ""
-    _may_run = False
-    _stored: StoredStart | None = None
-    _stored_read = False
-    _console: ConsoleLogFollower | None = None
-    _story: LineageRecord | None = None
 
-    def _take(
-        self,
-        *,
-        poke_interval: float | timedelta,
-        timeout: float | timedelta | None,
-        assets: bool | Mapping[str, Any],
-        **others: Any,
-    ) -> None:
-        """Keep the arguments, and refuse bad ones. No ``__init__``: Airflow wraps each in work of its own.
-
-        :raises ValueError: naming the argument.
-        """
-        every = validation.seconds("poke_interval", poke_interval)
-        if every is None:
-            raise ValueError("poke_interval must be more than 0 seconds, not None")
-        timeout = validation.seconds("timeout", timeout)
-        _assets.validate_assets(assets)
-        for name in _FLAGS:
-            validation.flag(name, others[name])
-        validation.set_attributes(self, poke_interval=every, timeout=timeout, assets=assets, **others)
-        if assets is not False:
-            self.outlets = [*self.outlets, self._alias]
-        self._check()
-
-    def _check(self) -> None:
-        """Refuse bad arguments as early as they are known: in ``__init__`` if literal, else when rendered.
-
-        :raises ValueError: naming the argument.
-        """
-        validation.exactly_one("sync_id", self.sync_id, "sync_name", self.sync_name)
-        validation.validate_known(self, _CHECKS)
-        self._start_arguments()
-
-    def _start_arguments(self) -> dict[str, Any]:
-        """The arguments of the start that are known already, as the endpoint function takes them.
-
-        :raises ValueError: naming the argument.
-        """
-        raise NotImplementedError
-
-    # --- what Airflow calls
+    # --- the lifecycle: resolve, start or resume, wait or defer, judge, report
 
     def execute(self, context: Any) -> str:
-        """Start, and wait.
+        """Start an execution and wait for its end.
 
         :returns: the execution's id.
         """
-        with self._accounting(context):
-            return self._begin(context)
+        with self._handle_errors(context):
+            return self._start_and_finish(context, self._resolve_target(context))
 
     def execute_complete(self, context: Any, event: Any = None) -> str:
-        """Go on when the trigger has fired."""
-        from airflow_provider_polytomic.api.errors import PolytomicNotFoundError, PolytomicTimeoutError
+        """Resume after the trigger has fired.
 
-        with self._accounting(context):
-            event = deferral.read_event(event)
-            if deferral.is_foreign_event(context, event):
-                return self._begin(context)
-            notes, sync_id, outcome = event["notes"], event["sync_id"], event["outcome"]
-            sync_name, deadline = self._label(context, sync_id, notes.get("sync_name")), notes.get("deadline")
-            if notes.get("blocking"):
-                if outcome == "timeout":
-                    raise PolytomicTimeoutError(f"{event.get('message')}; {_WAITED_HINT}")
-                gone = outcome == "error" and event.get("error") == PolytomicNotFoundError.__name__
-                if outcome == "error" and not gone:
-                    raise deferral.error_from_event(event)
-                self.log.info("Execution %s is out of the way", event.get("execution_id"))
-                self._begin_in_time(deadline, event["execution_id"])
-                return self._run(context, sync_id, sync_name, deadline, _read_attempts(notes))
-            self._may_run = True
-            owned = event.get("still_running") and not notes.get("adopted")
-            if outcome == "timeout":
-                if owned and self.cancel_on_kill:
-                    self._cancel(sync_id, event["execution_id"], "its deadline has passed")
-                raise PolytomicTimeoutError(str(event.get("message")))
-            if outcome == "error":
-                error = deferral.error_from_event(event)
-                if owned:
-                    # No try follows one that fails because its execution was not found.
-                    final = isinstance(error, PolytomicNotFoundError)
-                    self._leave(context, sync_id, event["execution_id"], final=final)
-                raise error
-            execution = deferral.execution_from_event(self._kind, event)
-            self._follow_console(sync_id, event["execution_id"], event.get("console_after"))
-            return self._finish(context, sync_id, sync_name, deadline, execution, notes)
+        :returns: the execution's id.
+        """
+        from airflow_provider_polytomic._airflow.deferral import ExecutionEvent, is_foreign_event
+        from airflow_provider_polytomic.operators._blocking import require_end_of_blocking, require_time_left
+        from airflow_provider_polytomic.operators._start import Target
+
+        with self._handle_errors(context):
+            event = ExecutionEvent.from_payload(event)
+            state = event.resume_state
+            if is_foreign_event(context, state):
+                return self._start_and_finish(context, self._resolve_target(context))
+            target = self._label(context, Target(event.sync_id, state.sync_name, event.deadline))
+            if state.blocking:
+                require_end_of_blocking(event)
+                self.log.info("Blocking execution %s of %s has ended.", event.execution_id, self._describe(target))
+                require_time_left(target.deadline, str(event.execution_id))
+                return self._start_and_finish(context, target, state.attempts)
+            self._may_have_started = True
+            execution = self._read_end(context, event)
+            console = self._open_console_log(event.sync_id, execution.id, event.console_cursor)
+            execution_id = self._finish(context, target, state.origin, execution, console)
+            return self._start_and_finish(context, target) if execution_id is None else execution_id
+
+    def _start_and_finish(self, context: Any, target: Target, attempts: int = 0) -> str:
+        """Start or resume an execution, wait for its end, and judge it. Repeat if it was canceled before this try.
+
+        :param attempts: how many keys of this try conflicts have used up.
+        """
+        from airflow_provider_polytomic.operators._reporting import report_start
+        from airflow_provider_polytomic.operators._start import get_origin
+
+        while True:
+            acquired = self._acquire(context, target, attempts)
+            execution, origin = acquired.execution, get_origin(acquired)
+            report_start(self, context, target, execution, origin)
+            console = self._open_console_log(target.sync_id, execution.id)
+            if not self.wait_for_completion:
+                self._ownership.release()
+                return execution.id
+            execution = self._wait_or_defer(context, target, execution, origin, console)
+            execution_id = self._finish(context, target, origin, execution, console)
+            if execution_id is not None:
+                return execution_id
+            attempts = 0
 
     def on_kill(self) -> None:
-        """Cancel the execution that this task started, if it still waits for it. One request, 3 seconds at most."""
+        """Cancel the owned execution, if any. One request, 3 seconds at most."""
         self._killed = True
-        if self._ours is None or not self.cancel_on_kill:
-            return
-        from airflow_provider_polytomic.api.transport.requests_transport import Transport
-
-        settings, sync_id, execution_id = self._ours
-        self._ours = None
-        try:
-            # A connection of its own: the other one is in the middle of something.
-            # Half of the time for connecting, half for the answer.
-            call = self._kind.cancel(sync_id, execution_id).with_timeout(KILL_TIMEOUT / 2)
-            answer = Transport(settings).send(call.request)
-            self.log.info(
-                "The task is being ended: cancelling execution %s: %s",
-                execution_id,
-                getattr(answer, "status", None) or getattr(answer, "reason", ""),
-            )
-        except Exception as error:  # noqa: BLE001  a kill must not fail
-            self.log.warning("Execution %s could not be cancelled: %s", execution_id, error)
+        if self.cancel_on_kill and "_ownership" in vars(self):  # else nothing was started
+            self._ownership.cancel()
 
     @contextmanager
-    def _accounting(self, context: Any) -> Iterator[None]:
-        """Translate errors for Airflow, and leave nothing running behind any of them that nobody knows of."""
-        self._may_run = False
+    def _handle_errors(self, context: Any) -> Iterator[None]:
+        """Translate errors for Airflow, and leave no owned execution behind that no try knows of."""
+        from airflow_provider_polytomic._airflow.errors import as_airflow_errors
+        from airflow_provider_polytomic._airflow.task_context import Tries
+
+        self._tries, self._may_have_started = Tries(context, self.retries), False
         try:
-            with deferral.as_airflow_errors(lambda: self._may_run or self._is_retry(context)):
+            with as_airflow_errors(lambda: self._may_have_started or self._tries.is_retry):
                 yield
         except Exception as error:
-            if self._ours is not None:
-                _, sync_id, execution_id = self._ours
-                self._ours = None
-                self._leave(context, sync_id, execution_id, final=isinstance(error, AirflowFailException))
+            owned = self._ownership.release()
+            if owned is not None:
+                is_final = isinstance(error, AirflowFailException)
+                self._release_or_cancel(context, owned.sync_id, owned.execution_id, is_final=is_final)
             raise
 
-    # --- starting
+    # --- resolve
 
-    def _begin(self, context: Any) -> str:
+    def _resolve_target(self, context: Any) -> Target:
+        """The sync by id or name. A retry takes the sync in which an earlier try started an execution."""
+        from airflow_provider_polytomic._airflow.task_context import compute_deadline, resolve_sync
+        from airflow_provider_polytomic.operators._start import Target
+
         validation.require_rendered(self)
-        self._check()
-        deadline = deferral.deadline(self.timeout, self.execution_timeout)
-        sync_id, sync_name = self._resolve_sync(context, deadline)
-        sync_name = self._label(context, sync_id, sync_name)
-        return self._run(context, sync_id, sync_name, deadline)
+        self._validate()
+        deadline = compute_deadline(self.timeout, self.execution_timeout)
+        sync_name, stored = validation.blank_to_none(self.sync_name), self._tries.stored_start
+        if sync_name is not None and stored is not None and stored.sync_name == sync_name and self._tries.is_retry:
+            sync_id = stored.sync_id
+        else:
+            sync_id, sync_name = resolve_sync(self._run, self._kind, self.sync_id, self.sync_name, deadline)
+        return self._label(context, Target(sync_id, sync_name, deadline))
 
-    def _resolve_sync(self, context: Any, deadline: float | None) -> tuple[str, str | None]:
-        """The sync's id, and its name where that is known. A retry takes the sync in which an earlier try started."""
-        sync_name, stored = validation.blank_to_none(self.sync_name), self._stored_start(context)
-        if sync_name is not None and stored is not None and stored.sync_name == sync_name and self._is_retry(context):
-            return stored.sync_id, sync_name
-        return deferral.resolve_sync(self._carry_out, self._kind, self.sync_id, self.sync_name, deadline)
+    def _label(self, context: Any, target: Target) -> Target:
+        from airflow_provider_polytomic._airflow.reporting import set_map_index_name
 
-    def _run(self, context: Any, sync_id: str, sync_name: str | None, deadline: float | None, attempts: int = 0) -> str:
-        from airflow_provider_polytomic.api.call import with_deadline
-        from airflow_provider_polytomic.api.errors import PolytomicConflictError
-        from airflow_provider_polytomic.api.executions.start import Acquired, Skip, start_or_resume
-        from airflow_provider_polytomic.api.executions.wait import wait_for_execution
-        from airflow_provider_polytomic.api.syncs.destination import with_resync_mode_hint
+        name = set_map_index_name(self._send, self._kind, self, context, target.sync_id, target.sync_name)
+        return replace(target, sync_name=name)
 
-        self._starting = sync_id
-        request = replace(self._start_request(context, sync_id), attempts=attempts)
+    # --- start or resume
+
+    def _acquire(self, context: Any, target: Target, attempts: int) -> Acquired:
+        """Start, resume or attach to an execution, after every blocking one has ended.
+
+        :raises AirflowSkipException: a foreign execution is running, and ``if_running`` is ``skip``.
+        """
+        from airflow_provider_polytomic.api.executions.start import Acquired, Skip
+        from airflow_provider_polytomic.operators._start import build_start_request
+
+        request = build_start_request(self, context, self._tries, target.sync_id, attempts)
         while True:
-            start = with_resync_mode_hint(start_or_resume(request), sync_id, request.arguments.get("resync_mode"))
-            try:
-                decision = self._carry_out(with_deadline(deadline, start, "an execution could be started"))
-            except PolytomicConflictError:
-                self._ours = None  # whatever an earlier try has started has ended
-                raise
-            if not isinstance(decision, Acquired) or decision.adopted:
-                self._ours = None  # what a replayed key returned is not what is waited for
+            decision = self._start_or_resume(target, request)
+            if isinstance(decision, Acquired):
+                self._register(context, request, decision)
+                return decision
             if isinstance(decision, Skip):
                 running = f"execution {decision.execution.id}" if decision.execution else "another execution"
                 raise AirflowSkipException(
-                    f"{self._kind.label} {sync_id}: {running} is running, and if_running='skip': nothing was started"
+                    f"Nothing was started: {running} of {self._describe(target)} is running, and if_running='skip'"
                 )
-            if isinstance(decision, Acquired):
-                return self._follow(context, request, decision, sync_name, deadline)
-            self.log.info("%s %s: waiting, because %s", self._kind.label.capitalize(), sync_id, decision.reason)
+            self.log.info("%s: waiting, because %s.", self._describe(target), decision.reason)
+            self._wait_or_defer_for_blocking(context, target, decision)
             request = replace(request, attempts=decision.attempts)
-            notes = {"blocking": True, "sync_name": sync_name, "deadline": deadline, "attempts": decision.attempts}
-            if self.deferrable:
-                self._defer(context, sync_id, decision.execution.id, notes, seen=decision.execution)
-            self._wait_out(
-                wait_for_execution(
-                    self._kind,
-                    sync_id,
-                    decision.execution.id,
-                    poke_interval=self.poke_interval,
-                    deadline=deadline,
-                )
-            )
-            self._begin_in_time(deadline, decision.execution.id)
 
-    @staticmethod
-    def _begin_in_time(deadline: float | None, ended: str) -> None:
-        """Start nothing after the deadline, only to cancel it at once."""
-        from airflow_provider_polytomic.api.errors import PolytomicTimeoutError
+    def _start_or_resume(self, target: Target, request: StartRequest) -> Decision:
+        from airflow_provider_polytomic.api.call import with_deadline
+        from airflow_provider_polytomic.api.errors import PolytomicConflictError
+        from airflow_provider_polytomic.api.executions.start import Acquired, start_or_resume
+        from airflow_provider_polytomic.api.syncs.destination import with_resync_mode_hint
 
-        if deadline is not None and time.time() >= deadline:
-            raise PolytomicTimeoutError(
-                f"the deadline passed before an execution could be started: execution {ended} had to end first"
-            )
-
-    def _wait_out(self, plan: Any) -> None:
-        from airflow_provider_polytomic.api.errors import PolytomicNotFoundError, PolytomicTimeoutError, add_context
-
+        self._starting_sync_id = target.sync_id
+        plan = with_resync_mode_hint(start_or_resume(request), target.sync_id, request.arguments.get("resync_mode"))
         try:
-            self._carry_out(plan)
-        except PolytomicNotFoundError:
-            pass  # it is gone, so it is not in the way
-        except PolytomicTimeoutError as error:
-            raise add_context(error, _WAITED_HINT) from None
+            decision: Decision = self._run(with_deadline(target.deadline, plan, "an execution could be started"))
+        except PolytomicConflictError:
+            self._ownership.release()  # the executions of earlier tries have ended
+            raise
+        if not isinstance(decision, Acquired) or decision.adopted:
+            self._ownership.release()  # the execution of a replayed key has ended
+        return decision
 
-    def _start_request(self, context: Any, sync_id: str) -> StartRequest:
-        from airflow_provider_polytomic.api.executions.outcome import failure_reason
-        from airflow_provider_polytomic.api.executions.start_request import StartRequest
+    def _register(self, context: Any, request: StartRequest, acquired: Acquired) -> None:
+        """Own the execution, and store its start for later tries, unless a foreign one was attached to."""
+        from airflow_provider_polytomic.operators._start import to_stored_start
 
-        criteria = self._criteria()
-        request = StartRequest(
-            kind=self.kind,
-            sync_id=sync_id,
-            task=deferral.task_identity(context),
-            try_number=deferral.try_number(context),
-            first_try=self._first_try(context),
-            arguments=self._start_arguments(),
-            if_running=validation.choice("if_running", self.if_running, IF_RUNNING) or "wait",
-            succeeded=lambda execution: failure_reason(execution, **criteria) is None,
-            wait_for_completion=self.wait_for_completion,
-            cancel_on_kill=self.cancel_on_kill,
+        self._may_have_started = True
+        if not acquired.adopted:
+            self._ownership.acquire(self._hook.client.settings, request.sync_id, acquired.execution.id)
+            self._tries.store(to_stored_start(context, request, acquired, self.sync_name))
+
+    # --- wait or defer
+
+    def _wait_or_defer_for_blocking(self, context: Any, target: Target, decision: Blocked) -> None:
+        from airflow_provider_polytomic._airflow.deferral import ResumeState
+        from airflow_provider_polytomic.api.executions.wait import wait_for_execution
+        from airflow_provider_polytomic.operators import _blocking
+
+        sync_id, execution = target.sync_id, decision.execution
+        if self.deferrable:
+            state = ResumeState(sync_name=target.sync_name, blocking=True, attempts=decision.attempts)
+            self._defer(context, target, execution.id, state, execution)
+        plan = wait_for_execution(
+            self._kind, sync_id, execution.id, poke_interval=self.poke_interval, deadline=target.deadline
         )
-        stored = self._stored_start(context)
-        # The key identifies the same work: not that of a mapped task that was expanded in another order.
-        return replace(request, stored=stored) if stored and stored.key == request.key(0, 0) else request
+        _blocking.wait_for_blocking(self._run, plan)
+        _blocking.require_time_left(target.deadline, execution.id)
 
-    def _first_try(self, context: Any) -> int:
-        return deferral.first_try(context, self.retries, self._stored_start(context))
-
-    def _is_retry(self, context: Any) -> bool:
-        """Whether a try since the last clear may have started an execution."""
-        return deferral.try_number(context) > self._first_try(context)
-
-    def _stored_start(self, context: Any) -> StoredStart | None:
-        if not self._stored_read and deferral.try_number(context) > 1:  # a first try finds nothing
-            self._stored, self._stored_read = deferral.read_stored_start(context), True
-        return self._stored
-
-    def _store_start(self, context: Any, request: StartRequest, acquired: Acquired) -> None:
-        from airflow_provider_polytomic.api.executions.start_request import StoredStart
-
-        self._stored = StoredStart(
-            try_number=acquired.try_number,
-            execution_id=acquired.execution.id,
-            sync_id=request.sync_id,
-            key=request.key(0, 0),
-            sync_name=validation.blank_to_none(self.sync_name),
-            first_try=request.first_try,
-            max_tries=deferral.max_tries(context),
-        )
-        deferral.store_start(context, self._stored)
-
-    def _follow(
-        self, context: Any, request: StartRequest, acquired: Acquired, sync_name: str | None, deadline: float | None
-    ) -> str:
+    def _wait_or_defer(
+        self, context: Any, target: Target, execution: Execution, origin: str, console: ConsoleLogFollower | None
+    ) -> Execution:
+        """Wait for the end of the task's execution in the worker, or defer unless it has ended already."""
+        from airflow_provider_polytomic._airflow.deferral import ResumeState
         from airflow_provider_polytomic.api.errors import PolytomicTimeoutError
         from airflow_provider_polytomic.api.executions.poll import poll_execution
-        from airflow_provider_polytomic.api.executions.summary import summarize
         from airflow_provider_polytomic.api.executions.wait import wait_for_execution
 
-        execution, sync_id = acquired.execution, request.sync_id
-        self._may_run = True
-        if not acquired.adopted:
-            self._take_charge(sync_id, execution.id)
-            self._store_start(context, request, acquired)
-        self.log.info(
-            "%s execution %s of %s %s%s",
-            "Adopted" if acquired.adopted else "Resumed" if acquired.resumed else "Started",
-            execution.id,
-            self._kind.label,
-            f"{sync_name!r} ({sync_id})" if sync_name else sync_id,
-            "" if acquired.adopted else _format_arguments(request.arguments),
-        )
-        self._push(context, summarize(sync_id, execution, adopted=acquired.adopted))
-        deferral.push_link(context, self._hook, self._kind, sync_id, execution.id, wanted=self.do_xcom_push)
-        self._follow_console(sync_id, execution.id)
-        if not self.wait_for_completion:
-            self._ours = None
-            return execution.id
-        notes = {
-            "sync_name": sync_name,
-            "deadline": deadline,
-            "adopted": acquired.adopted,
-            "resumed": acquired.resumed,
-        }
         if self.deferrable:
-            seen = self._carry_out(poll_execution(self._kind, sync_id, execution.id)).value
-            if seen is None or not seen.is_terminal:
-                self._defer(context, sync_id, execution.id, notes, seen=seen)
-            return self._finish(context, sync_id, sync_name, deadline, seen, notes)
+            seen: Execution | None = self._run(poll_execution(self._kind, target.sync_id, execution.id)).value
+            if seen is not None and seen.is_terminal:
+                return seen
+            self._defer(context, target, execution.id, ResumeState(sync_name=target.sync_name, origin=origin), seen)
+        plan = wait_for_execution(
+            self._kind,
+            target.sync_id,
+            execution.id,
+            poke_interval=self.poke_interval,
+            deadline=target.deadline,
+            cancel_at_deadline=self.cancel_on_kill and origin != "attached",
+            console=console,
+        )
         try:
-            ended = self._carry_out(
-                wait_for_execution(
-                    self._kind,
-                    sync_id,
-                    execution.id,
-                    poke_interval=self.poke_interval,
-                    deadline=deadline,
-                    cancel_at_deadline=self.cancel_on_kill and not acquired.adopted,
-                    console=self._console,
-                )
-            )
+            ended: Execution = self._run(plan)
         except PolytomicTimeoutError:
-            self._ours = None  # the wait has cancelled it, or was not to
+            self._ownership.release()  # the wait has canceled it, unless cancel_on_kill is False
             raise
-        return self._finish(context, sync_id, sync_name, deadline, ended, notes)
+        return ended
 
     def _defer(
-        self,
-        context: Any,
-        sync_id: str,
-        execution_id: str,
-        notes: dict[str, Any],
-        *,
-        seen: Execution | None,
-    ) -> None:
-        ours = not (notes.get("blocking") or notes.get("adopted")) and self.cancel_on_kill
-        self.log.info("Deferred: the triggerer waits for the end of execution %s", execution_id)
-        self._ours = None  # from here on the trigger answers for it
-        self.defer(
-            trigger=deferral.create_trigger(
-                context,
-                self._kind,
-                sync_id,
-                execution_id,
-                self._hook.polytomic_conn_id,
-                self.poke_interval,
-                seen=seen,
-                deadline=notes["deadline"],
-                cancel_at_deadline=ours,
-                cancel_on_kill=ours,
-                log_console=self.log_console and not notes.get("blocking"),
-                notes=notes,
-            ),
-            method_name="execute_complete",
-            timeout=None,
-        )
+        self, context: Any, target: Target, execution_id: str, state: ResumeState, seen: Execution | None
+    ) -> NoReturn:
+        from airflow_provider_polytomic._airflow.deferral import create_trigger
 
-    # --- ending
+        cancels = state.is_own and self.cancel_on_kill
+        trigger = create_trigger(
+            context,
+            self._kind,
+            target.sync_id,
+            execution_id,
+            self._hook.polytomic_conn_id,
+            self.poke_interval,
+            seen=seen,
+            deadline=target.deadline,
+            cancel_at_deadline=cancels,
+            cancel_on_kill=cancels,
+            log_console=self.log_console and not state.blocking,
+            resume_state=state,
+        )
+        self.log.info("Deferred: the triggerer waits for the end of execution %s.", execution_id)
+        self._ownership.release()  # from here on the trigger cancels it, if necessary
+        self.defer(trigger=trigger, method_name="execute_complete", timeout=None)
+
+    def _read_end(self, context: Any, event: ExecutionEvent) -> Execution:
+        """The execution that a trigger event reports as ended.
+
+        :raises PolytomicError: the trigger reports a timeout or an error. An owned execution that may still run is
+            released to the next try, or canceled.
+        """
+        from airflow_provider_polytomic.api.errors import PolytomicNotFoundError, PolytomicTimeoutError
+        from airflow_provider_polytomic.operators._ownership import cancel_if_possible
+
+        if event.outcome == "ended":
+            return event.read_execution(self._kind)
+        sync_id, execution_id = event.sync_id, str(event.execution_id)
+        owned = event.still_running and event.resume_state.is_own
+        if event.outcome == "timeout":
+            if owned and self.cancel_on_kill:
+                cancel_if_possible(self._run, self._kind, sync_id, execution_id, "its deadline has passed")
+            raise PolytomicTimeoutError(event.message)
+        error = event.read_error()
+        if owned:
+            # An execution that was not found fails the task without further tries.
+            is_final = isinstance(error, PolytomicNotFoundError)
+            self._release_or_cancel(context, sync_id, execution_id, is_final=is_final)
+        raise error
+
+    # --- judge and report
 
     def _finish(
         self,
         context: Any,
-        sync_id: str,
-        sync_name: str | None,
-        deadline: float | None,
+        target: Target,
+        origin: str | None,
         execution: Execution,
-        notes: dict[str, Any],
-    ) -> str:
-        from airflow_provider_polytomic.api.errors import PolytomicSyncError
-        from airflow_provider_polytomic.api.executions.messages import format_progress
-        from airflow_provider_polytomic.api.executions.outcome import failure_reason
-        from airflow_provider_polytomic.api.executions.summary import summarize
+        console: ConsoleLogFollower | None,
+    ) -> str | None:
+        """Judge an execution that has ended, and report on it.
 
-        self._ours = None
-        reporting = deferral.Reporting(self._send, self.execution_timeout)
-        self._log_rest_of_console(reporting)
-        if notes.get("resumed") and execution.status == "canceled":
-            self._begin_in_time(deadline, execution.id)
-            self.log.info("Execution %s, which an earlier try started, was cancelled: starting anew", execution.id)
-            return self._run(context, sync_id, sync_name, deadline)
-        why = failure_reason(execution, **self._criteria())
-        adopted = bool(notes.get("adopted"))
-        reporting.best_effort("summary", lambda: self._push(context, summarize(sync_id, execution, adopted=adopted)))
-        whole = deferral.with_all_schemas(reporting, self._kind, sync_id, execution)
-        if why is None:
-            self.log.info("Execution %s: %s", execution.id, format_progress(execution))
-            reporting.best_effort("lineage", lambda: self._tell(sync_id, whole))
-            reporting.best_effort("asset events", lambda: self._emit(reporting, context, sync_id, whole))
-            return execution.id
-        message = deferral.describe_failure(reporting, self._kind, sync_id, sync_name, execution, why)
-        reporting.best_effort("lineage", lambda: self._tell(sync_id, whole, failure=message))
-        raise PolytomicSyncError(message, whole)
-
-    def _criteria(self) -> dict[str, Any]:
-        """What makes an execution a success.
-
-        :raises ValueError: naming the argument.
+        :returns: the execution's id; None if an earlier try started it and it was canceled: start a new one.
+        :raises PolytomicSyncError: the execution did not succeed.
         """
-        return {
-            "allow_errors": validation.error_limit("allow_errors", self.allow_errors),
-            "min_records": validation.count("min_records", self.min_records),
-        }
+        from airflow_provider_polytomic.api.executions.outcome import failure_reason
+        from airflow_provider_polytomic.operators._blocking import require_time_left
+        from airflow_provider_polytomic.operators._reporting import EndReport
 
-    def _log_rest_of_console(self, reporting: deferral.Reporting) -> None:
-        console = self._console
-        if console is not None:
-            reporting.best_effort("rest of the console log", lambda: reporting.run(console.follow_to_end()))
+        self._ownership.release()
+        report = EndReport(self, context, target, execution)
+        report.finish_console_log(console)
+        if origin == "resumed" and execution.status == "canceled":
+            require_time_left(target.deadline, execution.id)
+            self.log.info(
+                "Execution %s of %s, which an earlier try started, was canceled. Starting a new one.",
+                execution.id,
+                self._describe(target),
+            )
+            return None
+        reason = failure_reason(execution, **self._criteria())
+        report.push_summary(is_attached=origin == "attached")
+        if reason is not None:
+            raise report.report_failure(reason)
+        report.report_success()
+        return execution.id
 
-    def _follow_console(self, sync_id: str, execution_id: str, after: str | None = None) -> None:
+    def _open_console_log(
+        self, sync_id: str, execution_id: str, cursor: str | None = None
+    ) -> ConsoleLogFollower | None:
         from airflow_provider_polytomic.api.executions.console_log import ConsoleLogFollower
 
-        self._console = ConsoleLogFollower(self._kind, sync_id, execution_id, after) if self.log_console else None
+        return ConsoleLogFollower(self._kind, sync_id, execution_id, cursor) if self.log_console else None
 
-    @property
-    def _alias(self) -> AssetAlias:
-        return _assets.task_alias(self.dag_id if self.has_dag() else None, self.task_id)
-
-    def _emit(self, reporting: deferral.Reporting, context: Any, sync_id: str, execution: Execution) -> None:
-        """Add an asset event for each table that was written. Airflow keeps them until the task has ended."""
-        from airflow_provider_polytomic.api.executions.tables import written_tables
-
-        if self.assets is False or context.get("outlet_events") is None or self._start_arguments().get("test"):
-            return
-        tables = reporting.run(written_tables(sync_id, execution, self._hook.client.settings.base_url))
-        self._tell(sync_id, execution, tables)
-        alias = self._alias
-        if alias not in self.outlets:
-            # The task got its DAG or its final id after it was made, and Airflow takes events through outlets alone.
-            self.outlets.append(alias)
-        _assets.emit_events(context, alias, self.assets, tables, execution, reporting)
-
-    # --- lineage
-
-    def _tell(
-        self,
-        sync_id: str,
-        execution: Execution,
-        written: list[WrittenTable] | None = None,
-        *,
-        failure: str | None = None,
-    ) -> None:
-        """Keep what OpenLineage may ask for when the task has ended."""
-        from airflow_provider_polytomic.api.executions.tables import tables_without_lookup
-        from airflow_provider_polytomic.lineage import LineageRecord
-
-        base_url = self._hook.client.settings.base_url
-        if written is None:
-            written = tables_without_lookup(sync_id, execution, base_url)
-        self._story = LineageRecord(execution, base_url, written, failure)
-
-    def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:  # noqa: ARG002  OpenLineage calls it so
-        """What OpenLineage is told: the tables that were read and written, the rows, and the execution's id."""
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:  # noqa: ARG002  OpenLineage's signature
+        """The lineage for OpenLineage: the tables that were read and written, the rows, and the execution's id."""
         from airflow_provider_polytomic.lineage import build_lineage
 
-        return build_lineage(self._story)
+        return build_lineage(self._lineage)
 
     def get_openlineage_facets_on_failure(self, task_instance: Any) -> Any:
-        """The same of a task that failed, with what went wrong."""
+        """The lineage of a task that failed, with its error message."""
         return self.get_openlineage_facets_on_complete(task_instance)
 
-    def _leave(self, context: Any, sync_id: str, execution_id: str, *, final: bool = False) -> None:
-        """Leave an owned execution that cannot be waited for to the next try, or cancel it if none follows."""
-        if not final and deferral.try_number(context) <= deferral.max_tries(context):
-            self.log.warning("Execution %s may still run: the next try resumes it", execution_id)
-        elif self.cancel_on_kill:
-            self.log.warning("Execution %s may still run, and no try follows: cancelling it", execution_id)
-            self._cancel(sync_id, execution_id, "no try follows that could wait for it")
-        else:
-            self.log.warning("Execution %s may still run; it is left alone (cancel_on_kill=False)", execution_id)
+    def _release_or_cancel(self, context: Any, sync_id: str, execution_id: str, *, is_final: bool) -> None:
+        """Leave an owned execution to the next try, or cancel it if there is none.
 
-    def _cancel(self, sync_id: str, execution_id: str, reason: str) -> None:
-        from airflow_provider_polytomic.api.executions.cancel import CANCEL_TIMEOUT, cancel_if_running
+        :param is_final: whether the error ends the task, however many tries are left.
+        """
+        from airflow_provider_polytomic._airflow.task_context import max_tries
+        from airflow_provider_polytomic.operators._ownership import release_or_cancel
 
-        try:
-            self._carry_out(cancel_if_running(self._kind, sync_id, execution_id, CANCEL_TIMEOUT, reason))
-        except Exception as error:  # noqa: BLE001  what went wrong before is what the task fails with
-            self.log.warning("Execution %s could not be cancelled: %s", execution_id, error)
+        release_or_cancel(
+            self._run,
+            self._kind,
+            sync_id,
+            execution_id,
+            has_next_try=not is_final and self._tries.number <= max_tries(context),
+            cancel_on_kill=self.cancel_on_kill,
+        )
 
-    def _push(self, context: Any, summary: dict[str, Any]) -> None:
-        deferral.push_summary(context, summary, wanted=self.do_xcom_push)
+    # --- requests
 
-    def _label(self, context: Any, sync_id: str, sync_name: str | None) -> str | None:
-        return deferral.set_map_index_name(self._send, self._kind, self, context, sync_id, sync_name)
+    @cached_property
+    def _ownership(self) -> Ownership:
+        from airflow_provider_polytomic.operators._ownership import Ownership
 
-    # --- sending
+        return Ownership(self.kind)
 
     @cached_property
     def _hook(self) -> PolytomicHook:
-        return deferral.create_hook(self.polytomic_conn_id)
+        from airflow_provider_polytomic._airflow.task_context import create_hook
+
+        return create_hook(self.polytomic_conn_id)
 
     @property
     def _kind(self) -> SyncKind:
@@ -562,28 +384,28 @@ class ExecutionOperator(BaseOperator):
 
         return get_sync_kind(self.kind)
 
-    def _carry_out(self, plan: Any) -> Any:
+    def _describe(self, target: Target) -> str:
+        return self._kind.describe(target.sync_id, target.sync_name)
+
+    def _run(self, plan: Any) -> Any:
         from airflow_provider_polytomic.api.client import drive
 
         return drive(plan, self._send, reload_credentials=self._hook.client.reload_credentials)
 
     def _send(self, request: Request) -> SendResult:
-        """Send one request; but start nothing after a kill, and cancel what was started during one."""
+        """Send one request. After a kill no request is sent, and what was started during one is canceled."""
         from airflow_provider_polytomic.api.call import Call, decode
         from airflow_provider_polytomic.api.errors import PolytomicError
 
         if self._killed:
-            raise PolytomicError("the task was ended")
-        answer = self._hook.client.send(request)
+            raise PolytomicError("The task was ended: no further request is sent")
+        response = self._hook.client.send(request)
         if request.idempotency_key is not None:
             try:
-                started = decode(Call(request, self._kind.start("-").parse), answer)
+                started = decode(Call(request, self._kind.start("-").parse), response)
             except PolytomicError:
-                return answer  # the plan judges it
-            self._take_charge(self._starting, started.id)
+                return response  # the plan judges it
+            self._ownership.acquire(self._hook.client.settings, self._starting_sync_id, started.id)
             if self._killed:
                 self.on_kill()
-        return answer
-
-    def _take_charge(self, sync_id: str, execution_id: str) -> None:
-        self._ours = (self._hook.client.settings, sync_id, execution_id)
+        return response

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
-from airflow_provider_polytomic._airflow import deferral, validation
+from airflow_provider_polytomic._airflow import validation
 from airflow_provider_polytomic._airflow.compat import BaseOperator, default_deferrable
 from airflow_provider_polytomic.operators._base import ExecutionOperator
 
@@ -103,7 +103,7 @@ class PolytomicBulkSyncOperator(ExecutionOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self._take(
+        self._set_arguments(
             sync_id=sync_id,
             sync_name=sync_name,
             test=test,
@@ -337,23 +337,25 @@ class PolytomicCreateBulkSyncOperator(BaseOperator):
 
         :returns: the sync's id.
         """
+        from airflow_provider_polytomic._airflow import task_context
+        from airflow_provider_polytomic._airflow.errors import as_airflow_errors
         from airflow_provider_polytomic.api.syncs.create import CreateRequest, create_once, resolve_connection_ids
 
-        number, first = deferral.try_number(context), deferral.first_try(context, self.retries)
-        with deferral.as_airflow_errors(lambda: number > first):
+        number, first = task_context.try_number(context), task_context.first_try(context, self.retries)
+        with as_airflow_errors(lambda: number > first):
             validation.require_rendered(self)
             body = self._body()
-            client = deferral.create_hook(self.polytomic_conn_id).client
-            named = {
+            client = task_context.create_hook(self.polytomic_conn_id).client
+            connections = {
                 name: value
                 for name in ("source_connection", "destination_connection")
                 if (value := validation.blank_to_none(getattr(self, name))) is not None
             }
-            creation = CreateRequest(
-                body=body | client.run(resolve_connection_ids(named)),
-                task=deferral.task_identity(context),
+            request = CreateRequest(
+                body=body | client.run(resolve_connection_ids(connections)),
+                task=task_context.task_identity(context),
                 try_number=number,
                 first_try=first,
                 if_exists=validation.choice("if_exists", self.if_exists, IF_EXISTS) or "fail",
             )
-            return client.run(create_once(creation)).id
+            return client.run(create_once(request)).id

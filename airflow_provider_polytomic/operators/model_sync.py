@@ -92,7 +92,7 @@ class PolytomicModelSyncOperator(ExecutionOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self._take(
+        self._set_arguments(
             sync_id=sync_id,
             sync_name=sync_name,
             test=test,

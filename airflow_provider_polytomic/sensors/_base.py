@@ -9,7 +9,7 @@ from datetime import datetime, timedelta, timezone
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_provider_polytomic._airflow import deferral, validation
+from airflow_provider_polytomic._airflow import validation
 from airflow_provider_polytomic._airflow.compat import (
     AirflowFailException,
     AirflowRescheduleException,
@@ -90,15 +90,19 @@ class ExecutionSensor(BaseSensorOperator):
 
         :returns: the id of the execution.
         """
+        from airflow_provider_polytomic._airflow.errors import as_airflow_errors
+
         with self._skip_on_failure():
             if not self.deferrable:
                 return super().execute(context)
-            with deferral.as_airflow_errors(lambda: self._has_response):
+            with as_airflow_errors(lambda: self._has_response):
                 return self._poll_or_defer(context)
 
     def poke(self, context: Any) -> PokeReturnValue:
         """Poll once, and finish when the execution has ended."""
-        with deferral.as_airflow_errors(lambda: self._has_response):
+        from airflow_provider_polytomic._airflow.errors import as_airflow_errors
+
+        with as_airflow_errors(lambda: self._has_response):
             sync_id, sync_name = self._resolve_sync(context)
             execution = self._poll(context, sync_id, self._get_completed_after(context))
             if execution is None or not execution.is_terminal:
@@ -110,32 +114,38 @@ class ExecutionSensor(BaseSensorOperator):
 
         :returns: the id of the execution.
         """
-        with self._skip_on_failure(), deferral.as_airflow_errors(lambda: True):
-            event = deferral.read_event(event, may_know_none=True)
-            if deferral.is_foreign_event(context, event, of_any_try=True):
+        from airflow_provider_polytomic._airflow.deferral import ExecutionEvent, is_foreign_event
+        from airflow_provider_polytomic._airflow.errors import as_airflow_errors
+
+        with self._skip_on_failure(), as_airflow_errors(lambda: True):
+            event = ExecutionEvent.from_payload(event, may_lack_execution=True)
+            state = event.resume_state
+            if is_foreign_event(context, state, any_try=True):
                 return self._poll_or_defer(context)
-            if event["outcome"] == "timeout":
-                raise _timeout_error(event["notes"].get("deadline_of"), str(event.get("message")))
-            if event["outcome"] == "error":
-                raise deferral.error_from_event(event)
-            sync_name = self._set_map_index_name(context, event["sync_id"], event["notes"].get("sync_name"))
-            execution = deferral.execution_from_event(self._kind, event)
-            self._push_link(context, event["sync_id"], execution.id)
-            return self._finish(context, event["sync_id"], sync_name, execution)
+            if event.outcome == "timeout":
+                raise _timeout_error(state.deadline_argument, event.message)
+            if event.outcome == "error":
+                raise event.read_error()
+            sync_name = self._set_map_index_name(context, event.sync_id, state.sync_name)
+            execution = event.read_execution(self._kind)
+            self._push_link(context, event.sync_id, execution.id)
+            return self._finish(context, event.sync_id, sync_name, execution)
 
     # --- polling
 
     def _poll_or_defer(self, context: Any) -> Any:
-        deadline, deadline_of = self._deadline()
+        from airflow_provider_polytomic._airflow.deferral import ResumeState, create_trigger
+
+        deadline, deadline_argument = self._deadline()
         sync_id, sync_name = self._resolve_sync(context)
         after = self._get_completed_after(context)
         execution = self._poll(context, sync_id, after)
         if execution is not None and execution.is_terminal:
             return self._finish(context, sync_id, sync_name, execution)
         if time.time() >= deadline:
-            raise _timeout_error(deadline_of, f"{self._subject(sync_id)} had not ended at the deadline")
+            raise _timeout_error(deadline_argument, f"{self._subject(sync_id)} had not ended at the deadline")
         return self.defer(
-            trigger=deferral.create_trigger(
+            trigger=create_trigger(
                 context,
                 self._kind,
                 sync_id,
@@ -145,7 +155,7 @@ class ExecutionSensor(BaseSensorOperator):
                 deadline=deadline,
                 after=after.isoformat(),
                 seen=execution,
-                notes={"sync_name": sync_name, "deadline_of": deadline_of},
+                resume_state=ResumeState(sync_name=sync_name, deadline_argument=deadline_argument),
             ),
             method_name="execute_complete",
             timeout=None,
@@ -153,23 +163,29 @@ class ExecutionSensor(BaseSensorOperator):
 
     def _deadline(self) -> tuple[float, str]:
         """Return when a deferred sensor times out (seconds since the epoch), and the argument that defines it."""
+        from airflow_provider_polytomic._airflow.task_context import compute_deadline
+
         limits: dict[str, tuple[float | None, timedelta | None]] = {
             "timeout": (self.timeout, None),
             "execution_timeout": (None, self.execution_timeout),
         }
-        deadlines = {name: deferral.deadline(*limit) for name, limit in limits.items()}
+        deadlines = {name: compute_deadline(*limit) for name, limit in limits.items()}
         return min((deadline, name) for name, deadline in deadlines.items() if deadline is not None)
 
     def _resolve_sync(self, context: Any) -> tuple[str, str | None]:
         validation.require_rendered(self)
         self._validate()
         if self._sync is None:
-            sync_id, name = deferral.resolve_sync(self._run_plan, self._kind, self.sync_id, self.sync_name)
+            from airflow_provider_polytomic._airflow.task_context import resolve_sync
+
+            sync_id, name = resolve_sync(self._run_plan, self._kind, self.sync_id, self.sync_name)
             self._sync = sync_id, self._set_map_index_name(context, sync_id, name)
         return self._sync
 
     def _set_map_index_name(self, context: Any, sync_id: str, sync_name: str | None) -> str | None:
-        return deferral.set_map_index_name(self._send, self._kind, self, context, sync_id, sync_name)
+        from airflow_provider_polytomic._airflow.reporting import set_map_index_name
+
+        return set_map_index_name(self._send, self._kind, self, context, sync_id, sync_name)
 
     def _get_completed_after(self, context: Any) -> datetime:
         """Return the time before which executions are ignored: ``completed_after``, or the first poke."""
@@ -225,25 +241,28 @@ class ExecutionSensor(BaseSensorOperator):
         return execution
 
     def _push_link(self, context: Any, sync_id: str, execution_id: str) -> None:
+        from airflow_provider_polytomic._airflow.reporting import push_link
+
         if execution_id != self._linked_execution_id:
             self._linked_execution_id = execution_id
-            deferral.push_link(context, self._hook, self._kind, sync_id, execution_id, wanted=self.do_xcom_push)
+            push_link(context, self._hook, self._kind, sync_id, execution_id, wanted=self.do_xcom_push)
 
     def _finish(self, context: Any, sync_id: str, sync_name: str | None, execution: Execution) -> str:
+        from airflow_provider_polytomic._airflow import reporting as _reporting
         from airflow_provider_polytomic.api.executions.outcome import failure_reason
         from airflow_provider_polytomic.api.executions.summary import summarize
 
-        reporting, wanted = deferral.Reporting(self._send, self.execution_timeout), self.do_xcom_push
+        reporting, wanted = _reporting.Reporting(self._send, self.execution_timeout), self.do_xcom_push
         reason = failure_reason(execution, allow_errors=validation.error_limit("allow_errors", self.allow_errors))
         reporting.best_effort(
             "summary",
-            lambda: deferral.push_summary(context, summarize(sync_id, execution), wanted=wanted),
+            lambda: _reporting.push_summary(context, summarize(sync_id, execution), wanted=wanted),
         )
         if reason is None:
             return execution.id
         # No retry: it would find the same outcome. Only the task that started the execution can start another one.
         raise AirflowFailException(
-            deferral.describe_failure(reporting, self._kind, sync_id, sync_name, execution, reason)
+            _reporting.describe_failure(reporting, self._kind, sync_id, sync_name, execution, reason)
         )
 
     @contextmanager
@@ -261,7 +280,9 @@ class ExecutionSensor(BaseSensorOperator):
 
     @cached_property
     def _hook(self) -> PolytomicHook:
-        return deferral.create_hook(self.polytomic_conn_id)
+        from airflow_provider_polytomic._airflow.task_context import create_hook
+
+        return create_hook(self.polytomic_conn_id)
 
     @property
     def _kind(self) -> SyncKind:
@@ -287,9 +308,9 @@ _CHECKS: dict[str, validation.Check] = {
 }
 
 
-def _timeout_error(deadline_of: str | None, message: str) -> BaseException:
+def _timeout_error(deadline_argument: str | None, message: str) -> BaseException:
     """Create the error that is raised in the other modes, too. Airflow retries only an ``execution_timeout``."""
-    return (AirflowTaskTimeout if deadline_of == "execution_timeout" else AirflowSensorTimeout)(message)
+    return (AirflowTaskTimeout if deadline_argument == "execution_timeout" else AirflowSensorTimeout)(message)
 
 
 def _first_reschedule(context: Any) -> datetime | None:

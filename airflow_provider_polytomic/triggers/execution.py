@@ -1,4 +1,4 @@
-"""Waiting in the triggerer for the end of an execution, of a bulk or of a model sync."""
+"""The trigger that waits in the triggerer until an execution of a bulk or model sync has ended."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_polytomic._airflow import validation
+from airflow_provider_polytomic._airflow import deferral, validation
 from airflow_provider_polytomic._airflow.compat import (
     BaseTrigger,
     TriggerEvent,
@@ -25,38 +25,41 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# A trigger that fires within some 5 seconds of its task's deferral can fail the task: the executor may
-# not have noticed yet that the deferring process has ended. The worker looks before it defers anyway.
+# Seconds before the first poll. A trigger that fires within about 5 seconds of the deferral can fail the task, because
+# the executor may not have noticed yet that the deferring process has ended. The worker polls before it defers anyway.
 MIN_FIRST_SLEEP = 5.0
-# What a kill may take of the 30 seconds that Airflow grants it. The first question that a triggerer ever asks
-# its Airflow takes up to 10 seconds.
-STATE_TIMEOUT = 20.0
-KILL_TIMEOUT = 5.0
+# Seconds of the 30 that Airflow grants a kill. A triggerer's first request to Airflow takes up to 10 seconds.
+STATE_TIMEOUT = 20.0  # for reading the task's state
+KILL_TIMEOUT = 5.0  # for the cancel
 _loaded = False
-_kills: set[asyncio.Future[None]] = set()  # what runs in a loop lives only as long as somebody knows it
-CONSOLE_KEY = "console_log"  # of the XCom that says how far the console log was logged
+_kills: set[asyncio.Future[None]] = set()  # an event loop keeps only weak references
+CONSOLE_KEY = "console_log"  # the XCom with the position in the console log
 ENDED_STATES = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
 
 
 class PolytomicExecutionTrigger(BaseTrigger):
-    """Fires once: when an execution has ended, when the deadline has passed, or when it cannot be told any more.
+    """Fires once: when an execution has ended, when the deadline has passed, or when waiting has failed.
+
+    Its event is an :class:`~airflow_provider_polytomic._airflow.deferral.ExecutionEvent`.
 
     :param kind: ``bulk`` or ``model``.
     :param sync_id: the sync.
-    :param execution_id: the execution; without it, the oldest one of the sync that is no test run and had not
-        ended at ``after``.
+    :param execution_id: the execution; None for the oldest one of the sync that had not ended at ``after``, test runs
+        excluded.
     :param polytomic_conn_id: the Airflow connection.
-    :param poke_interval: seconds between looks, at most: they come more often at first.
-    :param since: when the task began to wait, in seconds since the epoch; None: with this trigger.
-    :param deadline: seconds since the epoch, or None. It survives restarts.
+    :param poke_interval: maximum poll interval in seconds. Polling starts at 5 s and backs off to a quarter of the
+        elapsed time.
+    :param deadline: when to give up, in seconds since the epoch; None is no deadline. It survives restarts.
     :param after: a time in ISO 8601, for a trigger without ``execution_id``.
-    :param schemas: how many schemas it has, as far as is known.
-    :param cancel_at_deadline: whether the execution is cancelled when the deadline passes.
-    :param cancel_on_kill: whether it is cancelled when a person ends the task (Airflow ≥ 3.3). Of a task that
-        is cleared the next try cancels it.
-    :param log_console: whether the execution's console log is logged on the way.
-    :param console_after: how far that log has been logged already: a cursor of the API.
-    :param notes: what the task wants to find in the event again: JSON scalars.
+    :param cancel_at_deadline: whether to cancel the execution when the deadline passes.
+    :param cancel_on_kill: whether to cancel it when a person ends the task (Airflow 3.3 and newer). The execution of a
+        task that is cleared is canceled by its next try.
+    :param log_console: whether to log the execution's console log while waiting.
+    :param console_cursor: the position up to which the console log was logged: a cursor of the API.
+    :param resume_state: what the task needs after it resumes, as JSON: see
+        :class:`~airflow_provider_polytomic._airflow.deferral.ResumeState`. None is an empty state.
+    :param since: when the task began to wait, in seconds since the epoch; None for the start of this trigger.
+    :param schemas: how many schemas the execution has, as far as is known.
     """
 
     def __init__(
@@ -71,11 +74,11 @@ class PolytomicExecutionTrigger(BaseTrigger):
         cancel_at_deadline: bool = False,
         cancel_on_kill: bool = False,
         log_console: bool = False,
-        console_after: str | None = None,
-        notes: dict[str, Any] | None = None,
+        console_cursor: str | None = None,
+        resume_state: dict[str, Any] | None = None,
         since: float | None = None,
         schemas: int | None = None,
-        **_of_another_version: Any,  # a row that another release wrote may hold more
+        **_unknown_arguments: Any,  # of a row that another release wrote
     ) -> None:
         super().__init__()
         for name, value in (
@@ -94,11 +97,12 @@ class PolytomicExecutionTrigger(BaseTrigger):
         self.cancel_at_deadline = cancel_at_deadline
         self.cancel_on_kill = cancel_on_kill
         self.log_console = log_console
-        self.console_after = console_after
-        self.notes = notes or {}
+        self.console_cursor = console_cursor
+        # Not parsed here: the task refuses a malformed one, while an error in here would stop the triggerer.
+        self.resume_state = deferral.ResumeState().to_json() if resume_state is None else resume_state
         self.since = since
         self.schemas = schemas
-        self._ended = False  # set before the event is yielded: from then on there is nothing to cancel
+        self._ended = False  # set before the event is yielded; a kill cancels nothing after that
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         return (
@@ -114,47 +118,53 @@ class PolytomicExecutionTrigger(BaseTrigger):
                 "cancel_at_deadline": self.cancel_at_deadline,
                 "cancel_on_kill": self.cancel_on_kill,
                 "log_console": self.log_console,
-                "console_after": self.console_after,
-                "notes": self.notes,
+                "console_cursor": self.console_cursor,
+                "resume_state": self.resume_state,
                 "since": self.since,
                 "schemas": self.schemas,
             },
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        event = await self._event()
-        # Nothing may be awaited from here on: a trigger that does is taken for one that was killed.
+        event = await self._wait_for_event()
+        # No await from here on: Airflow takes a trigger that is suspended now for one that was killed.
         self._ended = True
-        yield TriggerEvent(event)
+        yield TriggerEvent(event.to_payload() | {"resume_state": self.resume_state})
 
-    async def _event(self) -> dict[str, Any]:
+    async def _wait_for_event(self) -> deferral.ExecutionEvent:
         if not _loaded:
-            # The first trigger of a process loads what all need: some 0.2 s, which must not stall the others.
+            # The first trigger of a process imports the API client in a thread: 0.2 s that would stall other triggers.
             await asyncio.to_thread(_import_api)
         from airflow_provider_polytomic.api.errors import PolytomicError, PolytomicTimeoutError
         from airflow_provider_polytomic.api.executions.summary import to_event_payload
 
-        base = {"sync_id": self.sync_id, "execution_id": self.execution_id, "notes": self.notes}
+        event = functools.partial(deferral.ExecutionEvent, sync_id=self.sync_id, deadline=self.deadline)
         try:
-            execution = await self._end()
-            base["console_after"] = self.console_after
+            execution = await self._wait_for_execution()
         except asyncio.CancelledError:
-            raise  # a triggerer that stops, or a kill: on_kill decides
+            raise  # the triggerer stops, or the task was killed: on_kill decides
         except PolytomicTimeoutError as error:
-            return base | {"outcome": "timeout", "message": str(error), "still_running": error.still_running}
+            return event(
+                "timeout", execution_id=self.execution_id, message=str(error), still_running=error.still_running
+            )
         except Exception as error:
             if not isinstance(error, PolytomicError):
-                log.exception("Waiting for execution %s failed", self.execution_id)
-            return base | {
-                "outcome": "error",
-                "error": type(error).__name__,
-                "message": str(error) or repr(error),
-                "still_running": True,  # as far as is known: also one that was not found may run
-            }
-        adopted = {"adopted": bool(self.notes.get("adopted"))}
-        return base | {"outcome": "ended"} | to_event_payload(self.sync_id, execution) | adopted
+                log.exception("Waiting for execution %s of sync %s failed.", self.execution_id, self.sync_id)
+            return event(
+                "error",
+                execution_id=self.execution_id,
+                error_type=type(error).__name__,
+                message=str(error) or repr(error),
+                still_running=True,  # as far as is known, also if it was not found
+            )
+        return event(
+            "ended",
+            execution_id=execution.id,
+            console_cursor=self.console_cursor,
+            execution=to_event_payload(self.sync_id, execution),
+        )
 
-    async def _end(self) -> Execution:
+    async def _wait_for_execution(self) -> Execution:
         from airflow_provider_polytomic.api.client import AsyncClient, adrive
         from airflow_provider_polytomic.api.executions.console_log import ConsoleLogFollower
         from airflow_provider_polytomic.api.executions.wait import wait_for_execution
@@ -162,16 +172,17 @@ class PolytomicExecutionTrigger(BaseTrigger):
 
         kind, console_log = get_sync_kind(self.kind), None
         if self.log_console and self.execution_id is not None:
-            await self._recall()
-            console_log = ConsoleLogFollower(kind, self.sync_id, self.execution_id, self.console_after)
+            await self._read_console_cursor()
+            console_log = ConsoleLogFollower(kind, self.sync_id, self.execution_id, self.console_cursor)
 
         async def sleep(seconds: float) -> None:
-            if console_log is not None and console_log.after != self.console_after:
-                self.console_after = console_log.after
-                await self._remember()
+            if console_log is not None and console_log.after != self.console_cursor:
+                self.console_cursor = console_log.after
+                await self._store_console_cursor()
             await asyncio.sleep(seconds)
 
-        # Read when it is first needed: a secrets backend that is down for a moment is waited for like the API.
+        # The connection is read with the first request, so that an outage of a secrets backend is tolerated like the
+        # API's.
         client = AsyncClient(None, functools.partial(read_settings_in_triggerer, PolytomicHook(self.polytomic_conn_id)))
         try:
             return await adrive(
@@ -196,51 +207,56 @@ class PolytomicExecutionTrigger(BaseTrigger):
         finally:
             await client.close()
 
-    # A triggerer that begins again has forgotten how far the console log was logged. An XCom of the task has not.
+    # The position in the console log is stored in an XCom of the task, for a triggerer that takes over.
 
-    async def _recall(self) -> None:
-        if self.task_instance is None:  # in dag.test() it has none, and no second triggerer
+    async def _read_console_cursor(self) -> None:
+        if self.task_instance is None:  # in dag.test(), where no triggerer takes over
             return
         try:
-            kept = await aget_xcom(self.task_instance, CONSOLE_KEY)
+            stored = await aget_xcom(self.task_instance, CONSOLE_KEY)
         except Exception as error:  # noqa: BLE001  at worst some lines are logged twice
-            log.info("How far the console log was logged could not be read: %s", error)
+            log.info("The position in the console log could not be read: %s. Some lines may be logged twice.", error)
             return
-        if isinstance(kept, dict) and kept.get("execution_id") == self.execution_id:
-            self.console_after = kept.get("after") or self.console_after
+        if isinstance(stored, dict) and stored.get("execution_id") == self.execution_id:
+            self.console_cursor = stored.get("after") or self.console_cursor
 
-    async def _remember(self) -> None:
+    async def _store_console_cursor(self) -> None:
         if self.task_instance is None:
             return
         try:
-            kept = {"execution_id": self.execution_id, "after": self.console_after}
-            await aset_xcom(self.task_instance, CONSOLE_KEY, kept)
+            value = {"execution_id": self.execution_id, "after": self.console_cursor}
+            await aset_xcom(self.task_instance, CONSOLE_KEY, value)
         except Exception as error:  # noqa: BLE001  at worst some lines are logged twice
-            log.info("How far the console log was logged could not be noted: %s", error)
+            log.info("The position in the console log could not be stored: %s. Some lines may be logged twice.", error)
 
     async def on_kill(self) -> None:
-        """Cancel our execution when a person has ended the task (Airflow ≥ 3.3).
+        """Cancel the owned execution when a person has ended the task (Airflow 3.3 and newer).
 
-        Airflow also calls this when a triggerer lost its triggers to another one, so the task's own state
-        decides: unless it has ended, or is known to be gone, the execution is left alone.
+        Airflow also calls this when a triggerer lost its triggers to another one. So the task's state decides: the
+        execution is canceled only if the task has ended, or no longer exists.
         """
         if self._ended or not self.cancel_on_kill or self.execution_id is None:
             return
-        # Airflow 3.3 cancels a trigger again every second until it has ended, so also while it is in here.
-        killing = asyncio.ensure_future(self._kill())
-        _kills.add(killing)
-        killing.add_done_callback(_kills.discard)
-        while not killing.done():
+        # Airflow 3.3 cancels a trigger every second until it has ended, also while it is in this method.
+        kill = asyncio.ensure_future(self._kill())
+        _kills.add(kill)
+        kill.add_done_callback(_kills.discard)
+        while not kill.done():
             with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.shield(killing)
+                await asyncio.shield(kill)
 
     async def _kill(self) -> None:
         try:
             state = await asyncio.wait_for(task_instance_state(self.task_instance), STATE_TIMEOUT)
-        except Exception:  # noqa: BLE001  no answer is no proof
+        except Exception:  # noqa: BLE001  without a state the execution is left running
             state = None
         if state not in (*ENDED_STATES, ""):
-            log.info("The task is %s: execution %s is left alone", state or "in an unknown state", self.execution_id)
+            log.info(
+                "Execution %s of sync %s is left running: the state of its task is %s.",
+                self.execution_id,
+                self.sync_id,
+                state or "unknown",
+            )
             return
         await self._cancel()
 
@@ -248,7 +264,7 @@ class PolytomicExecutionTrigger(BaseTrigger):
         from airflow_provider_polytomic.api.executions.cancel import cancel_if_running
         from airflow_provider_polytomic.api.kinds import get_sync_kind
 
-        # A triggerer that was frozen may be the last to learn that another one has completed the task.
+        # It polls first: a triggerer that was suspended may not know that another one has completed the task.
         plan = cancel_if_running(
             get_sync_kind(self.kind), self.sync_id, str(self.execution_id), KILL_TIMEOUT, "its task was ended"
         )
@@ -256,7 +272,7 @@ class PolytomicExecutionTrigger(BaseTrigger):
             async with await PolytomicHook(self.polytomic_conn_id).async_client() as client:
                 await client.run(plan)
         except Exception as error:  # noqa: BLE001  a kill must not fail
-            log.warning("Execution %s could not be cancelled: %s", self.execution_id, error)
+            log.warning("Execution %s of sync %s could not be canceled: %s", self.execution_id, self.sync_id, error)
 
 
 def _import_api() -> None:

@@ -1,0 +1,97 @@
+"""The arguments that the operators for bulk and model syncs share: their types, and their validation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_polytomic import assets as _assets
+from airflow_provider_polytomic._airflow import validation
+from airflow_provider_polytomic._airflow.compat import BaseOperator
+
+if TYPE_CHECKING:
+    from airflow_provider_polytomic._airflow.compat import AssetAlias
+
+IF_RUNNING = ("wait", "attach", "fail", "skip", "cancel")
+_CHECKS: dict[str, validation.Check] = {
+    "sync_id": validation.identifier,
+    "if_running": validation.one_of(IF_RUNNING),
+    "allow_errors": validation.error_limit,
+    "min_records": validation.count,
+}
+_FLAGS = ("wait_for_completion", "deferrable", "cancel_on_kill", "log_console")  # not templated
+
+
+class ExecutionArguments(BaseOperator):
+    """Holds the arguments of an operator. A subclass adds those of the start, and calls :meth:`_set_arguments`."""
+
+    sync_id: str | None
+    sync_name: str | None
+    polytomic_conn_id: str
+    wait_for_completion: bool
+    deferrable: bool
+    poke_interval: float
+    timeout: float | None
+    if_running: str
+    allow_errors: bool | int | float
+    min_records: int | None
+    cancel_on_kill: bool
+    log_console: bool
+    assets: bool | Mapping[str, Any]
+
+    def _set_arguments(
+        self,
+        *,
+        poke_interval: float | timedelta,
+        timeout: float | timedelta | None,
+        assets: bool | Mapping[str, Any],
+        **others: Any,
+    ) -> None:
+        """Set and validate arguments.
+
+        Not an ``__init__``, because Airflow wraps every ``__init__`` in the hierarchy, which slows DAG parsing.
+
+        :raises ValueError: an argument is invalid; the message begins with its name.
+        """
+        interval = validation.seconds("poke_interval", poke_interval)
+        if interval is None:
+            raise ValueError("poke_interval must be more than 0 seconds, not None")
+        timeout = validation.seconds("timeout", timeout)
+        _assets.validate_assets(assets)
+        for name in _FLAGS:
+            validation.flag(name, others[name])
+        validation.set_attributes(self, poke_interval=interval, timeout=timeout, assets=assets, **others)
+        if assets is not False:
+            self.outlets = [*self.outlets, self._alias]
+        self._validate()
+
+    def _validate(self) -> None:
+        """Validate the arguments that are known: literals in ``__init__``, templated ones when the task runs.
+
+        :raises ValueError: an argument is invalid; the message begins with its name.
+        """
+        validation.exactly_one("sync_id", self.sync_id, "sync_name", self.sync_name)
+        validation.validate_known(self, _CHECKS)
+        self._start_arguments()
+
+    def _start_arguments(self) -> dict[str, Any]:
+        """The arguments of the start that are known, as the endpoint function takes them.
+
+        :raises ValueError: an argument is invalid; the message begins with its name.
+        """
+        raise NotImplementedError
+
+    def _criteria(self) -> dict[str, Any]:
+        """The criteria of a success, as :func:`.outcome.failure_reason` takes them.
+
+        :raises ValueError: an argument is invalid; the message begins with its name.
+        """
+        return {
+            "allow_errors": validation.error_limit("allow_errors", self.allow_errors),
+            "min_records": validation.count("min_records", self.min_records),
+        }
+
+    @property
+    def _alias(self) -> AssetAlias:
+        return _assets.task_alias(self.dag_id if self.has_dag() else None, self.task_id)

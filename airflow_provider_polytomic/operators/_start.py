@@ -1,0 +1,78 @@
+"""What an operator starts: the sync, the start request made of the arguments, and the record for later tries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_polytomic._airflow import task_context, validation
+from airflow_provider_polytomic.operators._arguments import IF_RUNNING
+
+if TYPE_CHECKING:
+    from airflow_provider_polytomic.api.executions.start import Acquired
+    from airflow_provider_polytomic.api.executions.start_request import StartRequest, StoredStart
+
+
+@dataclass(frozen=True)
+class Target:
+    """The sync to execute, and until when.
+
+    :param sync_name: the sync's name, if it is known.
+    :param deadline: seconds since the epoch.
+    """
+
+    sync_id: str
+    sync_name: str | None
+    deadline: float | None
+
+
+def get_origin(acquired: Acquired) -> str:
+    """How the task came to its execution: see :data:`~.deferral.ORIGINS`."""
+    return "attached" if acquired.adopted else "resumed" if acquired.resumed else "started"
+
+
+def build_start_request(
+    operator: Any, context: Any, tries: task_context.Tries, sync_id: str, attempts: int
+) -> StartRequest:
+    """Build the start request of a try from the operator's arguments.
+
+    :param attempts: how many keys of this try conflicts have used up.
+    :raises ValueError: an argument is invalid; the message begins with its name.
+    """
+    from airflow_provider_polytomic.api.executions.outcome import failure_reason
+    from airflow_provider_polytomic.api.executions.start_request import StartRequest
+
+    criteria, stored = operator._criteria(), tries.stored_start
+    request = StartRequest(
+        kind=operator.kind,
+        sync_id=sync_id,
+        task=task_context.task_identity(context),
+        try_number=tries.number,
+        first_try=tries.first,
+        arguments=operator._start_arguments(),
+        if_running=validation.choice("if_running", operator.if_running, IF_RUNNING) or "wait",
+        succeeded=lambda execution: failure_reason(execution, **criteria) is None,
+        wait_for_completion=operator.wait_for_completion,
+        cancel_on_kill=operator.cancel_on_kill,
+        attempts=attempts,
+    )
+    # A stored start with another key is that of another mapped task, which had this index before.
+    return replace(request, stored=stored) if stored and stored.key == request.key(0, 0) else request
+
+
+def to_stored_start(context: Any, request: StartRequest, acquired: Acquired, sync_name: Any) -> StoredStart:
+    """What later tries need to know of a start.
+
+    :param sync_name: the operator's argument.
+    """
+    from airflow_provider_polytomic.api.executions.start_request import StoredStart
+
+    return StoredStart(
+        try_number=acquired.try_number,
+        execution_id=acquired.execution.id,
+        sync_id=request.sync_id,
+        key=request.key(0, 0),
+        sync_name=validation.blank_to_none(sync_name),
+        first_try=request.first_try,
+        max_tries=task_context.max_tries(context),
+    )
