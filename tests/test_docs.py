@@ -34,7 +34,7 @@ from airflow_provider_polytomic.get_provider_info import EXTRA_FIELDS, UI_FIELDS
 from airflow_provider_polytomic.hooks._sync_calls import DEFAULT_MAX_LOG_BYTES, MAX_SYNCS_PER_PAGE
 from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
 from airflow_provider_polytomic.operators import bulk_sync
-from airflow_provider_polytomic.operators._base import IF_RUNNING
+from airflow_provider_polytomic.operators._arguments import IF_RUNNING
 from airflow_provider_polytomic.sandbox.__main__ import _parser
 from airflow_provider_polytomic.sandbox.app import Sandbox
 from airflow_provider_polytomic.sandbox.seed import load_seed

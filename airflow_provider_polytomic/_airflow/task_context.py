@@ -135,6 +135,11 @@ class Tries:
         """Whether a try since the last clear may have started an execution."""
         return self.number > self.first
 
+    @property
+    def has_next(self) -> bool:
+        """Whether a try follows if this one fails and the error is not final."""
+        return self.number <= max_tries(self._context)
+
 
 # --- time
 

@@ -74,7 +74,7 @@ class ExecutionOperator(ExecutionArguments):
                 require_time_left(target.deadline, str(event.execution_id))
                 return self._start_and_finish(context, target, state.attempts)
             self._may_have_started = True
-            execution = self._read_end(context, event)
+            execution = self._read_end(event)
             console = self._open_console_log(event.sync_id, execution.id, event.console_cursor)
             execution_id = self._finish(context, target, state.origin, execution, console)
             return self._start_and_finish(context, target) if execution_id is None else execution_id
@@ -85,11 +85,10 @@ class ExecutionOperator(ExecutionArguments):
         :param attempts: how many keys of this try conflicts have used up.
         """
         from airflow_provider_polytomic.operators._reporting import report_start
-        from airflow_provider_polytomic.operators._start import get_origin
 
         while True:
             acquired = self._acquire(context, target, attempts)
-            execution, origin = acquired.execution, get_origin(acquired)
+            execution, origin = acquired.execution, acquired.origin
             report_start(self, context, target, execution, origin)
             console = self._open_console_log(target.sync_id, execution.id)
             if not self.wait_for_completion:
@@ -121,7 +120,7 @@ class ExecutionOperator(ExecutionArguments):
             owned = self._ownership.release()
             if owned is not None:
                 is_final = isinstance(error, AirflowFailException)
-                self._release_or_cancel(context, owned.sync_id, owned.execution_id, is_final=is_final)
+                self._release_or_cancel(owned.sync_id, owned.execution_id, is_final=is_final)
             raise
 
     # --- resolve
@@ -185,7 +184,7 @@ class ExecutionOperator(ExecutionArguments):
         except PolytomicConflictError:
             self._ownership.release()  # the executions of earlier tries have ended
             raise
-        if not isinstance(decision, Acquired) or decision.adopted:
+        if not isinstance(decision, Acquired) or decision.origin == "attached":
             self._ownership.release()  # the execution of a replayed key has ended
         return decision
 
@@ -194,7 +193,7 @@ class ExecutionOperator(ExecutionArguments):
         from airflow_provider_polytomic.operators._start import to_stored_start
 
         self._may_have_started = True
-        if not acquired.adopted:
+        if acquired.origin != "attached":
             self._ownership.acquire(self._hook.client.settings, request.sync_id, acquired.execution.id)
             self._tries.store(to_stored_start(context, request, acquired, self.sync_name))
 
@@ -269,7 +268,7 @@ class ExecutionOperator(ExecutionArguments):
         self._ownership.release()  # from here on the trigger cancels it, if necessary
         self.defer(trigger=trigger, method_name="execute_complete", timeout=None)
 
-    def _read_end(self, context: Any, event: ExecutionEvent) -> Execution:
+    def _read_end(self, event: ExecutionEvent) -> Execution:
         """The execution that a trigger event reports as ended.
 
         :raises PolytomicError: the trigger reports a timeout or an error. An owned execution that may still run is
@@ -290,7 +289,7 @@ class ExecutionOperator(ExecutionArguments):
         if owned:
             # An execution that was not found fails the task without further tries.
             is_final = isinstance(error, PolytomicNotFoundError)
-            self._release_or_cancel(context, sync_id, execution_id, is_final=is_final)
+            self._release_or_cancel(sync_id, execution_id, is_final=is_final)
         raise error
 
     # --- judge and report
@@ -347,22 +346,15 @@ class ExecutionOperator(ExecutionArguments):
         """The lineage of a task that failed, with its error message."""
         return self.get_openlineage_facets_on_complete(task_instance)
 
-    def _release_or_cancel(self, context: Any, sync_id: str, execution_id: str, *, is_final: bool) -> None:
+    def _release_or_cancel(self, sync_id: str, execution_id: str, *, is_final: bool) -> None:
         """Leave an owned execution to the next try, or cancel it if there is none.
 
         :param is_final: whether the error ends the task, however many tries are left.
         """
-        from airflow_provider_polytomic._airflow.task_context import max_tries
         from airflow_provider_polytomic.operators._ownership import release_or_cancel
 
-        release_or_cancel(
-            self._run,
-            self._kind,
-            sync_id,
-            execution_id,
-            has_next_try=not is_final and self._tries.number <= max_tries(context),
-            cancel_on_kill=self.cancel_on_kill,
-        )
+        has_next_try = self._tries.has_next and not is_final
+        release_or_cancel(self._run, self._kind, sync_id, execution_id, has_next_try, self.cancel_on_kill)
 
     # --- requests
 
@@ -394,18 +386,15 @@ class ExecutionOperator(ExecutionArguments):
 
     def _send(self, request: Request) -> SendResult:
         """Send one request. After a kill no request is sent, and what was started during one is canceled."""
-        from airflow_provider_polytomic.api.call import Call, decode
         from airflow_provider_polytomic.api.errors import PolytomicError
+        from airflow_provider_polytomic.operators._ownership import read_started_id
 
         if self._killed:
             raise PolytomicError("The task was ended: no further request is sent")
         response = self._hook.client.send(request)
-        if request.idempotency_key is not None:
-            try:
-                started = decode(Call(request, self._kind.start("-").parse), response)
-            except PolytomicError:
-                return response  # the plan judges it
-            self._ownership.acquire(self._hook.client.settings, self._starting_sync_id, started.id)
+        started_id = read_started_id(self._kind, request, response)
+        if started_id is not None:
+            self._ownership.acquire(self._hook.client.settings, self._starting_sync_id, started_id)
             if self._killed:
                 self.on_kill()
         return response

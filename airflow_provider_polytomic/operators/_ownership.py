@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from airflow_provider_polytomic.api.kinds import SyncKind
+    from airflow_provider_polytomic.api.plan import Request, SendResult
     from airflow_provider_polytomic.api.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -72,12 +73,24 @@ class Ownership:
             log.warning("Execution %s of sync %s could not be canceled: %s", owned.execution_id, owned.sync_id, error)
 
 
+def read_started_id(kind: SyncKind, request: Request, response: SendResult) -> str | None:
+    """The id of the execution that a request has started; None for any other request, and for one that failed."""
+    from airflow_provider_polytomic.api.call import Call, decode
+    from airflow_provider_polytomic.api.errors import PolytomicError
+
+    if request.idempotency_key is None:
+        return None
+    try:
+        return decode(Call(request, kind.start("-").parse), response).id
+    except PolytomicError:
+        return None  # the plan judges the response
+
+
 def release_or_cancel(
     run: Callable[[Any], Any],
     kind: SyncKind,
     sync_id: str,
     execution_id: str,
-    *,
     has_next_try: bool,
     cancel_on_kill: bool,
 ) -> None:

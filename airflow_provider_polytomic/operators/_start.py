@@ -26,11 +26,6 @@ class Target:
     deadline: float | None
 
 
-def get_origin(acquired: Acquired) -> str:
-    """How the task came to its execution: see :data:`~.deferral.ORIGINS`."""
-    return "attached" if acquired.adopted else "resumed" if acquired.resumed else "started"
-
-
 def build_start_request(
     operator: Any, context: Any, tries: task_context.Tries, sync_id: str, attempts: int
 ) -> StartRequest:

@@ -195,7 +195,7 @@ def _task_scene(name: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
             },
             "event": event,
         }
-        if not (event["notes"] or {}).get("blocking"):
+        if not event["resume_state"]["blocking"]:
             persisted["return_value"] = make_task(name).execute_complete(context, event)
         task_xcoms = {key: [value for k, value in context["ti"].xcoms if k == key] for key, _ in context["ti"].xcoms}
         persisted |= {

@@ -229,31 +229,53 @@ def sandbox() -> Any:
         os.environ["AIRFLOW_CONN_POLYTOMIC_DEFAULT"] = before
 
 
+resume_states = st.fixed_dictionaries(
+    {"version": st.just(1)},
+    optional={
+        "origin": st.sampled_from(["started", "resumed", "attached", None]) | json_values,
+        "blocking": st.booleans() | json_values,
+        "attempts": st.integers(0, 5) | json_values,
+        "sync_name": json_values,
+        "task_key": json_values,
+        "try_number": json_values,
+    },
+)
+summaries = st.fixed_dictionaries(
+    {"execution_id": st.sampled_from(["e1", "e2"]) | json_values, "status": st.sampled_from(STATUSES) | json_values},
+    optional={"schemas": json_values, "schemas_omitted": json_values, "completed_at": json_values},
+)
 events = st.one_of(
     json_values,
     st.fixed_dictionaries(
-        {"outcome": st.sampled_from(["ended", "timeout", "error", "", None, 3])},
+        {
+            "version": st.just(1),
+            "outcome": st.sampled_from(["ended", "timeout", "error", "", None, 3]),
+            "sync_id": st.sampled_from([SYNC, SYNC, "..", "", None]) | json_values,
+            "execution_id": st.sampled_from(["e1", "e1", "..", "", None]) | json_values,
+            "resume_state": resume_states | json_values,
+        },
         optional={
-            "sync_id": st.sampled_from([SYNC, "..", "", None]) | json_values,
-            "execution_id": st.sampled_from(["e1", "..", "", None]) | json_values,
-            "status": st.sampled_from(STATUSES) | json_values,
-            "schemas": json_values,
-            "schemas_omitted": json_values,
-            "notes": json_values | st.dictionaries(st.sampled_from(["blocking", "adopted", "resumed"]), st.booleans()),
-            "error": st.sampled_from(["PolytomicServerError", "PolytomicNotFoundError", "Boom"]) | json_values,
-            "message": json_values,
-            "still_running": json_values,
-            "completed_at": json_values,
+            "execution": summaries | json_values,
+            "error_type": st.sampled_from(["PolytomicServerError", "PolytomicNotFoundError", "Boom"]) | json_values,
+            "message": st.text(max_size=8) | json_values,
+            "still_running": st.booleans() | json_values,
+            "deadline": st.none() | json_values,
+            "console_cursor": json_values,
         },
     ),
 )
+ENDED = {"version": 1, "outcome": "ended", "sync_id": SYNC, "execution_id": "e1"}
+COMPLETED = {"execution_id": "e1", "status": "completed"}
 
 
 @fuzz
 @given(events, st.booleans())
-@example({"outcome": "ended", "sync_id": SYNC, "execution_id": "e1", "status": "completed", "notes": 7}, True)
-@example({"outcome": "ended", "sync_id": "..", "execution_id": "e1"}, False)
-@example({"outcome": "ended", "sync_id": SYNC, "execution_id": "a\nb", "status": "failed"}, True)
+@example(ENDED | {"execution": COMPLETED, "resume_state": 7}, True)
+@example(ENDED | {"execution": COMPLETED, "resume_state": {"version": 2}}, False)
+@example(ENDED | {"execution": COMPLETED | {"execution_id": "e2"}, "resume_state": {"version": 1}}, False)
+@example(ENDED | {"execution": COMPLETED, "resume_state": {"version": 1}}, False)
+@example(ENDED | {"sync_id": "..", "resume_state": {"version": 1}}, False)
+@example(ENDED | {"execution_id": "a\nb", "resume_state": {"version": 1}}, True)
 def test_task_succeeds_only_on_an_event_that_says_completed(sandbox: Any, event: Any, is_sensor: bool) -> None:
     """Resuming with any event returns an id only if the event says that this execution completed."""
     arguments: dict[str, Any] = {"task_id": "t", "sync_id": SYNC, "poke_interval": 0.01}
@@ -264,8 +286,8 @@ def test_task_succeeds_only_on_an_event_that_says_completed(sandbox: Any, event:
         assert KEY not in str(error)
         return
 
-    if not event.get("notes") or not dict(event["notes"]).get("blocking"):
-        assert (event["outcome"], event["status"]) == ("ended", "completed")
+    if is_sensor or not event["resume_state"].get("blocking"):
+        assert (event["outcome"], event["execution"]["status"]) == ("ended", "completed")
         assert returned == event["execution_id"]
 
 

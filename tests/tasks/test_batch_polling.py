@@ -80,7 +80,10 @@ class Triggers:
 
     @property
     def statuses(self) -> dict[str, str]:
-        return {sync_id: event.get("status") or event["error"] for sync_id, event in self.events.items()}
+        return {
+            sync_id: (event["execution"] or {}).get("status") or event["error_type"]
+            for sync_id, event in self.events.items()
+        }
 
 
 async def finish_in_two_groups(triggers: Triggers) -> None:

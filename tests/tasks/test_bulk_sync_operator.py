@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_polytomic._airflow.compat import AirflowFailException, AirflowSkipException
+from airflow_provider_polytomic._airflow.deferral import ExecutionEvent, ResumeState
 from airflow_provider_polytomic.api import client as client_module
 from airflow_provider_polytomic.api.errors import (
     PolytomicAuthError,
@@ -24,6 +25,7 @@ from airflow_provider_polytomic.api.errors import (
     PolytomicUnreachableError,
 )
 from airflow_provider_polytomic.api.executions import outage
+from airflow_provider_polytomic.operators import _blocking
 from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator
 from airflow_provider_polytomic.sandbox.seed import POSTGRES_TO_WAREHOUSE as OTHER
 from airflow_provider_polytomic.sandbox.seed import SALESFORCE_TO_WAREHOUSE as SYNC
@@ -563,26 +565,35 @@ class TestDeadline:
         """The blocking execution ends, but the deadline has passed by then."""
         foreign = polytomic_sandbox.start_foreign(SYNC)
 
-        def finish_late(_self: Any, _plan: Any) -> None:
+        def finish_late(_run: Any, _plan: Any) -> None:
             polytomic_sandbox.finish(SYNC, foreign.id)
             time.sleep(0.4)
 
-        monkeypatch.setattr(PolytomicBulkSyncOperator, "_wait_out", finish_late)
+        monkeypatch.setattr(_blocking, "wait_for_blocking", finish_late)
         with pytest.raises(PolytomicTimeoutError, match=f"before an execution could be started: .*{foreign.id}"):
             task(timeout=0.3).run()
         assert [execution.id for execution in polytomic_sandbox.starts(SYNC)] == [foreign.id]
 
-    @pytest.mark.parametrize(("notes", "status"), [({"blocking": True}, "completed"), ({"resumed": True}, "canceled")])
+    @pytest.mark.parametrize(
+        ("state", "status"), [({"blocking": True}, "completed"), ({"origin": "resumed"}, "canceled")]
+    )
     def test_resumed_task_starts_nothing_after_the_deadline(
-        self, polytomic_sandbox: Any, notes: dict[str, Any], status: str
+        self, polytomic_sandbox: Any, state: dict[str, Any], status: str
     ) -> None:
         """The event says after the deadline that a blocking execution ended, or that a resumed one was canceled."""
         ended = polytomic_sandbox.start_foreign(SYNC)
         polytomic_sandbox.finish(SYNC, ended.id, status)
-        event = {"outcome": "ended", "sync_id": SYNC, "execution_id": ended.id, "status": status}
+        event = ExecutionEvent(
+            "ended",
+            SYNC,
+            ended.id,
+            ResumeState(**state),
+            deadline=time.time() - 1,
+            execution={"execution_id": ended.id, "status": status},
+        )
 
         with pytest.raises(PolytomicTimeoutError, match=f"before an execution could be started: .*{ended.id}"):
-            task().make().execute_complete(make_context(), event | {"notes": {**notes, "deadline": time.time() - 1}})
+            task().make().execute_complete(make_context(), event.to_payload())
         assert [execution.id for execution in polytomic_sandbox.starts(SYNC)] == [ended.id]
 
     def test_deadline_during_a_start_without_response_cancels_the_execution(
@@ -626,7 +637,7 @@ class TestDeadline:
         def fail(*_: Any, **__: Any) -> None:
             raise error("a bug")
 
-        monkeypatch.setattr(PolytomicBulkSyncOperator, "_follow_console", fail)
+        monkeypatch.setattr(PolytomicBulkSyncOperator, "_open_console_log", fail)
 
         with pytest.raises(error, match="a bug"):
             task(deferrable=deferrable, retries=0 if last else 1).run(tries(1, None, max_tries=0 if last else 1))
@@ -674,7 +685,7 @@ def dying_operator(make: Any, when: str) -> Any:
         response = send(request)
         if request.idempotency_key is not None and when == "before its response":
             raise Died
-        if request.idempotency_key is None and operator._ours is not None and when == "after its response":
+        if request.idempotency_key is None and operator._ownership.owned is not None and when == "after its response":
             raise Died
         return response
 
@@ -829,7 +840,7 @@ def test_operator_accepts_an_event_without_task_and_try(polytomic_sandbox: Any) 
         work.make().execute(tries(1, None))
     (execution,) = polytomic_sandbox.starts(SYNC)
     event = fire(deferral.value.trigger)
-    del event["notes"]["try_number"], event["notes"]["task"]
+    del event["resume_state"]["try_number"], event["resume_state"]["task_key"]
 
     assert work.make().execute_complete(tries(2, None), event) == execution.id
     assert len(polytomic_sandbox.starts(SYNC)) == 1
@@ -1074,15 +1085,15 @@ def test_operator_keeps_the_error_when_the_cancel_fails(
 
 
 def outage_event(execution_id: str) -> dict[str, Any]:
-    return {
-        "outcome": "error",
-        "error": "PolytomicServerError",
-        "message": "GET …: HTTP 503: no valid response for 600 s",
-        "still_running": True,
-        "sync_id": SYNC,
-        "execution_id": execution_id,
-        "notes": {"adopted": False},
-    }
+    return ExecutionEvent(
+        "error",
+        SYNC,
+        execution_id,
+        ResumeState(origin="started"),
+        message="GET …: HTTP 503: no valid response for 600 s",
+        error_type="PolytomicServerError",
+        still_running=True,
+    ).to_payload()
 
 
 class TestRotatedKey:

@@ -29,7 +29,7 @@ def trigger(execution_id: str | None, **more: Any) -> PolytomicExecutionTrigger:
 
 def test_trigger_survives_serialization(polytomic_sandbox: Any) -> None:
     """`serialize()` holds every argument as plain JSON, and recreates an equal trigger."""
-    stored = trigger("e1", deadline=1.5, after="2026-01-01T00:00:00+00:00", notes={"sync_name": "x"})
+    stored = trigger("e1", deadline=1.5, after="2026-01-01T00:00:00+00:00", resume_state={"sync_name": "x"})
 
     _, kwargs = stored.serialize()
 
@@ -104,7 +104,7 @@ class TestEndless:
         with finish_after_polls(polytomic_sandbox, execution, times=3):
             event = fire(trigger(execution.id))
 
-        assert (event["outcome"], event["status"]) == ("ended", "completed")
+        assert (event["outcome"], event["execution"]["status"]) == ("ended", "completed")
 
     def test_trigger_propagates_the_cancellation_of_a_stopping_triggerer(self, polytomic_sandbox: Any) -> None:
         """CancelledError is raised, the session is released, and no execution is canceled."""
@@ -274,7 +274,7 @@ def test_triggers_of_one_connection_share_one_session(polytomic_sandbox: Any) ->
         watcher = asyncio.create_task(watch())
         events = await asyncio.gather(*(one() for _ in range(100)))
         watcher.cancel()
-        assert {event["status"] for event in events} == {"completed"}
+        assert {event["execution"]["status"] for event in events} == {"completed"}
 
     asyncio.run(run())
     assert max(sessions) == 1

@@ -299,7 +299,7 @@ def test_trigger_reports_the_end_of_its_execution_after_a_day_of_faults(triggere
 
     for execution_id, (_, status, end, _) in storm.ends.items():
         at, event = triggerer.events[execution_id]
-        assert (event["outcome"], event.get("status")) == ("ended", status), event
+        assert (event["outcome"], event["execution"]["status"]) == ("ended", status), event
         assert at >= end
     assert storm.outages >= 10
     print(f"{storm.hours:.0f} hours waited, {storm.outages} outages")

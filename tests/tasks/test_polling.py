@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_polytomic._airflow.compat import AirflowFailException
+from airflow_provider_polytomic._airflow.deferral import ExecutionEvent, ResumeState
 from airflow_provider_polytomic.api import client
 from airflow_provider_polytomic.api.errors import PolytomicResponseError, PolytomicServerError, PolytomicTimeoutError
 from airflow_provider_polytomic.api.executions import outage
@@ -192,8 +193,14 @@ def test_operator_succeeds_when_the_omitted_schemas_cannot_be_read(polytomic_san
     """A completed execution stays a success when reading it again fails, or returns another execution."""
     body = {"data": {"id": "yesterday", "status": "failed"}} if status == 200 else None
     polytomic_sandbox.faults.status(status, poll_pattern("bulk"), times=None, body=body)
-    ended = {"outcome": "ended", "sync_id": SYNCS["bulk"], "execution_id": "e1", "notes": {}, "status": "completed"}
-    event = ended | {"schemas": [], "schemas_omitted": 5, "record_count": 7}
+    summary = {
+        "execution_id": "e1",
+        "status": "completed",
+        "schemas": [],
+        "schemas_omitted": 5,
+        "record_count": 7,
+    }
+    event = ExecutionEvent("ended", SYNCS["bulk"], "e1", ResumeState(origin="started"), execution=summary).to_payload()
 
     assert task("bulk").make().execute_complete(make_context(), event) == "e1"
 
@@ -252,15 +259,15 @@ def test_last_try_cancels_only_a_running_execution(
     execution = polytomic_sandbox.start_foreign(SYNCS[kind])
     if ended:
         polytomic_sandbox.finish(SYNCS[kind], execution.id)
-    event = {
-        "outcome": outcome,
-        "error": "PolytomicServerError",
-        "message": "HTTP 503",
-        "still_running": True,
-        "sync_id": SYNCS[kind],
-        "execution_id": execution.id,
-        "notes": {"adopted": False},
-    }
+    event = ExecutionEvent(
+        outcome,
+        SYNCS[kind],
+        execution.id,
+        ResumeState(origin="started"),
+        message="HTTP 503",
+        error_type="PolytomicServerError",
+        still_running=True,
+    ).to_payload()
 
     with pytest.raises((PolytomicServerError, PolytomicTimeoutError), match="503"):
         task(kind).make().execute_complete(make_context(), event)

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from airflow_provider_polytomic import assets
-from airflow_provider_polytomic._airflow import deferral
+from airflow_provider_polytomic._airflow import reporting as reporting_module
+from airflow_provider_polytomic._airflow import task_context
 from airflow_provider_polytomic._airflow.compat import AirflowFailException, AirflowTaskTimeout
-from airflow_provider_polytomic._airflow.deferral import Reporting, deadline
+from airflow_provider_polytomic._airflow.reporting import Reporting
+from airflow_provider_polytomic._airflow.task_context import compute_deadline
 from airflow_provider_polytomic.api.call import fetch
 from airflow_provider_polytomic.api.endpoints import bulk_syncs
 from airflow_provider_polytomic.api.errors import PolytomicSyncError
@@ -77,9 +79,9 @@ class FailingSteps:
     def fail(self, name: str, error: BaseException) -> None:
         owner, attribute = {
             "summary": (summary, "summarize"),
-            "pushing the summary": (deferral, "push_summary"),
+            "pushing the summary": (reporting_module, "push_summary"),
             "console log": (console_log.ConsoleLogFollower, "follow_to_end"),
-            "sync name": (deferral, "sync_display_name"),
+            "sync name": (reporting_module, "sync_display_name"),
             "end of the console log": (console_log, "fetch_tail"),
             "message": (messages, "format_failure"),
             "tables": (tables, "written_tables"),
@@ -257,7 +259,7 @@ def test_task_result_stands_when_reports_hang(
     polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch, make: Any, deferrable: bool, outcome: str
 ) -> None:
     """Requests that hang after the execution has ended are abandoned within the reporting timeout."""
-    monkeypatch.setattr(deferral, "REPORTING_TIMEOUT", 0.6)
+    monkeypatch.setattr(reporting_module, "REPORTING_TIMEOUT", 0.6)
     kind = "bulk/" if make is PolytomicBulkSyncOperator else ""
     sync = f"GET /api/{kind}syncs/{SYNC_OF[make]}"
     held = [
@@ -282,8 +284,8 @@ class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
         self.timeouts: list[float] = []
-        monkeypatch.setattr(deferral.time, "monotonic", lambda: self.now)
-        monkeypatch.setattr(deferral.time, "sleep", self._sleep)
+        monkeypatch.setattr(reporting_module.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(reporting_module.time, "sleep", self._sleep)
 
     def _sleep(self, seconds: float) -> None:
         self.now += seconds
@@ -332,11 +334,11 @@ def test_deadline_precedes_execution_timeout_by_a_bounded_reserve(
     monkeypatch: pytest.MonkeyPatch, limit: timedelta, expected: float
 ) -> None:
     """The reserve is a tenth of `execution_timeout`: at least 30 s, at most 5 minutes or half of the timeout."""
-    monkeypatch.setattr(deferral.time, "time", lambda: 1000.0)
+    monkeypatch.setattr(task_context.time, "time", lambda: 1000.0)
 
-    assert deadline(None, limit) == 1000 + expected
-    assert deadline(5, limit) == 1005
-    assert deadline(10 * 86400, limit) == 1000 + expected
+    assert compute_deadline(None, limit) == 1000 + expected
+    assert compute_deadline(5, limit) == 1005
+    assert compute_deadline(10 * 86400, limit) == 1000 + expected
 
 
 def test_reporting_sends_no_request_after_airflows_timeout(monkeypatch: pytest.MonkeyPatch) -> None:

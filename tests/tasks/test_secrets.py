@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_polytomic._airflow.compat import AirflowFailException
-from airflow_provider_polytomic._airflow.deferral import sync_display_name
+from airflow_provider_polytomic._airflow.reporting import sync_display_name
 from airflow_provider_polytomic.api.endpoints import bulk_syncs
 from airflow_provider_polytomic.api.errors import PolytomicSyncError
 from airflow_provider_polytomic.api.kinds import get_sync_kind

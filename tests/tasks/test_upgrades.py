@@ -84,8 +84,8 @@ def test_persisted_data_covers_keys_xcoms_and_resume_state(current_data: Any) ->
     assert set(bulk["xcoms"]) == {"execution", links.XCOM_KEY, CONSOLE_KEY}
     assert [len(scene["keys"]) for scene in (bulk, model, current_data["creation"])] == [1, 1, 1]
     assert set(bulk["task_state"]) == {"polytomic_start"}
-    assert current_data["bulk operator that attaches"]["event"]["notes"]["adopted"] is True
-    assert current_data["bulk operator that waits for another"]["event"]["notes"]["blocking"] is True
+    assert current_data["bulk operator that attaches"]["event"]["resume_state"]["origin"] == "attached"
+    assert current_data["bulk operator that waits for another"]["event"]["resume_state"]["blocking"] is True
     assert [event["outcome"] for event in current_data["trigger errors"].values()] == ["timeout", "error"]
     assert len(current_data["watcher state and payloads"]["payloads"]) == len(ENDS)
 
@@ -139,7 +139,7 @@ def test_task_fails_with_the_error_event_of_an_older_release(
 ) -> None:
     """The task fails with the error class that the older release would have raised."""
     event = load_scene(file, "trigger errors")[outcome]
-    kind = errors.PolytomicTimeoutError if outcome == "timeout" else getattr(errors, event["error"])
+    kind = errors.PolytomicTimeoutError if outcome == "timeout" else getattr(errors, event["error_type"])
 
     with stage(monkeypatch), pytest.raises(kind, match=event["message"]):
         make_task("bulk operator by name").execute_complete(make_context(max_tries=1), event)
@@ -215,7 +215,7 @@ def test_event_trigger_resumes_at_the_position_that_an_older_release_saved(file:
 
     watcher = trigger_from_row(scene["row"])
     watcher.asset_state_store = AssetStore({scene["stored_as"]: json.dumps(position)})
-    found = asyncio.run(watcher._stored())
+    found = asyncio.run(watcher._read_stored())
 
     assert watcher.serialize()[1].items() >= scene["row"]["kwargs"].items()
     assert found is not None
