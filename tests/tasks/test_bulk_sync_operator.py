@@ -536,7 +536,7 @@ class TestDeadline:
         """The deadline includes the time spent waiting for a blocking execution."""
         foreign = polytomic_sandbox.start_foreign(SYNC)
 
-        with pytest.raises(PolytomicTimeoutError, match="waited"):
+        with pytest.raises(PolytomicTimeoutError, match="blocking"):
             task(timeout=0.3, deferrable=deferrable).run()
         assert polytomic_sandbox.running(SYNC).id == foreign.id
         assert len(polytomic_sandbox.starts(SYNC)) == 1
