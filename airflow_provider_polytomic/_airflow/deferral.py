@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow_provider_polytomic._airflow import task_context
 
 if TYPE_CHECKING:
+    from airflow_provider_polytomic._airflow.compat import BaseTrigger
     from airflow_provider_polytomic.api.errors import PolytomicError
     from airflow_provider_polytomic.api.kinds import SyncKind
     from airflow_provider_polytomic.api.models import Execution
-    from airflow_provider_polytomic.triggers.execution import PolytomicExecutionTrigger
 
 log = logging.getLogger(__name__)
 
@@ -210,7 +210,7 @@ def create_trigger(
     seen: Execution | None,
     resume_state: ResumeState,
     **options: Any,
-) -> PolytomicExecutionTrigger:
+) -> BaseTrigger:
     """Create the trigger that waits for an execution.
 
     :param seen: the execution as last polled.

@@ -28,42 +28,42 @@ class PolytomicBulkSyncOperator(ExecutionOperator):
     """Start an execution of a bulk sync exactly once, and wait until it has ended.
 
     Returns the execution's id. XCom ``execution`` holds a summary (status, counts, schemas), pushed at the start
-    and at the end, also on failure. A retry resumes what an earlier try started; a clear starts anew.
+    and at the end, also on failure. A retry resumes the execution of an earlier try; a clear starts a new one.
 
     :param sync_id: the sync. (templated)
     :param sync_name: the sync's name, instead of ``sync_id``; looked up when the task runs. (templated)
     :param test: validate the sync; excludes ``resync_mode``. The API reference says that nothing is written, the
         vendor's SDK that up to 5 records per schema are synced. (templated)
-    :param resync_mode: ``refetch``, ``resync`` or ``rebuild``; default: sync what is new. (templated)
+    :param resync_mode: ``refetch``, ``resync`` or ``rebuild``; default: sync new and changed records. (templated)
     :param fetch_mode: ``none``, ``incremental`` or ``full``; for Salesforce. (templated)
-    :param schemas: ids of the schemas to sync; default: all that are enabled; an empty list is refused. (templated)
+    :param schemas: ids of the schemas to sync; default: all enabled ones. An empty list is invalid. (templated)
     :param polytomic_conn_id: the Airflow connection. (templated)
     :param wait_for_completion: False ends the task as soon as the execution is started.
     :param deferrable: wait in the triggerer, holding no worker slot; default: ``[operators] default_deferrable``.
-    :param poke_interval: seconds (or timedelta) between looks; default 30. In the triggerer the first look comes
-        after 5 seconds or more.
-    :param timeout: seconds (or timedelta) for all of it, waiting for others included; default: none. Then the
-        execution is cancelled (unless ``cancel_on_kill=False``) and PolytomicTimeoutError raised. An
-        ``execution_timeout`` has the same effect, a tenth of it earlier: 30 seconds at least, 5 minutes at most.
-    :param if_running: what to do while somebody else's execution of the sync runs: ``wait`` for its end and start
-        then, ``attach`` to it if it does at least what is asked, ``fail``, ``skip`` the task, or ``cancel`` it and
-        start. (templated)
-    :param allow_errors: how many errors a success may have: True for any number of them, also in schemas that failed
-        as a whole; an int for so many records; a float below 1 for such a share of the records. (templated)
-    :param min_records: how many records make a success; not judged for test runs. (templated)
-    :param cancel_on_kill: whether the execution that this task started is cancelled when the task is ended without
-        it: killed, marked, cleared, timed out.
-    :param log_console: whether the execution's console log is logged while it is waited for, with one request more
-        for each look.
-    :param assets: whether Airflow is told of each table that the execution wrote, as an asset event with its counts;
-        or a dict that says which asset (a URI, an ``Asset``, or None to leave it out) a table is, by output name or
-        schema id, where it is not the address that the destination's connection gives it. At most 100 tables get one.
+    :param poke_interval: maximum poll interval in seconds (or timedelta); default 30. Polling starts at 5 s and backs
+        off to a quarter of the elapsed time.
+    :param timeout: seconds (or timedelta) for the whole task, including the wait for blocking executions; default:
+        none. When it is over, the execution is canceled (unless ``cancel_on_kill=False``) and PolytomicTimeoutError is
+        raised. An ``execution_timeout`` has the same effect, a tenth of it earlier: at least 30 seconds, at most 5
+        minutes.
+    :param if_running: what to do while an execution that this task did not start is running: ``wait`` for its end,
+        then start; ``attach`` to it, if it covers the requested arguments; ``fail``; ``skip`` the task; or ``cancel``
+        it, then start. (templated)
+    :param allow_errors: how many errors a success may have: True for any number, also in schemas that failed as a
+        whole; an int for a number of records; a float below 1 for a share of the records. (templated)
+    :param min_records: the number of records that a success needs; not checked for test runs. (templated)
+    :param cancel_on_kill: whether the execution that this task started is canceled when the task ends before it:
+        killed, marked, cleared or timed out.
+    :param log_console: whether to log the execution's console log during the wait, with one more request per poll.
+    :param assets: whether to emit an asset event with counts for each table that the execution wrote; or a dict of
+        assets (a URI, an ``Asset``, or None to leave the table out) by output name or schema id, for tables whose asset
+        is not the address in the destination's connection. At most 100 tables get an event.
     :raises PolytomicSyncError: the execution did not succeed.
     :raises PolytomicTimeoutError: it had not ended in time.
-    :raises PolytomicConflictError: somebody else's runs, and ``if_running="fail"``.
-    :raises AirflowFailException: what a retry cannot mend: bad arguments, a refused key, no such sync.
+    :raises PolytomicConflictError: another execution is running, and ``if_running`` is ``fail``.
+    :raises AirflowFailException: no retry can succeed: invalid arguments, a rejected API key, no such sync.
 
-    Behind it: ``GET`` and ``POST /api/bulk/syncs/{id}/executions``, ``GET …/executions/{exec_id}``.
+    API: ``GET`` and ``POST /api/bulk/syncs/{id}/executions``, ``GET …/executions/{exec_id}``.
     """
 
     kind = "bulk"
@@ -142,7 +142,7 @@ def _time(name: str, value: Any) -> str | None:
 def _schedule(name: str, value: Any) -> dict[str, Any] | None:
     schedule = validation.mapping(name, value)
     if schedule is not None and not schedule.get("frequency"):
-        raise ValueError(f"{name} must hold a frequency, for instance {{'frequency': 'manual'}}")
+        raise ValueError(f"{name} must have a frequency, for instance {{'frequency': 'manual'}}")
     return schedule
 
 
@@ -172,48 +172,51 @@ class PolytomicCreateBulkSyncOperator(BaseOperator):
     """Create a bulk sync exactly once.
 
     Returns the sync's id, so that the next task can run it: ``PolytomicBulkSyncOperator(sync_id=create.output)``.
-    A retry finds what an earlier try created; a clear is a new wish, to which ``if_exists`` applies. What is not given
-    is not sent: Polytomic's own default holds. Nothing is activated, paused, scheduled or changed besides.
+    A retry finds the sync that an earlier try created. Clearing the task starts over and applies ``if_exists``.
+    Arguments that are not given are not sent, so Polytomic's defaults apply.
 
-    The parameters are the fields of the API's request, and five more.
+    The parameters are the fields of the API's request, and ``source_connection``, ``destination_connection``,
+    ``if_exists`` and ``polytomic_conn_id``.
 
-    :param name: the sync's name. (templated, as all that follow)
+    :param name: the sync's name. (templated, as are all others)
     :param mode: ``snapshot``, ``replicate`` or ``append``.
     :param default_schedule: ``{"frequency": "manual"}`` leaves all runs to Airflow; times are in UTC.
-    :param destination_configuration: what the destination needs to know, for instance ``{"schema": "salesforce"}``.
-        Checked against the JSON schema that the destination publishes, before anything is created.
-    :param source_connection: the connection to read from, by its id or its name in Polytomic.
-    :param source_connection_id: the same by its id only, which needs no look-up.
+    :param destination_configuration: settings of the destination, for instance ``{"schema": "salesforce"}``. Validated
+        against the JSON schema that the destination publishes, before the sync is created.
+    :param source_connection: the connection to read from, by its id or its name in Polytomic. A name is looked up.
+    :param source_connection_id: the same, by its id only.
     :param destination_connection: the connection to write to, by its id or its name.
-    :param destination_connection_id: the same by its id only.
+    :param destination_connection_id: the same, by its id only.
     :param source_configuration: how the source is read, for instance ``{"replication_slot_name": …}``.
-    :param schemas: ids of the schemas to sync, or dicts with an ``id`` and their configuration; default: all; an empty
-        list is refused.
+    :param schemas: ids of the schemas to sync, or dicts with an ``id`` and their configuration; default: all. An
+        empty list is invalid.
     :param active: whether the sync runs on its schedule.
     :param additional_schedules: schedules for some of the schemas.
     :param automatically_add_new_fields: ``all``, ``onlyIncremental``, ``onlyNonIncremental`` or ``none``.
     :param automatically_add_new_objects: likewise.
     :param normalize_names: ``enabled``, ``disabled`` or ``legacy``.
-    :param data_cutoff_timestamp: older source records are left out: a datetime, or text in ISO 8601; without a time
-        zone it is UTC.
-    :param disable_record_timestamps: whether Polytomic adds no timestamp columns of its own.
+    :param data_cutoff_timestamp: older source records are left out: a datetime, or text in ISO 8601; UTC if it has no
+        time zone.
+    :param disable_record_timestamps: whether Polytomic adds no timestamp columns.
     :param concurrency_limit: instead of the default limit.
     :param resync_concurrency_limit: the same for resyncs.
     :param policies: ids of permission policies.
     :param organization_id: the organization, for partner keys.
-    :param if_exists: what to do when a sync has this name already: ``fail``, or ``skip`` creating and return its id.
+    :param if_exists: what to do if a sync has this name already: ``fail``, or ``skip`` the creation and return its id.
     :param polytomic_conn_id: the Airflow connection.
-    :raises AirflowFailException: what a retry cannot mend: the name is taken, and ``if_exists="fail"``, or several
-        syncs have it; several connections of that name; bad arguments; a refused key; a refused request.
-    :raises PolytomicLookupError: no connection has that name; or the list of syncs changes too often for the name to be
-        known to be free. Nothing was created.
-    :raises PolytomicError: the server failed, or the outcome is unknown: the next try tells.
+    :raises AirflowFailException: no retry can succeed: the name is taken, and ``if_exists`` is ``fail``, or several
+        syncs have it; several connections have the name; invalid arguments; a rejected API key or request.
+    :raises PolytomicLookupError: no connection has the name; or the list of syncs changes too often to know that the
+        sync's name is free. Nothing was created.
+    :raises PolytomicError: the server failed, or the outcome is unknown. A retry resolves it.
 
-    Behind it: ``GET`` and ``POST /api/bulk/syncs``, ``GET /api/connections/{id}/bulksync/target``; ``GET
+    API: ``GET`` and ``POST /api/bulk/syncs``, ``GET /api/connections/{id}/bulksync/target``; ``GET
     /api/connections`` for connections by name.
     """
 
     ui_color = "#e8e4ff"
+    if_exists: str
+    polytomic_conn_id: str
     template_fields: Sequence[str] = (
         "name",
         "mode",
@@ -293,36 +296,15 @@ class PolytomicCreateBulkSyncOperator(BaseOperator):
         polytomic_conn_id: str = validation.DEFAULT_CONN_ID,
         **kwargs: Any,
     ) -> None:
+        arguments = locals()
         super().__init__(**kwargs)
-        self.name = name
-        self.mode = mode
-        self.default_schedule = default_schedule
-        self.destination_configuration = destination_configuration
-        self.source_connection = source_connection
-        self.source_connection_id = source_connection_id
-        self.destination_connection = destination_connection
-        self.destination_connection_id = destination_connection_id
-        self.source_configuration = source_configuration
-        self.schemas = schemas
-        self.active = active
-        self.additional_schedules = additional_schedules
-        self.automatically_add_new_fields = automatically_add_new_fields
-        self.automatically_add_new_objects = automatically_add_new_objects
-        self.normalize_names = normalize_names
-        self.data_cutoff_timestamp = data_cutoff_timestamp
-        self.disable_record_timestamps = disable_record_timestamps
-        self.concurrency_limit = concurrency_limit
-        self.resync_concurrency_limit = resync_concurrency_limit
-        self.policies = policies
-        self.organization_id = organization_id
-        self.if_exists = if_exists
-        self.polytomic_conn_id = polytomic_conn_id
+        validation.set_attributes(self, **{field: arguments[field] for field in self.template_fields})
         self._body()
 
     def _body(self) -> dict[str, Any]:
-        """The fields of the request, as far as they are given and known already.
+        """The fields of the request that are given and known.
 
-        :raises ValueError: naming the argument.
+        :raises ValueError: an argument is invalid; the message begins with its name.
         """
         for end in ("source", "destination"):
             by_id, either = f"{end}_connection_id", f"{end}_connection"
@@ -333,7 +315,7 @@ class PolytomicCreateBulkSyncOperator(BaseOperator):
         return {name: value for name, value in known.items() if value is not None}
 
     def execute(self, context: Any) -> str:
-        """Create it, unless it is there.
+        """Create the sync, unless it exists.
 
         :returns: the sync's id.
         """

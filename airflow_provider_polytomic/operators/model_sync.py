@@ -23,36 +23,37 @@ class PolytomicModelSyncOperator(ExecutionOperator):
     """Start an execution of a model sync exactly once, and wait until it has ended.
 
     Returns the execution's id. XCom ``execution`` holds a summary (status, ``counts``, ``errors``), pushed at the
-    start and at the end, also on failure. A retry resumes what an earlier try started; a clear starts anew.
+    start and at the end, also on failure. A retry resumes the execution of an earlier try; a clear starts a
+    new one.
 
     :param sync_id: the sync. (templated)
     :param sync_name: the sync's name, instead of ``sync_id``; looked up when the task runs. (templated)
     :param test: validate the sync without writing. (templated)
-    :param resync: sync all records anew. (templated)
+    :param resync: sync all records again. (templated)
     :param identities: sync only the records with these values of the identity field; at most 1000, and at least
         one; excludes ``source_identities``. (templated)
     :param source_identities: sync only the records with these values of source fields: a list of lists of dicts with
-        ``source`` (``model_id``, ``field``) and ``value``; at most 1000, and at least one; what JSON cannot hold is
-        refused. (templated)
+        ``source`` (``model_id``, ``field``) and ``value``; at most 1000, and at least one; JSON values only.
+        (templated)
     :param polytomic_conn_id: the Airflow connection. (templated)
     :param wait_for_completion: False ends the task as soon as the execution is started.
     :param deferrable: wait in the triggerer, holding no worker slot; default: ``[operators] default_deferrable``.
-    :param poke_interval: seconds (or timedelta) between looks; default 30.
-    :param timeout: seconds (or timedelta) for all of it, waiting for others included; default: none.
-    :param if_running: what to do while somebody else's execution of the sync runs: ``wait``, ``attach``, ``fail``,
-        ``skip`` or ``cancel``. ``attach`` adopts one only when nothing special is asked for (no ``test``, ``resync``
-        or identities): the API does not tell what the other one does. (templated)
-    :param allow_errors: how many records in error a success may have: True for any number, an int for so many, a
-        float below 1 for such a share of them. (templated)
-    :param min_records: how many records (``counts.total``) make a success. (templated)
-    :param cancel_on_kill: whether the execution is cancelled when its task is ended without it.
-    :param log_console: whether the execution's console log is logged while it is waited for.
-    :param assets: whether Airflow is told of the object that was written; or a dict of what it is called.
+    :param poke_interval: maximum poll interval in seconds (or timedelta); default 30.
+    :param timeout: seconds (or timedelta) for the whole task; default: none.
+    :param if_running: what to do while an execution that this task did not start is running: ``wait``, ``attach``,
+        ``fail``, ``skip`` or ``cancel``. ``attach`` applies only without ``test``, ``resync`` and identities, because
+        the API does not return those of the running execution. (templated)
+    :param allow_errors: how many records with errors a success may have: True for any number, an int for a number, a
+        float below 1 for a share of the records. (templated)
+    :param min_records: the number of records (``counts.total``) that a success needs. (templated)
+    :param cancel_on_kill: whether the execution is canceled when its task ends before it.
+    :param log_console: whether to log the execution's console log during the wait.
+    :param assets: whether to emit an asset event for the object that was written; or a dict of assets by name.
 
-    These, and what is raised, are explained with
+    The shared parameters and the errors are described at
     :class:`~airflow_provider_polytomic.operators.bulk_sync.PolytomicBulkSyncOperator`.
 
-    Behind it: ``GET`` and ``POST /api/syncs/{id}/executions``, ``GET …/executions/{exec_id}``.
+    API: ``GET`` and ``POST /api/syncs/{id}/executions``, ``GET …/executions/{exec_id}``.
     """
 
     kind = "model"
