@@ -1,4 +1,4 @@
-"""What differs between Airflow versions (2.11, and 3.0 to the newest). No other file knows."""
+"""Differences between the supported Airflow versions: 2.11, and 3.0 to the newest. No other module depends on them."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 _pending: set[asyncio.Future[Any]] = set()
 
-# Where Airflow has what, the newest place first, and under which name if it is another one. Looked up at first use, so
-# that a DAG file with an operator does not pay for sensors, hooks and triggers.
+# Where Airflow defines each name, the newest place first, as module:name if the name differs. Imported at first use, so
+# that a DAG file with an operator does not import sensors, hooks and triggers.
 _PLACES = {
     "AirflowFailException": ("airflow.sdk.exceptions", "airflow.exceptions"),  # before 3.2
     "AirflowRescheduleException": ("airflow.sdk.exceptions", "airflow.exceptions"),
@@ -114,28 +114,28 @@ def default_deferrable() -> bool:
 
 
 def mask_secrets(*secrets: str | None) -> None:
-    """Have Airflow replace these in all logs."""
+    """Register secrets that Airflow masks in all logs."""
     for secret in secrets:
         if secret:
             _find("mask_secret")(secret)
 
 
-async def run_in_thread(question: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-    """Call, from inside the triggerer, what blocks until the supervisor has answered.
+async def run_in_thread(call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    """Run a call that blocks until the supervisor has responded, from inside the triggerer.
 
-    A question is asked to its end, also when who asked is cancelled: before Airflow 3.2 the next question would get
-    the answer that nobody waited for, and the triggerer dies of that, with all of its triggers.
+    The call is completed also when the caller is cancelled. Otherwise, before Airflow 3.2, the next call would receive
+    the response to this one, which ends the triggerer with all of its triggers.
     """
     from asgiref.sync import sync_to_async
 
-    asking = asyncio.ensure_future(sync_to_async(question)(*args, **kwargs))
-    _pending.add(asking)  # the event loop alone would not keep it
-    asking.add_done_callback(_pending.discard)
-    return await asyncio.shield(asking)
+    future = asyncio.ensure_future(sync_to_async(call)(*args, **kwargs))
+    _pending.add(future)  # an event loop keeps only weak references
+    future.add_done_callback(_pending.discard)
+    return await asyncio.shield(future)
 
 
 async def amask_secrets(*secrets: str | None) -> None:
-    """The same in the triggerer, where the call that tells the supervisor must not block."""
+    """Register secrets from inside the triggerer, without blocking its event loop."""
     try:
         from airflow.sdk.log import amask_secret
     except ImportError:  # before 3.3.2: in a thread, as with connections
@@ -149,9 +149,9 @@ async def amask_secrets(*secrets: str | None) -> None:
 async def aget_connection(conn_id: str) -> Any:
     """Read a connection in the triggerer.
 
-    Before 3.3.2 the awaitable accessor is missing, or tells the supervisor about the secrets in a call
-    that blocks the loop. There the blocking accessor runs in a thread, through asgiref: it finds its way
-    back to this event loop, which the connection to the supervisor belongs to.
+    Before 3.3.2 the awaitable accessor is missing, or registers secrets with a call that blocks the event loop. There
+    the blocking accessor runs in a thread through asgiref, which returns to this event loop for the supervisor's
+    connection.
     """
     try:
         from airflow.sdk.log import amask_secret  # noqa: F401  came with the accessor that does not block
@@ -161,12 +161,12 @@ async def aget_connection(conn_id: str) -> Any:
 
 
 def task_state_store(context: Mapping[str, Any]) -> Any:
-    """Where a task can keep values over its tries (Airflow ≥ 3.3), or None."""
+    """The store in which a task keeps values across its tries (Airflow 3.3 and newer), or None."""
     return context.get("task_state_store")
 
 
 def is_known_uncleared(context: Mapping[str, Any]) -> bool:
-    """Whether no task of the DAG run was ever cleared. Before 3.2 a clear in a running DAG run is not counted."""
+    """Whether it is known that no task of the DAG run was ever cleared. Before 3.2 not every clear is counted."""
     from airflow import __version__
 
     counts_every_clear = tuple(map(int, __version__.split(".")[:2])) >= (3, 2)
@@ -174,20 +174,20 @@ def is_known_uncleared(context: Mapping[str, Any]) -> bool:
 
 
 def asset_state_stores(trigger: Any) -> list[Any]:
-    """Where a watcher's trigger can keep values: one store for each asset that it watches for; none before 3.3."""
+    """The stores in which a watcher's trigger keeps values: one per watched asset; none before Airflow 3.3."""
     stores = getattr(trigger, "asset_state_store", None)
-    # Equal triggers of several assets are one. What all of them share is itself a store only if it is of one asset.
+    # Airflow runs equal triggers of several assets as one. Their shared store works only if there is one asset.
     return list(getattr(stores, "_by_name", {"": stores}).values()) if stores is not None else []
 
 
 async def task_instance_state(task_instance: Any) -> str | None:
-    """The state of a task instance, from inside the triggerer; "" when there is no such task instance any more.
+    """The state of a task instance, from inside the triggerer; "" if the task instance no longer exists.
 
-    :returns: None when it could not be told.
+    :returns: the state; None if it is unknown.
     """
     try:
         from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
-    except ImportError:  # Airflow 2 has no look-up that works here
+    except ImportError:  # Airflow 2 offers no lookup in a triggerer
         return None
     states = await run_in_thread(
         RuntimeTaskInstance.get_task_states,
@@ -208,26 +208,26 @@ async def aset_xcom(task_instance: Any, key: str, value: Any) -> None:
 
 
 async def aget_xcom(task_instance: Any, key: str) -> Any:
-    """Read an XCom of a task instance, from inside the triggerer; None when there is none."""
+    """Read an XCom of a task instance, from inside the triggerer; None if there is none."""
     return await run_in_thread(_find("XCom").get_one, key=key, **_xcom_address(task_instance))
 
 
 def add_asset_event(events: Any, asset: Any, extra: dict[str, Any]) -> None:
-    """Add an event for an asset to those of an alias.
+    """Add an asset event to the events of an alias.
 
-    :param asset: an asset, or the URI of one: then that which Airflow knows by this URI already, under whatever name.
+    :param asset: an asset, or its URI. For a URI, the asset that Airflow has with this URI is used, with its name.
     """
     if not isinstance(asset, str):
         events.add(asset, extra)
         return
     known: Any = _find("Asset")
     asset = known(asset)
-    if hasattr(known, "ref"):  # Airflow 2 has no names besides URIs
+    if hasattr(known, "ref"):  # Airflow 2 identifies assets by URI only
         try:
             with _missing_assets_unlogged():
                 events.add(known.ref(uri=asset.uri), extra)
             return
-        except Exception:  # noqa: BLE001  Airflow does not know it yet
+        except Exception:  # noqa: BLE001  Airflow has no such asset yet
             log.debug("Airflow has no asset %s yet", asset.uri)
     events.add(asset, extra)
 
@@ -236,8 +236,8 @@ def add_asset_event(events: Any, asset: Any, extra: dict[str, Any]) -> None:
 def _missing_assets_unlogged() -> Iterator[None]:
     """Drop the error that Airflow's API client logs for an asset that does not exist.
 
-    Under ``dag.test()`` that client runs in the task's own process, so each new table would be an error in the log of
-    a task that succeeds. In a deployment it runs in the supervisor, and this does nothing.
+    Under ``dag.test()`` that client runs in the task's process, so each new table would log an error in a task that
+    succeeds. In a deployment it runs in the supervisor, and this has no effect.
     """
     client: Any = sys.modules.get("airflow.sdk.api.client")
     if not hasattr(client, "log"):
@@ -266,10 +266,10 @@ class _WithoutMissingAssets:
 
 
 def make_alias(alias: Any) -> None:
-    """Have Airflow know an alias through which there will be events.
+    """Create an alias in Airflow before events are added through it.
 
-    Airflow 2 knows those that it has read in a DAG, and fails a task with events through another one when it has
-    succeeded: in a mapped task, whose outlets it does not read, and under ``dag.test()``. Airflow 3 makes it itself.
+    Airflow 2 creates only those that it has parsed in a DAG, which excludes mapped tasks and ``dag.test()``, and fails
+    a task with events through any other. Airflow 3 creates aliases itself.
     """
     if hasattr(_find("Asset"), "ref"):
         return
@@ -277,14 +277,14 @@ def make_alias(alias: Any) -> None:
     from sqlalchemy.exc import IntegrityError
 
     model = importlib.import_module("airflow.models.dataset").DatasetAliasModel
-    # Refused: another task has just made it.
+    # IntegrityError: another task has just created it.
     with contextlib.suppress(IntegrityError), create_session() as session:
         if session.query(model).filter_by(name=alias.name).first() is None:
             session.add(model.from_public(alias))
 
 
 def read_xcom(ti_key: Any, key: str) -> Any:
-    """An XCom of a task instance; None when there is none."""
+    """Read an XCom of a task instance; None if there is none."""
     return _find("XCom").get_value(ti_key=ti_key, key=key)
 
 

@@ -1,4 +1,4 @@
-"""Validation of arguments: literal ones are checked in ``__init__``, templated ones when they are rendered."""
+"""Validation of arguments: literals in ``__init__``, templated arguments after rendering."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from types import NoneType
 from typing import Any, TypeAlias
 
 DEFAULT_CONN_ID = "polytomic_default"
-Check: TypeAlias = Callable[[str, Any], Any]  # from an argument's name and value to what is meant
+Check: TypeAlias = Callable[[str, Any], Any]  # from an argument's name and value to the parsed value
 _LITERAL = frozenset({NoneType, bool, int, float})
-_LONGEST = 1e9  # seconds, 31 years: what time.sleep and all platforms take
+_LONGEST = 1e9  # seconds, 31 years: time.sleep accepts it on all platforms
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False, "none": False, "": False}
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")  # the control characters that no id in a path may hold
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")  # control characters, invalid in an id
 _STRING = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
 _PIECE = re.compile(r"""[\[({]\s*['"]|['"]\s*[\])}]|\w\([\[({)]""")  # such as in dict_keys(['a']) and deque([])
 _PRINTED_SET = re.compile(r"(?:frozenset|set)\((.*)\)", re.DOTALL)
 
 
 def is_templated(value: Any) -> bool:
-    """Whether a value is only known when the task runs: Jinja, an XComArg, a Param."""
+    """Whether a value is unknown until the task runs: Jinja, an XComArg, a Param."""
     if isinstance(value, str):
         return "{{" in value or "{%" in value
     if type(value) in _LITERAL:
@@ -38,19 +38,19 @@ def is_templated(value: Any) -> bool:
 
 
 def set_attributes(task: Any, **given: Any) -> None:
-    """Set attributes of a task that is being made.
+    """Set attributes of a task in its ``__init__``.
 
-    ``BaseOperator.__setattr__`` would look for more to do each time, and find nothing before the task is made: with
-    hundreds of tasks in a file that is a tenth of its parsing.
+    It bypasses ``BaseOperator.__setattr__``, whose work has no effect in an ``__init__`` and takes a tenth of the
+    parsing time of a DAG file with hundreds of tasks.
     """
     for name, value in given.items():
         object.__setattr__(task, name, value)
 
 
 def validate_known(task: Any, checks: Mapping[str, Check]) -> dict[str, Any]:
-    """What is meant by the arguments that are known already.
+    """Validate the arguments that are known, and return their parsed values.
 
-    :raises ValueError: naming the argument.
+    :raises ValueError: an argument is invalid; the message begins with its name.
     """
     return {
         name: check(name, value) for name, check in checks.items() if not is_templated(value := getattr(task, name))
@@ -58,9 +58,9 @@ def validate_known(task: Any, checks: Mapping[str, Check]) -> dict[str, Any]:
 
 
 def require_rendered(task: Any) -> None:
-    """Refuse what should have been rendered by now: taken for nothing, it would make another task of this one.
+    """Reject arguments that are still templates when the task runs: ignoring them would change what the task does.
 
-    :raises ValueError: naming the argument.
+    :raises ValueError: an argument is still a template.
     """
     for name in task.template_fields:
         if is_templated(getattr(task, name)):
@@ -68,7 +68,7 @@ def require_rendered(task: Any) -> None:
 
 
 def blank_to_none(value: Any) -> Any:
-    """The value, or None for what renders as nothing: ``''`` and ``'None'``."""
+    """The value, or None for text that Jinja renders from None: ``''`` and ``'None'``."""
     return None if isinstance(value, str) and value.strip() in ("", "None") else value
 
 
@@ -94,9 +94,9 @@ def identifier(name: str, value: Any) -> str | None:
 
 
 def canonical_id(name: str, value: str) -> str:
-    """An id without surrounding white space, a UUID in lower case, as the API returns it and events are matched by it.
+    """An id without surrounding white space; a UUID in lower case, as the API returns it.
 
-    :raises ValueError: it cannot be an id.
+    :raises ValueError: the value is not a valid id.
     """
     value = value.strip()
     if _UUID.fullmatch(value):
@@ -144,7 +144,7 @@ def error_limit(name: str, value: Any) -> bool | int | float:
 
 
 def _number(text: str) -> bool | int | float | None:
-    """What a template has made text of: a boolean, a whole number or a fraction; None for anything else."""
+    """Parse rendered text: a boolean, an int or a float; None for anything else."""
     text = text.strip()
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
@@ -166,25 +166,25 @@ def one_of(choices: Sequence[str]) -> Check:
 
 
 def items(name: str, value: Any) -> list[Any] | None:
-    """A list: as it is, as JSON, as Python prints it, or as comma-separated text."""
+    """A list, or text: JSON, Python's notation, or comma-separated."""
     value = blank_to_none(value)
     if value is None:
         return None
     if isinstance(value, str):
         value = _items_of(name, value.strip())
     if isinstance(value, set | frozenset):
-        # Sets have another order in each process, and a retry recognizes its start by the arguments.
+        # The order of a set differs between processes, and idempotency keys depend on the arguments.
         return sorted(value, key=repr)
-    # An iterator would be used up by this check, and empty when the task runs.
+    # An iterator would be exhausted by this check.
     if isinstance(value, str | bytes | bytearray | memoryview) or not isinstance(value, Sequence):
         raise ValueError(f"{name} must be a list, JSON, or comma-separated: {format_value(value)}")
     return list(value)
 
 
 def _items_of(name: str, value: str) -> Any:
-    """What text for a list means.
+    """Parse text as a list.
 
-    :raises ValueError: it is neither JSON, nor printed by Python, nor comma-separated.
+    :raises ValueError: it is not JSON, Python's notation, or comma-separated text.
     """
     printed_set = _PRINTED_SET.fullmatch(value)
     if printed_set is not None or value.startswith(("[", "(", "{")):
@@ -206,7 +206,7 @@ def _items_of(name: str, value: str) -> Any:
 
 
 def _is_fragment(item: str) -> bool:
-    """Whether an item of comma-separated text is a piece of something else: an array, a generator, half a list."""
+    """Whether an item of comma-separated text is a fragment of a printed value, such as an array or a list."""
     if item == "None" or item.startswith(tuple("[](){}<'\"")) or _UNPRINTABLE.search(item):
         return True
     if any(item.count(opening) != item.count(closing) for opening, closing in ("[]", "()", "{}")):
@@ -215,7 +215,7 @@ def _is_fragment(item: str) -> bool:
 
 
 def ids(name: str, value: Any) -> list[str] | None:
-    """A list of ids as the source names its schemas: any text that a path can hold."""
+    """A list of schema ids, which the source defines: any text without control characters."""
     values = texts(name, value)
     for number, item in enumerate(values or ()):
         if _UNPRINTABLE.search(item):
@@ -224,7 +224,7 @@ def ids(name: str, value: Any) -> list[str] | None:
 
 
 def texts(name: str, value: Any) -> list[str] | None:
-    """A list of texts that are not empty."""
+    """A list of non-empty texts."""
     values = items(name, value)
     for number, item in enumerate(values or ()):
         if not isinstance(item, str) or not item.strip():
@@ -233,7 +233,7 @@ def texts(name: str, value: Any) -> list[str] | None:
 
 
 def lists(name: str, value: Any) -> list[Any] | None:
-    """A list of lists of what JSON can hold."""
+    """A list of lists of JSON values."""
     values = items(name, value)
     for number, item in enumerate(values or ()):
         if not isinstance(item, list | tuple):
@@ -243,7 +243,7 @@ def lists(name: str, value: Any) -> list[Any] | None:
 
 
 def iterable(name: str, value: Any) -> list[Any] | None:
-    """A list for a call that is made at once: any iterable but text and mappings."""
+    """A list for a hook call: any iterable except text and mappings."""
     if value is None:
         return None
     if isinstance(value, str | bytes | bytearray | Mapping) or not isinstance(value, Iterable):
@@ -255,7 +255,7 @@ def iterable(name: str, value: Any) -> list[Any] | None:
 
 
 def required(check: Check) -> Check:
-    """What has to be given."""
+    """Require a value."""
     return partial(_must, check)
 
 
@@ -267,7 +267,7 @@ def _must(check: Check, name: str, value: Any) -> Any:
 
 
 def non_empty(check: Check) -> Check:
-    """What narrows a task to some of all there is: an empty list of them must not become all."""
+    """Reject an empty list, which must not be taken for "all"."""
     return partial(_some, check)
 
 
@@ -281,7 +281,7 @@ def _some(check: Check, name: str, value: Any) -> Any:
 
 
 def mapping(name: str, value: Any) -> dict[str, Any] | None:
-    """A dict; also as JSON or as Python prints it, because Jinja renders text."""
+    """A dict, or text in JSON or Python's notation, because Jinja renders text."""
     value = blank_to_none(value)
     if isinstance(value, str):
         try:
@@ -297,13 +297,13 @@ def mapping(name: str, value: Any) -> dict[str, Any] | None:
 
 
 def _parse_printed(value: str) -> Any:
-    """Read text that is JSON, or that ``str()`` made, which is how Jinja renders lists and dicts.
+    """Parse text in JSON or in Python's notation, in which Jinja renders lists and dicts.
 
-    :raises ValueError: neither.
+    :raises ValueError: the text is in neither.
     """
     with contextlib.suppress(ValueError, RecursionError):
         return json.loads(value)
-    # Python joins strings that stand side by side, and numpy prints an array so: ['a' 'b'].
+    # Not for adjacent strings, which Python joins: numpy prints an array as ['a' 'b'].
     if not re.search(r'"\s*\w*"', _STRING.sub('"', value)):
         with contextlib.suppress(ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
             return ast.literal_eval(value.strip())
@@ -311,9 +311,9 @@ def _parse_printed(value: str) -> Any:
 
 
 def require_json(name: str, value: Any) -> None:
-    """Refuse what JSON cannot hold, such as a datetime, a Decimal, NaN or a key that is no text.
+    """Reject values that JSON cannot represent, such as a datetime, a Decimal, NaN or a key that is not text.
 
-    :raises ValueError: naming the argument and the place in it.
+    :raises ValueError: the message has the argument and the position in it.
     """
     try:
         _refuse_unsendable(name, value)
@@ -375,9 +375,9 @@ def timestamp(name: str, value: Any) -> datetime:
 
 
 def exactly_one(first: str, first_value: Any, second: str, second_value: Any) -> None:
-    """Exactly one of the two must be given, as text, as far as that is known already.
+    """Require exactly one of two arguments, as far as they are known.
 
-    :raises ValueError: neither or both.
+    :raises ValueError: both are given, or neither is.
     """
     if is_templated(first_value) or is_templated(second_value):
         if first_value is not None and second_value is not None:
