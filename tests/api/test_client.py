@@ -1,4 +1,4 @@
-"""Clients run plans in a worker and in an event loop, where equal settings share a session."""
+"""The clients that run plans: the blocking one, and the asynchronous one with its shared sessions."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ def settings(server: Server, **more: Any) -> Settings:
 # plans
 
 
-def a_plan() -> Plan[list[Any]]:
-    told: list[Any] = [(yield from send(GET)), (yield from current_time())]
+def example_plan() -> Plan[list[Any]]:
+    results: list[Any] = [(yield from send(GET)), (yield from current_time())]
     yield from sleep(2.5)
     yield from reload_credentials()
-    told.append((yield from send(Request("GET", "/2"))))
-    return told
+    results.append((yield from send(Request("GET", "/2"))))
+    return results
 
 
 class Steps:
-    """What a plan asked for, in order."""
+    """Records the steps that a plan yields."""
 
     def __init__(self) -> None:
         self.done: list[Any] = []
@@ -76,65 +76,65 @@ EXPECTED = [Response(200, {}, b"/api/me"), 1000.0, Response(200, {}, b"/2")]
 DONE = [GET, 2.5, "reload_credentials", Request("GET", "/2")]
 
 
-def test_a_plan_is_driven() -> None:
-    """Each step is carried out, and its outcome handed back to the plan."""
+def test_drive_performs_each_step_and_returns_the_result_of_the_plan() -> None:
+    """The outcome of each step is passed back to the plan."""
     steps = Steps()
     assert (
-        drive(a_plan(), steps.send, sleep=steps.sleep, now=steps.now, reload_credentials=steps.reload_credentials)
+        drive(example_plan(), steps.send, sleep=steps.sleep, now=steps.now, reload_credentials=steps.reload_credentials)
         == EXPECTED
     )
     assert steps.done == DONE
 
 
-def test_a_plan_is_driven_in_an_event_loop() -> None:
-    """By the same steps to the same result."""
+def test_adrive_performs_each_step_and_returns_the_result_of_the_plan() -> None:
+    """The steps and the result are the same as with `drive`."""
     steps = Steps()
     awaited = {name: steps.awaited(getattr(steps, name)) for name in ("sleep", "reload_credentials")}
-    assert asyncio.run(adrive(a_plan(), steps.awaited(steps.send), now=steps.now, **awaited)) == EXPECTED
+    assert asyncio.run(adrive(example_plan(), steps.awaited(steps.send), now=steps.now, **awaited)) == EXPECTED
     assert steps.done == DONE
 
 
-def failing() -> Plan[None]:
+def failing_plan() -> Plan[None]:
     yield from send(GET)
     raise PolytomicUnreachableError(GET, "no")
 
 
-def test_what_a_plan_raises_is_raised() -> None:
-    """In either way."""
+def test_drivers_raise_the_error_of_the_plan() -> None:
+    """This applies to `drive` and `adrive`."""
     steps = Steps()
     with pytest.raises(PolytomicUnreachableError):
-        drive(failing(), steps.send)
+        drive(failing_plan(), steps.send)
     with pytest.raises(PolytomicUnreachableError):
-        asyncio.run(adrive(failing(), steps.awaited(steps.send)))
+        asyncio.run(adrive(failing_plan(), steps.awaited(steps.send)))
 
 
 # the blocking client
 
 
-def test_a_client_calls() -> None:
-    """And says who it is without its key."""
+def test_client_call_returns_the_parsed_response() -> None:
+    """The repr of the client names the URL and not the key."""
     with Server([ME]) as server, Client(settings(server)) as client:
         assert client.call(identity.get()).id == "me"
         assert repr(client) == f"<Polytomic client of {server.url}>"
 
 
-def test_a_client_repeats_as_its_settings_say() -> None:
-    """`max_retries` of the connection, and not one more."""
+def test_client_retries_as_often_as_max_retries_allows() -> None:
+    """`max_retries` comes from the settings."""
     with Server([http(503, b'{"message": "later"}', "Retry-After: 0.01"), ME]) as server:
         with Client(settings(server, max_retries=1)) as client:
             assert client.call(identity.get()).id == "me"
         assert len(server.requests) == 2
 
 
-def test_a_client_reads_its_settings_again() -> None:
-    """A plan that says so goes on with the new key; without a way to read them, nothing changes."""
+def test_client_reloads_its_settings_when_a_plan_requests_it() -> None:
+    """Later requests use the new key; without a reload function, nothing changes."""
     with Server([ME]) as server:
         first, second = settings(server), replace(settings(server), key="new")
         with Client(first, lambda: second) as client:
-            client.run(a_plan_that_reconnects())
+            client.run(reloading_plan())
             assert client.settings == second
         with Client(first) as client:
-            client.run(a_plan_that_reconnects())
+            client.run(reloading_plan())
             assert client.settings == first
         sent = [received.headers["authorization"] for received in server.requests]
     assert sent == ["Bearer key", "Bearer new", "Bearer key", "Bearer key"]
@@ -143,40 +143,42 @@ def test_a_client_reads_its_settings_again() -> None:
 def test_a_client_without_readable_settings_returns_a_failure() -> None:
     """Until it can: with each request it tries again."""
     with Server([ME]) as server:
-        tries = iter([RuntimeError("secrets backend: 503"), ValueError("verify"), replace(settings(server), key="new")])
+        outcomes = iter(
+            [RuntimeError("secrets backend: 503"), ValueError("verify"), replace(settings(server), key="new")]
+        )
 
         def reload_settings() -> Settings:
-            return settled(next(tries))
+            return return_or_raise(next(outcomes))
 
         with Client(settings(server), reload_settings) as client:
             client.reload_credentials()
-            answers = [client.send(GET) for _ in range(4)]
-    check_unread(answers, server)
+            results = [client.send(GET) for _ in range(4)]
+    check_failed_reloads(results, server)
 
 
-def settled(outcome: Any) -> Any:
+def return_or_raise(outcome: Any) -> Any:
     if isinstance(outcome, Exception):
         raise outcome
     return outcome
 
 
-def check_unread(answers: list[SendResult], server: Server) -> None:
-    assert [getattr(answer, "sent", None) for answer in answers] == [False, False, None, None]
-    assert "the connection cannot be read: RuntimeError: secrets backend: 503" in str(answers[0])
+def check_failed_reloads(results: list[SendResult], server: Server) -> None:
+    assert [getattr(result, "sent", None) for result in results] == [False, False, None, None]
+    assert "the connection cannot be read: RuntimeError: secrets backend: 503" in str(results[0])
     assert [received.headers["authorization"] for received in server.requests] == ["Bearer new"] * 2
 
 
-def a_plan_that_reconnects() -> Plan[None]:
+def reloading_plan() -> Plan[None]:
     yield from send(GET)
     yield from reload_credentials()
     yield from send(GET)
 
 
-# sharing
+# shared sessions
 
 
-def test_clients_with_equal_settings_share_ten_connections() -> None:
-    """Many at once in one event loop use one session, and at most ten connections."""
+def test_async_clients_with_equal_settings_share_at_most_ten_connections() -> None:
+    """Many clients in one event loop use one session."""
     with Server([ME, replace(ME, ready=lambda server: server.connections >= 10)]) as server:
 
         async def one() -> str | None:
@@ -184,7 +186,7 @@ def test_clients_with_equal_settings_share_ten_connections() -> None:
                 return (await client.call(identity.get())).id
 
         async def all_at_once() -> list[str | None]:
-            async with AsyncClient(settings(server)) as first:  # keeps the session while the others come and go
+            async with AsyncClient(settings(server)) as first:  # keeps the session open
                 await first.send(GET)
                 return await asyncio.gather(*(one() for _ in range(40)))
 
@@ -197,7 +199,7 @@ def test_the_session_is_closed_by_its_last_release() -> None:
     """Who comes while others are there finds their connection; who comes after the last opens a new one."""
     with Server([ME]) as server:
 
-        async def come_and_go() -> None:
+        async def open_and_close() -> None:
             first, second = AsyncClient(settings(server)), AsyncClient(settings(server))
             await first.send(GET)
             await second.send(GET)
@@ -211,16 +213,16 @@ def test_the_session_is_closed_by_its_last_release() -> None:
             assert server.connections == 2
             await first.close()
 
-        asyncio.run(come_and_go())
+        asyncio.run(open_and_close())
         until(lambda: not server.open)
 
 
 @pytest.mark.parametrize("more", [{"login": "org"}, {"timeout": 1.0}, {"verify": False}, {"max_retries": 1}])
-def test_clients_with_different_settings_do_not_share(more: dict[str, Any]) -> None:
-    """Another key, or anything else that differs, is another session."""
+def test_async_clients_with_different_settings_use_separate_sessions(more: dict[str, Any]) -> None:
+    """Any difference of the settings counts, not the key alone."""
     with Server([ME]) as server:
 
-        async def two() -> None:
+        async def send_from_both() -> None:
             async with (
                 AsyncClient(settings(server)) as one,
                 AsyncClient(replace(settings(server), **more)) as other,
@@ -228,12 +230,12 @@ def test_clients_with_different_settings_do_not_share(more: dict[str, Any]) -> N
                 await one.send(GET)
                 await other.send(GET)
 
-        asyncio.run(two())
+        asyncio.run(send_from_both())
         assert server.connections == 2
 
 
-def test_one_client_may_be_used_by_many_tasks() -> None:
-    """That their first requests race for the session leaves none of it open."""
+def test_async_client_leaves_no_session_open_when_many_tasks_use_it() -> None:
+    """The first requests of the tasks race to open the session."""
     with Server([replace(ME, ready=lambda server: server.connections >= 5)]) as server:
 
         async def race() -> None:
@@ -244,26 +246,26 @@ def test_one_client_may_be_used_by_many_tasks() -> None:
         until(lambda: not server.open)
 
 
-def test_event_loops_do_not_share() -> None:
-    """A session belongs to the loop that it was made in."""
+def test_event_loops_use_separate_sessions() -> None:
+    """A session belongs to the event loop in which it was opened."""
     with Server([ME]) as server:
 
         async def one() -> SendResult:
             async with AsyncClient(settings(server)) as client:
                 return await client.send(GET)
 
-        async def here_and_there() -> list[SendResult]:
+        async def run_in_two_loops() -> list[SendResult]:
             return [await one(), await asyncio.to_thread(asyncio.run, one()), await one()]
 
-        assert all(isinstance(answer, Response) for answer in asyncio.run(here_and_there()))
+        assert all(isinstance(result, Response) for result in asyncio.run(run_in_two_loops()))
 
 
 @pytest.mark.parametrize(
-    ("asked", "script"),
+    ("requests_before", "script"),
     [(0, [ME]), (2, [ME, Reply(then="hold"), ME])],
-    ids=["while it borrows", "while it waits for an answer"],
+    ids=["while opening the session", "while waiting for a response"],
 )
-def test_a_canceled_task_releases_the_session(asked: int, script: list[Script]) -> None:
+def test_a_canceled_task_releases_the_session(requests_before: int, script: list[Script]) -> None:
     """Nothing is left open, and the others go on."""
     with Server(script) as server:
 
@@ -273,26 +275,26 @@ def test_a_canceled_task_releases_the_session(asked: int, script: list[Script]) 
 
         async def cancel_one() -> None:
             async with AsyncClient(settings(server)) as other:
-                if asked:  # else there is no session yet, and making one takes a while
+                if requests_before:  # otherwise the task is canceled while it opens the session
                     await other.send(GET)
                 task = asyncio.create_task(one(AsyncClient(settings(server))))
                 await asyncio.sleep(0)
-                if asked:
-                    await asyncio.to_thread(until, lambda: len(server.requests) == asked)
+                if requests_before:
+                    await asyncio.to_thread(until, lambda: len(server.requests) == requests_before)
                 task.cancel()
                 with pytest.raises(asyncio.CancelledError):
                     await task
                 assert isinstance(await other.send(GET), Response)
 
         asyncio.run(cancel_one())
-        assert len(server.requests) == asked + 1
+        assert len(server.requests) == requests_before + 1
 
 
 def test_closing_a_client_twice_has_no_effect() -> None:
     """The second time there is nothing to give back."""
     with Server([ME]) as server:
 
-        async def twice() -> None:
+        async def close_twice() -> None:
             one, other = AsyncClient(settings(server)), AsyncClient(settings(server))
             await one.send(GET)
             await other.send(GET)
@@ -301,14 +303,14 @@ def test_closing_a_client_twice_has_no_effect() -> None:
             assert isinstance(await other.send(GET), Response)
             await other.close()
 
-        asyncio.run(twice())
+        asyncio.run(close_twice())
 
 
-def test_an_async_client_reads_its_settings_again() -> None:
-    """It gives the session of the old key back, and borrows that of the new one."""
+def test_async_client_uses_a_new_session_after_its_settings_are_reloaded() -> None:
+    """The session of the old key is released."""
     with Server([http(401, b'{"message": "no"}'), ME]) as server:
 
-        async def rotate() -> str | None:
+        async def rotate_key() -> str | None:
             async def reload_settings() -> Settings:
                 return replace(settings(server), key="new")
 
@@ -318,7 +320,7 @@ def test_an_async_client_reads_its_settings_again() -> None:
                 await client.reload_credentials()
                 return (await client.call(identity.get())).id
 
-        assert asyncio.run(rotate()) == "me"
+        assert asyncio.run(rotate_key()) == "me"
         assert [received.headers["authorization"] for received in server.requests] == ["Bearer key", "Bearer new"]
         until(lambda: not server.open)
 
@@ -327,17 +329,19 @@ def test_an_async_client_reads_its_settings_again() -> None:
 def test_an_async_client_without_readable_settings_returns_a_failure(known: bool) -> None:
     """Until it can, whether it had settings before or none."""
     with Server([ME]) as server:
-        tries = iter([RuntimeError("secrets backend: 503"), ValueError("verify"), replace(settings(server), key="new")])
+        outcomes = iter(
+            [RuntimeError("secrets backend: 503"), ValueError("verify"), replace(settings(server), key="new")]
+        )
 
         async def reload_settings() -> Settings:
-            return settled(next(tries))
+            return return_or_raise(next(outcomes))
 
-        async def ask() -> list[SendResult]:
+        async def send_four() -> list[SendResult]:
             async with AsyncClient(settings(server) if known else None, reload_settings) as client:
                 await client.reload_credentials()
                 return [await client.send(GET) for _ in range(4)]
 
-        check_unread(asyncio.run(ask()), server)
+        check_failed_reloads(asyncio.run(send_four()), server)
 
 
 def test_the_repr_of_an_async_client_hides_the_api_key() -> None:
