@@ -1,4 +1,4 @@
-"""Settings: URLs, proxies and certificates, and what the environment provides."""
+"""Settings of the client: URLs, proxies and certificates of the environment, secrets, and numeric variables."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ("http://my_host", "http://my_host"),
     ],
 )
-def test_urls(text: str, url: str) -> None:
-    """A URL has one form: host in lower case as it is looked up, path encoded, no slash at its end."""
+def test_parse_http_url_normalizes_host_and_path(text: str, url: str) -> None:
+    """The host is in lower case and IDNA-encoded, the path is percent-encoded, and there is no trailing slash."""
     assert parse_http_url(text).geturl() == url
     assert parse_http_url(url).geturl() == url
 
@@ -99,8 +99,8 @@ def test_parse_http_url_rejects_invalid_urls(text: str) -> None:
 
 
 @given(st.text(), st.sampled_from(["", "http://", "https://h/", "https://", "http://["]))
-def test_a_url_or_a_value_error(text: str, before: str) -> None:
-    """Whatever the text is; and what is accepted is accepted again, unchanged."""
+def test_parse_http_url_is_idempotent_or_raises_a_value_error_for_any_text(text: str, before: str) -> None:
+    """A normalized URL is returned unchanged."""
     try:
         url = parse_http_url(before + text).geturl()
     except ValueError:
@@ -132,18 +132,20 @@ def test_a_url_or_a_value_error(text: str, before: str) -> None:
         ({"HTTPS_PROXY": "nonsense://p", "NO_PROXY": "h"}, "https://h", None),
     ],
 )
-def test_proxies_of_the_environment(
+def test_proxy_from_environment_reads_the_usual_variables(
     monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], base_url: str, proxy: str | None
 ) -> None:
-    """The usual variables are heeded, in either case, `NO_PROXY` first."""
+    """Both spellings are read, and `NO_PROXY` takes precedence."""
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert proxy_from_environment(base_url) == proxy
 
 
 @pytest.mark.parametrize("proxy", ["socks5://me:pass-word@p", "http://[p", "http://me:pass-word@p:x", "://"])
-def test_a_proxy_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
-    """It is not passed by in silence: the error names the variable, and shows no password."""
+def test_proxy_from_environment_raises_when_the_proxy_is_not_usable(
+    monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
+    """The error names the variable and does not contain the password."""
     monkeypatch.setenv("HTTPS_PROXY", proxy)
     with pytest.raises(ValueError, match="HTTPS_PROXY is not the URL of an HTTP proxy") as error:
         proxy_from_environment("https://h")
@@ -154,7 +156,7 @@ def test_a_proxy_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch, proxy: str
 def test_a_socks_proxy_in_all_proxy_is_skipped_with_one_warning(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, scheme: str
 ) -> None:
-    """The warning names the variable and the field that decides instead, and shows no password."""
+    """The warning names the variable and the field that takes precedence, and does not contain the password."""
     _warn_of_socks.cache_clear()
     monkeypatch.setenv("ALL_PROXY", f"{scheme}://me:pass-word@p:1080")
     with caplog.at_level(logging.WARNING):
@@ -171,8 +173,8 @@ NO_PROXY = [
     *("10.0.0.0/8", "10.1.2.3", "10.1.2.0/24,x", "10.1.3.0/24", "10.1.2.3/32", "10.1.2.3/33", "10.1.2.3/", "/8"),
     *("10.1.2.3/8", "10.0.0.0/x", "10.0.0.0/8/8", "2.3", ".3", "10.", "::1", "::2", "0::1", "127.0.0.0/8", "localhost"),
 ]
-# These count in addition: networks and spellings of an address that `requests` does not understand.
-NO_PROXY_OF_OURS = [
+# Networks and spellings of an address that match in addition: `requests` does not understand them.
+EXTENDED_NO_PROXY = [
     *("[::1]", "[::1]:8443", "::/64", "2001:db8::/32", "10.1.2.3:8443", "0.0.0.0/0", "10.0.0.0/255.0.0.0"),
     *("*, x", " * "),
 ]
@@ -184,13 +186,15 @@ NO_PROXY_URLS = [
 
 
 @pytest.mark.parametrize("url", NO_PROXY_URLS)
-@pytest.mark.parametrize("no_proxy", [*NO_PROXY, *NO_PROXY_OF_OURS])
-def test_no_proxy_is_read_as_requests_reads_it(monkeypatch: pytest.MonkeyPatch, no_proxy: str, url: str) -> None:
-    """A host that `requests` reaches without the proxy is reached without it, and no other, but for a few forms."""
+@pytest.mark.parametrize("no_proxy", [*NO_PROXY, *EXTENDED_NO_PROXY])
+def test_no_proxy_matches_the_hosts_that_requests_matches(
+    monkeypatch: pytest.MonkeyPatch, no_proxy: str, url: str
+) -> None:
+    """The extended forms listed above match in addition."""
     monkeypatch.setenv("ALL_PROXY", "http://p:3128")
     monkeypatch.setenv("NO_PROXY", no_proxy)
     bypassed = requests.utils.should_bypass_proxies(url, no_proxy=None)
-    assert (proxy_from_environment(url) is None) == bypassed or (not bypassed and no_proxy in NO_PROXY_OF_OURS)
+    assert (proxy_from_environment(url) is None) == bypassed or (not bypassed and no_proxy in EXTENDED_NO_PROXY)
 
 
 @pytest.mark.parametrize(
@@ -215,8 +219,8 @@ def test_no_proxy_supports_networks_and_ipv6_addresses(
     assert proxy_from_environment(url) is None
 
 
-def test_no_proxy_in_lower_case_wins_unless_it_is_empty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As with `requests`, which shares this order with other tools."""
+def test_no_proxy_in_lower_case_takes_precedence_unless_it_is_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`requests` and other tools use the same order."""
     monkeypatch.setenv("ALL_PROXY", "http://p:3128")
     monkeypatch.setenv("NO_PROXY", "h")
     for value, proxy in (("", None), ("other", "http://p:3128")):
@@ -226,18 +230,20 @@ def test_no_proxy_in_lower_case_wins_unless_it_is_empty(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("no_proxy", [True, False])
-def test_another_host_is_reached_without_the_proxy_of_the_environment_when_there_is_to_be_none(
+def test_settings_for_another_host_have_no_proxy_when_no_proxy_is_set(
     monkeypatch: pytest.MonkeyPatch, no_proxy: bool
 ) -> None:
-    """`no_proxy` counts for a log file's host, too, which the environment would reach through its proxy."""
+    """Without `no_proxy`, the environment's proxy would be used for the host of a log file."""
     monkeypatch.setenv("HTTPS_PROXY", "http://p:3128")
     monkeypatch.setenv("NO_PROXY", "h")
-    there = Settings("https://h", no_proxy=no_proxy).for_other_host("https://storage/log")
-    assert there.proxy == (None if no_proxy else "http://p:3128")
+    other = Settings("https://h", no_proxy=no_proxy).for_other_host("https://storage/log")
+    assert other.proxy == (None if no_proxy else "http://p:3128")
 
 
-def test_certificates_of_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The variables of requests and curl first, then OpenSSL's, else certifi's."""
+def test_ca_bundle_from_environment_prefers_the_variables_of_requests(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The variables of requests and curl come first, then that of OpenSSL, then certifi."""
     assert ca_bundle_from_environment() == certifi.where()
     for name in reversed(BUNDLES):
         bundle = tmp_path / name
@@ -246,15 +252,15 @@ def test_certificates_of_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_pa
         assert ca_bundle_from_environment() == str(bundle)
 
 
-def test_certificates_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ca_bundle_from_environment_raises_when_the_file_does_not_exist(monkeypatch: pytest.MonkeyPatch) -> None:
     """The error names the variable and the file."""
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere/ca.pem")
     with pytest.raises(ValueError, match=r"REQUESTS_CA_BUNDLE names '/nowhere/ca\.pem', which does not exist"):
         ca_bundle_from_environment()
 
 
-def test_secrets() -> None:
-    """The key, what Basic makes of it, and a proxy's password as it is written and as it is meant."""
+def test_settings_secrets_include_all_forms_of_key_and_proxy_password() -> None:
+    """The key, its Basic credentials, and the password of the proxy, percent-encoded and decoded."""
     settings = Settings(key="key", login="org", proxy="http://me:p%40ss@p")
     assert settings.secrets == ("key", "b3JnOmtleQ==", "p@ss", "p%40ss")
     assert Settings().secrets == ()
@@ -268,25 +274,27 @@ def test_for_other_host_rejects_an_unencrypted_url_when_polytomic_is_encrypted()
     assert Settings("http://h").for_other_host("http://storage/log").base_url == "http://storage"
 
 
-def test_text_is_censored() -> None:
-    """Secrets, and whatever stands before the @ of a URL."""
+def test_settings_redact_conceals_secrets_and_the_credentials_of_urls() -> None:
+    """Everything before the @ of a URL is concealed."""
     settings = Settings(key="the/key", proxy="http://me:p%40ss@p")
     assert settings.redact("the/key the%2Fkey p@ss http://a:b@h/x") == "*** *** *** http://***@h/x"
 
 
-def test_a_request_may_take_less_time_but_not_more() -> None:
-    """A call's own bound only shortens the connection's."""
+def test_request_timeout_is_the_shorter_of_request_and_settings() -> None:
+    """The timeout of a request cannot exceed that of the settings."""
     assert Settings(timeout=60).request_timeout(Request("GET", "/")) == 60
     assert Settings(timeout=60).request_timeout(Request("GET", "/", timeout=3)) == 3
     assert Settings(timeout=60).request_timeout(Request("GET", "/", timeout=300)) == 60
 
 
-# numbers
+# numbers of the environment
 
 
 @pytest.mark.parametrize(("text", "number"), [(None, 10), ("", 10), ("7", 7), (" 7 ", 7)])
-def test_a_number_of_the_environment(text: str | None, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is taken where there is one."""
+def test_read_number_from_environment_returns_the_default_when_the_variable_is_unset_or_empty(
+    text: str | None, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise, it returns the number."""
     monkeypatch.delenv("A_NUMBER", raising=False)
     if text is not None:
         monkeypatch.setenv("A_NUMBER", text)
@@ -294,20 +302,24 @@ def test_a_number_of_the_environment(text: str | None, number: int, monkeypatch:
 
 
 @pytest.mark.parametrize("text", ["abc", "0", "-1", "1.5", "9" * 5000])
-def test_a_number_that_is_none(text: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """It is warned of by the name of its variable, and not used."""
+def test_read_number_from_environment_warns_and_returns_the_default_when_the_value_is_invalid(
+    text: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The warning names the variable."""
     monkeypatch.setenv("A_NUMBER", text)
     with caplog.at_level(logging.WARNING):
         assert read_number_from_environment("A_NUMBER", 10) == 10
     assert "A_NUMBER must be a whole number from 1 on" in caplog.text
 
 
-def test_a_wrong_number_of_connections_harms_no_triggerer() -> None:
-    """What loads the HTTP library takes the default instead."""
-    asked = (
+def test_invalid_connection_limit_does_not_break_the_import_of_the_transport() -> None:
+    """The default applies, and a warning is printed."""
+    script = (
         "from airflow_provider_polytomic.api.transport.aiohttp_transport import MAX_CONNECTIONS; print(MAX_CONNECTIONS)"
     )
     environment = os.environ | {"POLYTOMIC_TRIGGERER_CONNECTIONS": "abc"}
-    done = subprocess.run([sys.executable, "-c", asked], env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout == "10\n"
-    assert "POLYTOMIC_TRIGGERER_CONNECTIONS" in done.stderr
+    completed = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
+    )
+    assert completed.stdout == "10\n"
+    assert "POLYTOMIC_TRIGGERER_CONNECTIONS" in completed.stderr
