@@ -1,4 +1,4 @@
-"""The table of the API's endpoints, compared with the functions and the vendor's SDK."""
+"""Coverage of the API: a table of endpoints, compared with the functions and with the vendor's SDK."""
 
 from __future__ import annotations
 
@@ -82,10 +82,10 @@ PATHS: dict[str, Callable[..., Call[Any] | ListCall[Any]]] = {
     "GET /api/syncs/{id}/executions/{exec_id}/logs": model_syncs.log_index,
     "GET /api/syncs/{id}/executions/{exec_id}/{type}": model_syncs.log_files,
 }
-# What the SDK's clients of the same subjects have besides.
+# Requests of the SDK's clients for the same subjects that have no function, with the reason.
 LEFT_OUT = {
-    "GET /api/connections/{id}/ingest/consolelog": "what comes in between executions",
-    "GET /api/connections/{id}/modelsync/targetobjects/properties/{property}": "to make objects in a target",
+    "GET /api/connections/{id}/ingest/consolelog": "log of ingested data, outside executions",
+    "GET /api/connections/{id}/modelsync/targetobjects/properties/{property}": "creates objects in a target",
     "GET /api/syncs/{id}/executions/{exec_id}/{type}/{file}": "redirects to what the URLs in log_files lead to",
     "GET /api/bulk/syncs/{id}/error-handling": "set up in Polytomic",
     "PUT /api/bulk/syncs/{id}/error-handling": "set up in Polytomic",
@@ -95,29 +95,36 @@ LEFT_OUT = {
 MODULES = (bulk_syncs, connections, events, identity, jobs, model_syncs, schedules)
 
 
-def filled(path: str) -> str:
-    """With the id `x` wherever there is one."""
+def fill_ids(path: str) -> str:
+    """Replace each placeholder of a path by the id `x`."""
     return re.sub(r"\{\w+\}", "x", path)
 
 
-def arguments(function: Callable[..., Any]) -> dict[str, Any]:
-    """Something for each parameter that must be given: the id `x` for what goes into the path, else nothing."""
-    required = [it for it in inspect.signature(function).parameters.values() if it.default is inspect.Parameter.empty]
+def required_arguments(function: Callable[..., Any]) -> dict[str, Any]:
+    """Return a value for each required parameter: the id `x` if it is part of the path, otherwise an empty value."""
+    required = [
+        parameter
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.default is inspect.Parameter.empty
+    ]
     in_path = ("id", "type", "property", "filename")
     special: dict[str, Any] = {"schemas": []}
-    return {it.name: "x" if it.name.split("_")[-1] in in_path else special.get(it.name, {}) for it in required}
+    return {
+        parameter.name: "x" if parameter.name.split("_")[-1] in in_path else special.get(parameter.name, {})
+        for parameter in required
+    }
 
 
 @pytest.mark.parametrize("path", PATHS)
 def test_each_function_requests_its_path(path: str) -> None:
     """Method and path are those of the table."""
-    request = PATHS[path](**arguments(PATHS[path])).request
+    request = PATHS[path](**required_arguments(PATHS[path])).request
 
-    assert f"{request.method} {request.path}" == filled(path)
+    assert f"{request.method} {request.path}" == fill_ids(path)
 
 
-def test_each_function_has_a_path() -> None:
-    """No function of the endpoints is missing in the table, or in it twice."""
+def test_path_table_contains_each_endpoint_function_once() -> None:
+    """No function is missing, and none is listed twice."""
     functions = [
         function
         for module in MODULES
@@ -128,29 +135,32 @@ def test_each_function_has_a_path() -> None:
     assert sorted(map(str, functions)) == sorted(map(str, PATHS.values()))
 
 
-def asked_by_the_sdk() -> Iterator[str]:
-    """What each method of the SDK asks for, for the subjects that there are functions for."""
-    asked: list[str] = []
+def list_sdk_requests() -> Iterator[str]:
+    """Yield method and path of each request that the methods of the SDK send."""
+    requests: list[str] = []
 
-    def answer(request: httpx.Request) -> httpx.Response:
-        asked.append(f"{request.method} {request.url.path}")
+    def respond(request: httpx.Request) -> httpx.Response:
+        requests.append(f"{request.method} {request.url.path}")
         return httpx.Response(404, json={})
 
-    with httpx.Client(transport=httpx.MockTransport(answer)) as client:
+    with httpx.Client(transport=httpx.MockTransport(respond)) as client:
         sdk = Polytomic(base_url="http://sdk", token="t", httpx_client=client, max_retries=0)
-        for method in methods(sdk):
-            asked.clear()
+        for method in list_sdk_methods(sdk):
+            requests.clear()
             with pytest.raises(Exception, match="404"):
-                list(method(**arguments(method)) or ())  # a download asks when its first part is wanted
-            yield from asked
+                list(
+                    method(**required_arguments(method)) or ()
+                )  # a download sends its request when the first part is read
+            yield from requests
 
 
-def methods(sdk: Polytomic) -> Iterator[Callable[..., Any]]:
-    whole: list[Any] = [sdk.jobs, sdk.events, sdk.identity]
+def list_sdk_methods(sdk: Polytomic) -> Iterator[Callable[..., Any]]:
+    """Yield the methods of the SDK for the subjects of the table."""
+    clients: list[Any] = [sdk.jobs, sdk.events, sdk.identity]
     for kind in (sdk.bulk_sync, sdk.model_sync):
-        parts = [name for name, item in vars(type(kind)).items() if isinstance(item, property)]
-        whole += [kind, *(getattr(kind, name) for name in parts if name != "with_raw_response")]
-    for client in whole:
+        properties = [name for name, item in vars(type(kind)).items() if isinstance(item, property)]
+        clients += [kind, *(getattr(kind, name) for name in properties if name != "with_raw_response")]
+    for client in clients:
         for name, _ in inspect.getmembers(type(client), inspect.isfunction):
             if not name.startswith("_"):
                 yield getattr(client, name)
@@ -159,4 +169,4 @@ def methods(sdk: Polytomic) -> Iterator[Callable[..., Any]]:
 
 def test_every_sdk_endpoint_has_a_function() -> None:
     """For these subjects it asks for what is in the table, or left out for a reason, and for nothing else."""
-    assert sorted(asked_by_the_sdk()) == sorted(map(filled, [*PATHS, *LEFT_OUT]))
+    assert sorted(list_sdk_requests()) == sorted(map(fill_ids, [*PATHS, *LEFT_OUT]))
