@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_polytomic.api import errors, models
+from airflow_provider_polytomic.api.models.tolerant import Model
 from airflow_provider_polytomic.get_provider_info import get_provider_info
 from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
 from airflow_provider_polytomic.links import PolytomicExecutionLink
@@ -93,7 +94,7 @@ def public_classes() -> set[type]:
     modules = [importlib.import_module(name) for kind in kinds for it in info[kind] for name in it["python-modules"]]
     found = {value for module in modules for name, value in vars(module).items() if name.startswith("Polytomic")}
     found |= {value for value in vars(errors).values() if inspect.isclass(value) and issubclass(value, Exception)}
-    found |= {value for value in vars(models).values() if inspect.isclass(value) and issubclass(value, models.Model)}
+    found |= {value for value in vars(models).values() if inspect.isclass(value) and issubclass(value, Model)}
     return found | {PolytomicHook, PolytomicExecutionLink, Sandbox, Faults}
 
 
