@@ -1,4 +1,4 @@
-"""Hostile hosts and proxies: limits on what they can make the client send, keep or log."""
+"""A malicious server or proxy: what it can make the client send, keep in memory, or show."""
 
 from __future__ import annotations
 
@@ -34,8 +34,7 @@ from airflow_provider_polytomic.api.executions.outcome import failure_reason
 from airflow_provider_polytomic.api.executions.poll import poll_next_execution
 from airflow_provider_polytomic.api.executions.start import start_or_resume
 from airflow_provider_polytomic.api.executions.start_request import StartRequest
-from airflow_provider_polytomic.api.executions.summary import MAX_SUMMARY_SIZE, summarize
-from airflow_provider_polytomic.api.executions.summary import to_event_payload as told_in_event
+from airflow_provider_polytomic.api.executions.summary import MAX_SUMMARY_SIZE, summarize, to_event_payload
 from airflow_provider_polytomic.api.executions.wait import wait_for_execution
 from airflow_provider_polytomic.api.idempotency import START, send_once
 from airflow_provider_polytomic.api.kinds import SYNC_KINDS, SyncKind
@@ -64,7 +63,7 @@ from airflow_provider_polytomic.api.syncs.lookup import find_sync, walk
 from .conftest import Send, by_requests
 from .plans import Hand
 from .servers import Script, Server, http, nobody
-from .test_transports import TROUBLE, drip
+from .test_transports import FAILURES, send_byte_by_byte
 
 KEY = "k3y-of-this-test"
 LOGIN = "0rganization"
@@ -78,8 +77,8 @@ def settings(url: str, **more: Any) -> Settings:
     return Settings(base_url=url, key=KEY, login=LOGIN, **{"timeout": 60.0, **more})
 
 
-def told(error: BaseException) -> str:
-    """All that anybody may print of an error, and of those that it came from."""
+def render_error(error: BaseException) -> str:
+    """Return everything that may be printed of an error and of the errors that caused it."""
     chain: list[BaseException | None] = [error]
     while chain[-1] is not None:
         chain.append(chain[-1].__cause__ or chain[-1].__context__)
@@ -88,10 +87,11 @@ def told(error: BaseException) -> str:
 
 
 def secrets_of(where: Settings) -> set[str]:
+    """Return the texts that no output may contain."""
     return {KEY, *map(str, where.secrets)}
 
 
-# what it can make us send
+# what it can make the client send
 
 
 @pytest.mark.parametrize(
@@ -102,8 +102,8 @@ def secrets_of(where: Settings) -> set[str]:
     ],
     ids=["query", "body"],
 )
-def test_no_text_becomes_a_header_or_a_request(send: Send, request_: Request) -> None:
-    """Line breaks in a query or a body stay in it: one request comes, with our headers only."""
+def test_line_breaks_in_query_or_body_add_no_header_or_request(send: Send, request_: Request) -> None:
+    """They stay in the query or the body: one request arrives, with the headers of the client only."""
     with Server() as server:
         send(settings(server.url), request_)
         send(settings(server.url), GET)
@@ -117,50 +117,52 @@ def test_no_text_becomes_a_header_or_a_request(send: Send, request_: Request) ->
 
 @pytest.mark.parametrize("make", [bulk_syncs.get, model_syncs.get, bulk_syncs.cancel_running, model_syncs.delete])
 @pytest.mark.parametrize("bad", [EVIL, "a\nb", "a\tb", "\x00", "a\x85b", "a\u2028b", "..", "."])
-def test_no_id_becomes_a_header_or_another_path(make: Callable[[str], Call[Any]], bad: str) -> None:
-    """An id with control characters, or one that leads out of its place, is refused before anything is sent."""
+def test_endpoint_function_rejects_ids_with_control_characters_or_dot_segments(
+    make: Callable[[str], Call[Any]], bad: str
+) -> None:
+    """The error is raised before anything is sent."""
     with pytest.raises(ValueError, match="sync_id must not"):
         make(bad)
 
 
-def test_any_other_id_stays_in_its_place() -> None:
-    """Slashes, queries and fragments in an id are part of the id."""
+def test_slashes_queries_and_fragments_in_an_id_stay_in_its_segment() -> None:
+    """They are percent-encoded."""
     assert build_path("/api/syncs/{sync_id}/x", sync_id="../?a=b#c%2F") == "/api/syncs/..%2F%3Fa%3Db%23c%252F/x"
 
 
 @pytest.mark.parametrize("bad", [EVIL, "12345678\n", "\n12345678", "1234567 8", "é" * 8, "a" * 256, "short"])
-def test_no_idempotency_key_becomes_a_header(bad: str) -> None:
-    """A key is refused unless it is made of what the API allows."""
+def test_start_rejects_idempotency_keys_with_characters_outside_the_allowed_set(bad: str) -> None:
+    """A key cannot add a header."""
     with pytest.raises(ValueError, match="idempotency_key"):
         bulk_syncs.start("s", idempotency_key=bad)
 
 
-# what it can make us keep
+# what it can make the client keep
 
 
-def bombs() -> dict[str, Script]:
-    """Answers of a few hundred kilobytes that unpack to far more than we take."""
+def make_bombs() -> dict[str, Script]:
+    """Return responses of a few hundred kilobytes that decompress to far more than the limit."""
     zeros = bytes(2 * MAX_BODY_SIZE)
-    packed = gzip.compress(zeros, 1)
+    compressed = gzip.compress(zeros, 1)
     return {
-        "gzip": http(200, packed, "Content-Encoding: gzip"),
+        "gzip": http(200, compressed, "Content-Encoding: gzip"),
         "deflate": http(200, zlib.compress(zeros, 1), "Content-Encoding: deflate"),
-        "an error": http(500, packed, "Content-Encoding: gzip"),
+        "an error": http(500, compressed, "Content-Encoding: gzip"),
     }
 
 
 @pytest.fixture(scope="module")
-def packed() -> dict[str, Script]:
-    return bombs()
+def compressed() -> dict[str, Script]:
+    return make_bombs()
 
 
 @pytest.mark.parametrize("name", ["gzip", "deflate", "an error"])
-def test_a_body_that_decodes_to_too_much_is_rejected(send: Send, packed: dict[str, Script], name: str) -> None:
-    """It is not kept: the answer says that it is too large, or cannot be unpacked."""
-    with Server([packed[name]]) as server:
-        (answer,) = send(settings(server.url, timeout=60.0), GET)
-    assert isinstance(answer, TransportFailure)
-    assert re.search("too large|cannot be unpacked", answer.reason)
+def test_a_body_that_decodes_to_too_much_is_rejected(send: Send, compressed: dict[str, Script], name: str) -> None:
+    """The reason is that the body is too large or cannot be decompressed."""
+    with Server([compressed[name]]) as server:
+        (result,) = send(settings(server.url, timeout=60.0), GET)
+    assert isinstance(result, TransportFailure)
+    assert re.search("too large|cannot be unpacked", result.reason)
 
 
 @pytest.mark.parametrize(
@@ -174,38 +176,38 @@ def test_a_body_that_decodes_to_too_much_is_rejected(send: Send, packed: dict[st
     ids=["objects", "lists", "well-formed", "digits"],
 )
 @pytest.mark.parametrize("status", [200, 409])
-def test_what_is_nested_too_deep_is_an_error_like_any_other(body: bytes, status: int) -> None:
-    """Neither an exception of a library comes of it, nor the end of the process."""
+def test_deeply_nested_or_huge_json_is_a_polytomic_error(body: bytes, status: int) -> None:
+    """No exception of a library escapes, and the process survives."""
     with pytest.raises(PolytomicError) as caught:
         decode(bulk_syncs.execution("s", "e"), Response(status, {}, body))
     assert len(str(caught.value)) < 1000
 
 
 @pytest.mark.parametrize("call", [bulk_syncs.list_(), events.list_()], ids=["syncs", "events"])
-def test_a_list_without_an_end_is_given_up(call: ListCall[Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A host that names one page more each time keeps nobody busy for ever."""
+def test_endless_list_raises_after_the_page_limit(call: ListCall[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server names one more page each time."""
     monkeypatch.setattr(pagination, "MAX_PAGES", 50)
-    asked: list[Request] = []
+    sent: list[Request] = []
 
-    def one_more(request: Request) -> Response:
-        asked.append(request)
-        assert len(asked) < 100, "it was not given up"
-        body = {"data": [], "pagination": {"next_page_token": f"page {len(asked)}"}}
+    def respond_with_next_page(request: Request) -> Response:
+        sent.append(request)
+        assert len(sent) < 100, "the list was not ended"
+        body = {"data": [], "pagination": {"next_page_token": f"page {len(sent)}"}}
         return Response(200, {}, json.dumps(body).encode())
 
     with pytest.raises(PolytomicResponseError, match="more than 50 pages"):
-        drive(walk(call), one_more)
-    assert len(asked) == 51
+        drive(walk(call), respond_with_next_page)
+    assert len(sent) == 51
 
 
 def test_a_slow_response_ends_at_the_total_timeout(send: Send) -> None:
-    """However little comes at a time: all of an answer is given ten times the timeout."""
-    with Server([drip]) as server:
-        for timeout in (0.1, 1.0, 10.0):  # the first that is long enough for this machine to send the next byte
-            (answer,) = send(settings(server.url, timeout=timeout), GET)
-            if answer == TransportFailure(f"{server.host} did not respond within {timeout:g} s", status=200):
+    """The whole response has to arrive within ten times the timeout."""
+    with Server([send_byte_by_byte]) as server:
+        for timeout in (0.1, 1.0, 10.0):  # the first one within which this machine sends the next byte
+            (result,) = send(settings(server.url, timeout=timeout), GET)
+            if result == TransportFailure(f"{server.host} did not respond within {timeout:g} s", status=200):
                 return
-    raise AssertionError(answer)
+    raise AssertionError(result)
 
 
 UNPRINTABLE = ["e\nFAKE", "e\x1b[31m", "e\x85FAKE", "e\x9b31m", "e\u2028FAKE", "e\u2029FAKE"]
@@ -213,7 +215,7 @@ UNPRINTABLE = ["e\nFAKE", "e\x1b[31m", "e\x85FAKE", "e\x9b31m", "e\u2028FAKE", "
 
 @pytest.mark.parametrize("bad", ["", " ", ".", "..", " .. ", "e" * 1001, *UNPRINTABLE])
 def test_an_invalid_execution_id_is_rejected(bad: str) -> None:
-    """An execution whose id holds control characters, leads elsewhere in a path, or is endless, is no answer."""
+    """An id with control characters, a dot segment, or one of unlimited length is not accepted."""
     body = json.dumps({"data": {"id": bad, "status": "running"}}).encode()
     with pytest.raises(PolytomicResponseError, match="id: "):
         decode(bulk_syncs.execution("s", "e"), Response(200, {}, body))
@@ -222,81 +224,81 @@ def test_an_invalid_execution_id_is_rejected(bad: str) -> None:
 @pytest.mark.parametrize("body", ['{"data": {"id": "e", "x": [%s]}}', '{"x": [%s]}', '{"message": [%s]}'])
 @pytest.mark.parametrize("value", ["{}", "[]"])
 def test_a_body_that_grows_when_parsed_is_rejected(send: Send, body: str, value: str) -> None:
-    """An empty object takes hundreds of times its two bytes: so many of them are as good as too many bytes."""
+    """An empty object needs hundreds of times its two bytes in memory."""
     number = MAX_BODY_SIZE // MIN_BYTES_PER_VALUE
-    swollen = (body % ",".join([value] * number)).encode()
-    with Server([http(200, swollen)]) as server:
-        (answer,) = send(settings(server.url), GET)
+    body_ = (body % ",".join([value] * number)).encode()
+    with Server([http(200, body_)]) as server:
+        (result,) = send(settings(server.url), GET)
 
-    assert answer == TransportFailure("the response is too large", status=200)
-    assert len(swollen) < MAX_TRIGGERER_BODY_SIZE
+    assert result == TransportFailure("the response is too large", status=200)
+    assert len(body_) < MAX_TRIGGERER_BODY_SIZE
 
 
 def test_the_body_limit_is_lower_in_the_triggerer(send: Send, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker takes what the triggerer, whose loop stands still while an answer is read, does not."""
-    taken = {}
+    """The event loop of the triggerer is blocked while a body is parsed."""
+    accepted = {}
     for size in (MAX_TRIGGERER_BODY_SIZE, MAX_TRIGGERER_BODY_SIZE + 1):
         with Server([http(200, b" " * size)]) as server:
-            (answer,) = send(settings(server.url, timeout=60.0), GET)
-        taken[size] = isinstance(answer, Response)
+            (result,) = send(settings(server.url, timeout=60.0), GET)
+        accepted[size] = isinstance(result, Response)
 
-    assert taken == {MAX_TRIGGERER_BODY_SIZE: True, MAX_TRIGGERER_BODY_SIZE + 1: send is by_requests}
+    assert accepted == {MAX_TRIGGERER_BODY_SIZE: True, MAX_TRIGGERER_BODY_SIZE + 1: send is by_requests}
 
 
 @pytest.mark.parametrize("kind", SYNC_KINDS.values(), ids=SYNC_KINDS)
 def test_a_wait_keeps_no_earlier_response_in_memory(kind: SyncKind, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between two looks the execution of the last one is gone, and what was wrong with an answer, too."""
+    """Large responses are released before the plan sleeps."""
     for module in (wait, outage):
         monkeypatch.setattr(module.log, "disabled", True)  # pytest keeps what is logged
-    large = {"id": "e", "status": "running", "mark": (mark := "kept-until-the-next-look")}
-    looks = [Response(200, {}, json.dumps({"data": large}).encode()), Response(200, {}, mark.encode())]
+    large = {"id": "e", "status": "running", "marker": (marker := "kept-until-the-next-poll")}
+    responses = [Response(200, {}, json.dumps({"data": large}).encode()), Response(200, {}, marker.encode())]
     plan = wait_for_execution(kind, "s", "e", poke_interval=30)
-    told: Any = None
+    result: Any = None
     for _ in range(20):
-        step = plan.send(told)
-        told = None
+        step = plan.send(result)
+        result = None
         if isinstance(step, Request):
-            if not looks:
+            if not responses:
                 break
-            told = looks.pop(0)
+            result = responses.pop(0)
         elif isinstance(step, Now):
-            told = 0.0
+            result = 0.0
         elif isinstance(step, Sleep | BatchableSleep):
             gc.collect()
-            there = [one for one in gc.get_objects() if issubclass(type(one), Execution | PolytomicResponseError)]
-            assert [one for one in there if mark in repr(one)] == []
-    assert looks == []
+            alive = [one for one in gc.get_objects() if issubclass(type(one), Execution | PolytomicResponseError)]
+            assert [one for one in alive if marker in repr(one)] == []
+    assert responses == []
 
 
-def test_a_list_is_kept_up_to_a_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pages that are no longer than a page may be, but never end, are given up before they fill the memory."""
+def test_list_raises_when_its_pages_exceed_the_total_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each page is small, but their number is unlimited."""
     monkeypatch.setattr(lookup, "MAX_BODY_SIZE", 100_000)
     pages = itertools.count()
 
-    def one_more(request: Request) -> Response:
+    def respond_with_next_page(request: Request) -> Response:
         number = next(pages)
-        assert number < 20, "it was not given up"
+        assert number < 20, "the list was not ended"
         body = {"data": [{"id": "s", "x": "x" * 10_000}], "pagination": {"next_page_token": f"page {number}"}}
         return Response(200, {}, json.dumps(body).encode())
 
     with pytest.raises(PolytomicResponseError, match="more than 100000 bytes"):
-        drive(walk(bulk_syncs.list_()), one_more)
+        drive(walk(bulk_syncs.list_()), respond_with_next_page)
 
 
-def test_an_endless_token_is_none() -> None:
-    """The tokens of a walk are remembered, so they are of bounded length."""
+def test_list_is_rejected_when_its_page_token_is_too_long() -> None:
+    """All tokens of a list are kept in memory."""
     body = json.dumps({"data": [], "pagination": {"next_page_token": "x" * 5000}}).encode()
     with pytest.raises(PolytomicResponseError, match="not an answer"):
         decode(bulk_syncs.list_().page(), Response(200, {}, body))
 
 
-@pytest.mark.parametrize("plan", ["look_for", "ended_since"])
-def test_executions_are_listed_few_at_a_time(plan: str) -> None:
-    """Ten executions of a sync with two thousand schemas fit into an answer that the triggerer takes."""
+@pytest.mark.parametrize("plan", ["poll_next_execution", "list_ended_since"])
+def test_execution_list_request_has_a_limit_that_fits_the_triggerer(plan: str) -> None:
+    """Executions of a sync with two thousand schemas fit into a response that the triggerer accepts."""
     row = {"schema": "a" * 60, "output_name": "b" * 60, "status": "completed", "record_count": 10**9}
     row |= dict.fromkeys(("created_at", "started_at", "completed_at", "updated_at"), "2026-01-01T00:00:00.123456Z")
     hand = Hand([Response(200, {}, b'{"data": []}')])
-    if plan == "look_for":
+    if plan == "poll_next_execution":
         hand.drive(poll_next_execution(SYNC_KINDS["bulk"], "s", datetime.now(timezone.utc)))
     else:
         hand.drive(list_ended_since(SYNC_KINDS["bulk"], BulkSync(id="s"), 0.0))
@@ -310,22 +312,22 @@ ENDLESS = "\u4e16" * 1_000_000
 
 
 @pytest.mark.parametrize("kind", SYNC_KINDS.values(), ids=SYNC_KINDS)
-def test_what_is_kept_of_an_execution_is_bounded(kind: SyncKind) -> None:
-    """However long its texts are, what goes into XCom and into a trigger's event is not."""
+def test_execution_summary_and_event_payload_are_bounded(kind: SyncKind) -> None:
+    """Texts of unlimited length do not reach XCom or a trigger event."""
     row = dict.fromkeys(("schema", "output_name", "status", "status_message"), ENDLESS)
-    told_of_it = {"id": "e", "status_message": ENDLESS, "schemas": [row] * 3, "errors": [ENDLESS] * 3}
-    execution = kind.model.model_validate(told_of_it | {"status": ENDLESS, "completed_at": "2026-01-01T00:00:00Z"})
+    fields = {"id": "e", "status_message": ENDLESS, "schemas": [row] * 3, "errors": [ENDLESS] * 3}
+    execution = kind.model.model_validate(fields | {"status": ENDLESS, "completed_at": "2026-01-01T00:00:00Z"})
 
     assert len(json.dumps(summarize("s", execution))) <= MAX_SUMMARY_SIZE
-    assert len(json.dumps(told_in_event("s", execution))) <= MAX_SUMMARY_SIZE + 10_000
+    assert len(json.dumps(to_event_payload("s", execution))) <= MAX_SUMMARY_SIZE + 10_000
     assert len(failure_reason(execution) or "") < 500
 
 
-def test_an_endless_status_is_an_unknown_one(caplog: pytest.LogCaptureFixture) -> None:
-    """It is waited on, as for any status that is not known, and told in one line."""
+def test_huge_status_is_treated_as_unknown_and_logged_in_one_short_line(caplog: pytest.LogCaptureFixture) -> None:
+    """The wait continues, as for any unknown status."""
     running = {"data": {"id": "e", "status": "ended\n" + ENDLESS}}
     ended = {"data": {"id": "e", "status": "completed"}}
-    hand = Hand([Response(200, {}, json.dumps(answer).encode()) for answer in (running, running, ended)])
+    hand = Hand([Response(200, {}, json.dumps(result).encode()) for result in (running, running, ended)])
 
     assert hand.drive(wait_for_execution(SYNC_KINDS["model"], "s", "e", poke_interval=30)).status == "completed"
     (warning,) = [record.getMessage() for record in caplog.records if "unknown status" in record.getMessage()]
@@ -333,51 +335,51 @@ def test_an_endless_status_is_an_unknown_one(caplog: pytest.LogCaptureFixture) -
     assert len(warning) < 300
 
 
-def test_what_is_kept_of_an_event_is_bounded() -> None:
-    """Neither what a watcher tells Airflow nor what it remembers is longer than a few names and ids."""
-    about = dict.fromkeys(("sync_id", "sync_name", "execution_id", "trigger_source", "error"), ENDLESS)
-    row = {"id": "v", "type": "bulk_sync.completed", "created_at": "2026-01-01T00:00:00Z", "event": about}
+def test_event_data_and_key_are_bounded() -> None:
+    """This applies to events and to executions that are listed as a substitute for events."""
+    details = dict.fromkeys(("sync_id", "sync_name", "execution_id", "trigger_source", "error"), ENDLESS)
+    row = {"id": "v", "type": "bulk_sync.completed", "created_at": "2026-01-01T00:00:00Z", "event": details}
     page = Response(200, {}, json.dumps({"data": [row]}).encode())
     (ended,) = Hand([page]).drive(poll_events(0.0)).ends
     sync = BulkSync.model_validate({"id": "s", "name": ENDLESS, "target": {"connection_id": ENDLESS}})
     executed = {"id": "e", "status": "completed", "completed_at": "2026-01-01T00:00:00Z"}
-    (by_itself,) = Hand([Response(200, {}, json.dumps({"data": [executed]}).encode())]).drive(
+    (listed_end,) = Hand([Response(200, {}, json.dumps({"data": [executed]}).encode())]).drive(
         list_ended_since(SYNC_KINDS["bulk"], sync, 0.0)
     )
 
-    for one in (ended, by_itself):
+    for one in (ended, listed_end):
         assert len(json.dumps([one.key, one.data])) < MAX_SUMMARY_SIZE
 
 
-def test_a_cursor_without_an_end_is_none() -> None:
-    """How far a console log was read is kept in XCom: an endless cursor or id is None."""
+def test_console_log_drops_cursors_and_entry_ids_that_are_too_long() -> None:
+    """The cursor is kept in XCom."""
     page = {"next_cursor": ENDLESS, "entries": [{"id": ENDLESS, "message": "hello"}]}
     log = decode(SYNC_KINDS["bulk"].console_log("s", "e"), Response(200, {}, json.dumps({"data": page}).encode()))
     assert log.next_cursor is None
     assert [(entry.id, entry.message) for entry in log.entries or []] == [(None, "hello")]
 
 
-SLOW = "^(a+)+$"
+SLOW_PATTERN = "^(a+)+$"
 LONG = {"value": "a" * 40 + "!", "a" * 40 + "!": 1}
-# Each of 60 definitions is the next one, twice.
-TWICE = {f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(60)}
+# Each of 60 definitions refers to the next one twice.
+DOUBLING_DEFINITIONS = {f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(60)}
 
 
 @pytest.mark.parametrize(
     "schema",
     [
-        {"properties": {"value": {"pattern": SLOW}}},
-        {"patternProperties": {SLOW: {}}},
-        {"patternProperties": {SLOW: {}}, "additionalProperties": False},
-        {"patternProperties": {SLOW: {}}, "unevaluatedProperties": False},
-        {"propertyNames": {"pattern": SLOW}},
-        {"$ref": "#/$defs/d0", "$defs": TWICE},
-        {"$defs": TWICE, "allOf": [{"$ref": "#/$defs/d0"}], "unevaluatedProperties": False},
-        {"$schema": "http://json-schema.org/draft-07/schema#", "properties": {"value": {"pattern": SLOW}}},
+        {"properties": {"value": {"pattern": SLOW_PATTERN}}},
+        {"patternProperties": {SLOW_PATTERN: {}}},
+        {"patternProperties": {SLOW_PATTERN: {}}, "additionalProperties": False},
+        {"patternProperties": {SLOW_PATTERN: {}}, "unevaluatedProperties": False},
+        {"propertyNames": {"pattern": SLOW_PATTERN}},
+        {"$ref": "#/$defs/d0", "$defs": DOUBLING_DEFINITIONS},
+        {"$defs": DOUBLING_DEFINITIONS, "allOf": [{"$ref": "#/$defs/d0"}], "unevaluatedProperties": False},
+        {"$schema": "http://json-schema.org/draft-07/schema#", "properties": {"value": {"pattern": SLOW_PATTERN}}},
     ],
 )
-def test_no_schema_takes_for_ever(schema: dict[str, Any]) -> None:
-    """What a destination publishes cannot hold who creates a sync; what it says besides is heeded."""
+def test_configuration_schema_with_exponential_cost_is_checked_quickly(schema: dict[str, Any]) -> None:
+    """The other rules of the schema are applied."""
     schema = schema | {"required": ["missing"]}
     page = Response(200, {}, json.dumps({"data": {"configuration": schema}}).encode())
     with pytest.raises(ValueError, match="missing: is required"):
@@ -386,33 +388,33 @@ def test_no_schema_takes_for_ever(schema: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("keyword", ["$ref", "$dynamicRef", "unevaluated"])
 def test_a_reference_in_a_configuration_schema_is_not_fetched(keyword: str) -> None:
-    """Nothing is fetched from where a schema points to."""
+    """The server of a remote reference receives no request."""
     with Server() as server:
-        there = f"{server.url}/schema"
-        schema = {keyword: there} if keyword != "unevaluated" else {"$ref": there, "unevaluatedProperties": False}
+        alive = f"{server.url}/schema"
+        schema = {keyword: alive} if keyword != "unevaluated" else {"$ref": alive, "unevaluatedProperties": False}
         page = Response(200, {}, json.dumps({"data": {"configuration": schema}}).encode())
         Hand([page]).drive(check_configuration("d", LONG))
         assert server.requests == []
 
 
-# what it can make us show
+# what it can make the client show
 
 
 @pytest.mark.parametrize("policy", ["fail", "attach"])
 def test_a_blocking_execution_adds_no_log_lines(policy: str, caplog: pytest.LogCaptureFixture) -> None:
-    """The execution of somebody else, in the message of one who does not wait for it."""
+    """The message and the log stay printable and bounded."""
     caplog.set_level(logging.INFO)
     running = {"id": "e", "status": "odd\n[CRITICAL] \x9b31mforged" + "x" * 9999}
     page = Response(200, {}, json.dumps({"data": [running]}).encode())
-    order = StartRequest("bulk", "s", ("task",), if_running=policy)
+    request = StartRequest("bulk", "s", ("task",), if_running=policy)
     try:
-        said = str(Hand([page, page, page]).drive(start_or_resume(order)))
+        text = str(Hand([page, page, page]).drive(start_or_resume(request)))
     except PolytomicConflictError as error:
-        said = str(error)
+        text = str(error)
 
-    assert "odd [CRITICAL]" in said
-    assert said.isprintable()
-    assert len(said) < 2000
+    assert "odd [CRITICAL]" in text
+    assert text.isprintable()
+    assert len(text) < 2000
     assert all(record.getMessage().isprintable() for record in caplog.records)
 
 
@@ -425,8 +427,8 @@ def test_a_blocking_execution_adds_no_log_lines(policy: str, caplog: pytest.LogC
     ],
     ids=["required", "allowed", "enum"],
 )
-def test_no_schema_writes_lines_of_its_own(schema: dict[str, Any], configuration: dict[str, Any]) -> None:
-    """What a destination publishes is a part of one line in what is said about a configuration."""
+def test_configuration_schema_cannot_forge_log_lines(schema: dict[str, Any], configuration: dict[str, Any]) -> None:
+    """Its texts are part of one bounded line of the error."""
     page = Response(200, {}, json.dumps({"data": {"configuration": schema}}).encode())
     with pytest.raises(ValueError, match="forged") as caught:
         Hand([page]).drive(check_configuration("d", configuration))
@@ -435,8 +437,8 @@ def test_no_schema_writes_lines_of_its_own(schema: dict[str, Any], configuration
     assert len(str(caught.value)) < 1000
 
 
-def test_no_mode_writes_lines_of_its_own() -> None:
-    """Nor do the modes that a destination supports, where a start was refused."""
+def test_supported_resync_modes_cannot_forge_log_lines() -> None:
+    """They are part of the error of a rejected start."""
     refused = Response(422, {}, b'{"status": 422, "message": "unsupported mode", "key": "validation"}')
     sync = Response(200, {}, b'{"data": {"id": "s", "destination_connection_id": "d"}}')
     modes = Response(200, {}, json.dumps({"data": {"supported_resync_modes": [FORGED]}}).encode())
@@ -447,8 +449,8 @@ def test_no_mode_writes_lines_of_its_own() -> None:
     assert str(caught.value).isprintable()
 
 
-def test_no_name_fills_a_message() -> None:
-    """The nearest names are told, but not to their ends."""
+def test_lookup_error_is_bounded_when_names_are_huge() -> None:
+    """The most similar names are listed, but shortened."""
     page = Response(200, {}, json.dumps({"data": [{"id": "s", "name": ENDLESS}]}).encode())
     with pytest.raises(PolytomicLookupError) as caught:
         Hand([page]).drive(find_sync(SYNC_KINDS["bulk"], "Orders"))
@@ -456,8 +458,8 @@ def test_no_name_fills_a_message() -> None:
     assert len(str(caught.value)) < 500
 
 
-def test_no_status_writes_lines_of_its_own() -> None:
-    """What a status says, however it is made, is a part of one line."""
+def test_progress_message_is_one_bounded_line_for_any_status() -> None:
+    """A status cannot forge log lines."""
     forged = "running\n[CRITICAL] \x1b[31mforged" + "x" * 999
     execution = BulkSyncExecution.model_validate({"id": "e", "status": forged})
 
@@ -466,20 +468,20 @@ def test_no_status_writes_lines_of_its_own() -> None:
 
 
 ECHO = {
-    "refused": http(401, json.dumps({"message": f"{KEY} is no key", "key": KEY}).encode()),
+    "rejected": http(401, json.dumps({"message": f"{KEY} is no key", "key": KEY}).encode()),
     "page": http(502, f"<html><title>{PASSWORD}: {KEY}</title></html>".encode()),
     "redirect": http(302, b"", f"Location: https://elsewhere.invalid/{KEY}"),
-    "no JSON": http(200, f"Authorization: {KEY}".encode()),
-    "unlike a sync": http(200, json.dumps({"data": {"id": {"key": KEY}}}).encode()),
+    "not JSON": http(200, f"Authorization: {KEY}".encode()),
+    "not a sync": http(200, json.dumps({"data": {"id": {"key": KEY}}}).encode()),
 }
 
 
 @pytest.fixture
-def loud(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[[], str]]:
-    """All that is logged, by anybody, at the lowest level, and all that is printed."""
+def captured_output(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[[], str]]:
+    """Return a function for everything that is logged at any level, and everything that is printed."""
     printed: list[str] = []
 
-    def all_of_it() -> str:
+    def collect() -> str:
         out, err = capfd.readouterr()
         printed.extend((out, err))
         records = [f"{record.getMessage()} {record.args!r} {record.exc_text}" for record in caplog.records]
@@ -490,65 +492,65 @@ def loud(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) ->
     caplog.set_level(logging.NOTSET + 1)
     for logger in loggers:
         logger.setLevel(logging.DEBUG)
-    yield all_of_it
+    yield collect
     for logger, level in zip(loggers, before, strict=True):
         logger.setLevel(level)
 
 
-@pytest.mark.parametrize("name", [*ECHO, *TROUBLE])
+@pytest.mark.parametrize("name", [*ECHO, *FAILURES])
 def test_no_failure_shows_a_secret(
-    send: Send, name: str, loud: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+    send: Send, name: str, captured_output: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever a host does, neither error, traceback, what they came from, nor the log of any library has a secret."""
+    """The table contains responses that echo credentials and all failures of the transports."""
     monkeypatch.setenv("PYTHONASYNCIODEBUG", "1")
-    script, request = (ECHO[name], GET) if name in ECHO else (TROUBLE[name].script, TROUBLE[name].request)
+    script, request = (ECHO[name], GET) if name in ECHO else (FAILURES[name].script, FAILURES[name].request)
     with Server([script]) as server, Server([script]) as proxy:
         direct = settings(server.url, timeout=0.3)
         proxied = settings("http://polytomic.invalid", timeout=0.3, proxy=f"http://me:{PASSWORD}@{proxy.host}")
         for where in (direct, proxied):
-            (answer,) = send(where, request)
+            (result,) = send(where, request)
             with pytest.raises(PolytomicError) as caught:
-                decode(bulk_syncs.get("s"), answer)
-            shown = told(caught.value) + loud()
+                decode(bulk_syncs.get("s"), result)
+            shown = render_error(caught.value) + captured_output()
             assert [secret for secret in secrets_of(where) if secret in shown] == []
 
 
 @pytest.mark.parametrize("url", ["https://polytomic.invalid", "http://polytomic.invalid"])
-def test_an_unreachable_proxy_shows_no_secret(send: Send, url: str, loud: Callable[[], str]) -> None:
-    """The password of the proxy stays where it is, too."""
+def test_an_unreachable_proxy_shows_no_secret(send: Send, url: str, captured_output: Callable[[], str]) -> None:
+    """Error, traceback and the logs of all libraries are checked."""
     with nobody() as host:
         where = settings(url, proxy=f"http://me:{PASSWORD}@{host}")
-        (answer,) = send(where, GET)
+        (result,) = send(where, GET)
     with pytest.raises(PolytomicError) as caught:
-        decode(bulk_syncs.get("s"), answer)
-    shown = told(caught.value) + loud()
+        decode(bulk_syncs.get("s"), result)
+    shown = render_error(caught.value) + captured_output()
     assert [secret for secret in secrets_of(where) if secret in shown] == []
 
 
-def test_the_logs_of_the_libraries_are_captured(send: Send, loud: Callable[[], str]) -> None:
-    """What the two tests above have looked at is not nothing: a good call is seen in it, without a secret."""
+def test_the_logs_of_the_libraries_are_captured(send: Send, captured_output: Callable[[], str]) -> None:
+    """The tests that search the log for secrets would otherwise pass without any log."""
     with Server([http(200, b'{"data": {"id": "s"}}')]) as server:
         where = settings(server.url)
         with Client(where) as client:
             client.call(bulk_syncs.get("s"))
         send(where, GET)
-        logging.getLogger("aiohttp.client").debug("as if it had logged something")
-    shown = loud()
+        logging.getLogger("aiohttp.client").debug("a message of the library")
+    shown = captured_output()
     assert "/api/bulk/syncs/s" in shown
-    assert "as if it had" in shown
+    assert "a message of the library" in shown
     assert [secret for secret in secrets_of(where) if secret in shown] == []
 
 
-def test_settings_show_no_secret_however_they_are_printed() -> None:
-    """Neither they, nor what they are made of, nor what is made of them."""
+def test_settings_and_client_show_no_secret_in_any_representation() -> None:
+    """This includes their attributes and dataclass conversions."""
     import dataclasses
 
     where = settings("https://h", proxy=f"http://me:{PASSWORD}@p")
-    answer = Response(200, {}, b"", where.secrets)
+    result = Response(200, {}, b"", where.secrets)
     client = Client(where)
     shown = [
         *(where, vars(where), dataclasses.asdict(where), dataclasses.astuple(where), where.secrets),
-        *(client, vars(client), vars(client._transport), vars(client._transport._session), answer, vars(answer)),
+        *(client, vars(client), vars(client._transport), vars(client._transport._session), result, vars(result)),
     ]
     for what in shown:
         assert [secret for secret in (*secrets_of(where), LOGIN) if secret in repr(what)] == []
@@ -573,7 +575,7 @@ def test_settings_show_no_secret_however_they_are_printed() -> None:
 def test_sending_the_key_unencrypted_logs_a_warning(
     send: Send, url: str, warned: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Once for a session, naming the host; not for this machine."""
+    """The warning names the host; loopback addresses cause none."""
     with nobody() as host:
         send(settings(url, proxy=f"http://{host}"), GET, GET)
     messages = [record.getMessage() for record in caplog.records if "unencrypted" in record.getMessage()]

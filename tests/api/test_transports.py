@@ -1,4 +1,4 @@
-"""Both transports against real servers: the same settings give the same results and failure reasons."""
+"""Both transports against local servers, proxies and broken connections: equal settings give equal results."""
 
 from __future__ import annotations
 
@@ -56,31 +56,33 @@ def settings(url: str, **more: Any) -> Settings:
     ],
     ids=["bearer", "basic", "start", "no body"],
 )
-def test_headers(send: Send, request_: Request, login: str, sent: dict[str, str]) -> None:
-    """A request has credentials, version, and what its body needs, and nothing that a library thought of."""
+def test_request_has_only_the_documented_headers(
+    send: Send, request_: Request, login: str, sent: dict[str, str]
+) -> None:
+    """Credentials, version, and what the body needs; the libraries add only encoding and connection headers."""
     with Server() as server:
         send(settings(server.url, login=login, api_version="2024-02-08"), request_)
         (received,) = server.requests
-    ours = {
+    always = {
         "host": server.host,
         "x-polytomic-version": "2024-02-08",
         "accept": "application/json",
         "user-agent": "airflow-provider-polytomic",
     }
     libraries = {"accept-encoding", "connection"}
-    assert {name: value for name, value in received.headers.items() if name not in libraries} == ours | sent
+    assert {name: value for name, value in received.headers.items() if name not in libraries} == always | sent
     assert received.body == (request_.body or b"")
 
 
-def test_the_path_of_the_base_url_is_kept(send: Send) -> None:
-    """Polytomic behind a path of somebody's host gets its requests there."""
+def test_request_path_is_appended_to_the_path_of_the_base_url(send: Send) -> None:
+    """Polytomic may be served below a path of a host."""
     with Server() as server:
         send(settings(f"{server.url}/deep/down"), GET)
         assert [received.target for received in server.requests] == ["/deep/down/api/me"]
 
 
-def test_a_connection_is_used_again(send: Send) -> None:
-    """Several requests go over one connection."""
+def test_requests_of_a_session_share_one_connection(send: Send) -> None:
+    """The connection is kept open between requests."""
     with Server() as server:
         send(settings(server.url), GET, START, GET)
         assert (len(server.requests), server.connections) == (3, 1)
@@ -90,48 +92,48 @@ def test_a_connection_is_used_again(send: Send) -> None:
 
 
 def test_a_response_has_status_headers_and_body(send: Send) -> None:
-    """Status, headers (names in lower case) and body are handed over."""
+    """Names of headers are in lower case."""
     with Server([http(418, b'{"a": 1}', "X-Request-Id: r-1")]) as server:
-        (answer,) = send(settings(server.url), GET)
-    assert isinstance(answer, Response)
-    assert (answer.status, answer.headers["x-request-id"], answer.body) == (418, "r-1", b'{"a": 1}')
+        (result,) = send(settings(server.url), GET)
+    assert isinstance(result, Response)
+    assert (result.status, result.headers["x-request-id"], result.body) == (418, "r-1", b'{"a": 1}')
 
 
 def test_a_compressed_response_is_decoded(send: Send) -> None:
-    """It is unpacked."""
+    """The body is the original text."""
     with Server([http(200, gzip.compress(b'{"a": 1}'), "Content-Encoding: gzip")]) as server:
-        (answer,) = send(settings(server.url), GET)
-    assert answer == Response(200, answer.headers, b'{"a": 1}')  # type: ignore[union-attr]
+        (result,) = send(settings(server.url), GET)
+    assert result == Response(200, result.headers, b'{"a": 1}')  # type: ignore[union-attr]
 
 
 def test_the_repr_of_a_response_hides_secrets(send: Send) -> None:
-    """What messages must not quote is known to the answer, and not part of how it looks."""
+    """The response carries the secrets that messages must not quote; its repr does not show them."""
     with Server([http(200, b"")]) as server:
-        (answer,) = send(settings(server.url, proxy=None), GET)
-    assert isinstance(answer, Response)
-    assert KEY in answer.secrets
-    assert KEY not in repr(answer)
+        (result,) = send(settings(server.url, proxy=None), GET)
+    assert isinstance(result, Response)
+    assert KEY in result.secrets
+    assert KEY not in repr(result)
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_redirects_are_not_followed(send: Send, status: int) -> None:
-    """The key goes to no other host: the redirect itself is the answer."""
+def test_redirect_is_returned_and_not_followed(send: Send, status: int) -> None:
+    """The key is not sent to another host."""
     with Server() as elsewhere, Server([http(status, b"", f"Location: {elsewhere.url}/api/me")]) as server:
-        (answer,) = send(settings(server.url), GET)
-        assert isinstance(answer, Response)
-        assert (answer.status, answer.headers["location"]) == (status, f"{elsewhere.url}/api/me")
+        (result,) = send(settings(server.url), GET)
+        assert isinstance(result, Response)
+        assert (result.status, result.headers["location"]) == (status, f"{elsewhere.url}/api/me")
         assert elsewhere.connections == 0
 
 
-def test_cookies_are_not_kept(send: Send) -> None:
-    """What a server sets is not sent back to it."""
+def test_cookies_are_not_sent_back(send: Send) -> None:
+    """A session keeps no cookies of the server."""
     with Server([http(200, b"{}", "Set-Cookie: who=you; Path=/")]) as server:
         send(settings(f"http://localhost:{server.port}"), GET, GET)
         assert ["cookie" in received.headers for received in server.requests] == [False, False]
 
 
-def test_netrc_is_never_read(send: Send, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Credentials of the machine's user do not replace the key."""
+def test_netrc_does_not_replace_the_key(send: Send, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Credentials of the machine's user are not used."""
     netrc = tmp_path / ".netrc"
     netrc.write_text("machine 127.0.0.1 login me password mine\n")
     netrc.chmod(0o600)
@@ -142,157 +144,161 @@ def test_netrc_is_never_read(send: Send, tmp_path: Path, monkeypatch: pytest.Mon
         assert server.requests[0].headers["authorization"] == f"Bearer {KEY}"
 
 
-# trouble: one table, in the same words for both
+# failures: one table for both transports
 
 
 @dataclass
-class Trouble:
-    """A server that does ``script``, and what both transports make of it."""
+class Failure:
+    """How a server breaks off, and the result in both transports."""
 
     script: Script
     expected: SendResult
     request: Request = GET
 
 
-def endless(_: Server, connection: socket.socket, __: Received) -> None:
-    """An answer that is larger than any of the API's."""
+def send_too_much(_: Server, connection: socket.socket, __: Received) -> None:
+    """Send a response above the size limit."""
     connection.sendall(f"HTTP/1.1 200 OK\r\nContent-Length: {MAX_BODY_SIZE + 1}\r\n\r\n".encode())
     connection.sendall(b" " * (MAX_BODY_SIZE + 1))
 
 
-def drip(server: Server, connection: socket.socket, _: Received) -> None:
-    """An answer that comes byte by byte, and never ends."""
+def send_byte_by_byte(server: Server, connection: socket.socket, _: Received) -> None:
+    """Send an endless response byte by byte."""
     connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
     while not server.ended.wait(0.05):
         connection.sendall(b"1\r\n \r\n")
 
 
 HALF = b'{"data": [1, 2, '
-TROUBLE = {
-    "no answer in time": Trouble(
+FAILURES = {
+    "no response in time": Failure(
         Reply(then="hold"), TransportFailure("{host} did not respond within {seconds} s"), replace(GET, timeout=0.3)
     ),
-    "half an answer in time": Trouble(
+    "half a response in time": Failure(
         http(200, HALF, length=999, then="hold"),
         TransportFailure("{host} did not respond within {seconds} s", status=200),
         replace(GET, timeout=0.3),
     ),
-    "an answer that drips": Trouble(
-        drip, TransportFailure("{host} did not respond within {seconds} s", status=200), replace(GET, timeout=0.3)
+    "a response sent byte by byte": Failure(
+        send_byte_by_byte,
+        TransportFailure("{host} did not respond within {seconds} s", status=200),
+        replace(GET, timeout=0.3),
     ),
-    "closed without a response": Trouble(
+    "closed without a response": Failure(
         Reply(then="close"), TransportFailure("{host} closed the connection without a response")
     ),
-    "reset without an answer": Trouble(
+    "reset without a response": Failure(
         Reply(then="reset"), TransportFailure("{host} closed the connection without a response")
     ),
-    "fewer bytes than announced": Trouble(
+    "fewer bytes than announced": Failure(
         http(200, HALF, length=999, then="close"),
         TransportFailure("{host} closed the connection in the middle of the response", status=200),
     ),
-    "fewer bytes than announced, of an error": Trouble(
+    "fewer bytes than announced, of an error": Failure(
         http(503, HALF, length=999, then="close"),
         TransportFailure("{host} closed the connection in the middle of the response", status=503),
     ),
-    "a chunk that never ends": Trouble(
+    "a chunk that never ends": Failure(
         Reply(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10\r\n" + HALF, then="close"),
         TransportFailure("{host} closed the connection in the middle of the response", status=200),
     ),
-    "reset in the middle": Trouble(
+    "reset in the middle": Failure(
         http(200, HALF, length=999, then="reset"),
         TransportFailure("{host} closed the connection in the middle of the response", status=200),
     ),
-    "not HTTP": Trouble(
+    "not HTTP": Failure(
         Reply(b"SSH-2.0-OpenSSH_9.7\r\n\r\n", then="close"), TransportFailure("the response of {host} is not HTTP")
     ),
-    "not gzip": Trouble(
+    "not gzip": Failure(
         http(200, b"never packed", "Content-Encoding: gzip"),
         TransportFailure("the response body cannot be decoded", status=200),
     ),
-    "more than we take": Trouble(
-        endless,
+    "body above the limit": Failure(
+        send_too_much,
         TransportFailure("the response is too large", status=200),
     ),
 }
 
 
-@pytest.mark.parametrize("name", TROUBLE)
+@pytest.mark.parametrize("name", FAILURES)
 def test_transport_failures_have_the_same_reason_in_both_transports(send: Send, name: str) -> None:
-    """Whatever a server does instead of answering, both say the same of it."""
-    trouble = TROUBLE[name]
-    expected = trouble.expected
+    """The table above lists the failures and their reasons."""
+    failure = FAILURES[name]
+    expected = failure.expected
     assert isinstance(expected, TransportFailure)
-    with Server([trouble.script]) as server:
-        for slower in (1, 10, 100):  # where time runs out: the first that lets this machine begin to answer
-            seconds = slower * (trouble.request.timeout or 60)
-            (answer,) = send(settings(server.url), replace(trouble.request, timeout=seconds))
+    with Server([failure.script]) as server:
+        for slower in (1, 10, 100):  # timeouts only: the first that is long enough for this machine to start a response
+            seconds = slower * (failure.request.timeout or 60)
+            (result,) = send(settings(server.url), replace(failure.request, timeout=seconds))
             reason = expected.reason.format(host=server.host, seconds=f"{seconds:g}")
-            if answer == replace(expected, reason=reason) or not trouble.request.timeout:
+            if result == replace(expected, reason=reason) or not failure.request.timeout:
                 break
-    assert answer == replace(expected, reason=reason)
+    assert result == replace(expected, reason=reason)
 
 
 def test_the_next_request_after_a_failure_succeeds(send: Send) -> None:
-    """A broken connection is not used again."""
+    """A broken connection is not reused."""
     with Server([http(200, HALF, length=999, then="close"), Reply(then="reset"), http()]) as server:
-        *_, answer = send(settings(server.url), GET, START, GET)
-    assert isinstance(answer, Response)
+        *_, result = send(settings(server.url), GET, START, GET)
+    assert isinstance(result, Response)
 
 
-def test_a_server_that_is_down(send: Send) -> None:
-    """Refused: and the request was surely not processed."""
+def test_refused_connection_is_a_failure_that_was_not_sent(send: Send) -> None:
+    """The request was surely not processed."""
     with nobody() as host:
-        (answer,) = send(settings(f"http://{host}"), GET)
-    assert answer == TransportFailure(f"the connection to {host} was refused", sent=False)
+        (result,) = send(settings(f"http://{host}"), GET)
+    assert result == TransportFailure(f"the connection to {host} was refused", sent=False)
 
 
 def test_an_unknown_host_name_is_reported(send: Send, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It cannot be resolved: and the request was surely not processed."""
+    """The request was surely not processed."""
 
-    def unknown(*_: Any, **__: Any) -> Any:
+    def raise_unknown_host(*_: Any, **__: Any) -> Any:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    monkeypatch.setattr(socket, "getaddrinfo", raise_unknown_host)
     reason = "the host name of polytomic.invalid cannot be resolved"
     assert send(settings("https://polytomic.invalid"), GET) == [TransportFailure(reason, sent=False)]
 
 
 def test_a_server_that_accepts_no_connection_is_reported(send: Send) -> None:
-    """Time runs out before there is a connection: and the request was surely not processed."""
+    """The request was surely not processed."""
     with socket.socket() as full:
         full.bind(("127.0.0.1", 0))
         full.listen(0)
         port = full.getsockname()[1]
-        waiting = [socket.socket() for _ in range(2)]
-        for one in waiting:
-            one.setblocking(False)
-            one.connect_ex(("127.0.0.1", port))
-        (answer,) = send(settings(f"http://127.0.0.1:{port}", timeout=0.3), GET)
-        for one in waiting:
-            one.close()
-    assert answer == TransportFailure(f"could not connect to 127.0.0.1:{port} within 0.3 s", sent=False)
+        clients = [socket.socket() for _ in range(2)]
+        for client in clients:
+            client.setblocking(False)
+            client.connect_ex(("127.0.0.1", port))
+        (result,) = send(settings(f"http://127.0.0.1:{port}", timeout=0.3), GET)
+        for client in clients:
+            client.close()
+    assert result == TransportFailure(f"could not connect to 127.0.0.1:{port} within 0.3 s", sent=False)
 
 
 @pytest.mark.parametrize("timeout", [None, 86400.0])
-def test_a_timeout_of_a_request_only_shortens(send: Send, timeout: float | None) -> None:
-    """What the settings say is the most: the request ends, although the server never answers."""
+def test_request_timeout_cannot_exceed_the_timeout_of_the_settings(send: Send, timeout: float | None) -> None:
+    """The request ends after the shorter timeout, although the server does not respond."""
     with Server([Reply(then="hold")]) as server:
-        (answer,) = send(settings(server.url, timeout=0.2), replace(GET, timeout=timeout))
-    assert answer == TransportFailure(f"{server.host} did not respond within 0.2 s")
+        (result,) = send(settings(server.url, timeout=0.2), replace(GET, timeout=timeout))
+    assert result == TransportFailure(f"{server.host} did not respond within 0.2 s")
 
 
 # TLS
 
 
-def test_a_certificate_of_an_authority_that_is_named(send: Send, trusted: Authority) -> None:
-    """`ca_bundle` says whom to trust."""
+def test_certificate_is_trusted_when_ca_bundle_contains_its_authority(send: Send, trusted: Authority) -> None:
+    """`ca_bundle` is a file."""
     with Server(tls=trusted.context) as server:
-        (answer,) = send(settings(server.url, ca_bundle=str(trusted.bundle)), GET)
-    assert isinstance(answer, Response)
+        (result,) = send(settings(server.url, ca_bundle=str(trusted.bundle)), GET)
+    assert isinstance(result, Response)
 
 
-def test_a_folder_of_authorities(send: Send, trusted: Authority, tmp_path: Path) -> None:
-    """`ca_bundle` may be a folder with hashed names, as OpenSSL has them."""
+def test_certificate_is_trusted_when_the_ca_bundle_folder_contains_its_authority(
+    send: Send, trusted: Authority, tmp_path: Path
+) -> None:
+    """`ca_bundle` may be a folder with hashed names, as OpenSSL reads it."""
     import subprocess
 
     name = subprocess.run(
@@ -300,77 +306,79 @@ def test_a_folder_of_authorities(send: Send, trusted: Authority, tmp_path: Path)
     ).stdout.strip()
     (tmp_path / f"{name}.0").write_bytes(trusted.bundle.read_bytes())
     with Server(tls=trusted.context) as server:
-        (answer,) = send(settings(server.url, ca_bundle=str(tmp_path)), GET)
-    assert isinstance(answer, Response)
+        (result,) = send(settings(server.url, ca_bundle=str(tmp_path)), GET)
+    assert isinstance(result, Response)
 
 
 @pytest.mark.parametrize("bundle", [None, certifi.where()])
 def test_an_untrusted_certificate_is_reported(send: Send, trusted: Authority, bundle: str | None) -> None:
-    """It is refused, in words that say which certificates are trusted, and nothing was sent."""
+    """The reason says which certificates are trusted, and the server receives no request."""
     with Server(tls=trusted.context) as server:
-        (answer,) = send(settings(server.url, ca_bundle=bundle), GET)
+        (result,) = send(settings(server.url, ca_bundle=bundle), GET)
         assert server.requests == []
-    assert isinstance(answer, TransportFailure)
-    assert answer.sent is False
-    assert answer.reason.startswith(f"TLS failed: the certificate of {server.host} is not trusted (")
-    assert answer.reason.endswith(f"; trusted certificates: {bundle or 'certifi'}")
+    assert isinstance(result, TransportFailure)
+    assert result.sent is False
+    assert result.reason.startswith(f"TLS failed: the certificate of {server.host} is not trusted (")
+    assert result.reason.endswith(f"; trusted certificates: {bundle or 'certifi'}")
 
 
 def test_a_certificate_of_another_host_is_reported(send: Send, tmp_path: Path) -> None:
-    """A trusted certificate for another name is refused."""
+    """The authority is trusted, but the name differs."""
     other = authority(tmp_path, "somebody.invalid")
     with Server(tls=other.context) as server:
-        (answer,) = send(settings(server.url, ca_bundle=str(other.bundle)), GET)
+        (result,) = send(settings(server.url, ca_bundle=str(other.bundle)), GET)
         assert server.requests == []
-    assert isinstance(answer, TransportFailure)
-    assert re.search(r"is not trusted \(.*match", answer.reason)
-    assert answer.sent is False
+    assert isinstance(result, TransportFailure)
+    assert re.search(r"is not trusted \(.*match", result.reason)
+    assert result.sent is False
 
 
-def test_the_environment_says_nothing_about_tls(
+def test_transport_ignores_certificate_variables_of_the_environment(
     send: Send, trusted: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whom to trust is in the settings, where one resolver has put it for both."""
+    """They are resolved once, when the settings are made."""
     for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
         monkeypatch.setenv(name, str(trusted.bundle))
     with Server(tls=trusted.context) as server:
-        (answer,) = send(settings(server.url, ca_bundle=certifi.where()), GET)
-    assert isinstance(answer, TransportFailure)
+        (result,) = send(settings(server.url, ca_bundle=certifi.where()), GET)
+    assert isinstance(result, TransportFailure)
 
 
-def test_certificates_need_not_be_verified(send: Send, trusted: Authority, caplog: pytest.LogCaptureFixture) -> None:
-    """`verify=False` takes any certificate; one warning for the whole session says so."""
+def test_verify_false_accepts_any_certificate_with_one_warning(
+    send: Send, trusted: Authority, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The warning is logged once per session."""
     with Server(tls=trusted.context) as server:
-        answers = send(settings(server.url, verify=False), GET, GET)
-    assert [type(answer) for answer in answers] == [Response, Response]
+        results = send(settings(server.url, verify=False), GET, GET)
+    assert [type(result) for result in results] == [Response, Response]
     assert [record.levelno for record in caplog.records if "not verified" in record.message] == [logging.WARNING]
 
 
-def test_https_where_only_http_is_spoken(send: Send) -> None:
-    """The message says that TLS failed."""
+def test_tls_failure_is_named_when_the_server_speaks_plain_http(send: Send) -> None:
+    """The reason names the host."""
     with Server([Reply(b"HTTP/1.1 400 Bad Request\r\n\r\n", then="close")]) as server:
-        (answer,) = send(settings(f"https://{server.host}"), GET)
-    assert isinstance(answer, TransportFailure)
-    assert answer.reason.startswith(f"TLS failed with {server.host}: ")
+        (result,) = send(settings(f"https://{server.host}"), GET)
+    assert isinstance(result, TransportFailure)
+    assert result.reason.startswith(f"TLS failed with {server.host}: ")
 
 
-def test_a_bundle_without_certificates(send: Send, tmp_path: Path) -> None:
-    """It is an answer that failed like any other, no exception of a library."""
+def test_ca_bundle_without_certificates_is_a_transport_failure(send: Send, tmp_path: Path) -> None:
+    """No exception of a library escapes."""
     bundle = tmp_path / "empty.pem"
     bundle.write_text("no certificates here")
-    (answer,) = send(settings("https://127.0.0.1:1", ca_bundle=str(bundle)), GET)
-    assert isinstance(answer, TransportFailure)
+    (result,) = send(settings("https://127.0.0.1:1", ca_bundle=str(bundle)), GET)
+    assert isinstance(result, TransportFailure)
 
 
-def test_a_bundle_that_has_changed_is_read_again(send: Send, trusted: Authority, tmp_path: Path) -> None:
-    """A renewed bundle under the same name counts from the next session on."""
+def test_changed_ca_bundle_applies_to_the_next_session(send: Send, trusted: Authority, tmp_path: Path) -> None:
+    """A renewed file of the same name is read again."""
     bundle = tmp_path / "ca.pem"
     bundle.write_bytes(Path(certifi.where()).read_bytes())
     with Server(tls=trusted.context) as server:
-        where = settings(server.url, ca_bundle=str(bundle))
-        assert isinstance(send(where, GET)[0], TransportFailure)
+        with_bundle = settings(server.url, ca_bundle=str(bundle))
+        assert isinstance(send(with_bundle, GET)[0], TransportFailure)
         bundle.write_bytes(trusted.bundle.read_bytes())
-        assert isinstance(send(where, GET)[0], Response)
+        assert isinstance(send(with_bundle, GET)[0], Response)
 
 
 # proxies
@@ -382,70 +390,73 @@ def proxy() -> Iterator[Server]:
         yield proxy
 
 
-def asked(proxy: Server) -> list[tuple[str, str]]:
+def list_requests(proxy: Server) -> list[tuple[str, str]]:
+    """Return method and target of each request that the proxy received."""
     return [(received.method, received.target) for received in proxy.requests]
 
 
-def test_a_proxy_for_http(send: Send, proxy: Server) -> None:
-    """The proxy is asked for the whole URL, and passes the request on."""
+def test_http_request_is_sent_to_the_proxy_with_the_whole_url(send: Send, proxy: Server) -> None:
+    """The proxy forwards the request."""
     with Server() as server:
-        (answer,) = send(settings(server.url, proxy=proxy.url), GET)
-        assert isinstance(answer, Response)
-        assert (asked(proxy), len(server.requests)) == ([("GET", f"{server.url}/api/me")], 1)
+        (result,) = send(settings(server.url, proxy=proxy.url), GET)
+        assert isinstance(result, Response)
+        assert (list_requests(proxy), len(server.requests)) == ([("GET", f"{server.url}/api/me")], 1)
 
 
-def test_a_proxy_for_https(send: Send, proxy: Server, trusted: Authority) -> None:
-    """The proxy opens a tunnel, and sees neither path nor key."""
+def test_https_request_is_tunneled_through_the_proxy(send: Send, proxy: Server, trusted: Authority) -> None:
+    """The proxy does not see the path or the key."""
     with Server(tls=trusted.context) as server:
-        (answer,) = send(settings(server.url, proxy=proxy.url, ca_bundle=str(trusted.bundle)), GET)
-        assert isinstance(answer, Response)
-        assert (asked(proxy), len(server.requests)) == ([("CONNECT", server.host)], 1)
+        (result,) = send(settings(server.url, proxy=proxy.url, ca_bundle=str(trusted.bundle)), GET)
+        assert isinstance(result, Response)
+        assert (list_requests(proxy), len(server.requests)) == ([("CONNECT", server.host)], 1)
     assert "authorization" not in proxy.requests[0].headers
 
 
 @pytest.mark.parametrize("tls", [False, True])
 def test_a_proxy_receives_its_credentials(send: Send, proxy: Server, trusted: Authority, tls: bool) -> None:
-    """User and password of its URL, percent-encoded or not, are sent to the proxy alone."""
+    """User and password come from the URL of the proxy, percent-encoded or not."""
     url = proxy.url.replace("://", "://me:p%40ss@")
     with Server(tls=trusted.context if tls else None) as server:
-        (answer,) = send(settings(server.url, proxy=url, ca_bundle=str(trusted.bundle)), GET)
-        assert isinstance(answer, Response)
+        (result,) = send(settings(server.url, proxy=url, ca_bundle=str(trusted.bundle)), GET)
+        assert isinstance(result, Response)
         assert "proxy-authorization" not in server.requests[0].headers
     basic = base64.b64encode(b"me:p@ss").decode()
     assert proxy.requests[0].headers["proxy-authorization"] == f"Basic {basic}"
 
 
-def test_the_environment_says_nothing_about_proxies(send: Send, proxy: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Which proxy to use is in the settings, where one resolver has put it for both."""
+def test_transport_ignores_proxy_variables_of_the_environment(
+    send: Send, proxy: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are resolved once, when the settings are made."""
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
         monkeypatch.setenv(name.lower(), "http://127.0.0.1:1")
     monkeypatch.setenv("NO_PROXY", "*")
     with Server() as server:
-        answers = send(settings(server.url), GET) + send(settings(server.url, proxy=proxy.url), GET)
-    assert [type(answer) for answer in answers] == [Response, Response]
+        results = send(settings(server.url), GET) + send(settings(server.url, proxy=proxy.url), GET)
+    assert [type(result) for result in results] == [Response, Response]
     assert len(proxy.requests) == 1
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_a_proxy_that_is_down(send: Send, scheme: str) -> None:
-    """It is the proxy that is named, without its password."""
+def test_refused_proxy_connection_names_the_proxy_without_its_password(send: Send, scheme: str) -> None:
+    """The request was surely not processed."""
     with nobody() as host:
-        (answer,) = send(settings(f"{scheme}://polytomic.invalid", proxy=f"http://me:pass-word@{host}"), GET)
-    assert answer == TransportFailure(f"the connection to {host} (the proxy) was refused", sent=False)
+        (result,) = send(settings(f"{scheme}://polytomic.invalid", proxy=f"http://me:pass-word@{host}"), GET)
+    assert result == TransportFailure(f"the connection to {host} (the proxy) was refused", sent=False)
 
 
 @pytest.mark.parametrize("status", [403, 407, 502])
-def test_a_proxy_that_refuses_a_tunnel(send: Send, status: int) -> None:
-    """What it said is told; the request was surely not processed."""
+def test_refused_tunnel_is_a_failure_with_the_status_of_the_proxy(send: Send, status: int) -> None:
+    """The request was surely not processed."""
     with Server([http(status, b"go away")]) as proxy:
-        (answer,) = send(settings("https://polytomic.invalid", proxy=proxy.url), GET)
-    assert answer == TransportFailure(f"the proxy {proxy.host} refused the request: {status} Whatever", sent=False)
+        (result,) = send(settings("https://polytomic.invalid", proxy=proxy.url), GET)
+    assert result == TransportFailure(f"the proxy {proxy.host} refused the request: {status} Whatever", sent=False)
 
 
-def test_a_proxy_that_refuses_a_request(send: Send) -> None:
-    """Without a tunnel the proxy's answer is an answer."""
+def test_proxy_response_is_returned_when_there_is_no_tunnel(send: Send) -> None:
+    """Without TLS, the response of the proxy is the response."""
     with Server([http(407, b"go away")]) as proxy:
-        (answer,) = send(settings("http://polytomic.invalid", proxy=proxy.url), GET)
-    assert isinstance(answer, Response)
-    assert (answer.status, answer.body) == (407, b"go away")
+        (result,) = send(settings("http://polytomic.invalid", proxy=proxy.url), GET)
+    assert isinstance(result, Response)
+    assert (result.status, result.body) == (407, b"go away")
