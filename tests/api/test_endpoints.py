@@ -1,4 +1,4 @@
-"""Every endpoint function over every transport, against the sandbox."""
+"""Every endpoint function over every transport, against the sandbox, and the requests that the functions build."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ NEW_MODEL: dict[str, Any] = {
 }
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
-Told = Generator[Any, Any, None]
+CallScript = Generator[Any, Any, None]
 
 
 class Clock:
@@ -70,8 +70,8 @@ class Clock:
         self.now += seconds
 
 
-def everything() -> Told:
-    """Calls to make one after the other; a number lets time pass."""
+def all_calls() -> CallScript:
+    """Yield the calls to make one after the other; a number lets time pass."""
     yield identity.get()
     yield connections.list_()
     yield connections.get(POSTGRES)
@@ -82,10 +82,10 @@ def everything() -> Told:
     yield 5.0
     after = yield connections.schema_cache(POSTGRES)
     assert (after.cache_status, after.last_refresh_finished > after.last_refresh_started) == ("fresh", True)
-    yield from bulk()
-    yield from of_schemas(POSTGRES_TO_WAREHOUSE)
-    yield from of_schedules(POSTGRES_TO_WAREHOUSE)
-    yield from model()
+    yield from bulk_sync_calls()
+    yield from schema_calls(POSTGRES_TO_WAREHOUSE)
+    yield from schedule_calls(POSTGRES_TO_WAREHOUSE)
+    yield from model_sync_calls()
     yield events.types()
     newest = yield events.list_(limit=3)
     yield events.list_(type="bulk_sync.completed")
@@ -93,7 +93,7 @@ def everything() -> Told:
     yield events.list_(ending_before=newest[-1].created_at.isoformat())
 
 
-def bulk() -> Told:
+def bulk_sync_calls() -> CallScript:
     yield bulk_syncs.list_(limit=1)
     yield bulk_syncs.list_(active=False)
     created = yield bulk_syncs.create(NEW_BULK, idempotency_key="created-only-once")
@@ -143,7 +143,7 @@ def bulk() -> Told:
     assert "signature=" in done.result["url"]
 
 
-def of_schemas(sync_id: str) -> Told:
+def schema_calls(sync_id: str) -> CallScript:
     listed = yield bulk_syncs.schemas(sync_id)
     assert [schema.enabled for schema in listed] == [True, True, True]
     changes = [{"id": "public.orders", "enabled": False}, {"id": "public.products", "partition_key": "id"}]
@@ -163,7 +163,7 @@ def of_schemas(sync_id: str) -> Told:
     ]
 
 
-def of_schedules(sync_id: str) -> Told:
+def schedule_calls(sync_id: str) -> CallScript:
     (default,) = yield schedules.list_(sync_id)
     assert (default.frequency, default.is_default) == ("manual", True)
     weekly = {"frequency": "weekly", "dayOfWeek": "sunday", "hour": "4", "minute": "30"}
@@ -178,7 +178,7 @@ def of_schedules(sync_id: str) -> Told:
     assert (left.id, left.frequency, left.hour) == (default.id, "daily", "5")
 
 
-def model() -> Told:
+def model_sync_calls() -> CallScript:
     yield model_syncs.list_(limit=1)
     created = yield model_syncs.create(NEW_MODEL)
     yield model_syncs.replace(created.id, {**NEW_MODEL, "sync_all_records": True})
@@ -214,7 +214,7 @@ def model() -> Told:
     assert target.id == objects[1].id
 
 
-def walk(call: ListCall[Any]) -> Plan[list[Any]]:
+def fetch_all_pages(call: ListCall[Any]) -> Plan[list[Any]]:
     items: list[Any] = []
     token, seen = None, set[str]()
     while True:
@@ -225,52 +225,54 @@ def walk(call: ListCall[Any]) -> Plan[list[Any]]:
             return items
 
 
-def in_memory(sandbox: Sandbox, told: Told, clock: Clock) -> list[Any]:
-    """The sandbox itself is what sends."""
+def run_in_memory(sandbox: Sandbox, script: CallScript, clock: Clock) -> list[Any]:
+    """Run the calls with the sandbox itself as transport."""
     results: list[Any] = []
-    call = next(told)
+    call = next(script)
     while True:
         if isinstance(call, float):
             clock.sleep(call)
         else:
-            plan = walk(call) if isinstance(call, ListCall) else fetch(call)
+            plan = fetch_all_pages(call) if isinstance(call, ListCall) else fetch(call)
             results.append(drive(plan, sandbox.send, sleep=clock.sleep, now=clock))
         try:
-            call = told.send(results[-1])
+            call = script.send(results[-1])
         except StopIteration:
             return results
 
 
-def over_requests(sandbox: Sandbox, told: Told, clock: Clock) -> list[Any]:
+def run_over_requests(sandbox: Sandbox, script: CallScript, clock: Clock) -> list[Any]:
     results: list[Any] = []
     server = Server(sandbox)
     with Client(Settings(base_url=server.url, key=sandbox.key)) as client:
-        call = next(told)
+        call = next(script)
         while True:
             if isinstance(call, float):
                 clock.sleep(call)
             else:
                 results.append(list(client.iterate(call)) if isinstance(call, ListCall) else client.call(call))
             try:
-                call = told.send(results[-1])
+                call = script.send(results[-1])
             except StopIteration:
                 break
     server.close()
     return results
 
 
-def over_aiohttp(sandbox: Sandbox, told: Told, clock: Clock) -> list[Any]:
+def run_over_aiohttp(sandbox: Sandbox, script: CallScript, clock: Clock) -> list[Any]:
     async def run(url: str) -> list[Any]:
         results: list[Any] = []
         async with AsyncClient(Settings(base_url=url, key=sandbox.key)) as client:
-            call = next(told)
+            call = next(script)
             while True:
                 if isinstance(call, float):
                     clock.sleep(call)
                 else:
-                    results.append(await client.run(walk(call) if isinstance(call, ListCall) else fetch(call)))
+                    results.append(
+                        await client.run(fetch_all_pages(call) if isinstance(call, ListCall) else fetch(call))
+                    )
                 try:
-                    call = told.send(results[-1])
+                    call = script.send(results[-1])
                 except StopIteration:
                     return results
 
@@ -280,13 +282,13 @@ def over_aiohttp(sandbox: Sandbox, told: Told, clock: Clock) -> list[Any]:
     return results
 
 
-Way = Callable[[Sandbox, Told, Clock], list[Any]]
+Runner = Callable[[Sandbox, CallScript, Clock], list[Any]]
 
 
-def run(way: Way) -> list[Any]:
-    """The results as data, in which only what the sandbox draws at random is made the same."""
+def run_and_normalize(runner: Runner) -> list[Any]:
+    """Return the results as plain data, with random values replaced by stable ones."""
     clock = Clock()
-    results = way(Sandbox(now=clock, sleep=clock.sleep), everything(), clock)
+    results = runner(Sandbox(now=clock, sleep=clock.sleep), all_calls(), clock)
     text = json.dumps(results, default=lambda value: value.model_dump(mode="json"), ensure_ascii=False)
     seen: dict[str, str] = {}
     text = UUID.sub(lambda match: seen.setdefault(match[0], f"id {len(seen)}"), text)
@@ -296,62 +298,64 @@ def run(way: Way) -> list[Any]:
 
 @pytest.fixture(scope="module")
 def expected() -> list[Any]:
-    return run(in_memory)
+    return run_and_normalize(run_in_memory)
 
 
-@pytest.mark.parametrize("way", [over_requests, over_aiohttp])
-def test_every_endpoint_over_every_transport(way: Way, expected: list[Any]) -> None:
-    """All calls, made one after the other, tell the same as in memory."""
-    assert run(way) == expected
+@pytest.mark.parametrize("runner", [run_over_requests, run_over_aiohttp])
+def test_endpoint_functions_return_the_same_over_every_transport(runner: Runner, expected: list[Any]) -> None:
+    """The results of all calls, made one after the other, equal those without a network."""
+    assert run_and_normalize(runner) == expected
 
 
-def test_every_endpoint_is_sent_over_every_transport() -> None:
-    """The calls above are of all functions, and each answer was read into the type that its function promises."""
-    made: dict[str, list[Any]] = {}
+def test_call_script_covers_every_endpoint_function() -> None:
+    """Each response is read into the type that its function declares."""
+    results_by_endpoint: dict[str, list[Any]] = {}
 
     clock = Clock()
     sandbox = Sandbox(now=clock, sleep=clock.sleep)
 
-    def listen(told: Told) -> Told:
-        call = next(told)
+    def record_results(script: CallScript) -> CallScript:
+        call = next(script)
         while True:
             result = yield call
             if not isinstance(call, float):
-                made.setdefault(f"{call.request.method} {_shape(call.request.path)}", []).append(result)
+                results_by_endpoint.setdefault(f"{call.request.method} {_replace_ids(call.request.path)}", []).append(
+                    result
+                )
             try:
-                call = told.send(result)
+                call = script.send(result)
             except StopIteration:
                 return
 
-    in_memory(sandbox, listen(everything()), clock)
+    run_in_memory(sandbox, record_results(all_calls()), clock)
     functions = [
         function
         for module in MODULES
         for name, function in inspect.getmembers(module, inspect.isfunction)
         if function.__module__ == module.__name__
     ]
-    promised = {_made_by(function): function.__annotations__["return"] for function in functions}
-    assert len(promised) == len(functions)
-    assert promised.keys() == made.keys()
-    for where, kind in promised.items():
-        for result in made[where]:
-            assert _is(result, kind), (where, kind, result)
+    declared = {_endpoint_of(function): function.__annotations__["return"] for function in functions}
+    assert len(declared) == len(functions)
+    assert declared.keys() == results_by_endpoint.keys()
+    for where, kind in declared.items():
+        for result in results_by_endpoint[where]:
+            assert _has_type(result, kind), (where, kind, result)
 
 
-def _shape(path: str) -> str:
+def _replace_ids(path: str) -> str:
     path = UUID.sub("*", path)
     return re.sub(r"(/schemas/)[^/]+|(/executions/\*/)(?!logs|consolelog|cancel|schemas)\w+", r"\1\2*", path)
 
 
-def _made_by(function: Callable[..., Call[Any]]) -> str:
+def _endpoint_of(function: Callable[..., Call[Any]]) -> str:
     parameters = inspect.signature(function).parameters.values()
     required = {item.name: item for item in parameters if item.default is inspect.Parameter.empty}
     values: dict[str, Any] = {"active": True, "body": {}, "schemas": [], "schedule": {}, "job_type": "exportlogs"}
     request = function(**{name: values.get(name, POSTGRES) for name in required}).request
-    return f"{request.method} {_shape(request.path)}"
+    return f"{request.method} {_replace_ids(request.path)}"
 
 
-def _is(result: Any, kind: str) -> bool:
+def _has_type(result: Any, kind: str) -> bool:
     outer, inner = re.fullmatch(r"(\w+)\[(.*)\]", kind).groups()  # type: ignore[union-attr]
     if outer == "ListCall":
         return isinstance(result, list) and all(type(item).__name__ == inner for item in result)
@@ -362,19 +366,19 @@ def _is(result: Any, kind: str) -> bool:
     return isinstance(result, BaseModel) and type(result).__name__ == inner
 
 
-# what is sent
+# requests
 
 
-@pytest.mark.parametrize("nothing", [None, False, "", [], ()])
-def test_a_start_omits_arguments_that_are_not_given(nothing: Any) -> None:
-    """Unset, None, False and empty arguments are not sent."""
-    bulk = bulk_syncs.start("s", test=nothing, resync_mode=nothing, fetch_mode=nothing, schemas=nothing)
-    model = model_syncs.start("s", test=nothing, resync=nothing, identities=nothing, source_identities=nothing)
+@pytest.mark.parametrize("empty", [None, False, "", [], ()])
+def test_a_start_omits_arguments_that_are_not_given(empty: Any) -> None:
+    """The body contains no defaults."""
+    bulk = bulk_syncs.start("s", test=empty, resync_mode=empty, fetch_mode=empty, schemas=empty)
+    model = model_syncs.start("s", test=empty, resync=empty, identities=empty, source_identities=empty)
     assert (bulk.request.json, model.request.json) == ({}, {})
 
 
 def test_a_start_sends_its_arguments() -> None:
-    """With the API's names, and sequences as lists."""
+    """Names are those of the API, and sequences are sent as lists."""
     call = bulk_syncs.start(
         "s", resync_mode="rebuild", fetch_mode="full", schemas=("a", "b"), idempotency_key="12345678"
     )
@@ -388,8 +392,8 @@ def test_a_start_sends_its_arguments() -> None:
     }
 
 
-def test_arguments_that_exclude_each_other() -> None:
-    """They are refused before anything is sent."""
+def test_start_rejects_arguments_that_exclude_each_other() -> None:
+    """The error is raised before anything is sent."""
     with pytest.raises(ValueError, match="test and resync_mode exclude each other"):
         bulk_syncs.start("s", test=True, resync_mode="rebuild")
     with pytest.raises(ValueError, match="identities and source_identities exclude each other"):
@@ -398,7 +402,7 @@ def test_arguments_that_exclude_each_other() -> None:
 
 @pytest.mark.parametrize("start", [bulk_syncs.start, model_syncs.start])
 def test_text_is_rejected_where_a_list_is_expected(start: Any) -> None:
-    """Plain text for a list is refused, by the argument's name, and not sent letter by letter."""
+    """The error names the argument; the text is not sent letter by letter."""
     names = {"schemas", "identities", "source_identities"} & inspect.signature(start).parameters.keys()
     assert names
     for name in names:
@@ -411,15 +415,15 @@ def test_text_is_rejected_where_a_list_is_expected(start: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["identities", "source_identities"])
-def test_no_more_identities_than_the_api_takes(name: str) -> None:
-    """A thousand are sent, one more is refused."""
+def test_start_rejects_more_identities_than_the_api_accepts(name: str) -> None:
+    """The limit is 1000 entries."""
     assert len(model_syncs.start("s", **{name: ["x"] * 1000}).request.json[name]) == 1000  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=f"{name} takes 1000 entries at most, not 1001"):
         model_syncs.start("s", **{name: ["x"] * 1001})  # type: ignore[arg-type]
 
 
-def test_only_a_post_has_an_idempotency_key() -> None:
-    """And of these only those that create or start something; the rest do no more when sent twice."""
+def test_call_that_creates_or_starts_is_repeatable_only_with_an_idempotency_key() -> None:
+    """Other calls have the same effect when sent twice."""
     assert bulk_syncs.cancel("s", "e").repeatable
     assert bulk_syncs.activate("s", True).repeatable
     assert not bulk_syncs.cancel_running("s").repeatable
@@ -428,8 +432,8 @@ def test_only_a_post_has_an_idempotency_key() -> None:
     assert not bulk_syncs.create({}).repeatable
 
 
-def test_create_and_replace_send_what_they_are_given() -> None:
-    """Null, False and empty lists too: with these they say something."""
+def test_create_and_replace_send_the_body_unchanged() -> None:
+    """Null, False and empty lists have a meaning there."""
     body = {"name": "x", "active": False, "schemas": [], "policies": None}
     assert bulk_syncs.create(body).request.json == bulk_syncs.replace("s", body).request.json == body
     assert bulk_syncs.activate("s", False).request.json == {"active": False}
