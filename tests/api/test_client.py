@@ -141,7 +141,7 @@ def test_client_reloads_its_settings_when_a_plan_requests_it() -> None:
 
 
 def test_a_client_without_readable_settings_returns_a_failure() -> None:
-    """Until it can: with each request it tries again."""
+    """Each request tries to read the settings again."""
     with Server([ME]) as server:
         outcomes = iter(
             [RuntimeError("secrets backend: 503"), ValueError("verify"), replace(settings(server), key="new")]
@@ -196,7 +196,7 @@ def test_async_clients_with_equal_settings_share_at_most_ten_connections() -> No
 
 
 def test_the_session_is_closed_by_its_last_release() -> None:
-    """Who comes while others are there finds their connection; who comes after the last opens a new one."""
+    """A later client opens a new connection."""
     with Server([ME]) as server:
 
         async def open_and_close() -> None:
@@ -266,7 +266,7 @@ def test_event_loops_use_separate_sessions() -> None:
     ids=["while opening the session", "while waiting for a response"],
 )
 def test_a_canceled_task_releases_the_session(requests_before: int, script: list[Script]) -> None:
-    """Nothing is left open, and the others go on."""
+    """No connection stays open, and other clients continue."""
     with Server(script) as server:
 
         async def one(client: AsyncClient) -> None:
@@ -291,7 +291,7 @@ def test_a_canceled_task_releases_the_session(requests_before: int, script: list
 
 
 def test_closing_a_client_twice_has_no_effect() -> None:
-    """The second time there is nothing to give back."""
+    """The second call does not release the session of another client."""
     with Server([ME]) as server:
 
         async def close_twice() -> None:
@@ -327,7 +327,7 @@ def test_async_client_uses_a_new_session_after_its_settings_are_reloaded() -> No
 
 @pytest.mark.parametrize("known", [True, False])
 def test_an_async_client_without_readable_settings_returns_a_failure(known: bool) -> None:
-    """Until it can, whether it had settings before or none."""
+    """This applies with and without settings from before."""
     with Server([ME]) as server:
         outcomes = iter(
             [RuntimeError("secrets backend: 503"), ValueError("verify"), replace(settings(server), key="new")]
@@ -345,7 +345,7 @@ def test_an_async_client_without_readable_settings_returns_a_failure(known: bool
 
 
 def test_the_repr_of_an_async_client_hides_the_api_key() -> None:
-    """And without opening anything."""
+    """No session is opened."""
     url = "http://127.0.0.1:1"
     assert repr(AsyncClient(Settings(base_url=url, key="key"))) == f"<Polytomic client of {url}>"
     assert repr(AsyncClient(None)) == "<Polytomic client of a connection to be read>"

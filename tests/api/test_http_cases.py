@@ -274,7 +274,7 @@ CASES = INTERIM | HEAD_SIZES | CODINGS | LENGTHS | CHUNKED | STATUS_LINES | HEAD
 
 @pytest.mark.parametrize("name", CASES)
 def test_both_transports_classify_raw_responses_as_listed(send: Send, name: str) -> None:
-    """The same response, or none for the same reason, unless the table has another outcome for workers."""
+    """The response, or the reason of the failure, is the same unless the table has another result for workers."""
     case = CASES[name]
     expected = case.in_worker if send is by_requests and case.in_worker else case
     with Server([Reply(case.sent, then="close")]) as server:
@@ -301,7 +301,7 @@ AMBIGUOUS = [
 
 @pytest.mark.parametrize("name", AMBIGUOUS)
 def test_bytes_after_a_response_are_not_read_by_a_later_request(send: Send, name: str) -> None:
-    """Whether the first answer is accepted or not, the next request gets an answer of its own."""
+    """Whether or not the first response is accepted, the next request gets its own response."""
     next_response = head_bytes("HTTP/1.1 418 Own", "Content-Length: 0")
     with Server([Reply(CASES[name].sent), Reply(next_response)]) as server:
         _, second = send(Settings(base_url=server.url, key="k", timeout=60.0), GET, GET)

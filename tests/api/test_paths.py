@@ -117,7 +117,7 @@ def required_arguments(function: Callable[..., Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("path", PATHS)
 def test_each_function_requests_its_path(path: str) -> None:
-    """Method and path are those of the table."""
+    """Ids are filled into the path."""
     request = PATHS[path](**required_arguments(PATHS[path])).request
 
     assert f"{request.method} {request.path}" == fill_ids(path)
@@ -168,5 +168,5 @@ def list_sdk_methods(sdk: Polytomic) -> Iterator[Callable[..., Any]]:
 
 
 def test_every_sdk_endpoint_has_a_function() -> None:
-    """For these subjects it asks for what is in the table, or left out for a reason, and for nothing else."""
+    """Each request of the SDK for these subjects is in the table, or left out for a stated reason."""
     assert sorted(list_sdk_requests()) == sorted(map(fill_ids, [*PATHS, *LEFT_OUT]))

@@ -92,7 +92,7 @@ def test_parse_http_url_normalizes_host_and_path(text: str, url: str) -> None:
     ],
 )
 def test_parse_http_url_rejects_invalid_urls(text: str) -> None:
-    """It is refused before a library makes something of it."""
+    """No library interprets such a text."""
     with pytest.raises(ValueError) as error:
         parse_http_url(text)
     assert type(error.value) is not UnicodeError
@@ -267,7 +267,7 @@ def test_settings_secrets_include_all_forms_of_key_and_proxy_password() -> None:
 
 
 def test_for_other_host_rejects_an_unencrypted_url_when_polytomic_is_encrypted() -> None:
-    """What was learnt over TLS is not fetched without it; from a server without it all URLs are taken."""
+    """When the API itself uses plain HTTP, all URLs are accepted."""
     with pytest.raises(ValueError, match="unencrypted"):
         Settings("https://h").for_other_host("http://storage/log?signature")
     assert Settings("https://h").for_other_host("https://storage/log").base_url == "https://storage"
