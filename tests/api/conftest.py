@@ -17,7 +17,8 @@ from .servers import Authority, authority
 Send = Callable[..., list[SendResult]]
 
 
-def by_requests(settings: Settings, *requests: Request) -> list[SendResult]:
+def send_with_requests(settings: Settings, *requests: Request) -> list[SendResult]:
+    """Send requests with the transport of workers."""
     transport = requests_transport.Transport(settings)
     try:
         return [transport.send(request) for request in requests]
@@ -25,7 +26,9 @@ def by_requests(settings: Settings, *requests: Request) -> list[SendResult]:
         transport.close()
 
 
-def by_aiohttp(settings: Settings, *requests: Request) -> list[SendResult]:
+def send_with_aiohttp(settings: Settings, *requests: Request) -> list[SendResult]:
+    """Send requests with the transport of the triggerer."""
+
     async def send() -> list[SendResult]:
         async with AsyncClient(settings) as client:
             return [await client.send(request) for request in requests]
@@ -33,12 +36,13 @@ def by_aiohttp(settings: Settings, *requests: Request) -> list[SendResult]:
     return asyncio.run(send())
 
 
-@pytest.fixture(params=[by_requests, by_aiohttp], ids=["requests", "aiohttp"])
+@pytest.fixture(params=[send_with_requests, send_with_aiohttp], ids=["requests", "aiohttp"])
 def send(request: pytest.FixtureRequest) -> Send:
-    """Send requests with a transport of its own, one after the other: ``send(settings, *requests)``."""
+    """Return a function that sends requests with one transport, one after the other: `send(settings, *requests)`."""
     return request.param
 
 
 @pytest.fixture(scope="session")
 def trusted(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """Return a certificate authority with a server certificate for the loopback address."""
     return authority(tmp_path_factory.mktemp("authority"))

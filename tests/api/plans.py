@@ -12,34 +12,35 @@ T = TypeVar("T")
 
 
 @dataclass
-class Hand:
-    """Answers a plan's requests from a list, one after the other, and writes down its steps."""
+class PlanDriver:
+    """Passes the listed results to the requests of a plan, one after the other, and records its steps."""
 
-    answers: Iterable[SendResult]
+    results: Iterable[SendResult]
     now: float = 1_790_000_000.0
     requests: list[Request] = field(default_factory=list)
     sleeps: list[float] = field(default_factory=list)
     reconnects: int = 0
 
     def __post_init__(self) -> None:
-        self._answers: Iterator[SendResult] = iter(self.answers)
+        self._results: Iterator[SendResult] = iter(self.results)
 
     def drive(self, plan: Plan[T]) -> T:
-        told: Any = None
+        """Run a plan to its end and return its result."""
+        outcome: Any = None
         while True:
             try:
-                step = plan.send(told)
+                step = plan.send(outcome)
             except StopIteration as end:
                 return end.value  # type: ignore[no-any-return]
-            told = None
+            outcome = None
             if isinstance(step, Request):
                 self.requests.append(step)
-                told = next(self._answers)
+                outcome = next(self._results)
             elif isinstance(step, Sleep):
                 self.sleeps.append(step.seconds)
                 self.now += step.seconds
             elif isinstance(step, Now):
-                told = self.now
+                outcome = self.now
             else:
                 assert isinstance(step, ReloadCredentials)
                 self.reconnects += 1

@@ -23,7 +23,7 @@ from cryptography.x509.oid import NameOID
 
 @dataclass
 class Received:
-    """One request, as it came in."""
+    """A request that a server received."""
 
     method: str
     target: str
@@ -33,25 +33,25 @@ class Received:
 
 @dataclass
 class Reply:
-    """What a server does about one request: waits, sends bytes, and goes on or ends the connection."""
+    """A scripted reply: wait for a condition, send bytes, then keep or end the connection."""
 
     data: bytes = b""
-    then: str = "keep"  # "keep", "close", "reset" or "hold" (until the server ends)
-    ready: Callable[[Server], bool] | None = None  # what has to be true before the first byte
+    then: str = "keep"  # "keep", "close", "reset" or "hold" (until the server is closed)
+    ready: Callable[[Server], bool] | None = None  # condition to wait for before the first byte
 
 
 Script = Reply | Callable[["Server", socket.socket, Received], None]
 
 
 def http(status: int = 200, body: bytes = b"{}", *headers: str, length: int | None = None, then: str = "keep") -> Reply:
-    """A complete answer, or one that announces another ``length``."""
+    """Return a complete HTTP response, or one that announces another `length`."""
     lines = [f"HTTP/1.1 {status} Whatever", f"Content-Length: {len(body) if length is None else length}", *headers]
     return Reply("\r\n".join([*lines, "", ""]).encode("latin-1") + body, then=then)
 
 
 @dataclass
 class Server:
-    """Answers one request after the other from ``script``; its last entry is for all the rest."""
+    """Replies to each request with the next entry of `script`; the last entry repeats."""
 
     script: list[Script] = field(default_factory=lambda: [http()])
     tls: ssl.SSLContext | None = None
@@ -125,13 +125,13 @@ class Server:
 
 
 def read_request(connection: socket.socket) -> Received | None:
-    """The next request of a connection, or None at its end."""
+    """Read the next request of a connection; None at its end."""
     data = b""
     while b"\r\n\r\n" not in data:
-        more = connection.recv(65536)
-        if not more:
+        chunk = connection.recv(65536)
+        if not chunk:
             return None
-        data += more
+        data += chunk
         if data.startswith(b"\x16\x03"):
             return Received("TLS", "", {}, data)
     head, _, body = data.partition(b"\r\n\r\n")
@@ -144,22 +144,22 @@ def read_request(connection: socket.socket) -> Received | None:
 
 
 def tunnel(_server: Server, client: socket.socket, received: Received) -> None:
-    """What a proxy does: connects to where the request wants to go, and passes everything on."""
+    """Act as a proxy: connect to the target of the request and forward all bytes in both directions."""
     if received.method == "CONNECT":
         host, _, port = received.target.rpartition(":")
         upstream = socket.create_connection((host, int(port)))
         client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
     else:
-        where, _, path = received.target.removeprefix("http://").partition("/")
-        host, _, port = where.rpartition(":")
+        netloc, _, path = received.target.removeprefix("http://").partition("/")
+        host, _, port = netloc.rpartition(":")
         upstream = socket.create_connection((host, int(port)))
         lines = [f"{received.method} /{path} HTTP/1.1"]
         lines += [f"{name}: {value}" for name, value in received.headers.items() if not name.startswith("proxy-")]
         upstream.sendall("\r\n".join([*lines, "", ""]).encode("latin-1") + received.body)
-    back = threading.Thread(target=_pump, args=(upstream, client), daemon=True)
-    back.start()
+    response_pump = threading.Thread(target=_pump, args=(upstream, client), daemon=True)
+    response_pump.start()
     _pump(client, upstream)
-    back.join(5)
+    response_pump.join(5)
     upstream.close()
 
 
@@ -172,33 +172,33 @@ def _pump(source: socket.socket, target: socket.socket) -> None:
 
 
 @contextmanager
-def nobody() -> Iterator[str]:
-    """An address at which nobody listens, and nobody else begins to."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        yield f"127.0.0.1:{taken.getsockname()[1]}"
+def closed_address() -> Iterator[str]:
+    """Yield a loopback address on which no server listens; the port is bound to keep it unused."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{bound.getsockname()[1]}"
 
 
-def until(true: Callable[[], Any], seconds: float = 60.0) -> None:
-    """Wait for what another thread does."""
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "it did not happen"
+def wait_until(condition: Callable[[], Any], seconds: float = 60.0) -> None:
+    """Wait until a condition is true that another thread fulfills."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "timed out"
         time.sleep(0.005)
 
 
 @dataclass
 class Authority:
-    """A certificate authority of the test's own, and a server certificate that it signed."""
+    """A certificate authority, and a server certificate that it signed."""
 
     bundle: Path  # its certificate, PEM
     context: ssl.SSLContext  # for servers
 
 
 def authority(folder: Path, name: str = "127.0.0.1") -> Authority:
-    """Make an authority, and a certificate for ``name``."""
+    """Create a certificate authority, and a server certificate for `name`."""
     signer, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
-    ca = _certificate("An authority of a test", signer.public_key(), signer, x509.DNSName("ca.invalid"), True)
+    ca = _certificate("Test authority", signer.public_key(), signer, x509.DNSName("ca.invalid"), True)
     try:
         alternative: x509.GeneralName = x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:
@@ -216,12 +216,12 @@ def authority(folder: Path, name: str = "127.0.0.1") -> Authority:
 
 
 def _certificate(name: str, key: Any, signer: Any, alternative: x509.GeneralName, is_authority: bool) -> bytes:
-    """With all that Python 3.13 and newer want to see."""
+    """Return a signed certificate with the extensions that Python 3.13 and newer require."""
     now = dt.datetime.now(dt.timezone.utc)
     builder = (
         x509.CertificateBuilder()
-        .subject_name(_named(name))
-        .issuer_name(_named("An authority of a test"))
+        .subject_name(_name(name))
+        .issuer_name(_name("Test authority"))
         .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - dt.timedelta(days=1))
@@ -235,7 +235,7 @@ def _certificate(name: str, key: Any, signer: Any, alternative: x509.GeneralName
     return builder.sign(signer, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
-def _named(name: str) -> x509.Name:
+def _name(name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
 
 

@@ -25,7 +25,7 @@ from airflow_provider_polytomic.api.pagination import ListCall, Page, fetch_page
 from airflow_provider_polytomic.api.plan import Request, Response, SendResult, TransportFailure, sleep
 from airflow_provider_polytomic.api.settings import Settings
 
-from .plans import Hand
+from .plans import PlanDriver
 
 CALL = Call(Request("GET", "/api/thing"), json.loads)
 POST = Call(Request("POST", "/api/thing"), json.loads)
@@ -49,17 +49,17 @@ def test_fetch_sends_one_request_when_it_succeeds() -> None:
 
 def test_fetch_retries_transient_failures_until_a_request_succeeds() -> None:
     """The same request is sent again after a backoff, for each kind of transient failure."""
-    hand = Hand([LOST, error(503), Response(502, {}, b"<html>"), OK])
-    assert hand.drive(fetch(CALL)) == {"a": 1}
-    assert hand.requests == [CALL.request] * 4
-    assert all(0.75 * most <= seconds <= most for seconds, most in zip(hand.sleeps, [0.5, 1, 2], strict=True))
+    driver = PlanDriver([LOST, error(503), Response(502, {}, b"<html>"), OK])
+    assert driver.drive(fetch(CALL)) == {"a": 1}
+    assert driver.requests == [CALL.request] * 4
+    assert all(0.75 * most <= seconds <= most for seconds, most in zip(driver.sleeps, [0.5, 1, 2], strict=True))
 
 
 def test_fetch_waits_as_long_as_retry_after_says() -> None:
     """`Retry-After` replaces the backoff and is not shortened by jitter."""
-    hand = Hand([error(429, **{"retry-after": "7"}), OK])
-    hand.drive(fetch(CALL))
-    assert hand.sleeps == [7]
+    driver = PlanDriver([error(429, **{"retry-after": "7"}), OK])
+    driver.drive(fetch(CALL))
+    assert driver.sleeps == [7]
 
 
 @pytest.mark.parametrize("max_retries", [0, 2])
@@ -68,10 +68,10 @@ def test_fetch_raises_the_last_failure_when_retries_are_exhausted(
     max_retries: int, result: SendResult, kind: type[Exception]
 ) -> None:
     """The type of the error is that of the last failure."""
-    hand = Hand([result] * (max_retries + 1))
+    driver = PlanDriver([result] * (max_retries + 1))
     with pytest.raises(kind):
-        hand.drive(fetch(CALL, max_retries))
-    assert len(hand.sleeps) == max_retries
+        driver.drive(fetch(CALL, max_retries))
+    assert len(driver.sleeps) == max_retries
 
 
 @pytest.mark.parametrize(
@@ -85,10 +85,10 @@ def test_fetch_raises_the_last_failure_when_retries_are_exhausted(
 )
 def test_fetch_sends_one_request_when_the_failure_is_permanent(result: SendResult, kind: type[Exception]) -> None:
     """A client error, a redirect and a foreign page are raised at once."""
-    hand = Hand([result])
+    driver = PlanDriver([result])
     with pytest.raises(kind):
-        hand.drive(fetch(CALL))
-    assert (len(hand.requests), hand.sleeps) == (1, [])
+        driver.drive(fetch(CALL))
+    assert (len(driver.requests), driver.sleeps) == (1, [])
 
 
 @pytest.mark.parametrize(
@@ -105,12 +105,12 @@ def test_fetch_sends_one_request_when_the_failure_is_permanent(result: SendResul
 def test_call_is_repeatable_unless_a_second_request_could_act_twice(call: Call[Any], repeatable: bool) -> None:
     """Every method but POST is repeatable; a POST is if it has an idempotency key or is declared idempotent."""
     assert call.repeatable is repeatable
-    hand = Hand([LOST, OK])
+    driver = PlanDriver([LOST, OK])
     if repeatable:
-        assert hand.drive(fetch(call)) == {"a": 1}
+        assert driver.drive(fetch(call)) == {"a": 1}
     else:
         with pytest.raises(PolytomicUnreachableError):
-            hand.drive(fetch(call))
+            driver.drive(fetch(call))
 
 
 def test_call_with_timeout_bounds_its_request() -> None:
@@ -151,23 +151,23 @@ def page_of(ids: list[str], token: str | None = None) -> Response:
     return Response(200, {}, json.dumps(body).encode())
 
 
-def client_of(hand: Hand, max_retries: int = 5) -> Client:
-    """Return a client without a network: `hand` answers its requests."""
+def client_of(driver: PlanDriver, max_retries: int = 5) -> Client:
+    """Return a client without a network: `driver` answers its requests."""
 
     class InMemory(Client):
         def run(self, plan: Any) -> Any:
-            return hand.drive(plan)
+            return driver.drive(plan)
 
     return InMemory(Settings(key="key", max_retries=max_retries))
 
 
 def test_iterate_follows_page_tokens_to_the_last_page() -> None:
     """Each token is sent back unchanged with all other parameters; a page may be empty or null."""
-    hand = Hand([page_of(["a", "b"], TOKEN), page_of([], "second"), page_of(["c"])])
+    driver = PlanDriver([page_of(["a", "b"], TOKEN), page_of([], "second"), page_of(["c"])])
     call = bulk_syncs.list_(active=True, limit=2)
-    assert [sync.id for sync in client_of(hand).iterate(call)] == ["a", "b", "c"]
+    assert [sync.id for sync in client_of(driver).iterate(call)] == ["a", "b", "c"]
     first = (("active", "true"), ("limit", "2"))
-    assert [request.query for request in hand.requests] == [
+    assert [request.query for request in driver.requests] == [
         first,
         (*first, ("page_token", TOKEN)),
         (*first, ("page_token", "second")),
@@ -178,23 +178,23 @@ def test_iterate_follows_page_tokens_to_the_last_page() -> None:
 def test_iterate_ends_when_the_page_token_is_missing_or_null_or_empty(pagination: Any) -> None:
     """No further request is sent."""
     body = {"data": [{"id": "a"}], "pagination": pagination}
-    hand = Hand([Response(200, {}, json.dumps(body).encode())])
-    assert [sync.id for sync in client_of(hand).iterate(bulk_syncs.list_())] == ["a"]
+    driver = PlanDriver([Response(200, {}, json.dumps(body).encode())])
+    assert [sync.id for sync in client_of(driver).iterate(bulk_syncs.list_())] == ["a"]
 
 
 def test_iterate_accepts_a_list_without_pagination() -> None:
     """Some lists have a single page and no `pagination` field."""
-    hand = Hand([Response(200, {}, b'{"data": null}')])
-    assert list(client_of(hand).iterate(bulk_syncs.list_())) == []
+    driver = PlanDriver([Response(200, {}, b'{"data": null}')])
+    assert list(client_of(driver).iterate(bulk_syncs.list_())) == []
 
 
 def test_iterate_requests_pages_lazily() -> None:
     """The first request is sent for the first item, and the next one when the page is exhausted."""
-    hand = Hand([page_of(["a", "b"], "second"), page_of(["c"])])
-    walk = client_of(hand).iterate(bulk_syncs.list_())
-    assert hand.requests == []
-    assert (next(walk).id, next(walk).id, len(hand.requests)) == ("a", "b", 1)
-    assert (next(walk).id, len(hand.requests)) == ("c", 2)
+    driver = PlanDriver([page_of(["a", "b"], "second"), page_of(["c"])])
+    walk = client_of(driver).iterate(bulk_syncs.list_())
+    assert driver.requests == []
+    assert (next(walk).id, next(walk).id, len(driver.requests)) == ("a", "b", 1)
+    assert (next(walk).id, len(driver.requests)) == ("c", 2)
 
 
 def test_iterate_keeps_one_page_in_memory() -> None:
@@ -213,8 +213,8 @@ def test_iterate_keeps_one_page_in_memory() -> None:
         alive.extend(weakref.ref(item) for item in items)
         return Page(items, body.decode() or None)
 
-    hand = Hand([Response(200, {}, token) for token in (b"1", b"2", b"")])
-    for _ in client_of(hand).iterate(ListCall(Request("GET", "/api/things"), parse)):
+    driver = PlanDriver([Response(200, {}, token) for token in (b"1", b"2", b"")])
+    for _ in client_of(driver).iterate(ListCall(Request("GET", "/api/things"), parse)):
         pass
     assert counts == [0, 1, 1]  # the last item is still the loop's own variable
 
@@ -222,32 +222,32 @@ def test_iterate_keeps_one_page_in_memory() -> None:
 @pytest.mark.parametrize("tokens", [["x", "x"], ["x", "y", "x"]])
 def test_iterate_raises_when_a_page_token_repeats(tokens: list[str]) -> None:
     """The items of the pages before it are returned first."""
-    hand = Hand([page_of([str(number)], token) for number, token in enumerate(tokens)])
-    walk = client_of(hand).iterate(bulk_syncs.list_())
+    driver = PlanDriver([page_of([str(number)], token) for number, token in enumerate(tokens)])
+    walk = client_of(driver).iterate(bulk_syncs.list_())
     assert [next(walk).id for _ in tokens[1:]] == [str(number) for number in range(len(tokens) - 1)]
     with pytest.raises(PolytomicResponseError, match="repeated a page token"):
         next(walk)
-    assert len(hand.requests) == len(tokens)
+    assert len(driver.requests) == len(tokens)
 
 
 def test_iterate_retries_a_page_after_a_transient_failure() -> None:
     """The same page is requested again."""
-    hand = Hand([page_of(["a"], TOKEN), LOST, page_of(["b"])])
-    assert [sync.id for sync in client_of(hand).iterate(bulk_syncs.list_())] == ["a", "b"]
-    assert hand.requests[1] == hand.requests[2]
+    driver = PlanDriver([page_of(["a"], TOKEN), LOST, page_of(["b"])])
+    assert [sync.id for sync in client_of(driver).iterate(bulk_syncs.list_())] == ["a", "b"]
+    assert driver.requests[1] == driver.requests[2]
 
 
 def test_iterate_retries_at_most_max_retries_times() -> None:
     """The limit of the settings applies to pages as to single calls."""
-    hand = Hand([LOST])
+    driver = PlanDriver([LOST])
     with pytest.raises(PolytomicUnreachableError):
-        next(client_of(hand, max_retries=0).iterate(bulk_syncs.list_()))
+        next(client_of(driver, max_retries=0).iterate(bulk_syncs.list_()))
 
 
 def test_fetch_page_returns_the_items_and_the_next_token() -> None:
     """The token is added to those seen before."""
     seen: set[str] = set()
-    page = Hand([page_of(["a"], TOKEN)]).drive(fetch_page(bulk_syncs.list_(), None, seen))
+    page = PlanDriver([page_of(["a"], TOKEN)]).drive(fetch_page(bulk_syncs.list_(), None, seen))
     assert ([sync.id for sync in page.items], page.next_page_token, seen) == (["a"], TOKEN, {TOKEN})
 
 
@@ -261,30 +261,30 @@ NEVER_SENT = TransportFailure("refused", sent=False)
 
 def test_with_deadline_lets_a_plan_finish_after_the_deadline_when_its_requests_succeed() -> None:
     """A plan that reads and whose requests succeed finishes even after the deadline."""
-    hand = Hand([OK])
-    assert hand.drive(with_deadline(hand.now - 1, fetch(CALL), "it was read")) == {"a": 1}
-    assert [request.timeout for request in hand.requests] == [1.0]
+    driver = PlanDriver([OK])
+    assert driver.drive(with_deadline(driver.now - 1, fetch(CALL), "it was read")) == {"a": 1}
+    assert [request.timeout for request in driver.requests] == [1.0]
 
 
 def test_with_deadline_sends_no_lookup_after_the_deadline() -> None:
     """A plan marked with `only_reads` is of no use after the deadline."""
-    hand = Hand([])
+    driver = PlanDriver([])
     with pytest.raises(PolytomicTimeoutError, match="before it was found"):
-        hand.drive(with_deadline(hand.now - 1, fetch(CALL), "it was found", only_reads=True))
+        driver.drive(with_deadline(driver.now - 1, fetch(CALL), "it was found", only_reads=True))
 
 
 def test_with_deadline_sends_no_start_after_the_deadline() -> None:
     """An idempotency key that was not sent before the deadline is not sent after it."""
-    hand = Hand([])
+    driver = PlanDriver([])
     with pytest.raises(PolytomicTimeoutError, match="before it was started"):
-        hand.drive(with_deadline(hand.now - 1, send_once(KEYED, START), "it was started"))
+        driver.drive(with_deadline(driver.now - 1, send_once(KEYED, START), "it was started"))
 
 
 def test_with_deadline_changes_nothing_when_the_deadline_is_none() -> None:
     """Requests keep their timeouts, and retries continue."""
-    hand = Hand([LOST, OK])
-    assert hand.drive(with_deadline(None, fetch(CALL), "it was read")) == {"a": 1}
-    assert hand.requests == [CALL.request] * 2
+    driver = PlanDriver([LOST, OK])
+    assert driver.drive(with_deadline(None, fetch(CALL), "it was read")) == {"a": 1}
+    assert driver.requests == [CALL.request] * 2
 
 
 @pytest.mark.parametrize(
@@ -292,39 +292,39 @@ def test_with_deadline_changes_nothing_when_the_deadline_is_none() -> None:
 )
 def test_with_deadline_ends_an_outage_at_the_deadline(result: SendResult) -> None:
     """No request or sleep extends beyond the deadline, and the message contains the last failure."""
-    hand = Hand([result] * 100)
-    deadline = hand.now + 10
+    driver = PlanDriver([result] * 100)
+    deadline = driver.now + 10
     with pytest.raises(PolytomicTimeoutError, match=r"before it was read: GET /api/thing"):
-        hand.drive(with_deadline(deadline, fetch(CALL, 99), "it was read"))
-    assert hand.now == pytest.approx(deadline)
-    assert all(request.timeout == min(10.0, request.timeout or 99) for request in hand.requests)
+        driver.drive(with_deadline(deadline, fetch(CALL, 99), "it was read"))
+    assert driver.now == pytest.approx(deadline)
+    assert all(request.timeout == min(10.0, request.timeout or 99) for request in driver.requests)
 
 
 @pytest.mark.parametrize("result", [BUSY, NEVER_SENT])
 def test_with_deadline_does_not_repeat_a_start_that_was_surely_not_processed(result: SendResult) -> None:
     """A start that was rate limited or never sent is not repeated after the deadline."""
-    hand = Hand([result] * 100)
+    driver = PlanDriver([result] * 100)
     with pytest.raises(PolytomicTimeoutError):
-        hand.drive(with_deadline(hand.now + 10, send_once(KEYED, START), "it was started"))
-    assert sum(hand.sleeps) == pytest.approx(10)
+        driver.drive(with_deadline(driver.now + 10, send_once(KEYED, START), "it was started"))
+    assert sum(driver.sleeps) == pytest.approx(10)
 
 
 def test_with_deadline_repeats_a_start_after_the_deadline_when_its_outcome_is_unknown() -> None:
     """A start that may have arrived is repeated for up to a minute, and its outcome is the result."""
-    hand = Hand([LOST, *[BUSY] * 3, OK])
-    assert hand.drive(with_deadline(hand.now + 0.1, send_once(KEYED, START), "it was started")) == {"a": 1}
-    hand = Hand([LOST] * 100)
+    driver = PlanDriver([LOST, *[BUSY] * 3, OK])
+    assert driver.drive(with_deadline(driver.now + 0.1, send_once(KEYED, START), "it was started")) == {"a": 1}
+    driver = PlanDriver([LOST] * 100)
     with pytest.raises(PolytomicUnreachableError, match="Could not confirm whether the creation succeeded"):
-        hand.drive(with_deadline(hand.now + 0.1, send_once(KEYED, CREATION), "it was created"))
-    assert 60 <= sum(hand.sleeps) < 70
+        driver.drive(with_deadline(driver.now + 0.1, send_once(KEYED, CREATION), "it was created"))
+    assert 60 <= sum(driver.sleeps) < 70
 
 
 def test_with_deadline_pauses_between_conflicts_when_the_outcome_of_a_start_is_unknown() -> None:
     """A 409 after a lost response may concern that request: it is repeated with pauses, even after the deadline."""
-    hand = Hand([LOST, *[error(409)] * 3, OK])
-    assert hand.drive(with_deadline(hand.now + 0.1, send_once(KEYED, START), "it was started")) == {"a": 1}
-    assert len(hand.sleeps) == 4
-    assert min(hand.sleeps) > 0
+    driver = PlanDriver([LOST, *[error(409)] * 3, OK])
+    assert driver.drive(with_deadline(driver.now + 0.1, send_once(KEYED, START), "it was started")) == {"a": 1}
+    assert len(driver.sleeps) == 4
+    assert min(driver.sleeps) > 0
 
 
 def test_with_deadline_ends_a_polling_plan_at_the_deadline_when_its_requests_succeed() -> None:
@@ -335,9 +335,9 @@ def test_with_deadline_ends_a_polling_plan_at_the_deadline_when_its_requests_suc
             yield from fetch(CALL)
             yield from sleep(4)
 
-    hand = Hand([OK] * 100)
-    deadline = hand.now + 10
+    driver = PlanDriver([OK] * 100)
+    deadline = driver.now + 10
     with pytest.raises(PolytomicTimeoutError):
-        hand.drive(with_deadline(deadline, poll(), "it changed"))
-    assert hand.now == pytest.approx(deadline)
-    assert hand.sleeps == [4, 4, 2]
+        driver.drive(with_deadline(deadline, poll(), "it changed"))
+    assert driver.now == pytest.approx(deadline)
+    assert driver.sleeps == [4, 4, 2]

@@ -24,7 +24,7 @@ from airflow_provider_polytomic.api.plan import (
 )
 from airflow_provider_polytomic.api.settings import Settings
 
-from .servers import Reply, Script, Server, http, until
+from .servers import Reply, Script, Server, http, wait_until
 
 GET = Request("GET", "/api/me")
 ME = http(200, b'{"data": {"id": "me"}}')
@@ -192,7 +192,7 @@ def test_async_clients_with_equal_settings_share_at_most_ten_connections() -> No
 
         assert asyncio.run(all_at_once()) == ["me"] * 40
         assert server.connections == 10
-        until(lambda: not server.open)
+        wait_until(lambda: not server.open)
 
 
 def test_the_session_is_closed_by_its_last_release() -> None:
@@ -208,13 +208,13 @@ def test_the_session_is_closed_by_its_last_release() -> None:
             await second.send(GET)
             assert server.connections == 1
             await second.close()
-            await asyncio.to_thread(until, lambda: not server.open)
+            await asyncio.to_thread(wait_until, lambda: not server.open)
             await first.send(GET)
             assert server.connections == 2
             await first.close()
 
         asyncio.run(open_and_close())
-        until(lambda: not server.open)
+        wait_until(lambda: not server.open)
 
 
 @pytest.mark.parametrize("more", [{"login": "org"}, {"timeout": 1.0}, {"verify": False}, {"max_retries": 1}])
@@ -243,7 +243,7 @@ def test_async_client_leaves_no_session_open_when_many_tasks_use_it() -> None:
                 await asyncio.gather(*(client.send(GET) for _ in range(5)))
 
         asyncio.run(race())
-        until(lambda: not server.open)
+        wait_until(lambda: not server.open)
 
 
 def test_event_loops_use_separate_sessions() -> None:
@@ -280,7 +280,7 @@ def test_a_canceled_task_releases_the_session(requests_before: int, script: list
                 task = asyncio.create_task(one(AsyncClient(settings(server))))
                 await asyncio.sleep(0)
                 if requests_before:
-                    await asyncio.to_thread(until, lambda: len(server.requests) == requests_before)
+                    await asyncio.to_thread(wait_until, lambda: len(server.requests) == requests_before)
                 task.cancel()
                 with pytest.raises(asyncio.CancelledError):
                     await task
@@ -322,7 +322,7 @@ def test_async_client_uses_a_new_session_after_its_settings_are_reloaded() -> No
 
         assert asyncio.run(rotate_key()) == "me"
         assert [received.headers["authorization"] for received in server.requests] == ["Bearer key", "Bearer new"]
-        until(lambda: not server.open)
+        wait_until(lambda: not server.open)
 
 
 @pytest.mark.parametrize("known", [True, False])

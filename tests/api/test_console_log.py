@@ -18,7 +18,7 @@ from airflow_provider_polytomic.api.executions.console_log import (
 from airflow_provider_polytomic.api.kinds import SYNC_KINDS
 from airflow_provider_polytomic.api.plan import Request, Response, SendResult, TransportFailure
 
-from .plans import Hand
+from .plans import PlanDriver
 
 BULK = SYNC_KINDS["bulk"]
 
@@ -42,7 +42,7 @@ class Followed:
     """Follows a console log with one request per scripted response."""
 
     def __init__(self, caplog: pytest.LogCaptureFixture, *responses: SendResult, after: str | None = None) -> None:
-        self.hand = Hand(responses)
+        self.hand = PlanDriver(responses)
         self.console = ConsoleLogFollower(BULK, "s1", "e1", after)
         with caplog.at_level(logging.INFO):
             self.more = [self.hand.drive(self.console.follow()) for _ in responses]
@@ -108,11 +108,11 @@ def test_console_log_failures_are_logged_once_and_lose_no_entries(
 def test_console_log_requests_have_a_short_timeout(caplog: pytest.LogCaptureFixture) -> None:
     """A slow console log does not delay a wait: seconds per request, and no more than are left."""
     console = ConsoleLogFollower(BULK, "s1", "e1")
-    hand = Hand([page(), page()])
-    hand.drive(console.follow())
-    hand.drive(console.follow(timeout=1.5))
+    driver = PlanDriver([page(), page()])
+    driver.drive(console.follow())
+    driver.drive(console.follow(timeout=1.5))
 
-    assert [request.timeout for request in hand.requests] == [REQUEST_TIMEOUT, 1.5]
+    assert [request.timeout for request in driver.requests] == [REQUEST_TIMEOUT, 1.5]
 
 
 def test_console_log_keeps_the_levels_of_entries(caplog: pytest.LogCaptureFixture) -> None:
@@ -138,9 +138,9 @@ def test_console_log_lines_are_short_and_contain_no_secret(caplog: pytest.LogCap
 
 def test_console_log_is_read_to_its_end(caplog: pytest.LogCaptureFixture) -> None:
     """Full pages are followed by another request. One that is not full is the last."""
-    hand = Hand([page(*range(50)), page(*range(50, 100)), page(100)])
+    driver = PlanDriver([page(*range(50)), page(*range(50, 100)), page(100)])
     with caplog.at_level(logging.INFO):
-        hand.drive(ConsoleLogFollower(BULK, "s1", "e1").follow_to_end())
+        driver.drive(ConsoleLogFollower(BULK, "s1", "e1").follow_to_end())
 
     assert len([r for r in caplog.records if "line" in r.getMessage()]) == 101
 
@@ -148,19 +148,19 @@ def test_console_log_is_read_to_its_end(caplog: pytest.LogCaptureFixture) -> Non
 def test_console_log_end_is_bounded() -> None:
     """A console log that always returns more, or repeats itself, is not read without end."""
     numbers = iter(range(0, 5000, 50))
-    endless = Hand(page(*range(n, n + 50)) for n in numbers)
+    endless = PlanDriver(page(*range(n, n + 50)) for n in numbers)
     endless.drive(ConsoleLogFollower(BULK, "s1", "e1").follow_to_end())
     assert len(endless.requests) == MAX_FINAL_PAGES
 
-    same = Hand(page(*range(50)) for _ in range(5))
+    same = PlanDriver(page(*range(50)) for _ in range(5))
     same.drive(ConsoleLogFollower(BULK, "s1", "e1").follow_to_end())
     assert len(same.requests) == 2
 
 
 def test_console_log_tail_requests_the_newest_entries() -> None:
     """The tail is requested without a cursor. A failure returns no lines."""
-    hand = Hand([page(*range(30))])
-    assert hand.drive(fetch_tail(BULK, "s1", "e1")) == [f"info: line {n}" for n in range(20, 30)]
-    assert [after_of(request) for request in hand.requests] == [None]
+    driver = PlanDriver([page(*range(30))])
+    assert driver.drive(fetch_tail(BULK, "s1", "e1")) == [f"info: line {n}" for n in range(20, 30)]
+    assert [after_of(request) for request in driver.requests] == [None]
 
-    assert Hand([refused(404)]).drive(fetch_tail(BULK, "s1", "e1")) == []
+    assert PlanDriver([refused(404)]).drive(fetch_tail(BULK, "s1", "e1")) == []

@@ -18,7 +18,7 @@ from airflow_provider_polytomic.api.plan import Now, Request, Response, SendResu
 from airflow_provider_polytomic.api.syncs.create import CreateRequest, create_once, resolve_connection_ids
 
 from .explorer import EXTRA, MAX_DELAY, Chooser, Died, explore
-from .plans import Hand
+from .plans import PlanDriver
 
 BODY: dict[str, Any] = {
     "name": "New",
@@ -223,11 +223,13 @@ def listing(*names: str) -> Response:
 def test_creation_repeats_when_the_sync_was_deleted() -> None:
     """A sync that returns 404 for a minute does not exist, although the recorded response contains it."""
     gone = problem(404, "not_found")
-    hand = Hand([listing(), data({"id": "old", "name": "New"}), *[gone] * 13, listing(), gone, data({"id": "new"})])
+    driver = PlanDriver(
+        [listing(), data({"id": "old", "name": "New"}), *[gone] * 13, listing(), gone, data({"id": "new"})]
+    )
 
-    assert hand.drive(create_once(CreateRequest(BODY, ("t",), try_number=2))).id == "new"
-    assert sum(hand.sleeps) >= 60
-    first, second = [request.idempotency_key for request in hand.requests if request.method == "POST"]
+    assert driver.drive(create_once(CreateRequest(BODY, ("t",), try_number=2))).id == "new"
+    assert sum(driver.sleeps) >= 60
+    first, second = [request.idempotency_key for request in driver.requests if request.method == "POST"]
     assert first != second
 
 
@@ -251,15 +253,15 @@ def test_connection_is_resolved_by_id_or_name() -> None:
     known = data(
         [{"id": "a", "name": "b"}, {"id": "b", "name": "c"}, {"id": "d", "name": "e"}, {"id": "f", "name": "e"}]
     )
-    hand = Hand([known])
+    driver = PlanDriver([known])
 
-    assert hand.drive(resolve_connection_ids({"source_connection": "b", "destination_connection": "c"})) == {
+    assert driver.drive(resolve_connection_ids({"source_connection": "b", "destination_connection": "c"})) == {
         "source_connection_id": "b",
         "destination_connection_id": "b",
     }
-    assert len(hand.requests) == 1
-    assert Hand([]).drive(resolve_connection_ids({})) == {}
+    assert len(driver.requests) == 1
+    assert PlanDriver([]).drive(resolve_connection_ids({})) == {}
     with pytest.raises(PolytomicLookupError, match=r"2 connections are named 'e': use source_connection_id with.*d, f"):
-        Hand([known]).drive(resolve_connection_ids({"source_connection": "e"}))
+        PlanDriver([known]).drive(resolve_connection_ids({"source_connection": "e"}))
     with pytest.raises(PolytomicLookupError, match="no connection is named 'cc'; the nearest names are 'c'"):
-        Hand([known]).drive(resolve_connection_ids({"source_connection": "cc"}))
+        PlanDriver([known]).drive(resolve_connection_ids({"source_connection": "cc"}))

@@ -14,7 +14,7 @@ from airflow_provider_polytomic.api.idempotency import START, send_once
 from airflow_provider_polytomic.api.plan import Request, Response, SendResult, TransportFailure, send
 from airflow_provider_polytomic.api.syncs.destination import MAX_REPORTED, check_configuration, with_resync_mode_hint
 
-from .plans import Hand
+from .plans import PlanDriver
 
 SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -53,31 +53,33 @@ def published(**fields: Any) -> Response:
 def test_violation_names_the_field_and_the_allowed_values(configuration: dict[str, Any], message: str) -> None:
     """The message names the field, and what the destination allows there."""
     with pytest.raises(ValueError) as refused:
-        Hand([published(configuration=SCHEMA)]).drive(check_configuration("d", configuration))
+        PlanDriver([published(configuration=SCHEMA)]).drive(check_configuration("d", configuration))
     assert message in str(refused.value)
 
 
 def test_all_violations_are_reported_together() -> None:
     """Several violations are one message, of bounded length."""
     with pytest.raises(ValueError) as refused:
-        Hand([published(configuration=SCHEMA)]).drive(check_configuration("d", {"format": "xml"}))
+        PlanDriver([published(configuration=SCHEMA)]).drive(check_configuration("d", {"format": "xml"}))
     assert [part.split(":")[0] for part in str(refused.value).split("; ")] == [
         "destination_configuration.schema",
         "destination_configuration.format",
     ]
     wrong = {"type": "object", "properties": {f"field_{number}": {"type": "string"} for number in range(50)}}
     with pytest.raises(ValueError) as refused:
-        Hand([published(configuration=wrong)]).drive(check_configuration("d", dict.fromkeys(wrong["properties"], 1)))
+        PlanDriver([published(configuration=wrong)]).drive(
+            check_configuration("d", dict.fromkeys(wrong["properties"], 1))
+        )
     assert str(refused.value).endswith(f"; and {50 - MAX_REPORTED} more")
 
 
 def test_valid_configuration_passes() -> None:
     """A valid configuration passes with one request."""
-    hand = Hand([published(configuration=SCHEMA)])
+    driver = PlanDriver([published(configuration=SCHEMA)])
 
-    hand.drive(check_configuration("d", {"schema": "a", "files": [{"size": 1}], "compress": True, "header": None}))
+    driver.drive(check_configuration("d", {"schema": "a", "files": [{"size": 1}], "compress": True, "header": None}))
 
-    assert [(request.method, request.path) for request in hand.requests] == [
+    assert [(request.method, request.path) for request in driver.requests] == [
         ("GET", "/api/connections/d/bulksync/target")
     ]
 
@@ -104,7 +106,7 @@ def test_valid_configuration_passes() -> None:
 def test_unusable_schema_does_not_prevent_the_creation(answer: SendResult, caplog: pytest.LogCaptureFixture) -> None:
     """Without a usable schema only the server validates. No request follows a reference in the schema."""
     with caplog.at_level(logging.WARNING):
-        Hand([answer, answer]).drive(check_configuration("d", {"schema": 5}))
+        PlanDriver([answer, answer]).drive(check_configuration("d", {"schema": 5}))
 
 
 # --- resync_mode
@@ -118,7 +120,7 @@ SYNC = published(id="s", destination_connection_id="d")
 def refusal(*answers: SendResult, resync_mode: str | None = "rebuild") -> str:
     """The error message of a refused start."""
     with pytest.raises(PolytomicValidationError) as refused:
-        Hand([REFUSED, *answers]).drive(with_resync_mode_hint(send_once(START_IT, START), "s", resync_mode))
+        PlanDriver([REFUSED, *answers]).drive(with_resync_mode_hint(send_once(START_IT, START), "s", resync_mode))
     assert refused.value.status_code == 422
     assert "unsupported mode" in str(refused.value)
     return str(refused.value)
@@ -154,6 +156,6 @@ def test_other_errors_are_not_changed() -> None:
     assert "supports" not in refusal(resync_mode=None)
     conflict = Response(409, {}, b'{"status": 409, "message": "it runs", "key": "conflict"}')
     with pytest.raises(PolytomicConflictError):
-        Hand([conflict]).drive(with_resync_mode_hint(send_once(START_IT, START), "s", "rebuild"))
-    answer = Hand([REFUSED]).drive(with_resync_mode_hint(send(Request("GET", "/")), "s", "rebuild"))
+        PlanDriver([conflict]).drive(with_resync_mode_hint(send_once(START_IT, START), "s", "rebuild"))
+    answer = PlanDriver([REFUSED]).drive(with_resync_mode_hint(send(Request("GET", "/")), "s", "rebuild"))
     assert answer == REFUSED

@@ -24,7 +24,7 @@ from airflow_provider_polytomic.api.events.poll import (
 from airflow_provider_polytomic.api.plan import Response
 from airflow_provider_polytomic.triggers import events as trigger_module
 
-from .plans import Hand
+from .plans import PlanDriver
 
 NOON = 1_790_000_000.0
 
@@ -52,11 +52,11 @@ NOT_FOUND = Response(404, {}, json.dumps({"status": 404, "message": "no", "key":
 
 def test_first_poll_begins_ten_minutes_before_the_newest_event() -> None:
     """It requests the newest event, then all events since ten minutes before it, by the server's time."""
-    hand = Hand([rows(event(9, -100), token="more"), rows(event(9, -100), event(8, -300))], now=NOON + 3600)
+    driver = PlanDriver([rows(event(9, -100), token="more"), rows(event(9, -100), event(8, -300))], now=NOON + 3600)
 
-    window = hand.drive(poll_events(None))
+    window = driver.drive(poll_events(None))
 
-    first, second = (dict(request.query) for request in hand.requests)
+    first, second = (dict(request.query) for request in driver.requests)
     assert first == {"limit": "1"}
     assert second == {"limit": "100", "starting_after": at(-100 - OVERLAP)}
     assert [ended.key for ended in window.ends] == ["x9", "x8"]
@@ -65,29 +65,29 @@ def test_first_poll_begins_ten_minutes_before_the_newest_event() -> None:
 
 def test_poll_without_any_event_is_unbounded() -> None:
     """In an organization without events, this poll and the next are unbounded."""
-    hand = Hand([rows(), rows()], now=NOON)
+    driver = PlanDriver([rows(), rows()], now=NOON)
 
-    window = hand.drive(poll_events(None))
+    window = driver.drive(poll_events(None))
 
-    assert dict(hand.requests[1].query) == {"limit": "100"}
+    assert dict(driver.requests[1].query) == {"limit": "100"}
     assert (window.since, window.floor) == (-math.inf, -math.inf)
 
 
 def test_poll_reads_all_pages() -> None:
     """More than a page of events is read to the end."""
-    hand = Hand([rows(event(3, 0), token="t2"), rows(event(2, 0), token="t3"), rows(event(1, 0))], now=NOON)
+    driver = PlanDriver([rows(event(3, 0), token="t2"), rows(event(2, 0), token="t3"), rows(event(1, 0))], now=NOON)
 
-    window = hand.drive(poll_events(NOON - 5))
+    window = driver.drive(poll_events(NOON - 5))
 
-    assert [dict(request.query).get("page_token") for request in hand.requests] == [None, "t2", "t3"]
+    assert [dict(request.query).get("page_token") for request in driver.requests] == [None, "t2", "t3"]
     assert len(window.ends) == 3
 
 
 def test_event_from_the_future_does_not_hide_others() -> None:
     """The next poll begins before this machine's time, even if the newest event claims to be from tomorrow."""
-    hand = Hand([rows(event(1, 86400))], now=NOON)
+    driver = PlanDriver([rows(event(1, 86400))], now=NOON)
 
-    assert hand.drive(poll_events(NOON - 5)).floor == NOON - OVERLAP
+    assert driver.drive(poll_events(NOON - 5)).floor == NOON - OVERLAP
 
 
 def test_poll_returns_only_ends_of_executions() -> None:
@@ -104,7 +104,7 @@ def test_poll_returns_only_ends_of_executions() -> None:
         event(7, 0, "sync.completed_with_errors"),
         event(8, 0, "sync.failed", error="it broke " * 100, target_connection_id="c1"),
     ]
-    window = Hand([rows(*rest, *end_events)], now=NOON).drive(poll_events(NOON - 5))
+    window = PlanDriver([rows(*rest, *end_events)], now=NOON).drive(poll_events(NOON - 5))
 
     ends = [end.data for end in window.ends]
     assert [(data["kind"], data["event"]) for data in ends] == [
@@ -122,7 +122,7 @@ def test_trigger_accepts_the_events_that_polls_return() -> None:
 
 
 def window_of(*ended: dict[str, Any]) -> Any:
-    return Hand([rows(*ended)], now=NOON).drive(poll_events(NOON - 5000))
+    return PlanDriver([rows(*ended)], now=NOON).drive(poll_events(NOON - 5000))
 
 
 @pytest.mark.parametrize(
@@ -207,10 +207,10 @@ def test_list_ended_since_returns_ends_after_a_time() -> None:
         rows(execution(9, None, "running"), execution(8, 0), execution(7, -10, is_test=True), token="t2"),
         rows(execution(6, -20, "interrupted"), execution(5, -30, "errors"), execution(4, -40), token="t3"),
     ]
-    hand = Hand([sync, NOT_FOUND, *pages], now=NOON)
-    (found,) = hand.drive(find_watched_syncs(EventFilter(sync_id="s1")))
+    driver = PlanDriver([sync, NOT_FOUND, *pages], now=NOON)
+    (found,) = driver.drive(find_watched_syncs(EventFilter(sync_id="s1")))
 
-    ended = hand.drive(list_ended_since(*found, NOON - 40))
+    ended = driver.drive(list_ended_since(*found, NOON - 40))
 
     assert [(one.key, one.at - NOON, one.data["event"]) for one in ended] == [
         ("x8", 0, "completed"),
@@ -226,7 +226,7 @@ def test_find_watched_syncs_is_bounded(monkeypatch: pytest.MonkeyPatch, caplog: 
     monkeypatch.setattr(poll, "MAX_SYNCS", 2)
     listed = rows(*({"id": f"s{number}", "name": "Orders"} for number in range(5)))
 
-    found = Hand([listed], now=NOON).drive(find_watched_syncs(EventFilter(kind="bulk", sync_name="Orders")))
+    found = PlanDriver([listed], now=NOON).drive(find_watched_syncs(EventFilter(kind="bulk", sync_name="Orders")))
 
     assert [sync.id for _, sync in found] == ["s0", "s1"]
     assert "There are 5 matching bulk syncs" in caplog.text
@@ -234,12 +234,12 @@ def test_find_watched_syncs_is_bounded(monkeypatch: pytest.MonkeyPatch, caplog: 
 
 def test_completed_execution_with_failed_records_ended_with_errors() -> None:
     """The status alone does not make an execution a success."""
-    kind, sync = Hand([rows(), rows({"id": "m1", "name": "Health"})], now=NOON).drive(
+    kind, sync = PlanDriver([rows(), rows({"id": "m1", "name": "Health"})], now=NOON).drive(
         find_watched_syncs(EventFilter())
     )[0]
     counted = execution(1, 0, counts={"error": 3})
 
-    (ended,) = Hand([rows(counted)], now=NOON).drive(list_ended_since(kind, sync, NOON - 1))
+    (ended,) = PlanDriver([rows(counted)], now=NOON).drive(list_ended_since(kind, sync, NOON - 1))
 
     assert (ended.data["kind"], ended.data["event"]) == ("model", "completed_with_errors")
     assert ended.data["type"] == "sync.completed_with_errors"
@@ -248,11 +248,11 @@ def test_completed_execution_with_failed_records_ended_with_errors() -> None:
 @pytest.mark.parametrize("target", [{"target_connection_id": "c1"}, {"target": {"connection_id": "c1"}}])
 def test_end_of_a_model_sync_contains_the_target_connection(target: dict[str, Any]) -> None:
     """A list of syncs returns it as a field, a single sync within its target."""
-    kind, sync = Hand([rows(), rows({"id": "m1", "name": "Health"} | target)], now=NOON).drive(
+    kind, sync = PlanDriver([rows(), rows({"id": "m1", "name": "Health"} | target)], now=NOON).drive(
         find_watched_syncs(EventFilter())
     )[0]
 
-    (ended,) = Hand([rows(execution(1, 0))], now=NOON).drive(list_ended_since(kind, sync, NOON - 1))
+    (ended,) = PlanDriver([rows(execution(1, 0))], now=NOON).drive(list_ended_since(kind, sync, NOON - 1))
 
     assert ended.data["target_connection_id"] == "c1"
 
@@ -260,19 +260,19 @@ def test_end_of_a_model_sync_contains_the_target_connection(target: dict[str, An
 def test_invalid_field_of_an_event_does_not_hide_an_end() -> None:
     """An event whose error is not text, or next to an event without an id, is still an end."""
     odd = event(8, 0, "sync.failed", error={"code": 7})
-    hand = Hand([rows({"id": 5}), rows({"id": None}, "text", odd)], now=NOON)
+    driver = PlanDriver([rows({"id": 5}), rows({"id": None}, "text", odd)], now=NOON)
 
-    new, _ = advance(Position(-1e12, 0), hand.drive(poll_events(None)), EventFilter(events=("failed",)))
+    new, _ = advance(Position(-1e12, 0), driver.drive(poll_events(None)), EventFilter(events=("failed",)))
 
     assert [(ended.data["event_id"], ended.data["error"]) for ended in new] == [("v8", None)]
 
 
 def test_event_takes_precedence_over_its_execution() -> None:
     """An end that both report is new once, with the data of the event."""
-    kind, sync = Hand([rows({"id": "s1", "name": "Orders"})], now=NOON).drive(find_watched_syncs(EventFilter("bulk")))[
-        0
-    ]
-    executions = Hand([rows(execution(1, 0))], now=NOON).drive(list_ended_since(kind, sync, NOON - 1))
+    kind, sync = PlanDriver([rows({"id": "s1", "name": "Orders"})], now=NOON).drive(
+        find_watched_syncs(EventFilter("bulk"))
+    )[0]
+    executions = PlanDriver([rows(execution(1, 0))], now=NOON).drive(list_ended_since(kind, sync, NOON - 1))
 
     new, _ = advance(Position(0, 0), window_of(event(1, 0.5)), EventFilter(), executions)
 
@@ -281,11 +281,11 @@ def test_event_takes_precedence_over_its_execution() -> None:
 
 def test_completed_bulk_execution_with_records_in_error_ended_with_errors() -> None:
     """As for operators, records in error are errors, whichever count reports them."""
-    kind, sync = Hand([rows({"id": "s1", "name": "Orders"})], now=NOON).drive(find_watched_syncs(EventFilter("bulk")))[
-        0
-    ]
+    kind, sync = PlanDriver([rows({"id": "s1", "name": "Orders"})], now=NOON).drive(
+        find_watched_syncs(EventFilter("bulk"))
+    )[0]
     by_schema = execution(1, 0, error_count=0, schemas=[{"schema": "a", "status": "completed", "error_count": 3}])
 
-    (ended,) = Hand([rows(by_schema)], now=NOON).drive(list_ended_since(kind, sync, NOON - 1))
+    (ended,) = PlanDriver([rows(by_schema)], now=NOON).drive(list_ended_since(kind, sync, NOON - 1))
 
     assert ended.data["type"] == "bulk_sync.completed_with_error"

@@ -60,9 +60,9 @@ from airflow_provider_polytomic.api.syncs import lookup
 from airflow_provider_polytomic.api.syncs.destination import check_configuration, with_resync_mode_hint
 from airflow_provider_polytomic.api.syncs.lookup import find_sync, walk
 
-from .conftest import Send, by_requests
-from .plans import Hand
-from .servers import Script, Server, http, nobody
+from .conftest import Send, send_with_requests
+from .plans import PlanDriver
+from .servers import Script, Server, closed_address, http
 from .test_transports import FAILURES, send_byte_by_byte
 
 KEY = "k3y-of-this-test"
@@ -242,7 +242,7 @@ def test_the_body_limit_is_lower_in_the_triggerer(send: Send, monkeypatch: pytes
             (result,) = send(settings(server.url, timeout=60.0), GET)
         accepted[size] = isinstance(result, Response)
 
-    assert accepted == {MAX_TRIGGERER_BODY_SIZE: True, MAX_TRIGGERER_BODY_SIZE + 1: send is by_requests}
+    assert accepted == {MAX_TRIGGERER_BODY_SIZE: True, MAX_TRIGGERER_BODY_SIZE + 1: send is send_with_requests}
 
 
 @pytest.mark.parametrize("kind", SYNC_KINDS.values(), ids=SYNC_KINDS)
@@ -288,7 +288,7 @@ def test_list_raises_when_its_pages_exceed_the_total_size(monkeypatch: pytest.Mo
 def test_list_is_rejected_when_its_page_token_is_too_long() -> None:
     """All tokens of a list are kept in memory."""
     body = json.dumps({"data": [], "pagination": {"next_page_token": "x" * 5000}}).encode()
-    with pytest.raises(PolytomicResponseError, match="not an answer"):
+    with pytest.raises(PolytomicResponseError, match="not a response"):
         decode(bulk_syncs.list_().page(), Response(200, {}, body))
 
 
@@ -297,12 +297,12 @@ def test_execution_list_request_has_a_limit_that_fits_the_triggerer(plan: str) -
     """Executions of a sync with two thousand schemas fit into a response that the triggerer accepts."""
     row = {"schema": "a" * 60, "output_name": "b" * 60, "status": "completed", "record_count": 10**9}
     row |= dict.fromkeys(("created_at", "started_at", "completed_at", "updated_at"), "2026-01-01T00:00:00.123456Z")
-    hand = Hand([Response(200, {}, b'{"data": []}')])
+    driver = PlanDriver([Response(200, {}, b'{"data": []}')])
     if plan == "poll_next_execution":
-        hand.drive(poll_next_execution(SYNC_KINDS["bulk"], "s", datetime.now(timezone.utc)))
+        driver.drive(poll_next_execution(SYNC_KINDS["bulk"], "s", datetime.now(timezone.utc)))
     else:
-        hand.drive(list_ended_since(SYNC_KINDS["bulk"], BulkSync(id="s"), 0.0))
-    listed = int(dict(hand.requests[0].query)["limit"])
+        driver.drive(list_ended_since(SYNC_KINDS["bulk"], BulkSync(id="s"), 0.0))
+    listed = int(dict(driver.requests[0].query)["limit"])
 
     body = json.dumps({"data": [{"id": "e", "schemas": [row] * 2000}] * listed}).encode()
     assert not is_too_large(body, MAX_TRIGGERER_BODY_SIZE)
@@ -327,9 +327,9 @@ def test_huge_status_is_treated_as_unknown_and_logged_in_one_short_line(caplog: 
     """The wait continues, as for any unknown status."""
     running = {"data": {"id": "e", "status": "ended\n" + ENDLESS}}
     ended = {"data": {"id": "e", "status": "completed"}}
-    hand = Hand([Response(200, {}, json.dumps(result).encode()) for result in (running, running, ended)])
+    driver = PlanDriver([Response(200, {}, json.dumps(result).encode()) for result in (running, running, ended)])
 
-    assert hand.drive(wait_for_execution(SYNC_KINDS["model"], "s", "e", poke_interval=30)).status == "completed"
+    assert driver.drive(wait_for_execution(SYNC_KINDS["model"], "s", "e", poke_interval=30)).status == "completed"
     (warning,) = [record.getMessage() for record in caplog.records if "unknown status" in record.getMessage()]
     assert warning.isprintable()
     assert len(warning) < 300
@@ -340,10 +340,10 @@ def test_event_data_and_key_are_bounded() -> None:
     details = dict.fromkeys(("sync_id", "sync_name", "execution_id", "trigger_source", "error"), ENDLESS)
     row = {"id": "v", "type": "bulk_sync.completed", "created_at": "2026-01-01T00:00:00Z", "event": details}
     page = Response(200, {}, json.dumps({"data": [row]}).encode())
-    (ended,) = Hand([page]).drive(poll_events(0.0)).ends
+    (ended,) = PlanDriver([page]).drive(poll_events(0.0)).ends
     sync = BulkSync.model_validate({"id": "s", "name": ENDLESS, "target": {"connection_id": ENDLESS}})
     executed = {"id": "e", "status": "completed", "completed_at": "2026-01-01T00:00:00Z"}
-    (listed_end,) = Hand([Response(200, {}, json.dumps({"data": [executed]}).encode())]).drive(
+    (listed_end,) = PlanDriver([Response(200, {}, json.dumps({"data": [executed]}).encode())]).drive(
         list_ended_since(SYNC_KINDS["bulk"], sync, 0.0)
     )
 
@@ -383,7 +383,7 @@ def test_configuration_schema_with_exponential_cost_is_checked_quickly(schema: d
     schema = schema | {"required": ["missing"]}
     page = Response(200, {}, json.dumps({"data": {"configuration": schema}}).encode())
     with pytest.raises(ValueError, match="missing: is required"):
-        Hand([page]).drive(check_configuration("d", LONG))
+        PlanDriver([page]).drive(check_configuration("d", LONG))
 
 
 @pytest.mark.parametrize("keyword", ["$ref", "$dynamicRef", "unevaluated"])
@@ -393,7 +393,7 @@ def test_a_reference_in_a_configuration_schema_is_not_fetched(keyword: str) -> N
         alive = f"{server.url}/schema"
         schema = {keyword: alive} if keyword != "unevaluated" else {"$ref": alive, "unevaluatedProperties": False}
         page = Response(200, {}, json.dumps({"data": {"configuration": schema}}).encode())
-        Hand([page]).drive(check_configuration("d", LONG))
+        PlanDriver([page]).drive(check_configuration("d", LONG))
         assert server.requests == []
 
 
@@ -408,7 +408,7 @@ def test_a_blocking_execution_adds_no_log_lines(policy: str, caplog: pytest.LogC
     page = Response(200, {}, json.dumps({"data": [running]}).encode())
     request = StartRequest("bulk", "s", ("task",), if_running=policy)
     try:
-        text = str(Hand([page, page, page]).drive(start_or_resume(request)))
+        text = str(PlanDriver([page, page, page]).drive(start_or_resume(request)))
     except PolytomicConflictError as error:
         text = str(error)
 
@@ -431,7 +431,7 @@ def test_configuration_schema_cannot_forge_log_lines(schema: dict[str, Any], con
     """Its texts are part of one bounded line of the error."""
     page = Response(200, {}, json.dumps({"data": {"configuration": schema}}).encode())
     with pytest.raises(ValueError, match="forged") as caught:
-        Hand([page]).drive(check_configuration("d", configuration))
+        PlanDriver([page]).drive(check_configuration("d", configuration))
 
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 1000
@@ -444,7 +444,7 @@ def test_supported_resync_modes_cannot_forge_log_lines() -> None:
     modes = Response(200, {}, json.dumps({"data": {"supported_resync_modes": [FORGED]}}).encode())
     start = bulk_syncs.start("s", resync_mode="rebuild", idempotency_key="k" * 8)
     with pytest.raises(PolytomicValidationError, match="forged") as caught:
-        Hand([refused, sync, modes]).drive(with_resync_mode_hint(send_once(start, START), "s", "rebuild"))
+        PlanDriver([refused, sync, modes]).drive(with_resync_mode_hint(send_once(start, START), "s", "rebuild"))
 
     assert str(caught.value).isprintable()
 
@@ -453,7 +453,7 @@ def test_lookup_error_is_bounded_when_names_are_huge() -> None:
     """The most similar names are listed, but shortened."""
     page = Response(200, {}, json.dumps({"data": [{"id": "s", "name": ENDLESS}]}).encode())
     with pytest.raises(PolytomicLookupError) as caught:
-        Hand([page]).drive(find_sync(SYNC_KINDS["bulk"], "Orders"))
+        PlanDriver([page]).drive(find_sync(SYNC_KINDS["bulk"], "Orders"))
 
     assert len(str(caught.value)) < 500
 
@@ -518,7 +518,7 @@ def test_no_failure_shows_a_secret(
 @pytest.mark.parametrize("url", ["https://polytomic.invalid", "http://polytomic.invalid"])
 def test_an_unreachable_proxy_shows_no_secret(send: Send, url: str, captured_output: Callable[[], str]) -> None:
     """Error, traceback and the logs of all libraries are checked."""
-    with nobody() as host:
+    with closed_address() as host:
         where = settings(url, proxy=f"http://me:{PASSWORD}@{host}")
         (result,) = send(where, GET)
     with pytest.raises(PolytomicError) as caught:
@@ -576,7 +576,7 @@ def test_sending_the_key_unencrypted_logs_a_warning(
     send: Send, url: str, warned: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The warning names the host; loopback addresses cause none."""
-    with nobody() as host:
+    with closed_address() as host:
         send(settings(url, proxy=f"http://{host}"), GET, GET)
     messages = [record.getMessage() for record in caplog.records if "unencrypted" in record.getMessage()]
     assert len(messages) == warned

@@ -21,7 +21,7 @@ from airflow_provider_polytomic.api.transport.responses import (
     decode_body,
 )
 
-from .conftest import Send, by_requests
+from .conftest import Send, send_with_requests
 from .servers import Reply, Server
 
 GET = Request("GET", "/api/me")
@@ -63,7 +63,7 @@ def encoded_response(coding: str, body: bytes) -> bytes:
     return head_bytes("HTTP/1.1 200 OK", f"Content-Length: {len(body)}", f"Content-Encoding: {coding}") + body
 
 
-def chunked_response(body: bytes, *lines: str, coding: str = "chunked_response") -> bytes:
+def chunked_response(body: bytes, *lines: str, coding: str = "chunked") -> bytes:
     return head_bytes("HTTP/1.1 200 OK", f"Transfer-Encoding: {coding}", *lines) + body
 
 
@@ -276,7 +276,7 @@ CASES = INTERIM | HEAD_SIZES | CODINGS | LENGTHS | CHUNKED | STATUS_LINES | HEAD
 def test_both_transports_classify_raw_responses_as_listed(send: Send, name: str) -> None:
     """The response, or the reason of the failure, is the same unless the table has another result for workers."""
     case = CASES[name]
-    expected = case.in_worker if send is by_requests and case.in_worker else case
+    expected = case.in_worker if send is send_with_requests and case.in_worker else case
     with Server([Reply(case.sent, then="close")]) as server:
         (result,) = send(Settings(base_url=server.url, key="k", timeout=60.0), GET)
     if expected.unreachable is not None:

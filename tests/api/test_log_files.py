@@ -23,7 +23,7 @@ from airflow_provider_polytomic.api.executions.log_files import LogFile, iter_lo
 from airflow_provider_polytomic.api.settings import Settings
 from airflow_provider_polytomic.api.transport.requests_transport import CHUNK
 
-from .servers import Authority, Received, Reply, Script, Server, authority, http, nobody, until
+from .servers import Authority, Received, Reply, Script, Server, authority, closed_address, http, wait_until
 
 KEY = "the-key-of-the-api"
 SIGNATURE = "s3cr3t%2Fsignature"
@@ -115,7 +115,7 @@ def test_chunks_are_yielded_as_they_arrive() -> None:
         (file,) = [next(iter_log_files(client, CALL, 9 * CHUNK))]
         assert next(file.chunks) == b"x" * CHUNK
         file.chunks.close()  # type: ignore[attr-defined]
-        until(lambda: hung_up)
+        wait_until(lambda: hung_up)
     assert hung_up == [True]
 
 
@@ -125,7 +125,7 @@ def test_large_log_file_is_read_in_bounded_memory() -> None:
     def much(server: Server, connection: socket.socket, _: Received) -> None:
         connection.sendall(f"HTTP/1.1 200 OK\r\nContent-Length: {64 * CHUNK}\r\n\r\n".encode())
         piece = bytes(CHUNK)
-        for _ in range(64):
+        for _number in range(64):
             connection.sendall(piece)
 
     with Server([much]) as storage, client_of(listing(signed(storage))) as client:
@@ -220,7 +220,7 @@ def test_storage_error_does_not_contain_the_url(fails: Fail, name: str) -> None:
 
 def test_refused_connection_to_the_storage_names_its_host(fails: Fail) -> None:
     """The error names the host."""
-    with nobody() as host:
+    with closed_address() as host:
         url = f"http://{host}/log.json?{QUERY}"
         with client_of(listing(url)) as client:
             error = fails(url, client)

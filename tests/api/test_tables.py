@@ -12,7 +12,7 @@ from airflow_provider_polytomic.api.executions.tables import ADDRESS_FORMATS, Ta
 from airflow_provider_polytomic.api.models import BulkSyncExecution, Connection, ModelSyncExecution
 from airflow_provider_polytomic.api.plan import Response
 
-from .plans import Hand
+from .plans import PlanDriver
 
 BASE = "https://app.polytomic.com/prefix"
 POSTGRES = {"hostname": "db.example.com", "port": 5433, "database": "shop", "password": "secret"}
@@ -143,36 +143,36 @@ def bulk(**more: Any) -> BulkSyncExecution:
 
 def test_written_tables_are_the_completed_schemas() -> None:
     """Each has its counts and its source. Two requests suffice for any number of tables."""
-    hand = Hand([SYNC, CONNECTION])
+    driver = PlanDriver([SYNC, CONNECTION])
 
-    orders, items = hand.drive(written_tables("s1", bulk(), BASE))
+    orders, items = driver.drive(written_tables("s1", bulk(), BASE))
 
     assert orders.table.uri == "postgres://db.example.com:5433/shop/raw/orders"
     assert (orders.schema, orders.records, orders.errors) == ("public.orders", 7, 1)
     assert [source.uri for source in orders.sources] == ["polytomic://app.polytomic.com/connections/c0/public.orders"]
     assert items.table.uri == "postgres://db.example.com:5433/shop/raw/public.items"
-    assert [request.path for request in hand.requests] == ["/api/bulk/syncs/s1", "/api/connections/c1"]
+    assert [request.path for request in driver.requests] == ["/api/bulk/syncs/s1", "/api/connections/c1"]
 
 
 @pytest.mark.parametrize("more", [{"is_test": True}, {"schemas": []}, {"schemas": ROWS[1:2]}])
 def test_written_tables_sends_no_request_when_nothing_was_written(more: dict[str, Any]) -> None:
     """Without completed schemas, or for a test run, no request is sent."""
-    assert Hand([]).drive(written_tables("s1", bulk(**more), BASE)) == []
+    assert PlanDriver([]).drive(written_tables("s1", bulk(**more), BASE)) == []
 
 
 @pytest.mark.parametrize("status", [403, 404])
 def test_written_tables_use_polytomic_uris_without_access_to_the_connection(status: int) -> None:
     """Without access to the connection the URIs are Polytomic's."""
-    tables = Hand([SYNC, refused(status)]).drive(written_tables("s1", bulk(), BASE))
+    tables = PlanDriver([SYNC, refused(status)]).drive(written_tables("s1", bulk(), BASE))
 
     assert tables[0].table.uri == "polytomic://app.polytomic.com/bulk/s1/public.orders"
 
 
 def test_written_tables_raises_transient_failures() -> None:
     """A transient failure is raised, so that a table never has another URI than usual."""
-    hand = Hand([SYNC, *[refused(500)] * 3])
+    driver = PlanDriver([SYNC, *[refused(500)] * 3])
     with pytest.raises(PolytomicServerError):
-        hand.drive(written_tables("s1", bulk(), BASE))
+        driver.drive(written_tables("s1", bulk(), BASE))
 
 
 def test_written_table_of_a_model_sync_is_its_target_object() -> None:
@@ -182,7 +182,7 @@ def test_written_table_of_a_model_sync_is_its_target_object() -> None:
     )
     sync = answer(id="m1", model_ids=["a", "b"], target={"connection_id": "c9", "object": "Account"})
 
-    (one,) = Hand([sync]).drive(written_tables("m1", execution, BASE))
+    (one,) = PlanDriver([sync]).drive(written_tables("m1", execution, BASE))
 
     assert one.table.uri == "polytomic://app.polytomic.com/connections/c9/Account"
     assert [source.uri for source in one.sources] == [f"polytomic://app.polytomic.com/models/{m}" for m in "ab"]
@@ -193,4 +193,4 @@ def test_written_tables_of_an_incomplete_model_sync_are_unknown() -> None:
     """No request is sent."""
     execution = ModelSyncExecution.model_validate({"id": "e1", "status": "errors"})
 
-    assert Hand([]).drive(written_tables("m1", execution, BASE)) == []
+    assert PlanDriver([]).drive(written_tables("m1", execution, BASE)) == []

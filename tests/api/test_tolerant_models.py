@@ -134,7 +134,7 @@ def test_execution_is_rejected_when_status_or_completion_time_is_unreadable(fiel
 def test_execution_list_is_rejected_when_a_row_has_no_valid_id(row: Any) -> None:
     """The row may be the running execution, so the rest is not the whole list."""
     call = bulk_syncs.executions("s").page()
-    with pytest.raises(PolytomicResponseError, match="not an answer"):
+    with pytest.raises(PolytomicResponseError, match="not a response"):
         decode(call, Response(200, {}, body([{"id": "e", "status": "completed"}, row])))
 
 
@@ -234,7 +234,7 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=6,
 )
-REQUIRED_TYPES = {"id", "sync_id", "status", "completed_at"}
+STRICT_FIELDS = {"id", "sync_id", "status", "completed_at"}
 FUZZED_MODELS = [kind for kind in MODEL_CLASSES if kind not in (Model, Execution)]
 
 
@@ -242,7 +242,7 @@ def list_paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ..
     """Yield the path of each replaceable value: every field but the strict ones, and every element of a list."""
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, item in items:
-        if key not in REQUIRED_TYPES:
+        if key not in STRICT_FIELDS:
             yield (*path, key)
         yield from list_paths(item, (*path, key))
 

@@ -19,7 +19,7 @@ from airflow_provider_polytomic.api.plan import Request, Response, SendResult, T
 from airflow_provider_polytomic.api.settings import MAX_BODY_SIZE, Settings
 
 from .conftest import Send
-from .servers import Authority, Received, Reply, Script, Server, authority, http, nobody, tunnel
+from .servers import Authority, Received, Reply, Script, Server, authority, closed_address, http, tunnel
 
 KEY = "the/secret+key=="
 GET = Request("GET", "/api/me")
@@ -245,7 +245,7 @@ def test_the_next_request_after_a_failure_succeeds(send: Send) -> None:
 
 def test_refused_connection_is_a_failure_that_was_not_sent(send: Send) -> None:
     """The request was surely not processed."""
-    with nobody() as host:
+    with closed_address() as host:
         (result,) = send(settings(f"http://{host}"), GET)
     assert result == TransportFailure(f"the connection to {host} was refused", sent=False)
 
@@ -441,7 +441,7 @@ def test_transport_ignores_proxy_variables_of_the_environment(
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_refused_proxy_connection_names_the_proxy_without_its_password(send: Send, scheme: str) -> None:
     """The request was surely not processed."""
-    with nobody() as host:
+    with closed_address() as host:
         (result,) = send(settings(f"{scheme}://polytomic.invalid", proxy=f"http://me:pass-word@{host}"), GET)
     assert result == TransportFailure(f"the connection to {host} (the proxy) was refused", sent=False)
 

@@ -16,7 +16,7 @@ from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
 from airflow_provider_polytomic.sandbox.app import Sandbox
 from airflow_provider_polytomic.sandbox.seed import ORGANIZATION_ID
 from airflow_provider_polytomic.sandbox.server import Server as SandboxServer
-from tests.api.servers import Received, Reply, Server, authority, http, nobody
+from tests.api.servers import Received, Reply, Server, authority, closed_address, http
 
 from .conftest import KEY, Define
 
@@ -185,14 +185,14 @@ def test_unknown_host_name_is_reported(define: Define, monkeypatch: pytest.Monke
 
 def test_refused_connection_is_reported(define: Define) -> None:
     """No server listens."""
-    with nobody() as host:
+    with closed_address() as host:
         define(host=f"http://{host}")
         assert run_test() == (False, f"{host} cannot be reached: the connection to {host} was refused")
 
 
 def test_refused_connection_of_a_proxy_is_reported(define: Define) -> None:
     """The message names the proxy."""
-    with nobody() as proxy:
+    with closed_address() as proxy:
         define(host="http://polytomic.invalid", extra={"proxy": f"http://me:{KEY}@{proxy}"})
         message = f"polytomic.invalid cannot be reached: the connection to {proxy} (the proxy) was refused"
         assert run_test() == (False, message)
