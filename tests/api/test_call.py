@@ -152,7 +152,7 @@ def page_of(ids: list[str], token: str | None = None) -> Response:
 
 
 def client_of(driver: PlanDriver, max_retries: int = 5) -> Client:
-    """Return a client without a network: `driver` answers its requests."""
+    """Return a client without a network: `driver` supplies its responses."""
 
     class InMemory(Client):
         def run(self, plan: Any) -> Any:

@@ -82,7 +82,7 @@ def render_error(error: BaseException) -> str:
     chain: list[BaseException | None] = [error]
     while chain[-1] is not None:
         chain.append(chain[-1].__cause__ or chain[-1].__context__)
-    shown = [f"{one} {one!r} {vars(one)!r}" for one in chain if one is not None]
+    shown = [f"{item} {item!r} {vars(item)!r}" for item in chain if item is not None]
     return "".join([*shown, *traceback.format_exception(error)])
 
 
@@ -162,7 +162,7 @@ def test_a_body_that_decodes_to_too_much_is_rejected(send: Send, compressed: dic
     with Server([compressed[name]]) as server:
         (result,) = send(settings(server.url, timeout=60.0), GET)
     assert isinstance(result, TransportFailure)
-    assert re.search("too large|cannot be unpacked", result.reason)
+    assert re.search("too large|cannot be decoded", result.reason)
 
 
 @pytest.mark.parametrize(
@@ -265,8 +265,8 @@ def test_a_wait_keeps_no_earlier_response_in_memory(kind: SyncKind, monkeypatch:
             result = 0.0
         elif isinstance(step, Sleep | BatchableSleep):
             gc.collect()
-            alive = [one for one in gc.get_objects() if issubclass(type(one), Execution | PolytomicResponseError)]
-            assert [one for one in alive if marker in repr(one)] == []
+            alive = [item for item in gc.get_objects() if issubclass(type(item), Execution | PolytomicResponseError)]
+            assert [item for item in alive if marker in repr(item)] == []
     assert responses == []
 
 
@@ -347,8 +347,8 @@ def test_event_data_and_key_are_bounded() -> None:
         list_ended_since(SYNC_KINDS["bulk"], sync, 0.0)
     )
 
-    for one in (ended, listed_end):
-        assert len(json.dumps([one.key, one.data])) < MAX_SUMMARY_SIZE
+    for item in (ended, listed_end):
+        assert len(json.dumps([item.key, item.data])) < MAX_SUMMARY_SIZE
 
 
 def test_console_log_drops_cursors_and_entry_ids_that_are_too_long() -> None:

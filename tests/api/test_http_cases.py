@@ -367,4 +367,4 @@ def test_a_mutated_response_gives_a_result_without_a_timeout(send: Send) -> None
             sent = mutate_response(rng)
             server.script = [Reply(sent, then="close")]
             (result,) = send(Settings(base_url=server.url, key="k", timeout=60.0), GET)
-            assert isinstance(result, Response) or "did not answer" not in result.reason, sent
+            assert isinstance(result, Response) or "did not respond" not in result.reason, sent
