@@ -123,7 +123,7 @@ def mask_secrets(*secrets: str | None) -> None:
 async def run_in_thread(call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
     """Run a call that blocks until the supervisor has responded, from inside the triggerer.
 
-    The call is completed also when the caller is cancelled. Otherwise, before Airflow 3.2, the next call would receive
+    The call is completed also when the caller is canceled. Otherwise, before Airflow 3.2, the next call would receive
     the response to this one, which ends the triggerer with all of its triggers.
     """
     from asgiref.sync import sync_to_async

@@ -64,7 +64,7 @@ def require_rendered(task: Any) -> None:
     """
     for name in task.template_fields:
         if is_templated(getattr(task, name)):
-            raise ValueError(f"{name} still is a template when the task runs: {getattr(task, name)!r:.200}")
+            raise ValueError(f"{name} is still a template when the task runs: {getattr(task, name)!r:.200}")
 
 
 def blank_to_none(value: Any) -> Any:
@@ -103,7 +103,7 @@ def canonical_id(name: str, value: str) -> str:
         return value.lower()
     if value in ("", ".", "..") or len(value.split()) > 1 or _UNPRINTABLE.search(value):
         raise ValueError(
-            f"{name} must not be '.' or '..', or hold white space or control characters: {format_value(value)}"
+            f"{name} must not be '.' or '..', or contain white space or control characters: {format_value(value)}"
         )
     return value
 
@@ -194,13 +194,16 @@ def _items_of(name: str, value: str) -> Any:
             inner = _parse_printed(printed_set[1]) if printed_set[1].strip() else ()
             if isinstance(inner, list | tuple | set):
                 return set(inner)
-        raise ValueError(f"{name} must be a list, JSON, or comma-separated; it only begins like a list: {value!r:.200}")
+        raise ValueError(
+            f"{name} must be a list, JSON, or comma-separated; it starts like a list, but cannot be parsed: "
+            f"{value!r:.200}"
+        )
     found = [item.strip() for item in value.split(",")]
     for number, item in enumerate(found):
         if _is_fragment(item):
             raise ValueError(
-                f"{name}[{number}] looks like a part of a printed value: {item!r:.200}; "
-                "give a list, or text that the filter tojson made of one"
+                f"{name}[{number}] is a fragment of a printed value: {item!r:.200}; "
+                "pass a list, or text from the filter tojson"
             )
     return [item for item in found if item]
 
@@ -219,7 +222,7 @@ def ids(name: str, value: Any) -> list[str] | None:
     values = texts(name, value)
     for number, item in enumerate(values or ()):
         if _UNPRINTABLE.search(item):
-            raise ValueError(f"{name}[{number}] must hold no control characters: {format_value(item)}")
+            raise ValueError(f"{name}[{number}] must not contain control characters: {format_value(item)}")
     return values
 
 
@@ -228,7 +231,7 @@ def texts(name: str, value: Any) -> list[str] | None:
     values = items(name, value)
     for number, item in enumerate(values or ()):
         if not isinstance(item, str) or not item.strip():
-            raise ValueError(f"{name}[{number}] must be text that is not empty, not {format_value(item)}")
+            raise ValueError(f"{name}[{number}] must be non-empty text, not {format_value(item)}")
     return values
 
 
@@ -256,26 +259,26 @@ def iterable(name: str, value: Any) -> list[Any] | None:
 
 def required(check: Check) -> Check:
     """Require a value."""
-    return partial(_must, check)
+    return partial(_require, check)
 
 
-def _must(check: Check, name: str, value: Any) -> Any:
-    meant = check(name, value)
-    if meant is None:
+def _require(check: Check, name: str, value: Any) -> Any:
+    parsed = check(name, value)
+    if parsed is None:
         raise ValueError(f"{name} must be given")
-    return meant
+    return parsed
 
 
 def non_empty(check: Check) -> Check:
     """Reject an empty list, which must not be taken for "all"."""
-    return partial(_some, check)
+    return partial(_reject_empty, check)
 
 
-def _some(check: Check, name: str, value: Any) -> Any:
+def _reject_empty(check: Check, name: str, value: Any) -> Any:
     values = check(name, value)
     if values == []:
         raise ValueError(
-            f"{name} must not be empty: for all of them leave it out or give None; with nothing to do skip the task"
+            f"{name} must not be empty: to include all, omit it or pass None; if there is nothing to do, skip the task"
         )
     return values
 
@@ -287,11 +290,11 @@ def mapping(name: str, value: Any) -> dict[str, Any] | None:
         try:
             value = _parse_printed(value)
         except ValueError:
-            raise ValueError(f"{name} must be a dict, or a JSON object; it is other text") from None
+            raise ValueError(f"{name} must be a dict or a JSON object, not other text") from None
     if value is None:
         return None
     if not isinstance(value, dict):
-        raise ValueError(f"{name} must be a dict, or a JSON object, not {type(value).__name__}")
+        raise ValueError(f"{name} must be a dict or a JSON object, not {type(value).__name__}")
     require_json(name, value)
     return value
 
@@ -316,27 +319,27 @@ def require_json(name: str, value: Any) -> None:
     :raises ValueError: the message has the argument and the position in it.
     """
     try:
-        _refuse_unsendable(name, value)
+        _require_json(name, value)
     except RecursionError:
-        raise ValueError(f"{name} must be what JSON can hold; it is nested too deeply") from None
+        raise ValueError(f"{name} must be representable in JSON; it is nested too deeply") from None
 
 
-def _refuse_unsendable(where: str, value: Any) -> None:
+def _require_json(where: str, value: Any) -> None:
     if value is None or isinstance(value, str):
         return
     if isinstance(value, dict):
         for key, item in value.items():
             if not isinstance(key, str):
-                raise ValueError(f"{where} must have text for keys, as JSON has, not {format_value(key)}")
-            _refuse_unsendable(f"{where}[{key!r:.50}]", item)
+                raise ValueError(f"{where} must have text as keys, not {format_value(key)}")
+            _require_json(f"{where}[{key!r:.50}]", item)
     elif isinstance(value, list | tuple):
         for number, item in enumerate(value):
-            _refuse_unsendable(f"{where}[{number}]", item)
+            _require_json(f"{where}[{number}]", item)
     else:
         try:
             json.dumps(value, allow_nan=False)
         except (TypeError, ValueError):
-            raise ValueError(f"{where} must be what JSON can hold, not {format_value(value)}") from None
+            raise ValueError(f"{where} must be representable in JSON, not {format_value(value)}") from None
 
 
 def count(name: str, value: Any) -> int | None:

@@ -248,8 +248,8 @@ def error_from_payload(name: str, message: str) -> PolytomicError:
 
 
 def add_context(error: PolytomicError, context: str) -> PolytomicError:
-    """Append ``context`` to the message of an error, and return that error."""
-    error.args = (f"{error}; {context}",)
+    """Append ``context``, a clause or a sentence, to the message of an error, and return that error."""
+    error.args = (f"{error}{'. ' if context[0].isupper() else '; '}{context}",)
     return error
 
 

@@ -488,5 +488,5 @@ def test_any_field_of_a_hook_creation_is_rejected_by_name_or_sent(sandbox: Any, 
 @pytest.mark.parametrize("value", [datetime(2026, 1, 1), Decimal("NaN"), Fraction(1, 2)])
 def test_error_names_the_position_of_a_value_that_json_cannot_represent(value: Any) -> None:
     """The message has the path to the item."""
-    with pytest.raises(ValueError, match=r"^source_identities\[1\]\[0\]\['value'\] must be what JSON can hold"):
+    with pytest.raises(ValueError, match=r"^source_identities\[1\]\[0\]\['value'\] must be representable in JSON"):
         model(source_identities=[[{"value": "a"}], [{"value": value}]])

@@ -59,19 +59,26 @@ def classify_transport_error(
             )
         if isinstance(cause, TimeoutError | asyncio.TimeoutError):  # two classes before Python 3.11
             return TransportFailure(f"{settings.host} did not respond within {timeout:g} s", status=status)
+    return _classify_by_name(causes, where, settings, status, quote)
+
+
+def _classify_by_name(
+    causes: list[BaseException], where: str, settings: Settings, status: int | None, quote: bool
+) -> TransportFailure:
+    """Convert exceptions that the libraries only distinguish by their classes' names."""
     names = {kind.__name__ for cause in causes for kind in type(cause).__mro__}
     if names & _UNDECODABLE:
         reason = "the response body cannot be decoded"
     elif names & _CLOSED or any(isinstance(cause, ConnectionError) for cause in causes):
-        what = "without a response" if status is None else "in the middle of the response"
-        reason = f"{where} closed the connection {what}"
+        when = "without a response" if status is None else "in the middle of the response"
+        reason = f"{where} closed the connection {when}"
     elif names & _NOT_HTTP:
         reason, status = f"the response of {where} is not HTTP", None
     elif quote:
-        reason = settings.redact(error) or type(error).__name__
+        reason = settings.redact(causes[0]) or type(causes[0]).__name__
     else:
-        said = (cause.strerror for cause in causes if isinstance(cause, OSError) and cause.strerror)
-        reason = f"{where}: {next(said, type(error).__name__)}"
+        messages = (cause.strerror for cause in causes if isinstance(cause, OSError) and cause.strerror)
+        reason = f"{where}: {next(messages, type(causes[0]).__name__)}"
     return TransportFailure(reason, status=status)
 
 
