@@ -195,7 +195,7 @@ def test_hook_rejects_a_start_with_an_empty_list(
     hook: PolytomicHook, polytomic_sandbox: Sandbox, kind: str, name: str, value: Any
 ) -> None:
     """The API treats an empty list as all."""
-    with pytest.raises(ValueError, match=f"{name} must not be empty: for all of them leave it out"):
+    with pytest.raises(ValueError, match=f"{name} must not be empty: to include all, omit it"):
         getattr(hook, f"start_{kind}_sync")(BULK, **{name: value})
     assert polytomic_sandbox.requests == []
 

@@ -64,7 +64,7 @@ INVALID: list[tuple[dict[str, Any], str]] = [
     ({"sync_id": "a b"}, "sync_id"),
     ({"sync_id": ".."}, "sync_id"),
     ({"sync_id": "a\0"}, "sync_id"),
-    ({"schemas": []}, "schemas must not be empty: .* leave it out"),
+    ({"schemas": []}, "schemas must not be empty: .* omit it"),
     ({"schemas": (), "resync_mode": "rebuild"}, "schemas must not be empty"),
     ({"schemas": set()}, "schemas must not be empty"),
     ({"schemas": "[]"}, "schemas must not be empty"),
