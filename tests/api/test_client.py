@@ -140,7 +140,7 @@ def test_client_reloads_its_settings_when_a_plan_requests_it() -> None:
     assert sent == ["Bearer key", "Bearer new", "Bearer key", "Bearer key"]
 
 
-def test_a_client_without_readable_settings_returns_a_failure() -> None:
+def test_client_returns_an_unsent_failure_until_its_settings_can_be_reloaded() -> None:
     """Each request tries to read the settings again."""
     with Server([ME]) as server:
         outcomes = iter(
@@ -195,7 +195,7 @@ def test_async_clients_with_equal_settings_share_at_most_ten_connections() -> No
         wait_until(lambda: not server.open)
 
 
-def test_the_session_is_closed_by_its_last_release() -> None:
+def test_shared_session_is_open_until_the_last_client_is_closed() -> None:
     """A later client opens a new connection."""
     with Server([ME]) as server:
 
@@ -265,7 +265,7 @@ def test_event_loops_use_separate_sessions() -> None:
     [(0, [ME]), (2, [ME, Reply(then="hold"), ME])],
     ids=["while opening the session", "while waiting for a response"],
 )
-def test_a_canceled_task_releases_the_session(requests_before: int, script: list[Script]) -> None:
+def test_canceled_task_releases_its_session(requests_before: int, script: list[Script]) -> None:
     """No connection stays open, and other clients continue."""
     with Server(script) as server:
 
@@ -290,7 +290,7 @@ def test_a_canceled_task_releases_the_session(requests_before: int, script: list
         assert len(server.requests) == requests_before + 1
 
 
-def test_closing_a_client_twice_has_no_effect() -> None:
+def test_async_client_can_be_closed_twice() -> None:
     """The second call does not release the session of another client."""
     with Server([ME]) as server:
 
@@ -326,7 +326,7 @@ def test_async_client_uses_a_new_session_after_its_settings_are_reloaded() -> No
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_an_async_client_without_readable_settings_returns_a_failure(known: bool) -> None:
+def test_async_client_returns_an_unsent_failure_until_its_settings_can_be_reloaded(known: bool) -> None:
     """This applies with and without settings from before."""
     with Server([ME]) as server:
         outcomes = iter(
@@ -344,7 +344,7 @@ def test_an_async_client_without_readable_settings_returns_a_failure(known: bool
         check_failed_reloads(asyncio.run(send_four()), server)
 
 
-def test_the_repr_of_an_async_client_hides_the_api_key() -> None:
+def test_async_client_repr_names_the_url_and_not_the_key() -> None:
     """No session is opened."""
     url = "http://127.0.0.1:1"
     assert repr(AsyncClient(Settings(base_url=url, key="key"))) == f"<Polytomic client of {url}>"

@@ -370,14 +370,14 @@ def _has_type(result: Any, kind: str) -> bool:
 
 
 @pytest.mark.parametrize("empty", [None, False, "", [], ()])
-def test_a_start_omits_arguments_that_are_not_given(empty: Any) -> None:
+def test_start_omits_unset_and_false_and_empty_arguments(empty: Any) -> None:
     """The body contains no defaults."""
     bulk = bulk_syncs.start("s", test=empty, resync_mode=empty, fetch_mode=empty, schemas=empty)
     model = model_syncs.start("s", test=empty, resync=empty, identities=empty, source_identities=empty)
     assert (bulk.request.json, model.request.json) == ({}, {})
 
 
-def test_a_start_sends_its_arguments() -> None:
+def test_start_sends_the_arguments_that_are_set() -> None:
     """Names are those of the API, and sequences are sent as lists."""
     call = bulk_syncs.start(
         "s", resync_mode="rebuild", fetch_mode="full", schemas=("a", "b"), idempotency_key="12345678"
@@ -401,7 +401,7 @@ def test_start_rejects_arguments_that_exclude_each_other() -> None:
 
 
 @pytest.mark.parametrize("start", [bulk_syncs.start, model_syncs.start])
-def test_text_is_rejected_where_a_list_is_expected(start: Any) -> None:
+def test_list_arguments_reject_plain_text(start: Any) -> None:
     """The error names the argument; the text is not sent letter by letter."""
     names = {"schemas", "identities", "source_identities"} & inspect.signature(start).parameters.keys()
     assert names

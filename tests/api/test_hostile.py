@@ -157,7 +157,7 @@ def compressed() -> dict[str, Script]:
 
 
 @pytest.mark.parametrize("name", ["gzip", "deflate", "an error"])
-def test_a_body_that_decodes_to_too_much_is_rejected(send: Send, compressed: dict[str, Script], name: str) -> None:
+def test_decompression_bomb_is_a_transport_failure(send: Send, compressed: dict[str, Script], name: str) -> None:
     """The reason is that the body is too large or cannot be decompressed."""
     with Server([compressed[name]]) as server:
         (result,) = send(settings(server.url, timeout=60.0), GET)
@@ -200,7 +200,7 @@ def test_endless_list_raises_after_the_page_limit(call: ListCall[Any], monkeypat
     assert len(sent) == 51
 
 
-def test_a_slow_response_ends_at_the_total_timeout(send: Send) -> None:
+def test_response_sent_byte_by_byte_ends_with_a_timeout(send: Send) -> None:
     """The whole response has to arrive within ten times the timeout."""
     with Server([send_byte_by_byte]) as server:
         for timeout in (0.1, 1.0, 10.0):  # the first one within which this machine sends the next byte
@@ -214,7 +214,7 @@ UNPRINTABLE = ["e\nFAKE", "e\x1b[31m", "e\x85FAKE", "e\x9b31m", "e\u2028FAKE", "
 
 
 @pytest.mark.parametrize("bad", ["", " ", ".", "..", " .. ", "e" * 1001, *UNPRINTABLE])
-def test_an_invalid_execution_id_is_rejected(bad: str) -> None:
+def test_execution_with_an_unsafe_id_is_rejected(bad: str) -> None:
     """An id with control characters, a dot segment, or one of unlimited length is not accepted."""
     body = json.dumps({"data": {"id": bad, "status": "running"}}).encode()
     with pytest.raises(PolytomicResponseError, match="id: "):
@@ -223,7 +223,7 @@ def test_an_invalid_execution_id_is_rejected(bad: str) -> None:
 
 @pytest.mark.parametrize("body", ['{"data": {"id": "e", "x": [%s]}}', '{"x": [%s]}', '{"message": [%s]}'])
 @pytest.mark.parametrize("value", ["{}", "[]"])
-def test_a_body_that_grows_when_parsed_is_rejected(send: Send, body: str, value: str) -> None:
+def test_response_with_too_many_values_is_a_transport_failure(send: Send, body: str, value: str) -> None:
     """An empty object needs hundreds of times its two bytes in memory."""
     number = MAX_BODY_SIZE // MIN_BYTES_PER_VALUE
     body_ = (body % ",".join([value] * number)).encode()
@@ -234,7 +234,7 @@ def test_a_body_that_grows_when_parsed_is_rejected(send: Send, body: str, value:
     assert len(body_) < MAX_TRIGGERER_BODY_SIZE
 
 
-def test_the_body_limit_is_lower_in_the_triggerer(send: Send, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_triggerer_accepts_smaller_bodies_than_a_worker(send: Send, monkeypatch: pytest.MonkeyPatch) -> None:
     """The event loop of the triggerer is blocked while a body is parsed."""
     accepted = {}
     for size in (MAX_TRIGGERER_BODY_SIZE, MAX_TRIGGERER_BODY_SIZE + 1):
@@ -246,7 +246,9 @@ def test_the_body_limit_is_lower_in_the_triggerer(send: Send, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("kind", SYNC_KINDS.values(), ids=SYNC_KINDS)
-def test_a_wait_keeps_no_earlier_response_in_memory(kind: SyncKind, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_plan_keeps_no_execution_or_error_between_polls(
+    kind: SyncKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Large responses are released before the plan sleeps."""
     for module in (wait, outage):
         monkeypatch.setattr(module.log, "disabled", True)  # pytest keeps what is logged
@@ -387,7 +389,7 @@ def test_configuration_schema_with_exponential_cost_is_checked_quickly(schema: d
 
 
 @pytest.mark.parametrize("keyword", ["$ref", "$dynamicRef", "unevaluated"])
-def test_a_reference_in_a_configuration_schema_is_not_fetched(keyword: str) -> None:
+def test_configuration_schema_references_are_not_fetched(keyword: str) -> None:
     """The server of a remote reference receives no request."""
     with Server() as server:
         alive = f"{server.url}/schema"
@@ -401,7 +403,7 @@ def test_a_reference_in_a_configuration_schema_is_not_fetched(keyword: str) -> N
 
 
 @pytest.mark.parametrize("policy", ["fail", "attach"])
-def test_a_blocking_execution_adds_no_log_lines(policy: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_status_of_a_blocking_execution_cannot_forge_log_lines(policy: str, caplog: pytest.LogCaptureFixture) -> None:
     """The message and the log stay printable and bounded."""
     caplog.set_level(logging.INFO)
     running = {"id": "e", "status": "odd\n[CRITICAL] \x9b31mforged" + "x" * 9999}
@@ -498,7 +500,7 @@ def captured_output(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixtu
 
 
 @pytest.mark.parametrize("name", [*ECHO, *FAILURES])
-def test_no_failure_shows_a_secret(
+def test_error_traceback_and_library_logs_contain_no_secret(
     send: Send, name: str, captured_output: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The table contains responses that echo credentials and all failures of the transports."""
@@ -516,7 +518,9 @@ def test_no_failure_shows_a_secret(
 
 
 @pytest.mark.parametrize("url", ["https://polytomic.invalid", "http://polytomic.invalid"])
-def test_an_unreachable_proxy_shows_no_secret(send: Send, url: str, captured_output: Callable[[], str]) -> None:
+def test_refused_proxy_connection_shows_no_proxy_password(
+    send: Send, url: str, captured_output: Callable[[], str]
+) -> None:
     """Error, traceback and the logs of all libraries are checked."""
     with closed_address() as host:
         where = settings(url, proxy=f"http://me:{PASSWORD}@{host}")
@@ -527,7 +531,7 @@ def test_an_unreachable_proxy_shows_no_secret(send: Send, url: str, captured_out
     assert [secret for secret in secrets_of(where) if secret in shown] == []
 
 
-def test_the_logs_of_the_libraries_are_captured(send: Send, captured_output: Callable[[], str]) -> None:
+def test_log_capture_contains_the_messages_of_the_libraries(send: Send, captured_output: Callable[[], str]) -> None:
     """The tests that search the log for secrets would otherwise pass without any log."""
     with Server([http(200, b'{"data": {"id": "s"}}')]) as server:
         where = settings(server.url)
@@ -572,7 +576,7 @@ def test_settings_and_client_show_no_secret_in_any_representation() -> None:
         ("https://127.0.0.1:1", 0),
     ],
 )
-def test_sending_the_key_unencrypted_logs_a_warning(
+def test_plain_http_to_another_machine_is_warned_of_once_per_session(
     send: Send, url: str, warned: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The warning names the host; loopback addresses cause none."""

@@ -273,7 +273,7 @@ CASES = INTERIM | HEAD_SIZES | CODINGS | LENGTHS | CHUNKED | STATUS_LINES | HEAD
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_both_transports_classify_raw_responses_as_listed(send: Send, name: str) -> None:
+def test_raw_response_has_the_result_of_the_table_in_both_transports(send: Send, name: str) -> None:
     """The response, or the reason of the failure, is the same unless the table has another result for workers."""
     case = CASES[name]
     expected = case.in_worker if send is send_with_requests and case.in_worker else case
@@ -300,7 +300,7 @@ AMBIGUOUS = [
 
 
 @pytest.mark.parametrize("name", AMBIGUOUS)
-def test_bytes_after_a_response_are_not_read_by_a_later_request(send: Send, name: str) -> None:
+def test_bytes_after_a_response_are_not_the_response_of_the_next_request(send: Send, name: str) -> None:
     """Whether or not the first response is accepted, the next request gets its own response."""
     next_response = head_bytes("HTTP/1.1 418 Own", "Content-Length: 0")
     with Server([Reply(CASES[name].sent), Reply(next_response)]) as server:
@@ -359,7 +359,7 @@ def mutate_response(rng: random.Random) -> bytes:
     return sent
 
 
-def test_a_mutated_response_gives_a_result_without_a_timeout(send: Send) -> None:
+def test_mutated_response_gives_a_response_or_a_failure_without_a_timeout(send: Send) -> None:
     """No exception, and no waiting for more once the server has closed the connection."""
     rng = random.Random(20261128)
     with Server() as server:

@@ -116,7 +116,7 @@ def required_arguments(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_each_function_requests_its_path(path: str) -> None:
+def test_endpoint_function_builds_the_method_and_path_of_the_table(path: str) -> None:
     """Ids are filled into the path."""
     request = PATHS[path](**required_arguments(PATHS[path])).request
 
@@ -167,6 +167,6 @@ def list_sdk_methods(sdk: Polytomic) -> Iterator[Callable[..., Any]]:
     yield from (sdk.connections.list, sdk.connections.get, sdk.schemas.refresh, sdk.schemas.get_status)
 
 
-def test_every_sdk_endpoint_has_a_function() -> None:
+def test_path_table_covers_every_request_of_the_sdk() -> None:
     """Each request of the SDK for these subjects is in the table, or left out for a stated reason."""
     assert sorted(list_sdk_requests()) == sorted(map(fill_ids, [*PATHS, *LEFT_OUT]))

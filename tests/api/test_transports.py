@@ -91,7 +91,7 @@ def test_requests_of_a_session_share_one_connection(send: Send) -> None:
 # what comes back
 
 
-def test_a_response_has_status_headers_and_body(send: Send) -> None:
+def test_response_has_status_headers_and_body(send: Send) -> None:
     """Names of headers are in lower case."""
     with Server([http(418, b'{"a": 1}', "X-Request-Id: r-1")]) as server:
         (result,) = send(settings(server.url), GET)
@@ -99,14 +99,14 @@ def test_a_response_has_status_headers_and_body(send: Send) -> None:
     assert (result.status, result.headers["x-request-id"], result.body) == (418, "r-1", b'{"a": 1}')
 
 
-def test_a_compressed_response_is_decoded(send: Send) -> None:
+def test_compressed_response_is_decompressed(send: Send) -> None:
     """The body is the original text."""
     with Server([http(200, gzip.compress(b'{"a": 1}'), "Content-Encoding: gzip")]) as server:
         (result,) = send(settings(server.url), GET)
     assert result == Response(200, result.headers, b'{"a": 1}')  # type: ignore[union-attr]
 
 
-def test_the_repr_of_a_response_hides_secrets(send: Send) -> None:
+def test_response_repr_omits_the_secrets_to_conceal(send: Send) -> None:
     """The response carries the secrets that messages must not quote; its repr does not show them."""
     with Server([http(200, b"")]) as server:
         (result,) = send(settings(server.url, proxy=None), GET)
@@ -221,7 +221,7 @@ FAILURES = {
 
 
 @pytest.mark.parametrize("name", FAILURES)
-def test_transport_failures_have_the_same_reason_in_both_transports(send: Send, name: str) -> None:
+def test_broken_response_is_a_transport_failure_with_the_same_reason_in_both_transports(send: Send, name: str) -> None:
     """The table above lists the failures and their reasons."""
     failure = FAILURES[name]
     expected = failure.expected
@@ -236,7 +236,7 @@ def test_transport_failures_have_the_same_reason_in_both_transports(send: Send, 
     assert result == replace(expected, reason=reason)
 
 
-def test_the_next_request_after_a_failure_succeeds(send: Send) -> None:
+def test_request_succeeds_after_a_broken_connection(send: Send) -> None:
     """A broken connection is not reused."""
     with Server([http(200, HALF, length=999, then="close"), Reply(then="reset"), http()]) as server:
         *_, result = send(settings(server.url), GET, START, GET)
@@ -250,7 +250,7 @@ def test_refused_connection_is_a_failure_that_was_not_sent(send: Send) -> None:
     assert result == TransportFailure(f"the connection to {host} was refused", sent=False)
 
 
-def test_an_unknown_host_name_is_reported(send: Send, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unresolvable_host_is_a_failure_that_was_not_sent(send: Send, monkeypatch: pytest.MonkeyPatch) -> None:
     """The request was surely not processed."""
 
     def raise_unknown_host(*_: Any, **__: Any) -> Any:
@@ -261,7 +261,7 @@ def test_an_unknown_host_name_is_reported(send: Send, monkeypatch: pytest.Monkey
     assert send(settings("https://polytomic.invalid"), GET) == [TransportFailure(reason, sent=False)]
 
 
-def test_a_server_that_accepts_no_connection_is_reported(send: Send) -> None:
+def test_connect_timeout_is_a_failure_that_was_not_sent(send: Send) -> None:
     """The request was surely not processed."""
     with socket.socket() as full:
         full.bind(("127.0.0.1", 0))
@@ -311,7 +311,9 @@ def test_certificate_is_trusted_when_the_ca_bundle_folder_contains_its_authority
 
 
 @pytest.mark.parametrize("bundle", [None, certifi.where()])
-def test_an_untrusted_certificate_is_reported(send: Send, trusted: Authority, bundle: str | None) -> None:
+def test_untrusted_certificate_is_a_failure_that_was_not_sent(
+    send: Send, trusted: Authority, bundle: str | None
+) -> None:
     """The reason says which certificates are trusted, and the server receives no request."""
     with Server(tls=trusted.context) as server:
         (result,) = send(settings(server.url, ca_bundle=bundle), GET)
@@ -322,7 +324,7 @@ def test_an_untrusted_certificate_is_reported(send: Send, trusted: Authority, bu
     assert result.reason.endswith(f"; trusted certificates: {bundle or 'certifi'}")
 
 
-def test_a_certificate_of_another_host_is_reported(send: Send, tmp_path: Path) -> None:
+def test_certificate_for_another_host_is_a_failure_that_was_not_sent(send: Send, tmp_path: Path) -> None:
     """The authority is trusted, but the name differs."""
     other = authority(tmp_path, "somebody.invalid")
     with Server(tls=other.context) as server:
@@ -413,7 +415,7 @@ def test_https_request_is_tunneled_through_the_proxy(send: Send, proxy: Server, 
 
 
 @pytest.mark.parametrize("tls", [False, True])
-def test_a_proxy_receives_its_credentials(send: Send, proxy: Server, trusted: Authority, tls: bool) -> None:
+def test_proxy_credentials_are_sent_to_the_proxy_only(send: Send, proxy: Server, trusted: Authority, tls: bool) -> None:
     """User and password come from the URL of the proxy, percent-encoded or not."""
     url = proxy.url.replace("://", "://me:p%40ss@")
     with Server(tls=trusted.context if tls else None) as server:
