@@ -182,12 +182,12 @@ class World:
         self.meanwhile()
         self.begun_meanwhile = {item.id for item in self.executions[before:]}
         self.maybe_die()
-        answer = self.answer(request)
-        if not isinstance(answer, Response):
-            return answer
-        return replace(answer, headers={**answer.headers, "date": formatdate(self.now + self.skew, usegmt=True)})
+        result = self.respond(request)
+        if not isinstance(result, Response):
+            return result
+        return replace(result, headers={**result.headers, "date": formatdate(self.now + self.skew, usegmt=True)})
 
-    def answer(self, request: Request) -> SendResult:
+    def respond(self, request: Request) -> SendResult:
         if request.method == "GET":
             return self.get(request)
         if request.path.endswith("/cancel"):
@@ -238,7 +238,7 @@ class World:
                 self.behind_errors.add(self.begin(key).id)
                 self.started_in_this_try += 1
         before = len(self.executions)
-        answer = self.process(key)
+        result = self.process(key)
         self.started_in_this_try += len(self.executions) - before
         # No try starts a second execution, even if it fails.
         assert self.started_in_this_try <= 1, self.executions
@@ -247,7 +247,7 @@ class World:
         if what == "die after":
             self.budget.kills -= 1
             raise Died
-        return answer
+        return result
 
     def maybe_die(self) -> None:
         if self.budget.kills and self.choose("live", "die") == "die":

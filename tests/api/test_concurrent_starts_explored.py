@@ -55,14 +55,14 @@ class Task:
         if self.waits_for is not None:
             self.waits_for, self.next = None, None
             self.begin()
-        answer: Any = None
+        outcome: Any = None
         if self.next is not None:
-            sent, answer = world.now, world.send(self.next)
-            self.server_clock.record_exchange(sent, world.now, answer)
+            sent, outcome = world.now, world.send(self.next)
+            self.server_clock.record_exchange(sent, world.now, outcome)
         try:
             while True:
-                step = self.plan.send(answer)
-                answer = world.now if isinstance(step, Now) else None
+                step = self.plan.send(outcome)
+                outcome = world.now if isinstance(step, Now) else None
                 self.next = step if isinstance(step, Request) else None
                 if isinstance(step, Sleep):
                     self.wakes_at = world.now + step.seconds

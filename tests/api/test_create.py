@@ -145,25 +145,25 @@ class World:
                 raise Died
             case "recorded error":
                 self.keys[key] = body, problem(500, "internal")
-        answer = self.process(key, body)
+        result = self.process(key, body)
         if what == "die after":
             raise Died
-        return TransportFailure("lost") if what == "lost after" else answer
+        return TransportFailure("lost") if what == "lost after" else result
 
 
 def drive(world: World, creation: CreateRequest) -> str:
     plan = create_once(creation)
-    answer: Any = None
+    result: Any = None
     try:
         while True:
-            step = plan.send(answer)
-            answer = None
+            step = plan.send(result)
+            result = None
             if isinstance(step, Request):
-                answer = world.send(step)
+                result = world.send(step)
             elif isinstance(step, Sleep):
                 world.now += step.seconds
             elif isinstance(step, Now):
-                answer = world.now
+                result = world.now
     except StopIteration as end:
         return str(end.value.id)
 

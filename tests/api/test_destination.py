@@ -85,7 +85,7 @@ def test_valid_configuration_passes() -> None:
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "result",
     [
         published(),
         published(configuration=None),
@@ -103,10 +103,10 @@ def test_valid_configuration_passes() -> None:
         TransportFailure("refused"),
     ],
 )
-def test_unusable_schema_does_not_prevent_the_creation(answer: SendResult, caplog: pytest.LogCaptureFixture) -> None:
+def test_unusable_schema_does_not_prevent_the_creation(result: SendResult, caplog: pytest.LogCaptureFixture) -> None:
     """Without a usable schema only the server validates. No request follows a reference in the schema."""
     with caplog.at_level(logging.WARNING):
-        PlanDriver([answer, answer]).drive(check_configuration("d", {"schema": 5}))
+        PlanDriver([result, result]).drive(check_configuration("d", {"schema": 5}))
 
 
 # --- resync_mode
@@ -117,10 +117,10 @@ REFUSED = Response(422, {}, b'{"status": 422, "message": "unsupported mode", "ke
 SYNC = published(id="s", destination_connection_id="d")
 
 
-def refusal(*answers: SendResult, resync_mode: str | None = "rebuild") -> str:
+def refusal(*results: SendResult, resync_mode: str | None = "rebuild") -> str:
     """The error message of a refused start."""
     with pytest.raises(PolytomicValidationError) as refused:
-        PlanDriver([REFUSED, *answers]).drive(with_resync_mode_hint(send_once(START_IT, START), "s", resync_mode))
+        PlanDriver([REFUSED, *results]).drive(with_resync_mode_hint(send_once(START_IT, START), "s", resync_mode))
     assert refused.value.status_code == 422
     assert "unsupported mode" in str(refused.value)
     return str(refused.value)
@@ -134,7 +134,7 @@ def test_refused_resync_mode_error_lists_the_supported_modes() -> None:
 
 
 @pytest.mark.parametrize(
-    "answers",
+    "results",
     [
         (BROKEN, BROKEN),
         (published(id="s"),),
@@ -146,9 +146,9 @@ def test_refused_resync_mode_error_lists_the_supported_modes() -> None:
         (SYNC, published(supported_resync_modes=["rebuild", "resync"])),
     ],
 )
-def test_refused_resync_mode_error_stays_when_modes_are_unknown(answers: tuple[SendResult, ...]) -> None:
+def test_refused_resync_mode_error_stays_when_modes_are_unknown(results: tuple[SendResult, ...]) -> None:
     """If the modes cannot be read, or contain the refused one, the server's message stays unchanged."""
-    assert "supports as resync_mode" not in refusal(*answers)
+    assert "supports as resync_mode" not in refusal(*results)
 
 
 def test_other_errors_are_not_changed() -> None:
@@ -157,5 +157,5 @@ def test_other_errors_are_not_changed() -> None:
     conflict = Response(409, {}, b'{"status": 409, "message": "it runs", "key": "conflict"}')
     with pytest.raises(PolytomicConflictError):
         PlanDriver([conflict]).drive(with_resync_mode_hint(send_once(START_IT, START), "s", "rebuild"))
-    answer = PlanDriver([REFUSED]).drive(with_resync_mode_hint(send(Request("GET", "/")), "s", "rebuild"))
-    assert answer == REFUSED
+    result = PlanDriver([REFUSED]).drive(with_resync_mode_hint(send(Request("GET", "/")), "s", "rebuild"))
+    assert result == REFUSED

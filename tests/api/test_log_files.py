@@ -69,8 +69,8 @@ def test_execution_without_log_files_has_none() -> None:
 def test_log_files_of_model_syncs_are_read() -> None:
     """Their list spells its fields in lower case."""
     with Server([http(200, b"one")]) as storage:
-        answer = http(200, json.dumps({"data": {"urls": [signed(storage)]}}).encode())
-        with client_of(answer) as client:
+        response = http(200, json.dumps({"data": {"urls": [signed(storage)]}}).encode())
+        with client_of(response) as client:
             assert content(iter_log_files(client, model_syncs.log_files("s", "e", "errors"), 9)) == {
                 "1-log.json": b"one"
             }

@@ -36,17 +36,17 @@ BESIDE_ERROR = "limit: took an equal execution that began during a failed reques
 
 def drive(world: World, request: StartRequest) -> Any:
     plan = start_or_resume(request)
-    answer: Any = None
+    outcome: Any = None
     try:
         while True:
-            step = plan.send(answer)
-            answer = None
+            step = plan.send(outcome)
+            outcome = None
             if isinstance(step, Request):
-                answer = world.send(step)
+                outcome = world.send(step)
             elif isinstance(step, Sleep):
                 world.now += step.seconds
             elif isinstance(step, Now):
-                answer = world.now
+                outcome = world.now
     except StopIteration as end:
         return end.value
 

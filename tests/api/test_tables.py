@@ -118,7 +118,7 @@ def test_table_names_are_percent_encoded() -> None:
     assert table_address(connection, {"schema": "raw"}, "Ö/ps ?#").uri.endswith("/raw/%C3%96%2Fps%20%3F%23")  # type: ignore[union-attr]
 
 
-def answer(**data: Any) -> Response:
+def data_response(**data: Any) -> Response:
     return Response(200, {}, json.dumps({"data": data}).encode())
 
 
@@ -126,10 +126,10 @@ def refused(status: int) -> Response:
     return Response(status, {}, json.dumps({"status": status, "message": "no", "key": "k"}).encode())
 
 
-SYNC = answer(
+SYNC = data_response(
     id="s1", source_connection_id="c0", destination_connection_id="c1", destination_configuration={"schema": "raw"}
 )
-CONNECTION = answer(id="c1", type={"id": "postgresql"}, configuration=POSTGRES)
+CONNECTION = data_response(id="c1", type={"id": "postgresql"}, configuration=POSTGRES)
 ROWS = [
     {"schema": "public.orders", "output_name": "orders", "status": "completed", "record_count": 7, "error_count": 1},
     {"schema": "public.users", "output_name": "users", "status": "failed"},
@@ -180,7 +180,7 @@ def test_written_table_of_a_model_sync_is_its_target_object() -> None:
     execution = ModelSyncExecution.model_validate(
         {"id": "e1", "status": "completed", "counts": {"total": 9, "error": 2}}
     )
-    sync = answer(id="m1", model_ids=["a", "b"], target={"connection_id": "c9", "object": "Account"})
+    sync = data_response(id="m1", model_ids=["a", "b"], target={"connection_id": "c9", "object": "Account"})
 
     (one,) = PlanDriver([sync]).drive(written_tables("m1", execution, BASE))
 
