@@ -146,7 +146,10 @@ def bulk_sync_calls() -> CallScript:
 def schema_calls(sync_id: str) -> CallScript:
     listed = yield bulk_syncs.schemas(sync_id)
     assert [schema.enabled for schema in listed] == [True, True, True]
-    changes = [{"id": "public.orders", "enabled": False}, {"id": "public.products", "partition_key": "id"}]
+    changes: list[dict[str, Any]] = [
+        {"id": "public.orders", "enabled": False},
+        {"id": "public.products", "partition_key": "id"},
+    ]
     patched = yield bulk_syncs.patch_schemas(sync_id, changes)
     assert [(schema.id, schema.enabled) for schema in patched] == [("public.orders", False), ("public.products", True)]
     replaced = yield bulk_syncs.replace_schema(sync_id, "public.products", {"enabled": True})
@@ -397,7 +400,7 @@ def test_start_rejects_arguments_that_exclude_each_other() -> None:
     with pytest.raises(ValueError, match="test and resync_mode exclude each other"):
         bulk_syncs.start("s", test=True, resync_mode="rebuild")
     with pytest.raises(ValueError, match="identities and source_identities exclude each other"):
-        model_syncs.start("s", identities=["a"], source_identities=["b"])
+        model_syncs.start("s", identities=["a"], source_identities=["b"])  # type: ignore[list-item]
 
 
 @pytest.mark.parametrize("start", [bulk_syncs.start, model_syncs.start])
