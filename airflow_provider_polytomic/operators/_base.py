@@ -167,7 +167,7 @@ class ExecutionOperator(ExecutionArguments):
                 raise AirflowSkipException(
                     f"Nothing was started: {running} of {self._describe(target)} is running, and if_running='skip'"
                 )
-            self.log.info("%s: waiting, because %s.", self._describe(target), decision.reason)
+            self.log.info("Waiting to start %s: %s.", self._describe(target), decision.reason)
             self._wait_or_defer_for_blocking(context, target, decision)
             request = replace(request, attempts=decision.attempts)
 
