@@ -925,7 +925,7 @@ class TestKill:
         """A killed worker cancels its execution with one request, and stops polling."""
         operator = task().make()
         killer = _kill_after(operator, polytomic_sandbox, lambda r: r.path.startswith(EXECUTIONS + "/"))
-        with pytest.raises(Exception, match="the task was ended"):
+        with pytest.raises(Exception, match="The task was ended"):
             operator.execute(make_context())
         killer.join()
         operator.on_kill()
@@ -937,7 +937,7 @@ class TestKill:
         """`cancel_on_kill=False` sends no cancel request."""
         operator = task(cancel_on_kill=False).make()
         killer = _kill_after(operator, polytomic_sandbox, lambda r: r.path.startswith(EXECUTIONS + "/"))
-        with pytest.raises(Exception, match="the task was ended"):
+        with pytest.raises(Exception, match="The task was ended"):
             operator.execute(make_context())
         killer.join()
 
@@ -949,7 +949,7 @@ class TestKill:
         operator = task().make()
         timer = threading.Timer(0.2, operator.on_kill)
         timer.start()
-        with pytest.raises(Exception, match="the task was ended"):
+        with pytest.raises(Exception, match="The task was ended"):
             operator.execute(make_context())
         timer.join()
 
@@ -967,7 +967,7 @@ class TestKill:
         operator = work.make()
         killer = threading.Timer(0.3, operator.on_kill)
         killer.start()
-        with pytest.raises(Exception, match="the task was ended"):
+        with pytest.raises(Exception, match="The task was ended"):
             operator.execute(tries(2, None, max_tries=1))
         killer.join()
 
@@ -979,7 +979,7 @@ class TestKill:
         operator = task().make()
         timer = threading.Timer(0.1, operator.on_kill)
         timer.start()
-        with pytest.raises(Exception, match="the task was ended"):
+        with pytest.raises(Exception, match="The task was ended"):
             operator.execute(make_context())
         timer.join()
 
@@ -990,7 +990,7 @@ class TestKill:
         polytomic_sandbox.faults.status(500, "POST .*/cancel", times=None)
         operator = task().make()
         killer = _kill_after(operator, polytomic_sandbox, lambda r: r.path.startswith(EXECUTIONS + "/"))
-        with pytest.raises(Exception, match="the task was ended"):
+        with pytest.raises(Exception, match="The task was ended"):
             operator.execute(make_context())
         killer.join()
 
@@ -999,7 +999,7 @@ class TestKill:
         foreign = polytomic_sandbox.start_foreign(SYNC)
         operator = task(if_running="attach").make()
         killer = _kill_after(operator, polytomic_sandbox, lambda r: r.path == f"{EXECUTIONS}/{foreign.id}")
-        with pytest.raises(Exception, match="the task was ended"):
+        with pytest.raises(Exception, match="The task was ended"):
             operator.execute(make_context())
         killer.join()
 

@@ -373,7 +373,7 @@ def test_asset_events_stop_when_the_reporting_time_is_used_up(
     Task(make).run(context | {"outlet_events": seen})
 
     assert len(emitted({"outlet_events": seen})) == 1
-    assert "No asset events of 1 of 2 tables" in caplog.text
+    assert "Omitted the asset events of 1 of 2 tables" in caplog.text
 
 
 def test_summary_has_every_field_in_every_mode(polytomic_sandbox: Any, deferrable: bool) -> None:

@@ -255,7 +255,7 @@ def test_key_quoted_in_an_execution_is_redacted(
     quoted = f"refused: {spelling}"
     sync = login_sandbox._world.syncs[SYNC]
     sync.doc["name"] = quoted
-    sync.behaviour.outcome, sync.behaviour.status_message = ["errors"], quoted
+    sync.spec.outcome, sync.spec.status_message = ["errors"], quoted
     for schema in sync.schemas.values():
         schema.spec.outcome, schema.spec.status_message = ["failed"], quoted
         schema.config["user_output_name"] = quoted

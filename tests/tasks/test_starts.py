@@ -141,7 +141,7 @@ def test_start_fails_on_a_conflict_without_a_list_when_if_running_is_fail(laggin
 @slow
 def test_start_skips_on_a_conflict_without_a_list_when_if_running_is_skip(lagging_sandbox: Any) -> None:
     """The 409 says that an execution is running."""
-    with pytest.raises(AirflowSkipException, match="another execution is running"):
+    with pytest.raises(AirflowSkipException, match=r"another execution of bulk sync .* is running"):
         make_task(if_running="skip").run()
 
 
