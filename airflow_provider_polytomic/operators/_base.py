@@ -154,7 +154,7 @@ class ExecutionOperator(ExecutionArguments):
         :raises AirflowSkipException: a foreign execution is running, and ``if_running`` is ``skip``.
         """
         from airflow_provider_polytomic.api.executions.start import Acquired, Skip
-        from airflow_provider_polytomic.operators._start import build_start_request
+        from airflow_provider_polytomic.operators._start import build_start_request, skip_reason
 
         request = build_start_request(self, context, self._tries, target.sync_id, attempts)
         while True:
@@ -163,10 +163,7 @@ class ExecutionOperator(ExecutionArguments):
                 self._register(context, request, decision)
                 return decision
             if isinstance(decision, Skip):
-                running = f"execution {decision.execution.id}" if decision.execution else "another execution"
-                raise AirflowSkipException(
-                    f"Nothing was started: {running} of {self._describe(target)} is running, and if_running='skip'"
-                )
+                raise AirflowSkipException(skip_reason(decision, self._describe(target)))
             self.log.info("Waiting to start %s: %s.", self._describe(target), decision.reason)
             self._wait_or_defer_for_blocking(context, target, decision)
             request = replace(request, attempts=decision.attempts)
@@ -390,7 +387,7 @@ class ExecutionOperator(ExecutionArguments):
         from airflow_provider_polytomic.operators._ownership import read_started_id
 
         if self._killed:
-            raise PolytomicError("The task was ended: no further request is sent")
+            raise PolytomicError("The task was terminated. No further request is sent.")
         response = self._hook.client.send(request)
         started_id = read_started_id(self._kind, request, response)
         if started_id is not None:

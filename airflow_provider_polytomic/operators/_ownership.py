@@ -63,7 +63,7 @@ class Ownership:
             # A transport of its own, because the signal may have interrupted a request of the other one.
             response = Transport(owned.settings).send(call.request)
             log.info(
-                "The task is being ended. Execution %s of %s %s was sent a cancel request: %s.",
+                "The task is being terminated. Response to the cancel request for execution %s of %s %s: %s.",
                 owned.execution_id,
                 kind.label,
                 owned.sync_id,

@@ -34,7 +34,9 @@ def report_start(operator: Any, context: Any, target: Target, execution: Executi
         {"started": "Started", "resumed": "Resumed", "attached": "Attached to"}[origin],
         execution.id,
         kind.describe(sync_id, target.sync_name),
-        "" if is_attached else format_arguments(operator._start_arguments()),
+        ", which this task did not start (if_running='attach')"
+        if is_attached
+        else format_arguments(operator._start_arguments()),
     )
     wanted = operator.do_xcom_push
     reporting.push_summary(context, summarize(sync_id, execution, adopted=is_attached), wanted=wanted)

@@ -9,7 +9,7 @@ from airflow_provider_polytomic._airflow import task_context, validation
 from airflow_provider_polytomic.operators._arguments import IF_RUNNING
 
 if TYPE_CHECKING:
-    from airflow_provider_polytomic.api.executions.start import Acquired
+    from airflow_provider_polytomic.api.executions.start import Acquired, Skip
     from airflow_provider_polytomic.api.executions.start_request import StartRequest, StoredStart
 
 
@@ -53,6 +53,18 @@ def build_start_request(
     )
     # A stored start with another key is that of another mapped task, which had this index before.
     return replace(request, stored=stored) if stored and stored.key == request.key(0, 0) else request
+
+
+def skip_reason(decision: Skip, sync: str) -> str:
+    """The message of a task that ``if_running='skip'`` has skipped.
+
+    :param sync: the sync, as messages name it.
+    """
+    execution = decision.execution
+    if execution is None:  # the server reported a conflict, but does not list the execution yet
+        return f"Nothing was started: another execution of {sync} is running, and if_running='skip'"
+    running = f"execution {execution.id} of {sync} has status {execution.status!r}"
+    return f"Nothing was started: {running}, and if_running='skip'"
 
 
 def to_stored_start(context: Any, request: StartRequest, acquired: Acquired, sync_name: Any) -> StoredStart:

@@ -357,7 +357,7 @@ def test_wait_cancels_at_the_deadline_when_requested() -> None:
     """With `cancel_at_deadline`, the execution is canceled once, then the timeout is raised."""
     script = Script(RUNNING)
 
-    with pytest.raises(PolytomicTimeoutError, match="is being canceled"):
+    with pytest.raises(PolytomicTimeoutError, match="the cancel request was accepted"):
         script.wait(deadline=script.now + 100, cancel_at_deadline=True)
 
     assert [request.path for _, request in script.requests][-1] == "/api/bulk/syncs/s1/executions/e1/cancel"

@@ -120,8 +120,8 @@ BULK_ENDS: list[tuple[dict[str, Any], Any, str | None]] = [
     ({"status": "errors"}, 1000, "the API does not say what had errors; allowed: 1,000"),
     ({"status": "errors", "error_count": 0}, 0.5, "the API does not say what had errors"),
     ({"status": "errors"}, True, None),
-    ({"status": "failed", "error_count": 0}, True, "ended with status 'failed'"),
-    ({"status": "canceled"}, 1000, "ended with status 'canceled'"),
+    ({"status": "failed", "error_count": 0}, True, "finished with status 'failed'"),
+    ({"status": "canceled"}, 1000, "finished with status 'canceled'"),
 ]
 
 

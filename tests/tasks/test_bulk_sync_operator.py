@@ -511,7 +511,7 @@ class TestDeadline:
 
     def test_timeout_cancels_the_execution_and_fails_the_task(self, polytomic_sandbox: Any, deferrable: bool) -> None:
         """At the deadline the execution is canceled, once, and the task fails with PolytomicTimeoutError."""
-        with pytest.raises(PolytomicTimeoutError, match="it is being canceled"):
+        with pytest.raises(PolytomicTimeoutError, match="the cancel request was accepted"):
             task(timeout=0.3, deferrable=deferrable).run()
 
         cancels = [request for request in polytomic_sandbox.requests if request.path.endswith("/cancel")]
@@ -521,7 +521,7 @@ class TestDeadline:
         self, polytomic_sandbox: Any, deferrable: bool
     ) -> None:
         """The deadline comes before Airflow's own `execution_timeout`, so that the execution is canceled."""
-        with pytest.raises(PolytomicTimeoutError, match="it is being canceled"):
+        with pytest.raises(PolytomicTimeoutError, match="the cancel request was accepted"):
             task(execution_timeout=timedelta(seconds=1), deferrable=deferrable).run()
 
     def test_deadline_leaves_an_adopted_execution_running(self, polytomic_sandbox: Any, deferrable: bool) -> None:
@@ -602,7 +602,7 @@ class TestDeadline:
         """The outcome of a start is resolved even after the deadline: the execution is found, and canceled."""
         polytomic_sandbox.faults.drop_after(f"POST {EXECUTIONS}", times=2)  # about 1.5 seconds of retries
 
-        with pytest.raises(PolytomicTimeoutError, match="it is being canceled"):
+        with pytest.raises(PolytomicTimeoutError, match="the cancel request was accepted"):
             task(timeout=0.3, deferrable=deferrable).run()
         (execution,) = polytomic_sandbox.starts(SYNC)
         assert polytomic_sandbox.status(execution.id) in ("canceling", "canceled")
@@ -925,7 +925,7 @@ class TestKill:
         """A killed worker cancels its execution with one request, and stops polling."""
         operator = task().make()
         killer = _kill_after(operator, polytomic_sandbox, lambda r: r.path.startswith(EXECUTIONS + "/"))
-        with pytest.raises(Exception, match="The task was ended"):
+        with pytest.raises(Exception, match="The task was terminated"):
             operator.execute(make_context())
         killer.join()
         operator.on_kill()
@@ -937,7 +937,7 @@ class TestKill:
         """`cancel_on_kill=False` sends no cancel request."""
         operator = task(cancel_on_kill=False).make()
         killer = _kill_after(operator, polytomic_sandbox, lambda r: r.path.startswith(EXECUTIONS + "/"))
-        with pytest.raises(Exception, match="The task was ended"):
+        with pytest.raises(Exception, match="The task was terminated"):
             operator.execute(make_context())
         killer.join()
 
@@ -949,7 +949,7 @@ class TestKill:
         operator = task().make()
         timer = threading.Timer(0.2, operator.on_kill)
         timer.start()
-        with pytest.raises(Exception, match="The task was ended"):
+        with pytest.raises(Exception, match="The task was terminated"):
             operator.execute(make_context())
         timer.join()
 
@@ -967,7 +967,7 @@ class TestKill:
         operator = work.make()
         killer = threading.Timer(0.3, operator.on_kill)
         killer.start()
-        with pytest.raises(Exception, match="The task was ended"):
+        with pytest.raises(Exception, match="The task was terminated"):
             operator.execute(tries(2, None, max_tries=1))
         killer.join()
 
@@ -979,7 +979,7 @@ class TestKill:
         operator = task().make()
         timer = threading.Timer(0.1, operator.on_kill)
         timer.start()
-        with pytest.raises(Exception, match="The task was ended"):
+        with pytest.raises(Exception, match="The task was terminated"):
             operator.execute(make_context())
         timer.join()
 
@@ -990,7 +990,7 @@ class TestKill:
         polytomic_sandbox.faults.status(500, "POST .*/cancel", times=None)
         operator = task().make()
         killer = _kill_after(operator, polytomic_sandbox, lambda r: r.path.startswith(EXECUTIONS + "/"))
-        with pytest.raises(Exception, match="The task was ended"):
+        with pytest.raises(Exception, match="The task was terminated"):
             operator.execute(make_context())
         killer.join()
 
@@ -999,7 +999,7 @@ class TestKill:
         foreign = polytomic_sandbox.start_foreign(SYNC)
         operator = task(if_running="attach").make()
         killer = _kill_after(operator, polytomic_sandbox, lambda r: r.path == f"{EXECUTIONS}/{foreign.id}")
-        with pytest.raises(Exception, match="The task was ended"):
+        with pytest.raises(Exception, match="The task was terminated"):
             operator.execute(make_context())
         killer.join()
 

@@ -279,7 +279,7 @@ def test_deadline_during_an_outage_cancels_the_execution(polytomic_sandbox: Any,
     polytomic_sandbox.faults.delay(0, poll_pattern(kind), times=1)
     polytomic_sandbox.faults.status(503, poll_pattern(kind), times=None)
 
-    with pytest.raises(PolytomicTimeoutError, match=r"is being canceled; its last poll failed: .*503"):
+    with pytest.raises(PolytomicTimeoutError, match=r"the cancel request was accepted; its last poll failed: .*503"):
         task(kind, deferrable=deferrable, timeout=0.4).run()
     assert len(cancels(polytomic_sandbox)) == 1
 

@@ -137,7 +137,7 @@ def test_task_failure_keeps_its_reason_when_a_report_fails(
 
     execution = polytomic_sandbox.starts(SYNC_OF[make])[0]
     assert execution.id in str(caught.value)
-    assert "ended with status 'failed'" in str(caught.value)
+    assert "finished with status 'failed'" in str(caught.value)
     if step != "message":
         assert "disk full" in str(caught.value)
     assert steps.calls or "Sensor" in make.__name__

@@ -134,7 +134,7 @@ def test_start_waits_until_the_list_shows_the_blocking_execution(
 @slow
 def test_start_fails_on_a_conflict_without_a_list_when_if_running_is_fail(lagging_sandbox: Any) -> None:
     """The 409 says that an execution is running."""
-    with pytest.raises(PolytomicConflictError, match="if_running='fail': nothing was started"):
+    with pytest.raises(PolytomicConflictError, match="Nothing was started"):
         make_task(if_running="fail").run()
 
 

@@ -37,7 +37,7 @@ def format_failure(
 def _bulk_failure_details(execution: BulkSyncExecution) -> list[str]:
     lines = []
     if execution.status_message:
-        lines.append(f"Polytomic says: {printable(execution.status_message, MAX_STATUS_MESSAGE_LENGTH)}")
+        lines.append(f"Polytomic's message: {printable(execution.status_message, MAX_STATUS_MESSAGE_LENGTH)}")
     listed = execution.failed_schemas[:MAX_SCHEMAS]
     for row in listed:
         message = printable(row.status_message, MAX_MESSAGE_LENGTH) or "no message"

@@ -21,7 +21,7 @@ def failure_reason(
     :param min_records: the number of records that a success needs. Not judged for test runs and without a count.
     """
     if execution.status not in ("completed", "errors"):
-        return f"ended with status {execution.status!r}"
+        return f"finished with status {execution.status!r}"
     if (
         execution.partially_failed
         and allow_errors is not True

@@ -234,12 +234,12 @@ def _list_until_conflict_shows(
             return listed
         if not request.was_cleared:  # after a clear it may be this task's own, which has to end first
             if request.if_running == "fail":
-                raise add_context(conflict, "if_running='fail': nothing was started")
+                raise add_context(conflict, "Nothing was started (if_running='fail')")
             if request.if_running == "skip":
                 return Skip(None)
         if attempt == 0:
             log.info(
-                "%s: the server reports a running execution that it does not list yet. Listing again.",
+                "%s: the server reports a running execution that it does not list yet. Requesting the list again.",
                 _subject(request),
             )
         attempt += 1
@@ -254,7 +254,7 @@ def _list_when_known(request: StartRequest) -> Plan[ExecutionList]:
         try:
             return (yield from list_executions(request))
         except PolytomicNotFoundError as error:
-            log.info("%s. The sync may be new. Listing again in %g s.", error, delay)
+            log.info("%s. The sync may be new. Requesting its executions again in %g s.", error, delay)
         yield from sleep(delay)
     return (yield from list_executions(request))
 
@@ -268,7 +268,7 @@ def _handle_running(request: StartRequest, running: Execution, baseline: Executi
     if execution.id != running.id:
         return Acquired(execution, request.try_number)
     if not is_own:
-        decision = _apply_policy(request, running)
+        decision = _apply_if_running(request, running)
         if decision is not None:
             return decision
     return (yield from _cancel_or_wait_for(request, running, is_own))
@@ -290,7 +290,7 @@ def _find_start_before_clear(
     return False, running
 
 
-def _apply_policy(request: StartRequest, running: Execution) -> Decision | None:
+def _apply_if_running(request: StartRequest, running: Execution) -> Decision | None:
     """Apply ``if_running`` to an execution that this task did not start.
 
     :returns: None when the execution has to end first.
@@ -298,14 +298,13 @@ def _apply_policy(request: StartRequest, running: Execution) -> Decision | None:
     """
     if request.if_running == "fail":
         message = (
-            f"Execution {running.id} of {request.sync_kind.describe(request.sync_id)} is {running.status}, "
-            "and if_running='fail': nothing was started"
+            f"Nothing was started: execution {running.id} of {request.sync_kind.describe(request.sync_id)} has status "
+            f"{running.status!r}, and if_running='fail'"
         )
         raise _conflict_error(request, message)
     if request.if_running == "skip":
         return Skip(running)
     if request.if_running == "attach" and running.status != "canceling" and covers_request(running, request.arguments):
-        log.info("Attaching to execution %s, which this task did not start (if_running='attach').", running.id)
         return Acquired(running, request.try_number, "attached")
     return None
 
@@ -326,7 +325,7 @@ def _cancel_or_wait_for(request: StartRequest, running: Execution, is_own: bool)
     cancels = (is_own and request.cancel_on_kill) or request.if_running == "cancel"
     if cancels and running.status != "canceling":
         subject = f"Execution {running.id} of {request.sync_kind.describe(request.sync_id)}"
-        log.info("Canceling execution %s, %s.", running.id, origin)
+        log.info("Canceling execution %s, %s%s.", running.id, origin, "" if is_own else " (if_running='cancel')")
         refusal = yield from cancel_execution(request.sync_kind, request.sync_id, running.id, CANCEL_TIMEOUT)
         if refusal:
             log.warning("%s could not be canceled: %s. Waiting for its end.", subject, refusal)

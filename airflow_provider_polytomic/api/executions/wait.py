@@ -160,7 +160,7 @@ def _end_at_deadline(
     ending, still_running = "it is left running", True
     if canceled_id is not None:
         refusal = yield from cancel_execution(kind, sync_id, canceled_id, CANCEL_TIMEOUT)
-        ending = f"canceling it failed: {refusal}" if refusal else "it is being canceled"
+        ending = f"canceling it failed: {refusal}" if refusal else "the cancel request was accepted"
         still_running = refusal is not None
     if poll_error is not None:
         ending += f"; its last poll failed: {poll_error}"
