@@ -25,7 +25,7 @@ from airflow_provider_polytomic.api.client import drive
 from airflow_provider_polytomic.api.events import poll as event_poll
 from airflow_provider_polytomic.api.executions import batch_poller, outage, start_request, summary, wait
 from airflow_provider_polytomic.api.kinds import SYNC_KINDS
-from airflow_provider_polytomic.api.models import BulkSync, BulkSyncExecution, SchemaExecution
+from airflow_provider_polytomic.api.models import BulkSync, BulkSyncExecution, ModelSyncExecution, SchemaExecution
 from airflow_provider_polytomic.api.plan import Response
 from airflow_provider_polytomic.api.settings import Settings
 from airflow_provider_polytomic.api.syncs import lookup
@@ -169,13 +169,14 @@ def test_behavior_page_explains_every_value_of_if_running() -> None:
 
 
 def test_summary_table_lists_every_field() -> None:
-    """The table has the fields of XCom `execution`, the fields of its schemas, and their limits."""
+    """The table has the fields of XCom `execution` for both kinds, the fields of its schemas, and their limits."""
     schema = SchemaExecution(schema="account", output_name="accounts", status="completed")
     result = summary.summarize("a", BulkSyncExecution(id="b", status="completed", schemas=[schema]))
+    of_model = summary.summarize("a", ModelSyncExecution(id="b", status="completed"))
 
     documented = {names(row["Field"])[0]: row["Meaning"] for row in rows(OPERATORS, "Return values and XComs")}
 
-    assert list(result) == list(documented)
+    assert list(result | of_model) == list(documented)
     assert list(result["schemas"][0]) == names(documented["schemas"])
     assert f"at most {summary.MAX_SCHEMAS}" in documented["schemas"]
     assert f"at most {summary.MAX_MESSAGE_LENGTH} characters" in documented["schemas"]
