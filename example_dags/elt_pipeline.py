@@ -42,7 +42,7 @@ def elt_pipeline():
         sync_name="Salesforce to warehouse",
         deferrable=True,
         poke_interval=5,
-        timeout=3600,  # cancels the sync and fails the task after an hour
+        timeout=3600,  # cancels the execution and fails the try after an hour
     )
 
     @task

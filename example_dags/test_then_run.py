@@ -1,7 +1,8 @@
 """Test a sync before running it.
 
-A test run syncs at most a few records of each schema. It fails quickly when a credential or a mapping is broken, and
-the real run, which can take an hour, doesn't start.
+A test run fails quickly when a credential or a mapping is broken, and the real run, which can take an hour, doesn't
+start. Polytomic's sources disagree about whether a test run of a bulk sync writes a few records of each schema: see
+docs/howto/test-before-run.md.
 """
 
 try:
