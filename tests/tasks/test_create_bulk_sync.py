@@ -437,7 +437,7 @@ INVALID: list[tuple[dict[str, Any], str]] = [
         {"destination_configuration": {"deep": [{"at": Decimal(1)}]}},
         r"destination_configuration\['deep'\]\[0\]\['at'\]",
     ),
-    ({"destination_configuration": {1: "a"}}, "destination_configuration must have text for keys"),
+    ({"destination_configuration": {1: "a"}}, "destination_configuration must have text as keys"),
     ({"destination_configuration": '{"n": NaN}'}, r"destination_configuration\['n'\]"),
     ({"source_connection_id": "a b"}, "source_connection_id"),
     ({"policies": [5]}, "policies"),
