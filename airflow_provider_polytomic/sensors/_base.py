@@ -236,7 +236,8 @@ class ExecutionSensor(BaseSensorOperator):
             self.log.info("No execution of %s has started yet.", self._kind.describe(sync_id))
         else:
             self._execution_id = execution.id
-            self.log.info("Execution %s: %s", execution.id, format_progress(execution))
+            subject = f"Execution {execution.id} of {self._kind.describe(sync_id)}"
+            self.log.info("%s: %s", subject, format_progress(execution))
             self._push_link(context, sync_id, execution.id)
         return execution
 
