@@ -177,7 +177,7 @@ class ExecutionEvent:
         return execution
 
 
-def is_foreign_event(context: Any, state: ResumeState, *, any_try: bool = False) -> bool:
+def is_stray_event(context: Any, state: ResumeState, *, any_try: bool = False) -> bool:
     """Whether the event is for another task, or for another try of this one.
 
     Airflow identifies a trigger by its row number, and SQLite reuses those: when a task is cleared or marked, and a

@@ -151,7 +151,7 @@ def fetch_omitted_schemas(reporting: Reporting, kind: SyncKind, sync_id: str, ex
     return execution
 
 
-def describe_failure(
+def build_failure_message(
     reporting: Reporting, kind: SyncKind, sync_id: str, sync_name: str | None, execution: Execution, reason: str
 ) -> str:
     """The error message for an execution that did not succeed, with the last lines of its console log."""

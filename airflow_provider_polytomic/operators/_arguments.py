@@ -73,9 +73,9 @@ class ExecutionArguments(BaseOperator):
         """
         validation.exactly_one("sync_id", self.sync_id, "sync_name", self.sync_name)
         validation.validate_known(self, _CHECKS)
-        self._start_arguments()
+        self._get_start_arguments()
 
-    def _start_arguments(self) -> dict[str, Any]:
+    def _get_start_arguments(self) -> dict[str, Any]:
         """The arguments of the start that are known, as the endpoint function takes them.
 
         :raises ValueError: an argument is invalid; the message begins with its name.

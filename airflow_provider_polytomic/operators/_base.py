@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
     from airflow_provider_polytomic.lineage import LineageRecord
     from airflow_provider_polytomic.operators._ownership import Ownership
-    from airflow_provider_polytomic.operators._start import Target
+    from airflow_provider_polytomic.operators._start_request import Target
 
 
 class ExecutionOperator(ExecutionArguments):
@@ -58,23 +58,23 @@ class ExecutionOperator(ExecutionArguments):
 
         :returns: the execution's id.
         """
-        from airflow_provider_polytomic._airflow.deferral import ExecutionEvent, is_foreign_event
+        from airflow_provider_polytomic._airflow.deferral import ExecutionEvent, is_stray_event
         from airflow_provider_polytomic.operators._blocking import require_end_of_blocking, require_time_left
-        from airflow_provider_polytomic.operators._start import Target
+        from airflow_provider_polytomic.operators._start_request import Target
 
         with self._handle_errors(context):
             event = ExecutionEvent.from_payload(event)
             state = event.resume_state
-            if is_foreign_event(context, state):
+            if is_stray_event(context, state):
                 return self._start_and_finish(context, self._resolve_target(context))
-            target = self._label(context, Target(event.sync_id, state.sync_name, event.deadline))
+            target = self._set_map_index_name(context, Target(event.sync_id, state.sync_name, event.deadline))
             if state.blocking:
                 require_end_of_blocking(event)
                 self.log.info("Blocking execution %s of %s has ended.", event.execution_id, self._describe(target))
                 require_time_left(target.deadline, str(event.execution_id))
                 return self._start_and_finish(context, target, state.attempts)
             self._may_have_started = True
-            execution = self._read_end(event)
+            execution = self._handle_event(event)
             console = self._open_console_log(event.sync_id, execution.id, event.console_cursor)
             execution_id = self._finish(context, target, state.origin, execution, console)
             return self._start_and_finish(context, target) if execution_id is None else execution_id
@@ -120,7 +120,7 @@ class ExecutionOperator(ExecutionArguments):
             owned = self._ownership.release()
             if owned is not None:
                 is_final = isinstance(error, AirflowFailException)
-                self._release_or_cancel(owned.sync_id, owned.execution_id, is_final=is_final)
+                self._cancel_unless_next_try(owned.sync_id, owned.execution_id, is_final=is_final)
             raise
 
     # --- resolve
@@ -128,7 +128,7 @@ class ExecutionOperator(ExecutionArguments):
     def _resolve_target(self, context: Any) -> Target:
         """The sync by id or name. A retry takes the sync in which an earlier try started an execution."""
         from airflow_provider_polytomic._airflow.task_context import compute_deadline, resolve_sync
-        from airflow_provider_polytomic.operators._start import Target
+        from airflow_provider_polytomic.operators._start_request import Target
 
         validation.require_rendered(self)
         self._validate()
@@ -138,9 +138,9 @@ class ExecutionOperator(ExecutionArguments):
             sync_id = stored.sync_id
         else:
             sync_id, sync_name = resolve_sync(self._run, self._kind, self.sync_id, self.sync_name, deadline)
-        return self._label(context, Target(sync_id, sync_name, deadline))
+        return self._set_map_index_name(context, Target(sync_id, sync_name, deadline))
 
-    def _label(self, context: Any, target: Target) -> Target:
+    def _set_map_index_name(self, context: Any, target: Target) -> Target:
         from airflow_provider_polytomic._airflow.reporting import set_map_index_name
 
         name = set_map_index_name(self._send, self._kind, self, context, target.sync_id, target.sync_name)
@@ -153,8 +153,8 @@ class ExecutionOperator(ExecutionArguments):
 
         :raises AirflowSkipException: a foreign execution is running, and ``if_running`` is ``skip``.
         """
-        from airflow_provider_polytomic.api.executions.start import Acquired, Skip
-        from airflow_provider_polytomic.operators._start import build_start_request, skip_reason
+        from airflow_provider_polytomic.api.executions.start import Acquired, Skipped
+        from airflow_provider_polytomic.operators._start_request import build_start_request, skip_reason
 
         request = build_start_request(self, context, self._tries, target.sync_id, attempts)
         while True:
@@ -162,7 +162,7 @@ class ExecutionOperator(ExecutionArguments):
             if isinstance(decision, Acquired):
                 self._register(context, request, decision)
                 return decision
-            if isinstance(decision, Skip):
+            if isinstance(decision, Skipped):
                 raise AirflowSkipException(skip_reason(decision, self._describe(target)))
             self.log.info("Waiting to start %s: %s.", self._describe(target), decision.reason)
             self._wait_or_defer_for_blocking(context, target, decision)
@@ -187,7 +187,7 @@ class ExecutionOperator(ExecutionArguments):
 
     def _register(self, context: Any, request: StartRequest, acquired: Acquired) -> None:
         """Own the execution, and store its start for later tries, unless a foreign one was attached to."""
-        from airflow_provider_polytomic.operators._start import to_stored_start
+        from airflow_provider_polytomic.operators._start_request import to_stored_start
 
         self._may_have_started = True
         if acquired.origin != "attached":
@@ -265,7 +265,7 @@ class ExecutionOperator(ExecutionArguments):
         self._ownership.release()  # from here on the trigger cancels it, if necessary
         self.defer(trigger=trigger, method_name="execute_complete", timeout=None)
 
-    def _read_end(self, event: ExecutionEvent) -> Execution:
+    def _handle_event(self, event: ExecutionEvent) -> Execution:
         """The execution that a trigger event reports as ended.
 
         :raises PolytomicError: the trigger reports a timeout or an error. An owned execution that may still run is
@@ -286,7 +286,7 @@ class ExecutionOperator(ExecutionArguments):
         if owned:
             # An execution that was not found fails the task without further tries.
             is_final = isinstance(error, PolytomicNotFoundError)
-            self._release_or_cancel(sync_id, execution_id, is_final=is_final)
+            self._cancel_unless_next_try(sync_id, execution_id, is_final=is_final)
         raise error
 
     # --- judge and report
@@ -343,15 +343,15 @@ class ExecutionOperator(ExecutionArguments):
         """The lineage of a task that failed, with its error message."""
         return self.get_openlineage_facets_on_complete(task_instance)
 
-    def _release_or_cancel(self, sync_id: str, execution_id: str, *, is_final: bool) -> None:
+    def _cancel_unless_next_try(self, sync_id: str, execution_id: str, *, is_final: bool) -> None:
         """Leave an owned execution to the next try, or cancel it if there is none.
 
         :param is_final: whether the error ends the task, however many tries are left.
         """
-        from airflow_provider_polytomic.operators._ownership import release_or_cancel
+        from airflow_provider_polytomic.operators._ownership import cancel_unless_next_try
 
         has_next_try = self._tries.has_next and not is_final
-        release_or_cancel(self._run, self._kind, sync_id, execution_id, has_next_try, self.cancel_on_kill)
+        cancel_unless_next_try(self._run, self._kind, sync_id, execution_id, has_next_try, self.cancel_on_kill)
 
     # --- requests
 

@@ -86,7 +86,7 @@ def read_started_id(kind: SyncKind, request: Request, response: SendResult) -> s
         return None  # the plan judges the response
 
 
-def release_or_cancel(
+def cancel_unless_next_try(
     run: Callable[[Any], Any],
     kind: SyncKind,
     sync_id: str,
@@ -110,9 +110,9 @@ def release_or_cancel(
 
 def cancel_if_possible(run: Callable[[Any], Any], kind: SyncKind, sync_id: str, execution_id: str, reason: str) -> None:
     """Cancel an execution that may still be running. An error is logged only: the task fails with an earlier one."""
-    from airflow_provider_polytomic.api.executions.cancel import CANCEL_TIMEOUT, cancel_if_running
+    from airflow_provider_polytomic.api.executions.cancel import CANCEL_TIMEOUT, cancel_unless_ended
 
     try:
-        run(cancel_if_running(kind, sync_id, execution_id, CANCEL_TIMEOUT, reason))
+        run(cancel_unless_ended(kind, sync_id, execution_id, CANCEL_TIMEOUT, reason))
     except Exception as error:  # noqa: BLE001  the error that came before matters more
         log.warning("Execution %s of %s could not be canceled: %s", execution_id, kind.describe(sync_id), error)

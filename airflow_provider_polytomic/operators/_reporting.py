@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from airflow_provider_polytomic.api.executions.console_log import ConsoleLogFollower
     from airflow_provider_polytomic.api.executions.tables import WrittenTable
     from airflow_provider_polytomic.api.models import Execution
-    from airflow_provider_polytomic.operators._start import Target
+    from airflow_provider_polytomic.operators._start_request import Target
 
 
 def format_arguments(arguments: dict[str, Any]) -> str:
@@ -36,7 +36,7 @@ def report_start(operator: Any, context: Any, target: Target, execution: Executi
         kind.describe(sync_id, target.sync_name),
         ", which this task did not start (if_running='attach')"
         if is_attached
-        else format_arguments(operator._start_arguments()),
+        else format_arguments(operator._get_start_arguments()),
     )
     wanted = operator.do_xcom_push
     reporting.push_summary(context, summarize(sync_id, execution, adopted=is_attached), wanted=wanted)
@@ -93,7 +93,7 @@ class EndReport:
         from airflow_provider_polytomic.api.errors import PolytomicSyncError
 
         kind = self._operator._kind
-        message = reporting.describe_failure(
+        message = reporting.build_failure_message(
             self._reporting, kind, self._sync_id, self._sync_name, self._execution, reason
         )
         self._best_effort("lineage", lambda: self._record_lineage(failure=message))
@@ -104,7 +104,7 @@ class EndReport:
         from airflow_provider_polytomic.api.executions.tables import written_tables
 
         operator, has_outlets = self._operator, self._context.get("outlet_events") is not None
-        if operator.assets is False or not has_outlets or operator._start_arguments().get("test"):
+        if operator.assets is False or not has_outlets or operator._get_start_arguments().get("test"):
             return
         tables = self._reporting.run(written_tables(self._sync_id, self._execution, self._base_url))
         self._record_lineage(tables)

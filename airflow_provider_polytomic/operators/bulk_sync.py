@@ -123,7 +123,7 @@ class PolytomicBulkSyncOperator(ExecutionOperator):
             assets=assets,
         )
 
-    def _start_arguments(self) -> dict[str, Any]:
+    def _get_start_arguments(self) -> dict[str, Any]:
         values = validation.validate_known(self, _START)
         if values.get("test") and values.get("resync_mode"):
             raise ValueError("test and resync_mode exclude each other")

@@ -113,7 +113,7 @@ class PolytomicModelSyncOperator(ExecutionOperator):
             assets=assets,
         )
 
-    def _start_arguments(self) -> dict[str, Any]:
+    def _get_start_arguments(self) -> dict[str, Any]:
         values = validation.validate_known(self, _START)
         if values.get("identities") and values.get("source_identities"):
             raise ValueError("identities and source_identities exclude each other")

@@ -114,13 +114,13 @@ class ExecutionSensor(BaseSensorOperator):
 
         :returns: the id of the execution.
         """
-        from airflow_provider_polytomic._airflow.deferral import ExecutionEvent, is_foreign_event
+        from airflow_provider_polytomic._airflow.deferral import ExecutionEvent, is_stray_event
         from airflow_provider_polytomic._airflow.errors import as_airflow_errors
 
         with self._skip_on_failure(), as_airflow_errors(lambda: True):
             event = ExecutionEvent.from_payload(event, may_lack_execution=True)
             state = event.resume_state
-            if is_foreign_event(context, state, any_try=True):
+            if is_stray_event(context, state, any_try=True):
                 return self._poll_or_defer(context)
             if event.outcome == "timeout":
                 raise _timeout_error(state.deadline_argument, event.message)
@@ -263,7 +263,7 @@ class ExecutionSensor(BaseSensorOperator):
             return execution.id
         # No retry: it would find the same outcome. Only the task that started the execution can start another one.
         raise AirflowFailException(
-            _reporting.describe_failure(reporting, self._kind, sync_id, sync_name, execution, reason)
+            _reporting.build_failure_message(reporting, self._kind, sync_id, sync_name, execution, reason)
         )
 
     @contextmanager

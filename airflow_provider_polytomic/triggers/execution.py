@@ -261,11 +261,11 @@ class PolytomicExecutionTrigger(BaseTrigger):
         await self._cancel()
 
     async def _cancel(self) -> None:
-        from airflow_provider_polytomic.api.executions.cancel import cancel_if_running
+        from airflow_provider_polytomic.api.executions.cancel import cancel_unless_ended
         from airflow_provider_polytomic.api.kinds import get_sync_kind
 
         # It polls first: a triggerer that was suspended may not know that another one has completed the task.
-        plan = cancel_if_running(
+        plan = cancel_unless_ended(
             get_sync_kind(self.kind), self.sync_id, str(self.execution_id), KILL_TIMEOUT, "its task was ended"
         )
         try:

@@ -410,7 +410,7 @@ def test_every_end_is_found_with_arbitrary_batch_responses(seed: int) -> None:
     """Batch responses are wrong, stale, invalid or slow. Each plan finds its end in time, and none too early."""
     chance = random.Random(seed)
     ends = {f"s{n}": chance.uniform(0, 3000) for n in range(120)}
-    late = (batch_poller.DIRECT_POLL_EVERY[1] + 2) * INTERVAL + batch_poller.DIRECT_POLL_PERIOD[1]
+    late = (batch_poller.DIRECT_POLL_EVERY[1] + 2) * INTERVAL + batch_poller.BATCH_SUSPENSION[1]
 
     async def main() -> None:
         server = Server()

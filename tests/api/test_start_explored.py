@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_polytomic.api.errors import PolytomicConflictError, PolytomicError
-from airflow_provider_polytomic.api.executions.start import Acquired, Blocked, Skip, start_or_resume
+from airflow_provider_polytomic.api.executions.start import Acquired, Blocked, Skipped, start_or_resume
 from airflow_provider_polytomic.api.executions.start_request import (
     MAX_ATTEMPTS,
     StartRequest,
@@ -87,7 +87,7 @@ def run_task(world: World, policy: str, store: bool) -> str:
         try:
             while True:
                 decision = drive(world, request)
-                if isinstance(decision, Skip):
+                if isinstance(decision, Skipped):
                     return finish(world, "skipped", None, cleared_at)
                 if isinstance(decision, Blocked):
                     wait_for_end(world, decision.execution.id)

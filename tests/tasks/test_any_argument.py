@@ -111,12 +111,12 @@ SETS: dict[str, Callable[[list[Any]], Any]] = {
 def bulk(**arguments: Any) -> Any:
     """The body of a start."""
     operator = PolytomicBulkSyncOperator(task_id="t", sync_id=BULK, **arguments)
-    return _body(get_sync_kind("bulk").start("s", **operator._start_arguments()))
+    return _body(get_sync_kind("bulk").start("s", **operator._get_start_arguments()))
 
 
 def model(**arguments: Any) -> Any:
     operator = PolytomicModelSyncOperator(task_id="t", sync_id=MODEL, **arguments)
-    return _body(get_sync_kind("model").start("s", **operator._start_arguments()))
+    return _body(get_sync_kind("model").start("s", **operator._get_start_arguments()))
 
 
 def creation(**arguments: Any) -> Any:

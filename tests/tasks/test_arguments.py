@@ -224,7 +224,7 @@ def test_set_argument_has_the_same_order_in_every_process() -> None:
     code = (
         "from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator\n"
         "made = PolytomicBulkSyncOperator(task_id='sync', sync_id='x', schemas={'account', 'contact', 'lead'})\n"
-        "print(made._start_arguments()['schemas'])"
+        "print(made._get_start_arguments()['schemas'])"
     )
     runs = [
         subprocess.run(

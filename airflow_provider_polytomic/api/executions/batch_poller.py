@@ -33,7 +33,7 @@ DEFAULT_SCHEMAS = 20  # assumed per sync until more are known
 REQUEST_TIMEOUT = 10.0  # seconds
 # Batch polls before a direct poll (random, from, to): a stale batch response could hide an end.
 DIRECT_POLL_EVERY = (20, 40)
-DIRECT_POLL_PERIOD = (60.0, 600.0)  # seconds without batch polls: after the first unusable response, and at most
+BATCH_SUSPENSION = (60.0, 600.0)  # seconds without batch polls: after the first unusable response, and at most
 
 
 # Only the fields that are needed, as plain dicts: responses are parsed once per interval for every waiting plan.
@@ -212,7 +212,7 @@ class BatchPoller:
     def _suspend(self, now: float) -> None:
         """Suspend batch polls for a period that doubles with each unusable response."""
         if now >= self._direct_until:  # concurrent failures count once
-            self._direct_period = min(max(self._direct_period * 2, DIRECT_POLL_PERIOD[0]), DIRECT_POLL_PERIOD[1])
+            self._direct_period = min(max(self._direct_period * 2, BATCH_SUSPENSION[0]), BATCH_SUSPENSION[1])
             self._direct_until = now + self._direct_period
 
 

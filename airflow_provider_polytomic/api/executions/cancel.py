@@ -42,7 +42,7 @@ def cancel_execution(kind: SyncKind, sync_id: str, execution_id: str, timeout: f
         yield from sleep(delay)
 
 
-def cancel_if_running(kind: SyncKind, sync_id: str, execution_id: str, timeout: float, reason: str) -> Plan[None]:
+def cancel_unless_ended(kind: SyncKind, sync_id: str, execution_id: str, timeout: float, reason: str) -> Plan[None]:
     """Cancel an owned execution unless a poll shows that it has ended, and log the result.
 
     When the poll fails, the cancel is sent all the same: an execution that no task waits for is worse.

@@ -75,7 +75,7 @@ class Blocked:
 
 
 @dataclass(frozen=True)
-class Skip:
+class Skipped:
     """Another execution is running, and ``if_running`` is ``skip``.
 
     :param execution: that execution; None if no list shows it.
@@ -84,7 +84,7 @@ class Skip:
     execution: Execution | None
 
 
-Decision = Acquired | Blocked | Skip
+Decision = Acquired | Blocked | Skipped
 
 
 def start_or_resume(request: StartRequest) -> Plan[Decision]:
@@ -101,7 +101,7 @@ def start_or_resume(request: StartRequest) -> Plan[Decision]:
 def _start_or_resume(request: StartRequest, server_clock: ServerClock) -> Plan[Decision]:
     began = yield from current_time()
     baseline = yield from _list_when_known(request)
-    resumed = yield from _resume_earlier_tries(request, baseline, began)
+    resumed = yield from _replay_earlier_tries(request, baseline, began)
     if resumed is not None:
         return resumed
     # Without earlier tries, no request was sent since the first list.
@@ -119,7 +119,7 @@ def _start_or_resume(request: StartRequest, server_clock: ServerClock) -> Plan[D
         error = result
         if isinstance(error, PolytomicConflictError):
             found = yield from _list_until_conflict_shows(request, listed, error)
-            if isinstance(found, Skip):
+            if isinstance(found, Skipped):
                 return found
             listed = found
         else:
@@ -132,7 +132,7 @@ def _start_or_resume(request: StartRequest, server_clock: ServerClock) -> Plan[D
 # --- earlier tries
 
 
-def _resume_earlier_tries(request: StartRequest, baseline: ExecutionList, began: float) -> Plan[Decision | None]:
+def _replay_earlier_tries(request: StartRequest, baseline: ExecutionList, began: float) -> Plan[Decision | None]:
     """Replay the earlier tries since the last clear, in order, to find an execution to resume.
 
     Replaying an unused key starts an execution, which is then taken as this try's own.
@@ -220,7 +220,7 @@ def _start_attempt(
 
 def _list_until_conflict_shows(
     request: StartRequest, before: ExecutionList, conflict: PolytomicConflictError
-) -> Plan[ExecutionList | Skip]:
+) -> Plan[ExecutionList | Skipped]:
     """List executions until the one that caused a 409 is listed, for as long as a list may lag.
 
     :param before: the list before the conflict. An execution that is new since then and has ended explains the 409 too.
@@ -236,7 +236,7 @@ def _list_until_conflict_shows(
             if request.if_running == "fail":
                 raise add_context(conflict, "Nothing was started (if_running='fail')")
             if request.if_running == "skip":
-                return Skip(None)
+                return Skipped(None)
         if attempt == 0:
             log.info(
                 "%s: the server reports a running execution that it does not list yet. Requesting the list again.",
@@ -264,17 +264,17 @@ def _list_when_known(request: StartRequest) -> Plan[ExecutionList]:
 
 def _handle_running(request: StartRequest, running: Execution, baseline: ExecutionList, began: float) -> Plan[Decision]:
     """Decide about a running execution that no try since the last clear started."""
-    is_own, execution = yield from _find_start_before_clear(request, running, baseline, began)
+    is_own, execution = yield from _replay_tries_before_clear(request, running, baseline, began)
     if execution.id != running.id:
         return Acquired(execution, request.try_number)
     if not is_own:
         decision = _apply_if_running(request, running)
         if decision is not None:
             return decision
-    return (yield from _cancel_or_wait_for(request, running, is_own))
+    return (yield from _cancel_if_requested(request, running, is_own))
 
 
-def _find_start_before_clear(
+def _replay_tries_before_clear(
     request: StartRequest, running: Execution, baseline: ExecutionList, began: float
 ) -> Plan[tuple[bool, Execution]]:
     """Replay the tries before the clear to determine whether this task started the running execution.
@@ -303,7 +303,7 @@ def _apply_if_running(request: StartRequest, running: Execution) -> Decision | N
         )
         raise _conflict_error(request, message)
     if request.if_running == "skip":
-        return Skip(running)
+        return Skipped(running)
     if request.if_running == "attach" and running.status != "canceling" and covers_request(running, request.arguments):
         return Acquired(running, request.try_number, "attached")
     return None
@@ -320,7 +320,7 @@ def _conflict_error(request: StartRequest, message: str) -> PolytomicConflictErr
     return error
 
 
-def _cancel_or_wait_for(request: StartRequest, running: Execution, is_own: bool) -> Plan[Blocked]:
+def _cancel_if_requested(request: StartRequest, running: Execution, is_own: bool) -> Plan[Blocked]:
     origin = "which this task started before it was cleared" if is_own else "which this task did not start"
     cancels = (is_own and request.cancel_on_kill) or request.if_running == "cancel"
     if cancels and running.status != "canceling":

@@ -64,13 +64,13 @@ def wait_for_execution(
     outage = OutageTracker(progress.subject, poke_interval, since)
     # Many triggers start together when a triggerer starts: the random part spreads their polls.
     delay = first_sleep and first_sleep + interval(began) * random.random()
-    is_exact = False  # whether the server named the delay
+    server_set_delay = False  # whether the server named the delay
     while True:
-        batchable_id = execution_id if kind.has_batch_status and console is None and not is_exact else None
+        batchable_id = execution_id if kind.has_batch_status and console is None and not server_set_delay else None
         if (yield from _sleep(sync_id, batchable_id, delay, interval, deadline, schemas)):
             outage.record_success()
         poll = yield from _poll(kind, sync_id, execution_id, after, deadline)
-        now, execution, is_exact = (yield from current_time()), poll.value, poll.retry_after is not None
+        now, execution, server_set_delay = (yield from current_time()), poll.value, poll.retry_after is not None
         if poll.error is None:
             outage.record_success()
             delay = interval(now)

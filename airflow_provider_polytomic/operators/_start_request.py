@@ -9,7 +9,7 @@ from airflow_provider_polytomic._airflow import task_context, validation
 from airflow_provider_polytomic.operators._arguments import IF_RUNNING
 
 if TYPE_CHECKING:
-    from airflow_provider_polytomic.api.executions.start import Acquired, Skip
+    from airflow_provider_polytomic.api.executions.start import Acquired, Skipped
     from airflow_provider_polytomic.api.executions.start_request import StartRequest, StoredStart
 
 
@@ -44,7 +44,7 @@ def build_start_request(
         task=task_context.task_identity(context),
         try_number=tries.number,
         first_try=tries.first,
-        arguments=operator._start_arguments(),
+        arguments=operator._get_start_arguments(),
         if_running=validation.choice("if_running", operator.if_running, IF_RUNNING) or "wait",
         succeeded=lambda execution: failure_reason(execution, **criteria) is None,
         wait_for_completion=operator.wait_for_completion,
@@ -55,7 +55,7 @@ def build_start_request(
     return replace(request, stored=stored) if stored and stored.key == request.key(0, 0) else request
 
 
-def skip_reason(decision: Skip, sync: str) -> str:
+def skip_reason(decision: Skipped, sync: str) -> str:
     """The message of a task that ``if_running='skip'`` has skipped.
 
     :param sync: the sync, as messages name it.
