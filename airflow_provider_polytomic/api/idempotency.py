@@ -163,7 +163,8 @@ def replay_key(call: Call[T], action: str, first_sent_at: float) -> Plan[T | Pol
     """Send a key again that an earlier process may have sent. If it has not, this request takes effect.
 
     :param action: :data:`START` or :data:`CREATION`, for messages.
-    :param first_sent_at: when the earlier process may have sent the key, in seconds since the epoch.
+    :param first_sent_at: the latest time, in seconds since the epoch, at which the earlier process may have sent the
+        key. A conflict within :data:`OUTCOME_TIMEOUT` of it may mean that the server is still processing that request.
     :returns: the result, or the error that the server recorded for the key.
     :raises PolytomicError: the outcome is unknown.
     """

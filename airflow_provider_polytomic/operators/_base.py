@@ -80,7 +80,7 @@ class ExecutionOperator(ExecutionArguments):
             return self._start_and_finish(context, target) if execution_id is None else execution_id
 
     def _start_and_finish(self, context: Any, target: Target, attempts: int = 0) -> str:
-        """Start or resume an execution, wait for its end, and judge it. Repeat if it was canceled before this try.
+        """Start or resume an execution, wait for its end, and judge it. Repeat if an earlier try canceled it.
 
         :param attempts: how many keys of this try conflicts have used up.
         """

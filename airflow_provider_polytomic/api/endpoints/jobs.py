@@ -11,8 +11,8 @@ _job = parse_one(Job)
 
 
 def get(job_type: str, job_id: str) -> Call[Job]:
-    """``GET /api/jobs/{type}/{job_id}``: how far it is.
+    """``GET /api/jobs/{type}/{job_id}``: the status of a job, and its result.
 
-    :param job_type: as the job itself says, for instance ``exportlogs``.
+    :param job_type: the ``type`` of the job, for instance ``exportlogs``.
     """
     return Call(Request("GET", build_path("/api/jobs/{job_type}/{job_id}", job_type=job_type, job_id=job_id)), _job)

@@ -175,7 +175,7 @@ def log_files(sync_id: str, execution_id: str, log_type: str) -> Call[ModelLogFi
 
 
 def source(connection_id: str, configuration: Mapping[str, str | list[str]] | None = None) -> Call[ModelSyncSource]:
-    """``GET /api/connections/{id}/modelsync/source``: what has to be said to get a model's records from there.
+    """``GET /api/connections/{id}/modelsync/source``: the settings that a model with this source needs.
 
     :param configuration: the values chosen so far, by the names of an earlier response.
     """

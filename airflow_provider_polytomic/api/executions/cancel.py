@@ -45,7 +45,7 @@ def cancel_execution(kind: SyncKind, sync_id: str, execution_id: str, timeout: f
 def cancel_unless_ended(kind: SyncKind, sync_id: str, execution_id: str, timeout: float, reason: str) -> Plan[None]:
     """Cancel an owned execution unless a poll shows that it has ended, and log the result.
 
-    When the poll fails, the cancel is sent all the same: an execution that no task waits for is worse.
+    When the poll fails, the cancel is sent anyway, so that no execution runs without a task that waits for it.
 
     :param timeout: seconds for all requests together.
     :param reason: why it is canceled, for the log.

@@ -95,7 +95,7 @@ def _poll(call: Call[T], timeout: float | None) -> Plan[PollResult[T]]:
     try:
         return PollResult(decode(call, response))
     except PolytomicError as error:
-        # Final are errors of the API itself, redirects, and bodies that are too large. A proxy's error page or half a
+        # The API's own errors, redirects, and bodies that are too large are final. A proxy's error page or half a
         # response is transient, whatever its status.
         is_redirect = isinstance(response, Response) and 300 <= response.status < 400
         is_foreign = isinstance(response, Response) and parse_api_error(response) is None

@@ -155,7 +155,7 @@ def _end_at_deadline(
 ) -> Plan[PolytomicTimeoutError]:
     """Cancel an owned execution, and return the error to raise.
 
-    The execution is canceled also when its last poll failed: one that no task waits for is worse.
+    The execution is canceled even if its last poll failed, so that it does not run without a task that waits for it.
     """
     ending, still_running = "it is left running", True
     if canceled_id is not None:
