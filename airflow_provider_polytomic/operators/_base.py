@@ -237,7 +237,7 @@ class ExecutionOperator(ExecutionArguments):
         try:
             ended: Execution = self._run(plan)
         except PolytomicTimeoutError:
-            self._ownership.release()  # the wait has canceled it, unless cancel_on_kill is False
+            self._ownership.release()  # the wait has tried to cancel it, unless cancel_on_kill is False
             raise
         return ended
 
