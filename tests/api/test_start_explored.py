@@ -94,14 +94,14 @@ def run_task(world: World, policy: str, store: bool) -> str:
                     request = replace(request, attempts=decision.attempts)
                     continue
                 assert isinstance(decision, Acquired)
-                if store and not decision.adopted:
+                if store and decision.origin != "attached":
                     stored = stored_start(request, decision, max_tries)
                     request = replace(request, stored=stored)
                 ended = wait_for_end(world, decision.execution.id)
-                if ended.status == "canceled" and decision.resumed:
+                if ended.status == "canceled" and decision.origin == "resumed":
                     continue
                 if ended.status == "completed":
-                    return finish(world, "adopted" if decision.adopted else "green", ended, cleared_at)
+                    return finish(world, "adopted" if decision.origin == "attached" else "green", ended, cleared_at)
                 break
         except Died:
             known = {stored.execution_id} if stored else set()

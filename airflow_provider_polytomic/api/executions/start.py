@@ -50,16 +50,6 @@ class Acquired:
     try_number: int
     origin: Literal["started", "resumed", "attached"] = "started"
 
-    @property
-    def adopted(self) -> bool:
-        """Whether this task did not start it."""
-        return self.origin == "attached"
-
-    @property
-    def resumed(self) -> bool:
-        """Whether an earlier try of this task started it."""
-        return self.origin == "resumed"
-
 
 @dataclass(frozen=True)
 class Blocked:
