@@ -36,7 +36,7 @@ ONCE_MORE = $(if $(AGAIN),|| { echo '=== Second try of failed tests ==='; $(BIN)
 	--junitxml=$(REPORTS)/$@-again.xml --last-failed --last-failed-no-failures=none -m $(1) $(ARGS); })
 CHECKED := airflow_provider_polytomic benchmarks example_dags tests tools
 # What the site contains, or what its pages link to.
-PAGES := README.md CHANGELOG.md CONTRIBUTING.md LICENSE airflow_provider_polytomic docs example_dags tests
+PAGES := README.md CHANGELOG.md CODE_OF_CONDUCT.md CONTRIBUTING.md LICENSE SECURITY.md airflow_provider_polytomic docs example_dags tests
 
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-ui test test-matrix test-deaths test-chaos test-ui pictures dist golden proofs bench docs lint format types unit system venv demo-venv bench-venv clean

@@ -199,7 +199,8 @@ def test_metadata_has_license_and_version_bounds(wheel: Path) -> None:
     assert not [it for it in classifiers if it.startswith("License ::")]  # the expression says it
     requirements = metadata.get_all("Requires-Dist") or []
     assert "apache-airflow>=2.11.0" in requirements
-    assert [it for it in requirements if not re.fullmatch(r"[a-z0-9_-]+>=[0-9.]+", it)] == []
+    assert metadata.get_all("Provides-Extra") == ["openlineage"]
+    assert [it for it in requirements if not re.fullmatch(r"[a-z0-9_-]+>=[0-9.]+(; extra == '\w+')?", it)] == []
 
 
 class Installed:

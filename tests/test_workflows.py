@@ -100,7 +100,8 @@ def test_build_job_runs_only_the_build() -> None:
 
     assert uploads == ["build"]
     assert re.fullmatch(r"python -m pip install build==[\d.]+", commands[0])
-    assert commands[1:] == ["python -m build", "sha256sum dist/*"]
+    assert commands[1].startswith('python -m tools.release build "$GITHUB_REF_NAME" --repository ')
+    assert commands[2:] == ["sha256sum dist/*"]
     assert any("make lint types unit" in step.get("run", "") for step in release["jobs"]["check"]["steps"])
 
 
