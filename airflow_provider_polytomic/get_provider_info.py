@@ -12,6 +12,9 @@ OPERATORS = ["airflow_provider_polytomic.operators.bulk_sync", "airflow_provider
 SENSORS = ["airflow_provider_polytomic.sensors.bulk_sync", "airflow_provider_polytomic.sensors.model_sync"]
 TRIGGERS = ["airflow_provider_polytomic.triggers.events", "airflow_provider_polytomic.triggers.execution"]
 
+# Read by registries of providers: paths in the repository.
+HOW_TO_GUIDES = ["docs/tutorial.md", "docs/reference/operators.md", "docs/reference/connection.md"]
+
 # Standard fields of the form: hidden ones, labels, and placeholders. The port is shown, although the base URL may
 # contain it, because the Test button of Airflow 3.3.2 rejects a stored connection without a port.
 UI_FIELDS: dict[str, Any] = {
@@ -82,7 +85,13 @@ def get_provider_info() -> dict[str, Any]:
         "description": "Start Polytomic syncs exactly once, wait for them deferred, and go on.",
         "versions": [__version__],
         "integrations": [
-            {"integration-name": INTEGRATION, "external-doc-url": "https://docs.polytomic.com/", "tags": ["service"]}
+            {
+                "integration-name": INTEGRATION,
+                "external-doc-url": "https://docs.polytomic.com/",
+                "logo": "docs/images/logo.svg",
+                "how-to-guide": HOW_TO_GUIDES,
+                "tags": ["service"],
+            }
         ],
         "hooks": [{"integration-name": INTEGRATION, "python-modules": [HOOK]}],
         "operators": [{"integration-name": INTEGRATION, "python-modules": OPERATORS}],

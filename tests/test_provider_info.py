@@ -7,7 +7,10 @@ import inspect
 import json
 import re
 from pathlib import Path
+from xml.etree import ElementTree
 
+import airflow
+import jsonschema
 import pytest
 
 import airflow_provider_polytomic
@@ -75,3 +78,39 @@ def test_extra_links_exist() -> None:
 def test_provider_info_is_json() -> None:
     """It can be serialized, and is the same each time."""
     assert json.loads(json.dumps(INFO)) == INFO == get_provider_info()
+
+
+@pytest.mark.parametrize("schema", ["provider_info", "provider.yaml"])
+def test_integrations_and_modules_match_the_schema_of_airflow(schema: str) -> None:
+    """Airflow validates providers with the first schema, and registries read fields of the second.
+
+    The second also requires fields of Airflow's own repository, so only the parts that this provider has are validated.
+    """
+    path = Path(airflow.__file__).parent / f"{schema}.schema.json"
+    if not path.exists():
+        pytest.skip(f"this Airflow has no {path.name}")
+    rules = json.loads(path.read_text())
+    if schema == "provider.yaml":
+        rules.pop("required", None)
+        rules["properties"] = {name: rule for name, rule in rules["properties"].items() if name in INFO}
+
+    jsonschema.validate(INFO, rules)
+
+
+def test_schema_of_airflow_rejects_an_invalid_field() -> None:
+    """The validation above is not vacuous."""
+    rules = json.loads((Path(airflow.__file__).parent / "provider_info.schema.json").read_text())
+
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**INFO, "integrations": [{"integration-name": 1}]}, rules)
+
+
+def test_logo_and_guides_exist() -> None:
+    """A registry shows the logo beside the guides. The logo is an SVG that loads nothing and states its license."""
+    (integration,) = INFO["integrations"]
+    logo = ROOT / integration["logo"]
+
+    assert ElementTree.parse(logo).getroot().tag == "{http://www.w3.org/2000/svg}svg"
+    assert "Apache-2.0" in logo.read_text()
+    assert "href" not in logo.read_text()
+    assert [guide for guide in integration["how-to-guide"] if not (ROOT / guide).is_file()] == []
