@@ -39,6 +39,7 @@ from tools.processes import Process
 T = TypeVar("T")
 Spec = BulkSyncSpec | ModelSyncSpec
 
+ROOT = Path(__file__).parent.parent
 UNTIL_ENDED = 100_000.0  # seconds; the duration of an execution that a test has to end
 MAX_HOLD = 90.0  # seconds for which a request is held at most
 # A killed component is noticed soon, but a slow one is not taken for dead, and there is a slot for every task.
@@ -80,7 +81,8 @@ class Stage:
         }
         self.airflow = LocalAirflow(
             dags,
-            {"AIRFLOW_CONN_POLYTOMIC_DEFAULT": json.dumps(connection)},
+            # The tests have an executor of their own.
+            {"AIRFLOW_CONN_POLYTOMIC_DEFAULT": json.dumps(connection), "PYTHONPATH": str(ROOT)},
             config={**CONFIG, **(config or {})},
             with_postgres=True,
         )

@@ -90,12 +90,13 @@ def _plays(request: pytest.FixtureRequest) -> list[Any]:
 
 @pytest.fixture(scope="module")
 def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
-    """An Airflow for the module, with a sync for each play and three more."""
+    """An Airflow for the module, with the module's CONFIG, and with a sync for each play and three more."""
     syncs = [
         open_ended_sync(f"Play {number}", getattr(play, "kind", "bulk"), getattr(play, "schemas", 2))
         for number, play in enumerate(_plays(request))
     ]
-    with Stage(Path(__file__).parent / "dags", [*syncs, *(open_ended_sync(f"Sync {n}") for n in range(3))]) as stage:
+    syncs += [open_ended_sync(f"Sync {n}") for n in range(3)]
+    with Stage(Path(__file__).parent / "dags", syncs, getattr(request.module, "CONFIG", None)) as stage:
         yield stage
 
 

@@ -53,6 +53,8 @@ LIMITS = (
                 "terminated_before_the_response",
                 "terminated_before_the_response_of_a_model_sync",
                 "terminated_while_it_waits",
+                "terminated_in_a_pod",
+                "terminated_in_a_pod_of_a_model_sync",
             }
         ),
     ),

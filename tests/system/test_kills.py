@@ -12,9 +12,11 @@ from dataclasses import dataclass
 
 import pytest
 
+from tests.system.pods import EXECUTOR, end_pod, read_pod_logs
 from tools.stage import Run, Stage
 
 pytestmark = pytest.mark.deaths
+CONFIG = {"CORE__EXECUTOR": f"LocalExecutor,{EXECUTOR}"}
 
 Play = Callable[[Run], None]
 
@@ -342,6 +344,71 @@ def test_worker_terminated_before_its_start_starts_nothing(run: Run) -> None:
     """The retry starts the execution and succeeds."""
     assert (run.state, run.statuses, run.cancel_requests) == ("success", ["completed"], [])
     assert ["Started execution" in run.log(number) for number in (1, 2)] == [False, True]
+
+
+# --- in a pod, without a worker
+
+GRACE = 4.0  # seconds; Kubernetes' default is 30. The task sleeps longer than that between two polls.
+
+
+def terminated_in_a_pod(run: Run) -> None:
+    _until_waiting_in_a_pod(run.trigger("pod"))
+    end_pod(run, GRACE)
+    _succeed_in_a_pod(run, 2)
+
+
+def terminated_in_a_pod_but_left_alone(run: Run) -> None:
+    _until_waiting_in_a_pod(run.trigger("pod_left_alone"))
+    end_pod(run, GRACE)
+    run.until(lambda: run.task["try_number"] == 2 and run.state == "running", "the retry")
+    run.until_polled(run.started[0], times=run.poll_count(run.started[0]) + 1)
+    _succeed_in_a_pod(run)
+
+
+def killed_in_a_pod(run: Run) -> None:
+    _until_waiting_in_a_pod(run.trigger("pod"))
+    end_pod(run, grace=0)
+    run.until(lambda: run.task["try_number"] == 2 and run.state == "running", "the retry")
+    run.until_polled(run.started[0], times=run.poll_count(run.started[0]) + 1)
+    _succeed_in_a_pod(run)
+
+
+def ended_in_a_pod_after_the_deferral(run: Run) -> None:
+    _until_trigger_runs(run.trigger("pod_deferred"))
+    _succeed(run)
+
+
+def _until_waiting_in_a_pod(run: Run) -> None:
+    run.until_polled(run.until_started(), times=2)
+
+
+def _succeed_in_a_pod(run: Run, number: int = 1) -> None:
+    execution = run.until_started(number)
+    run.until_polled(execution)
+    run.finish()
+    run.until_state("success")
+
+
+@with_plays(terminated_in_a_pod, OfModelSync(terminated_in_a_pod))
+def test_terminated_pod_cancels_its_execution_within_the_grace_period(run: Run) -> None:
+    """One request, before the SIGKILL; the retry starts another execution in another pod."""
+    first, _ = run.started
+    assert (run.state, run.statuses, run.cancel_requests) == ("success", ["canceled", "completed"], [first.id])
+    message = f"Response to the cancel request for execution {first.id}"
+    assert message in read_pod_logs(run.stage.airflow.home)
+
+
+@with_plays(terminated_in_a_pod_but_left_alone, killed_in_a_pod)
+def test_pod_that_ends_without_a_cancel_leaves_its_execution_to_the_retry(run: Run) -> None:
+    """With `cancel_on_kill=False`, or without a SIGTERM, the retry resumes the execution in another pod."""
+    assert (run.state, run.statuses, run.cancel_requests) == ("success", ["completed"], [])
+    assert f"Resumed execution {run.started[0].id}" in read_pod_logs(run.stage.airflow.home)
+
+
+@with_plays(ended_in_a_pod_after_the_deferral)
+def test_deferred_task_of_a_pod_succeeds_in_another_pod(run: Run) -> None:
+    """Nothing that the first pod stored is needed."""
+    assert (run.state, run.statuses, run.cancel_requests) == ("success", ["completed"], [])
 
 
 # --- two concurrent runs

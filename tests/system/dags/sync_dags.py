@@ -26,6 +26,15 @@ WAYS = {
     "deferred_left_alone": {"deferrable": True, "cancel_on_kill": False},
 }
 
+POD_EXECUTOR = "tests.system.pods.PodExecutor"
+if POD_EXECUTOR in os.environ["AIRFLOW__CORE__EXECUTOR"]:
+    # Each poll sleeps for 5 seconds or more, as with the default, so that a short grace period ends before it.
+    pod = {"executor": POD_EXECUTOR, "deferrable": False, "poke_interval": 30}
+    WAYS |= {
+        "pod": pod,
+        "pod_left_alone": {**pod, "cancel_on_kill": False},
+        "pod_deferred": {"executor": POD_EXECUTOR, "deferrable": True},
+    }
 
 # A test edits the number of retries of one DAG by writing this file.
 EDITED = Path(os.environ["AIRFLOW_HOME"]) / "retries"
@@ -35,10 +44,9 @@ def sync_task(task_id, conf, way, kind="bulk", retries=3):
     return KINDS[kind](
         task_id=task_id,
         sync_id=f"{{{{ dag_run.conf['{conf}'] }}}}",
-        poke_interval=1,
         retries=retries,
         retry_delay=timedelta(seconds=1),
-        **WAYS[way],
+        **{"poke_interval": 1, **WAYS[way]},
     )
 
 
