@@ -10,7 +10,7 @@ from airflow_provider_polytomic._airflow.compat import BaseOperatorLink, read_xc
 log = logging.getLogger(__name__)
 
 # The key under which Airflow 3 reads this link.
-XCOM_KEY = "_link_PolytomicExecutionLink"
+LINK_KEY = "_link_PolytomicExecutionLink"
 
 
 class PolytomicExecutionLink(BaseOperatorLink):
@@ -25,7 +25,7 @@ class PolytomicExecutionLink(BaseOperatorLink):
     def get_link(self, operator: Any, *, ti_key: Any) -> str:  # noqa: ARG002  the signature is Airflow's
         """Return the link that the task has pushed, or an empty string. Reads it from Airflow, and never raises."""
         try:
-            link = read_xcom(ti_key, XCOM_KEY)
+            link = read_xcom(ti_key, LINK_KEY)
         except Exception as error:  # noqa: BLE001  a missing link must not break Airflow's page
             log.debug("Could not read the link of %s: %s", ti_key, error)
             return ""

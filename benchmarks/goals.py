@@ -113,7 +113,7 @@ def _imports(result: dict[str, Any]) -> Iterator[Goal]:
     yield Goal("import of operators and sensors, ms", 5, of(lambda it: it["cpu_ms"]["median"]))
     yield Goal("import: modules", 15, of(lambda it: it["modules"]), exact=True)
     yield Goal("import: HTTP libraries and the API client", 0, of(lambda it: len(it["heavy"])), exact=True)
-    yield Goal("provider's metadata: foreign modules", 0, of(lambda it: len(it["foreign"])), exact=True)
+    yield Goal("provider's metadata: third-party modules", 0, of(lambda it: len(it["third_party"])), exact=True)
     yield Goal("first parse of a file with one task, ms", 8, of(lambda it: it["parse_ms"]["median"]))
     yield Goal("500 tasks, x 500 EmptyOperators", 1.1, of(lambda it: it["many_ratio"]["median"]))
 

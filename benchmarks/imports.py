@@ -111,14 +111,14 @@ def cost(names: list[str]) -> dict[str, Any]:
 
 
 def info() -> dict[str, Any]:
-    """Return the foreign modules that the provider metadata import, which all processes of Airflow load."""
+    """Return the third-party modules that the provider metadata import, which all processes of Airflow load."""
     from importlib.metadata import distribution
 
     (point,) = distribution("airflow-provider-polytomic").entry_points.select(group="apache_airflow_provider")
     before = set(sys.modules)
     point.load()()
-    foreign = {name.split(".")[0] for name in set(sys.modules) - before} - {PROVIDER} - set(sys.stdlib_module_names)
-    return {"foreign": sorted(foreign)}
+    third_party = {name.split(".")[0] for name in set(sys.modules) - before} - {PROVIDER} - set(sys.stdlib_module_names)
+    return {"third_party": sorted(third_party)}
 
 
 def parse(paths: list[str], times: int) -> dict[str, Any]:

@@ -67,7 +67,7 @@ def _provider(sync_kind: str) -> Callable[[Where], AbstractAsyncContextManager[M
                 poke_interval=where.interval,
                 # Without a deadline the warm-up would sleep some seconds before its poll.
                 deadline=time.time() + 0.2 if number == WARM_UP else None,
-                schemas=where.schemas,  # as an operator has seen
+                schema_count=where.schemas,  # as an operator has seen
             )
 
         yield waiter

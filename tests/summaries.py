@@ -44,7 +44,7 @@ def stale(handle: Handle, sandbox: Sandbox, method: str, target: str, *more: Any
     return responses[target][1]
 
 
-def foreign(handle: Handle, *request: Any) -> SendResult:
+def unrelated(handle: Handle, *request: Any) -> SendResult:
     """Respond with other executions."""
     response = handle(*request)
     if isinstance(response, Response):
@@ -52,7 +52,7 @@ def foreign(handle: Handle, *request: Any) -> SendResult:
     return response
 
 
-KINDS: dict[str, Callable[..., SendResult]] = {kind.__name__: kind for kind in (missing, slow, stale, foreign)}
+KINDS: dict[str, Callable[..., SendResult]] = {kind.__name__: kind for kind in (missing, slow, stale, unrelated)}
 
 
 def spoil(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:

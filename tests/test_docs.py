@@ -448,7 +448,7 @@ def test_data_flow_diagram_names_existing_functions() -> None:
     source = "".join(path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py"))
     code = {name for text in re.findall(r"monospace[^>]*>([^<]+)<", picture) for name in text.split(", ")}
 
-    assert {"start_or_resume", "wait_for_execution", "from_event_payload"} <= code
+    assert {"start_or_resume", "wait_for_execution", "from_event_summary"} <= code
     modules = {path.stem for path in PACKAGE.rglob("*.py")}
     assert {it for it in code - modules if not re.search(rf"(?:def|class) {it}\b", source)} == {"POST", "GET", "XCom"}
 
@@ -469,8 +469,8 @@ print(*sorted(set(sys.modules) - before))
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True, text=True)
 
     loaded = done.stdout.splitlines()[-1].split()
-    foreign = {name.split(".")[0] for name in loaded} - set(sys.stdlib_module_names)
-    assert foreign == {"airflow_provider_polytomic"}
+    third_party = {name.split(".")[0] for name in loaded} - set(sys.stdlib_module_names)
+    assert third_party == {"airflow_provider_polytomic"}
     assert [name for name in loaded if name.startswith("airflow_provider_polytomic.api")] == []
 
 
@@ -494,7 +494,7 @@ def test_documented_limits_match_the_constants() -> None:
     assert f"has been unavailable for {outage.OUTAGE_BUDGET / 60:g} minutes" in behavior
     assert f"in the triggerer is after {trigger_execution.MIN_FIRST_SLEEP:g} seconds or more" in behavior
     assert f"Polling starts at {wait.MIN_POLL_INTERVAL:g} seconds" in operators
-    assert f"one for up to {batch_poller.MAX_SYNCS} executions" in behavior
+    assert f"one for up to {batch_poller.MAX_SYNCS_PER_POLL} executions" in behavior
     assert "every {} to {} polls".format(*batch_poller.DIRECT_POLL_EVERY) in behavior
     assert f"at most {aiohttp_transport.MAX_CONNECTIONS} connections" in behavior
     assert requests_transport.CHUNK == 2**20
@@ -506,8 +506,8 @@ def test_documented_limits_match_the_constants() -> None:
     assert f"over the last {event_poll.OVERLAP / 60:g} minutes" in promises
     assert f"shows up to {event_poll.OVERLAP / 60:g} minutes after" in promises
     assert f"shows more than {event_poll.OVERLAP / 60:g} minutes after" in promises
-    assert f"keeps events for {event_poll.RETENTION / 3600:g} hours" in promises
-    assert f"longer than {(event_poll.RETENTION - event_poll.MARGIN) / 3600:g} hours" in promises
+    assert f"keeps events for {event_poll.EVENT_RETENTION / 3600:g} hours" in promises
+    assert f"longer than {(event_poll.EVENT_RETENTION - event_poll.MARGIN) / 3600:g} hours" in promises
     assert f"at most {event_poll.MAX_SYNCS} syncs of each kind are read" in promises
     assert f"for {trigger_events.CATCH_UP_TIMEOUT:g} seconds at most" in promises
     assert f"differ by more than {(event_poll.MARGIN - event_poll.OVERLAP) / 60:g} minutes" in promises

@@ -1,4 +1,4 @@
-"""Deferral: what a task leaves with its trigger, and the event with which the trigger resumes it."""
+"""Deferral: what a task leaves with its trigger, and the event that the trigger sends back to it."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ ORIGINS = ("started", "resumed", "attached")
 
 
 @dataclass(frozen=True)
-class ResumeState:
-    """What a deferred task needs after it resumes. The trigger carries it, and returns it in its event.
+class DeferralState:
+    """What a deferred task needs after the deferral. The trigger carries it, and returns it in its event.
 
-    :param task_key: the task that was deferred: see :func:`~.task_context.task_key`.
+    :param task_instance_name: the task that was deferred: see :func:`~.task_context.task_instance_name`.
     :param try_number: the try that was deferred.
     :param sync_name: the sync's name, if it is known.
     :param origin: how the task came to its execution: one of :data:`ORIGINS`; None for a sensor.
-    :param blocking: whether the execution is a blocking one, after whose end the task starts its own.
+    :param is_blocking: whether the execution is a blocking one, after whose end the task starts its own.
     :param attempts: how many keys of the try conflicts have used up.
     :param deadline_argument: the argument that set a sensor's deadline: ``timeout`` or ``execution_timeout``.
     """
 
-    task_key: str | None = None
+    task_instance_name: str | None = None
     try_number: int | None = None
     sync_name: str | None = None
     origin: str | None = None
-    blocking: bool = False
+    is_blocking: bool = False
     attempts: int = 0
     deadline_argument: str | None = None
 
@@ -49,29 +49,29 @@ class ResumeState:
         return {"version": self.VERSION, **asdict(self)}
 
     @classmethod
-    def from_json(cls, value: Any) -> ResumeState:
+    def from_json(cls, value: Any) -> DeferralState:
         """
-        :raises ValueError: the value is not a resume state of this version.
+        :raises ValueError: the value is not a deferral state of this version.
         """
         if not isinstance(value, dict) or value.get("version") != cls.VERSION:
-            raise ValueError(f"Not a resume state of version {cls.VERSION}: {value!r:.200}")
+            raise ValueError(f"Not a deferral state of version {cls.VERSION}: {value!r:.200}")
         state = cls(**{item.name: value[item.name] for item in fields(cls) if item.name in value})
-        texts = (state.task_key, state.sync_name, state.deadline_argument)
+        texts = (state.task_instance_name, state.sync_name, state.deadline_argument)
         if (
             not all(isinstance(text, str | None) for text in texts)
             or type(state.try_number) not in (int, NoneType)
             or state.origin not in (*ORIGINS, None)
-            or type(state.blocking) is not bool
+            or type(state.is_blocking) is not bool
             or type(state.attempts) is not int
             or not 0 <= state.attempts <= _max_attempts()
         ):
-            raise ValueError(f"Resume state with an invalid field: {value!r:.200}")
+            raise ValueError(f"Deferral state with an invalid field: {value!r:.200}")
         return state
 
     @property
-    def is_own(self) -> bool:
+    def is_owned(self) -> bool:
         """Whether the task has started the execution, in this try or an earlier one."""
-        return self.origin in ("started", "resumed") and not self.blocking
+        return self.origin in ("started", "resumed") and not self.is_blocking
 
 
 def _max_attempts() -> int:
@@ -91,13 +91,13 @@ class ExecutionEvent:
     :param error_type: the class name of the error.
     :param still_running: whether the execution may still run.
     :param console_cursor: the position up to which the console log was logged.
-    :param execution: the summary of the execution that has ended: see :func:`.summary.to_event_payload`.
+    :param execution: the summary of the execution that has ended: see :func:`.summary.to_event_summary`.
     """
 
     outcome: str
     sync_id: str
     execution_id: str | None
-    resume_state: ResumeState = field(default_factory=ResumeState)
+    deferral_state: DeferralState = field(default_factory=DeferralState)
     deadline: float | None = None
     message: str = ""
     error_type: str | None = None
@@ -109,7 +109,7 @@ class ExecutionEvent:
 
     def to_payload(self) -> dict[str, Any]:
         payload = {item.name: getattr(self, item.name) for item in fields(self)}
-        return {"version": self.VERSION, **payload, "resume_state": self.resume_state.to_json()}
+        return {"version": self.VERSION, **payload, "deferral_state": self.deferral_state.to_json()}
 
     @classmethod
     def from_payload(cls, value: Any, *, may_lack_execution: bool = False) -> ExecutionEvent:
@@ -124,7 +124,7 @@ class ExecutionEvent:
             if not isinstance(value, dict) or value.get("version") != cls.VERSION:
                 raise ValueError(f"not an event of version {cls.VERSION}")
             known = {item.name: value[item.name] for item in fields(cls) if item.name in value}
-            event = cls(**known | {"resume_state": ResumeState.from_json(value.get("resume_state"))})
+            event = cls(**known | {"deferral_state": DeferralState.from_json(value.get("deferral_state"))})
             event._check()
             if not is_valid_id(event.sync_id) or not (event.execution_id is None or is_valid_id(event.execution_id)):
                 raise ValueError("an invalid id")
@@ -166,10 +166,10 @@ class ExecutionEvent:
         :raises PolytomicError: the event holds no execution, or another one.
         """
         from airflow_provider_polytomic.api.errors import PolytomicError
-        from airflow_provider_polytomic.api.executions.summary import from_event_payload
+        from airflow_provider_polytomic.api.executions.summary import from_event_summary
 
         try:
-            execution = from_event_payload(kind, self.execution or {})
+            execution = from_event_summary(kind, self.execution or {})
         except (KeyError, TypeError, ValueError):
             execution = None
         if execution is None or execution.id != self.execution_id:
@@ -177,7 +177,7 @@ class ExecutionEvent:
         return execution
 
 
-def is_stray_event(context: Any, state: ResumeState, *, any_try: bool = False) -> bool:
+def is_stray_event(context: Any, state: DeferralState, *, any_try: bool = False) -> bool:
     """Whether the event is for another task, or for another try of this one.
 
     Airflow identifies a trigger by its row number, and SQLite reuses those: when a task is cleared or marked, and a
@@ -185,13 +185,13 @@ def is_stray_event(context: Any, state: ResumeState, *, any_try: bool = False) -
 
     :param any_try: whether an event for another try of this task counts as its own.
     """
-    key, number = task_context.task_key(context), task_context.try_number(context)
-    other_task = None not in (state.task_key, key) and state.task_key != key
+    key, number = task_context.task_instance_name(context), task_context.try_number(context)
+    other_task = None not in (state.task_instance_name, key) and state.task_instance_name != key
     other_try = not any_try and state.try_number not in (None, number)
     if other_task or other_try:
         log.info(
             "Ignoring a trigger event for %s, try %s: this is %s, try %s. Starting over.",
-            state.task_key,
+            state.task_instance_name,
             state.try_number,
             key,
             number,
@@ -208,26 +208,30 @@ def create_trigger(
     poke_interval: float,
     *,
     seen: Execution | None,
-    resume_state: ResumeState,
+    deferral_state: DeferralState,
     **options: Any,
 ) -> BaseTrigger:
     """Create the trigger that waits for an execution.
 
     :param seen: the execution as last polled.
-    :param resume_state: its task and try are set here.
+    :param deferral_state: its task and try are set here.
     :param options: further arguments of the trigger.
     """
     from airflow_provider_polytomic.triggers.execution import PolytomicExecutionTrigger
 
-    state = replace(resume_state, task_key=task_context.task_key(context), try_number=task_context.try_number(context))
+    state = replace(
+        deferral_state,
+        task_instance_name=task_context.task_instance_name(context),
+        try_number=task_context.try_number(context),
+    )
     return PolytomicExecutionTrigger(
         kind=kind.name,
         sync_id=sync_id,
         execution_id=execution_id,
         polytomic_conn_id=conn_id,
         poke_interval=poke_interval,
-        since=time.time(),
-        schemas=len(getattr(seen, "schemas", None) or ()) or None,
-        resume_state=state.to_json(),
+        waiting_since=time.time(),
+        schema_count=len(getattr(seen, "schemas", None) or ()) or None,
+        deferral_state=state.to_json(),
         **options,
     )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_polytomic._airflow.compat import AirflowTaskTimeout
 from airflow_provider_polytomic._airflow.task_context import execution_timeout_reserve
-from airflow_provider_polytomic.links import XCOM_KEY as LINK_KEY
+from airflow_provider_polytomic.links import LINK_KEY
 
 if TYPE_CHECKING:
     from airflow_provider_polytomic.api.kinds import SyncKind
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-XCOM_KEY = "execution"
+SUMMARY_KEY = "execution"
 REPORTING_TIMEOUT = 30.0  # seconds for all reports on an execution that has ended
-REQUEST_TIMEOUT = 10.0  # seconds for each of their requests
-MIN_REQUEST_TIMEOUT = 0.05  # seconds; with less left no request is sent
+REPORT_REQUEST_TIMEOUT = 10.0  # seconds for each of their requests
+MIN_REPORT_REQUEST_TIMEOUT = 0.05  # seconds; with less left no request is sent
 
 
 def best_effort(report: str, step: Callable[[], T]) -> T | None:
@@ -84,8 +84,8 @@ class Reporting:
         from airflow_provider_polytomic.api.plan import TransportFailure
 
         # A request that hangs leaves half of the time to those after it.
-        timeout = min(request.timeout or REQUEST_TIMEOUT, REQUEST_TIMEOUT, self.left / 2)
-        if timeout < MIN_REQUEST_TIMEOUT:
+        timeout = min(request.timeout or REPORT_REQUEST_TIMEOUT, REPORT_REQUEST_TIMEOUT, self.left / 2)
+        if timeout < MIN_REPORT_REQUEST_TIMEOUT:
             return TransportFailure("the time for reporting is used up", sent=False)
         return self._send(replace(request, timeout=timeout))
 
@@ -122,7 +122,7 @@ def push_summary(context: Any, summary: dict[str, Any], *, wanted: bool) -> None
     """
     ti = context.get("ti")
     if ti is not None and wanted:
-        best_effort(f"XCom {XCOM_KEY!r}", lambda: ti.xcom_push(key=XCOM_KEY, value=summary))
+        best_effort(f"XCom {SUMMARY_KEY!r}", lambda: ti.xcom_push(key=SUMMARY_KEY, value=summary))
 
 
 def push_link(

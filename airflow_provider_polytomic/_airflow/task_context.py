@@ -27,7 +27,7 @@ MIN_RESERVE, MAX_RESERVE = 30.0, 300.0  # seconds before execution_timeout
 # --- identity and tries
 
 
-def task_identity(context: Any) -> tuple[str, ...]:
+def idempotency_scope(context: Any) -> tuple[str, ...]:
     """Identify a task instance across its tries. Without an Airflow context every call is a task of its own."""
     ti, dag_run = context.get("ti"), context.get("dag_run")
     if ti is None:
@@ -38,7 +38,7 @@ def task_identity(context: Any) -> tuple[str, ...]:
     return (str(ti.dag_id), str(ti.run_id), start, str(ti.task_id), str(getattr(ti, "map_index", -1)))
 
 
-def task_key(context: Any) -> str | None:
+def task_instance_name(context: Any) -> str | None:
     """Identify a task instance in a trigger event; None without an Airflow context."""
     ti = context.get("ti")
     names = [getattr(ti, name, None) for name in ("dag_id", "task_id", "run_id", "map_index")]
@@ -105,7 +105,7 @@ def store_start(context: Any, start: StoredStart) -> None:
 
 
 class Tries:
-    """The tries of a task instance, as the current one sees them. The stored start is read once, when it is needed.
+    """The tries of a task instance, as the current one sees them. Airflow is called once, when it is needed.
 
     :param retries: of the task, as the DAG file says now.
     """
@@ -116,24 +116,25 @@ class Tries:
         self._retries = retries
 
     @cached_property
-    def stored_start(self) -> StoredStart | None:
-        """The start that an earlier try has stored, or this one."""
+    def _stored_start(self) -> StoredStart | None:
         return read_stored_start(self._context) if self.number > 1 else None
+
+    def read_stored_start(self) -> StoredStart | None:
+        """The start that an earlier try has stored, or this one."""
+        return self._stored_start
 
     def store(self, start: StoredStart) -> None:
         """Store a start for later tries."""
-        self.stored_start = start
+        self._stored_start = start
         store_start(self._context, start)
 
-    @property
-    def first(self) -> int:
+    def infer_first_try(self) -> int:
         """The first try since the task was last cleared."""
-        return first_try(self._context, self._retries, self.stored_start)
+        return first_try(self._context, self._retries, self.read_stored_start())
 
-    @property
-    def is_retry(self) -> bool:
+    def infer_is_retry(self) -> bool:
         """Whether a try since the last clear may have started an execution."""
-        return self.number > self.first
+        return self.number > self.infer_first_try()
 
     @property
     def has_next(self) -> bool:

@@ -87,14 +87,14 @@ def fetch(call: Call[T], max_retries: int = DEFAULT_MAX_RETRIES) -> Plan[T]:
 
     :raises PolytomicError: the last response was an error.
     """
-    attempt = 1
+    request_count = 1
     while True:
         response = yield from send(call.request)
         if isinstance(response, Response) and response.status < 300:
             return decode(call, response)
         delay = retry_delay(
             response,
-            attempt,
+            request_count,
             repeatable=call.repeatable,
             max_retries=max_retries,
             now=(yield from current_time()),
@@ -103,10 +103,10 @@ def fetch(call: Call[T], max_retries: int = DEFAULT_MAX_RETRIES) -> Plan[T]:
         if delay is None:
             return decode(call, response)
         yield from sleep(delay)
-        attempt += 1
+        request_count += 1
 
 
-def with_deadline(deadline: float | None, plan: Plan[T], action: str, *, only_reads: bool = False) -> Plan[T]:
+def with_deadline(deadline: float | None, plan: Plan[T], milestone: str, *, only_reads: bool = False) -> Plan[T]:
     """Run a plan until a deadline.
 
     After the deadline, no new idempotency key is sent, no failed request is repeated, and the plan does not sleep.
@@ -114,7 +114,7 @@ def with_deadline(deadline: float | None, plan: Plan[T], action: str, *, only_re
     canceled.
 
     :param deadline: in seconds since the epoch; None for no deadline.
-    :param action: what had to happen before the deadline, for the message.
+    :param milestone: what had to happen before the deadline, for the message.
     :param only_reads: whether the plan only reads. No request at all is then sent after the deadline.
     :raises PolytomicTimeoutError: the deadline has passed. The message contains the last failure.
     """
@@ -126,7 +126,7 @@ def with_deadline(deadline: float | None, plan: Plan[T], action: str, *, only_re
     failure = ""
 
     def deadline_error() -> PolytomicTimeoutError:
-        return PolytomicTimeoutError(f"The deadline passed before {action}{failure and ': ' + failure}")
+        return PolytomicTimeoutError(f"The deadline passed before {milestone}{failure and ': ' + failure}")
 
     try:
         while True:

@@ -193,7 +193,7 @@ class AsyncClient:
         return result
 
     async def sleep_batchable(self, step: BatchableSleep) -> bool:
-        """Sleep, and continue to sleep while batch polling shows that the execution is running."""
+        """Sleep, and continue to sleep while batch polling shows that the execution has not ended."""
         try:
             await self._acquire(await self._read())
         except Exception:  # noqa: BLE001  the poll that follows reports it

@@ -210,10 +210,10 @@ def error_from_response(request: Request, response: SendResult) -> PolytomicErro
         )
     body = parse_api_error(response)
     kind = _BY_STATUS.get(response.status, PolytomicServerError if response.status >= 500 else PolytomicApiError)
-    foreign = body is None and (
+    is_non_api = body is None and (
         response.status not in _BY_STATUS or (_is_html(response) and response.status in _API_ONLY_STATUSES)
     )
-    if foreign:
+    if is_non_api:
         return PolytomicResponseError(
             request, response, f"not a response of the Polytomic API: {body_excerpt(response)}"
         )

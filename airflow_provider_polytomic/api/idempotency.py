@@ -10,7 +10,7 @@ import json
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from .call import Call, decode, fetch
 from .errors import (
@@ -34,8 +34,7 @@ T = TypeVar("T")
 OUTCOME_TIMEOUT = 60.0  # seconds during which a key is repeated until its outcome is known
 REPLICA_LAG = 60.0  # seconds during which the server's replicas may not know a new object
 READ_INTERVAL = 5.0  # seconds between two reads of an object that is not found
-START = "the start"
-CREATION = "the creation"
+Operation = Literal["start", "creation"]
 _REPEATABLE = (
     PolytomicConflictError,
     PolytomicUnreachableError,
@@ -50,22 +49,22 @@ def compute_key(parts: list[Any]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def send_once(call: Call[T], action: str, *, timeout: float | None = None) -> Plan[T]:
+def send_once(call: Call[T], operation: Operation, *, timeout: float | None = None) -> Plan[T]:
     """Make a call that has an idempotency key, and repeat it until its outcome is known.
 
-    :param action: :data:`START` or :data:`CREATION`, for messages.
+    :param operation: what the call does, for messages.
     :param timeout: seconds during which the call is repeated, default :data:`OUTCOME_TIMEOUT`; 0 sends one request.
     :raises PolytomicConflictError: the server refused the request because of another object or execution.
     :raises PolytomicError: the request was refused, or its outcome is unknown. The message says which.
     """
-    outcome = yield from resolve_outcome(call, action, timeout=timeout)
+    outcome = yield from resolve_outcome(call, operation, timeout=timeout)
     if isinstance(outcome, PolytomicApiError):
         raise outcome
     return outcome
 
 
 @dataclass
-class _Attempts(Generic[T]):
+class _KeyRequests(Generic[T]):
     """What the requests with one key have shown so far. Times are in seconds since the epoch.
 
     :ivar unanswered_since: when a request was last sent whose outcome is unknown. Until the timeout has passed since
@@ -74,7 +73,7 @@ class _Attempts(Generic[T]):
     """
 
     call: Call[T]
-    action: str
+    operation: Operation
     timeout: float
     unanswered_since: float | None
     is_uncertain: bool = False
@@ -110,66 +109,66 @@ class _Attempts(Generic[T]):
             return error
         return add_context(
             error,
-            f"Could not confirm whether {self.action} succeeded. Repeating it with idempotency key "
+            f"Could not confirm whether the {self.operation} succeeded. Repeating it with idempotency key "
             f"{self.call.request.idempotency_key} is safe; a task retry does so automatically",
         )
 
 
 def resolve_outcome(
     call: Call[T],
-    action: str,
+    operation: Operation,
     *,
-    first_sent_at: float | None = None,
+    sent_before: float | None = None,
     timeout: float | None = None,
     find_effect: Callable[[], Plan[T | None]] | None = None,
 ) -> Plan[T | PolytomicConflictError | PolytomicServerError]:
     """Send a call with an idempotency key until its outcome is known.
 
-    :param action: :data:`START` or :data:`CREATION`, for messages.
-    :param first_sent_at: when the key may have been sent before, in seconds since the epoch. A 409 may then mean that
-        the server is still processing that request.
+    :param operation: what the call does, for messages.
+    :param sent_before: the time before which an earlier process may have sent the key, in seconds since the epoch. A
+        409 may then mean that the server is still processing that request.
     :param timeout: seconds during which the call is repeated, default :data:`OUTCOME_TIMEOUT`; 0 sends one request.
     :param find_effect: finds what a request has started although the API responded with a 5xx.
     :returns: the result, or the error that the server recorded for the key: a conflict, or a 5xx of the API itself.
     :raises PolytomicError: the request was refused, or its outcome is unknown.
     """
-    attempts = _Attempts(call, action, OUTCOME_TIMEOUT if timeout is None else timeout, first_sent_at)
-    count = 0
+    key_requests = _KeyRequests(call, operation, OUTCOME_TIMEOUT if timeout is None else timeout, sent_before)
+    request_count = 0
     while True:
         response = yield from send(call.request)
         now = yield from current_time()
-        count += 1
+        request_count += 1
         try:
             return decode(call, response)
         except _REPEATABLE as error:
             failure = error
-        if isinstance(failure, PolytomicConflictError) and attempts.is_final_conflict(failure, now):
+        if isinstance(failure, PolytomicConflictError) and key_requests.is_final_conflict(failure, now):
             return failure
-        attempts.record_failure(response, failure, now)
+        key_requests.record_failure(response, failure, now)
         recorded = failure if isinstance(failure, PolytomicServerError) and _is_api_error(response) else None
         if recorded is not None and find_effect is not None:
             found = yield from find_effect()
             if found is not None:
                 return found
-        if attempts.is_timed_out(failure, now):
-            if recorded is not None and not attempts.is_uncertain:
+        if key_requests.is_timed_out(failure, now):
+            if recorded is not None and not key_requests.is_uncertain:
                 return recorded
-            raise attempts.unresolved_error(failure)
+            raise key_requests.unresolved_error(failure)
         retry_after = retry_after_delay(response, now)
-        yield from sleep(backoff(count, jitter=random.random()) if retry_after is None else retry_after)
+        yield from sleep(backoff(request_count, jitter=random.random()) if retry_after is None else retry_after)
 
 
-def replay_key(call: Call[T], action: str, first_sent_at: float) -> Plan[T | PolytomicApiError]:
+def replay_key(call: Call[T], operation: Operation, sent_before: float) -> Plan[T | PolytomicApiError]:
     """Send a key again that an earlier process may have sent. If it has not, this request takes effect.
 
-    :param action: :data:`START` or :data:`CREATION`, for messages.
-    :param first_sent_at: the latest time, in seconds since the epoch, at which the earlier process may have sent the
-        key. A conflict within :data:`OUTCOME_TIMEOUT` of it may mean that the server is still processing that request.
+    :param operation: what the call does, for messages.
+    :param sent_before: the time before which the earlier process may have sent the key, in seconds since the epoch.
+        A conflict within :data:`OUTCOME_TIMEOUT` of it may mean that the server is still processing that request.
     :returns: the result, or the error that the server recorded for the key.
     :raises PolytomicError: the outcome is unknown.
     """
     try:
-        return (yield from resolve_outcome(call, action, first_sent_at=first_sent_at))
+        return (yield from resolve_outcome(call, operation, sent_before=sent_before))
     except (PolytomicAuthError, PolytomicRateLimitError, PolytomicServerError):
         raise  # these do not refuse the request itself
     except PolytomicApiError as refusal:

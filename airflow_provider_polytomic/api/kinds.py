@@ -18,7 +18,7 @@ class SyncKind:
 
     :ivar name: the value of ``kind`` arguments: ``bulk`` or ``model``.
     :ivar label: the name in messages, in the singular.
-    :ivar model: the class of its executions.
+    :ivar execution_class: the class of its executions.
     :ivar has_batch_status: whether one request returns the status of many syncs.
     """
 
@@ -29,7 +29,7 @@ class SyncKind:
     start: Callable[..., Call[Any]]
     executions: Callable[..., ListCall[Any]]
     execution: Callable[[str, str], Call[Any]]
-    model: type[Execution]
+    execution_class: type[Execution]
     cancel: Callable[[str, str], Call[None]]
     console_log: Callable[..., Call[ConsoleLog]]
     has_batch_status: bool
@@ -48,7 +48,7 @@ SYNC_KINDS = {
         start=bulk_syncs.start,
         executions=bulk_syncs.executions,
         execution=bulk_syncs.execution,
-        model=BulkSyncExecution,
+        execution_class=BulkSyncExecution,
         cancel=bulk_syncs.cancel,
         console_log=bulk_syncs.console_log,
         has_batch_status=True,
@@ -61,7 +61,7 @@ SYNC_KINDS = {
         start=model_syncs.start,
         executions=model_syncs.executions,
         execution=model_syncs.execution,
-        model=ModelSyncExecution,
+        execution_class=ModelSyncExecution,
         cancel=model_syncs.cancel,
         console_log=model_syncs.console_log,
         has_batch_status=False,

@@ -5,7 +5,7 @@ A *plan* is a generator. It yields one of five steps and is sent the result of e
 ========================== =====================================================
 :class:`Request`          a :class:`Response`, or :class:`TransportFailure`
 :class:`Sleep`            ``None``, after the sleep
-:class:`BatchableSleep`   whether a batch response showed meanwhile that the execution is running
+:class:`BatchableSleep`   whether a batch response showed meanwhile that the execution has not ended
 :class:`Now`              the wall clock, in seconds since the epoch
 :class:`ReloadCredentials` ``None``, after the credentials were read again
 ========================== =====================================================
@@ -80,12 +80,12 @@ class Sleep:
 class BatchableSleep:
     """Sleep until an execution of a bulk sync has to be polled.
 
-    The driver may extend the sleep while batch polling shows that the execution is running.
+    The driver may extend the sleep while batch polling shows that the execution has not ended.
 
     :param seconds: the time until the poll.
     :param interval: returns the seconds until a further poll, for a time in seconds since the epoch.
     :param deadline: when the sleep ends in any case, in seconds since the epoch.
-    :param schemas: the number of schemas of the execution, or 0 if unknown.
+    :param schema_count: the number of schemas of the execution, or 0 if unknown.
     """
 
     sync_id: str
@@ -93,7 +93,7 @@ class BatchableSleep:
     seconds: float
     interval: Callable[[float], float]
     deadline: float | None = None
-    schemas: int = 0
+    schema_count: int = 0
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def sleep(seconds: float) -> Plan[None]:
 
 
 def sleep_batchable(step: BatchableSleep) -> Plan[bool]:
-    """Sleep, and return whether a batch response showed meanwhile that the execution is running."""
+    """Sleep, and return whether a batch response showed meanwhile that the execution has not ended."""
     return bool((yield step))
 
 

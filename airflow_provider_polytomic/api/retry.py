@@ -22,32 +22,32 @@ def is_transient(response: SendResult) -> bool:
 
 
 def retry_delay(
-    response: SendResult, attempt: int, *, repeatable: bool, max_retries: int, now: float, jitter: float
+    response: SendResult, request_count: int, *, repeatable: bool, max_retries: int, now: float, jitter: float
 ) -> float | None:
     """Seconds until the call is repeated, or None if this response is final.
 
-    :param attempt: the number of requests so far, from 1 on.
+    :param request_count: the number of requests so far, from 1 on.
     :param repeatable: whether sending the request twice has no further effect. If not, it is repeated only if it was
         certainly not processed: after a 429, or if no connection was established.
     :param now: seconds since the epoch, for servers that name a point in time.
     :param jitter: a random number in [0, 1), so that many clients do not retry at the same time.
     """
-    if attempt > max_retries or not is_transient(response):
+    if request_count > max_retries or not is_transient(response):
         return None
     if not repeatable and not was_not_processed(response):
         return None
     retry_after = retry_after_delay(response, now)
-    return backoff(attempt, jitter=jitter) if retry_after is None else retry_after
+    return backoff(request_count, jitter=jitter) if retry_after is None else retry_after
 
 
-def backoff(attempt: int, *, max_delay: float = DEFAULT_MAX_BACKOFF, jitter: float) -> float:
+def backoff(failure_count: int, *, max_delay: float = DEFAULT_MAX_BACKOFF, jitter: float) -> float:
     """Exponential backoff: 0.5, 1, 2, 4, 8, … seconds.
 
-    :param attempt: the number of failures so far, from 1 on.
+    :param failure_count: the number of failures so far, from 1 on.
     :param max_delay: an upper bound in seconds, but never less than :data:`DEFAULT_MAX_BACKOFF`.
     :param jitter: a number in [0, 1): the part of a quarter of the delay that is subtracted.
     """
-    delay = 0.5 * 2.0 ** min(attempt - 1, 12)
+    delay = 0.5 * 2.0 ** min(failure_count - 1, 12)
     return float(min(delay, max(max_delay, DEFAULT_MAX_BACKOFF)) * (1 - jitter / 4))
 
 

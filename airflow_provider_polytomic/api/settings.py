@@ -96,9 +96,9 @@ class Settings:
     def proxy_host(self) -> str | None:
         return urlsplit(self.proxy).netloc.rpartition("@")[2] if self.proxy else None
 
-    def execution_url(self, kind: str, sync_id: str, execution_id: str) -> str:
+    def execution_url(self, kind_name: str, sync_id: str, execution_id: str) -> str:
         """The page of an execution in Polytomic's web app."""
-        ids = {"kind": kind, "sync_id": sync_id, "execution_id": execution_id}
+        ids = {"kind": kind_name, "sync_id": sync_id, "execution_id": execution_id}
         return (self.ui_url or self.base_url).format(**{name: quote(value, safe="") for name, value in ids.items()})
 
     def request_timeout(self, request: Request) -> float:

@@ -1,4 +1,4 @@
-"""Makes text of foreign origin fit for messages and logs."""
+"""Makes text of servers and users fit for messages and logs."""
 
 from __future__ import annotations
 

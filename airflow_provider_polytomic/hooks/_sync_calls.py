@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from airflow_provider_polytomic.api.call import Call
     from airflow_provider_polytomic.api.client import Client
     from airflow_provider_polytomic.api.executions.log_files import LogFile
+    from airflow_provider_polytomic.api.idempotency import Operation
     from airflow_provider_polytomic.api.plan import Plan
 
 T = TypeVar("T")
@@ -46,17 +47,16 @@ class SyncCalls:
     def client(self) -> Client:
         raise NotImplementedError
 
-    def _find_sync(self, kind: str, name: str) -> Any:
+    def _find_sync(self, kind_name: str, name: str) -> Any:
         from airflow_provider_polytomic.api.kinds import get_sync_kind
         from airflow_provider_polytomic.api.syncs.lookup import find_sync
 
-        return self.client.run(find_sync(get_sync_kind(kind), name, self.client.settings.max_retries))
+        return self.client.run(find_sync(get_sync_kind(kind_name), name, self.client.settings.max_retries))
 
     def _create_sync(self, endpoints: Any, body: dict[str, Any]) -> Any:
-        from airflow_provider_polytomic.api.idempotency import CREATION
 
         validate_fields(body)
-        return self.client.run(self._send_once(endpoints.create(body, idempotency_key=str(uuid.uuid4())), CREATION))
+        return self.client.run(self._send_once(endpoints.create(body, idempotency_key=str(uuid.uuid4())), "creation"))
 
     def _update_sync(self, endpoints: Any, sync_id: str, changes: dict[str, Any]) -> Any:
         from airflow_provider_polytomic.api.parsers import parse_document
@@ -67,26 +67,27 @@ class SyncCalls:
         document = self.client.call(replace(endpoints.get(sync_id), parse=parse_document))
         return self.client.call(endpoints.replace(sync_id, merge_changes(document, changes)))
 
-    def _start_execution(self, kind: str, sync_id: str, idempotency_key: str | None, arguments: dict[str, Any]) -> Any:
-        from airflow_provider_polytomic.api.idempotency import START
+    def _start_execution(
+        self, kind_name: str, sync_id: str, idempotency_key: str | None, arguments: dict[str, Any]
+    ) -> Any:
         from airflow_provider_polytomic.api.kinds import get_sync_kind
         from airflow_provider_polytomic.api.syncs.destination import with_resync_mode_hint
 
         sync_id = required_id("sync_id", sync_id)
         arguments = {name: _START_CHECKS[name](name, value) for name, value in arguments.items()}
         key = str(uuid.uuid4()) if idempotency_key is None else idempotency_key
-        call = get_sync_kind(kind).start(sync_id, **arguments, idempotency_key=key)
+        call = get_sync_kind(kind_name).start(sync_id, **arguments, idempotency_key=key)
         return self.client.run(
-            with_resync_mode_hint(self._send_once(call, START), sync_id, arguments.get("resync_mode"))
+            with_resync_mode_hint(self._send_once(call, "start"), sync_id, arguments.get("resync_mode"))
         )
 
-    def _send_once(self, call: Call[T], operation: str) -> Plan[T]:
+    def _send_once(self, call: Call[T], operation: Operation) -> Plan[T]:
         from airflow_provider_polytomic.api.idempotency import send_once
 
         return send_once(call, operation, timeout=None if self.client.settings.max_retries else 0)
 
     def _list_executions(
-        self, kind: str, sync_id: str, only_terminal: bool | None, ascending: bool | None, limit: int | None
+        self, kind_name: str, sync_id: str, only_terminal: bool | None, ascending: bool | None, limit: int | None
     ) -> Iterator[Any]:
         from airflow_provider_polytomic.api.kinds import get_sync_kind
 
@@ -94,11 +95,13 @@ class SyncCalls:
         optional_flag("ascending", ascending)
         sync_id = required_id("sync_id", sync_id)
         size = page_size(limit, MAX_EXECUTIONS_PER_PAGE)
-        call = get_sync_kind(kind).executions(sync_id, only_terminal=only_terminal, ascending=ascending, limit=size)
+        call = get_sync_kind(kind_name).executions(
+            sync_id, only_terminal=only_terminal, ascending=ascending, limit=size
+        )
         return islice(self.client.iterate(call), limit)
 
     def _wait_for_execution(
-        self, kind: str, sync_id: str, execution_id: str, poke_interval: float, timeout: float | None
+        self, kind_name: str, sync_id: str, execution_id: str, poke_interval: float, timeout: float | None
     ) -> Any:
         from airflow_provider_polytomic.api.executions.wait import wait_for_execution
         from airflow_provider_polytomic.api.kinds import get_sync_kind
@@ -109,7 +112,7 @@ class SyncCalls:
         deadline = None if timeout is None else time.time() + timeout
         return self.client.run(
             wait_for_execution(
-                get_sync_kind(kind), sync_id, execution_id, poke_interval=poke_interval, deadline=deadline
+                get_sync_kind(kind_name), sync_id, execution_id, poke_interval=poke_interval, deadline=deadline
             )
         )
 

@@ -5,43 +5,36 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_provider_polytomic._airflow import validation
 from airflow_provider_polytomic._airflow.compat import AirflowFailException, AirflowSkipException
 from airflow_provider_polytomic.links import PolytomicExecutionLink
-from airflow_provider_polytomic.operators._arguments import ExecutionArguments
+from airflow_provider_polytomic.operators._requests import ExecutionRequests
 
 if TYPE_CHECKING:
-    from airflow_provider_polytomic._airflow.deferral import ExecutionEvent, ResumeState
+    from airflow_provider_polytomic._airflow.deferral import DeferralState, ExecutionEvent
     from airflow_provider_polytomic._airflow.task_context import Tries
     from airflow_provider_polytomic.api.executions.console_log import ConsoleLogFollower
-    from airflow_provider_polytomic.api.executions.start import Acquired, Blocked, Decision
+    from airflow_provider_polytomic.api.executions.start import Blocked, Decision, ResolvedExecution
     from airflow_provider_polytomic.api.executions.start_request import StartRequest
-    from airflow_provider_polytomic.api.kinds import SyncKind
     from airflow_provider_polytomic.api.models import Execution
-    from airflow_provider_polytomic.api.plan import Request, SendResult
-    from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
     from airflow_provider_polytomic.lineage import LineageRecord
-    from airflow_provider_polytomic.operators._ownership import Ownership
+    from airflow_provider_polytomic.operators._reporting import EndReport
     from airflow_provider_polytomic.operators._start_request import Target
 
 
-class ExecutionOperator(ExecutionArguments):
+class ExecutionOperator(ExecutionRequests):
     """Starts an execution of a sync exactly once, and waits for its end in the worker or deferred.
 
     A base class: each subclass sets the kind, and adds the arguments of the start.
     """
 
-    kind: ClassVar[str]
     operator_extra_links = (PolytomicExecutionLink(),)
     ui_color = "#e8e4ff"
     _tries: Tries
     _may_have_started = False  # after a start, invalid arguments and rejected requests are retried
-    _starting_sync_id = ""  # the sync of the start request that is being sent
     _lineage: LineageRecord | None = None  # of the execution that has ended
-    _killed = False
 
     # --- the lifecycle: resolve, start or resume, wait or defer, judge, report
 
@@ -54,30 +47,32 @@ class ExecutionOperator(ExecutionArguments):
             return self._start_and_finish(context, self._resolve_target(context))
 
     def execute_complete(self, context: Any, event: Any = None) -> str:
-        """Resume after the trigger has fired.
+        """Continue the task after the deferral: judge and report what the trigger event says.
 
         :returns: the execution's id.
         """
         from airflow_provider_polytomic._airflow.deferral import ExecutionEvent, is_stray_event
-        from airflow_provider_polytomic.operators._blocking import require_end_of_blocking, require_time_left
+        from airflow_provider_polytomic.operators._blocking_execution import require_end_of_blocking_execution
         from airflow_provider_polytomic.operators._start_request import Target
 
         with self._handle_errors(context):
             event = ExecutionEvent.from_payload(event)
-            state = event.resume_state
+            state = event.deferral_state
             if is_stray_event(context, state):
                 return self._start_and_finish(context, self._resolve_target(context))
             target = self._set_map_index_name(context, Target(event.sync_id, state.sync_name, event.deadline))
-            if state.blocking:
-                require_end_of_blocking(event)
+            if state.is_blocking:
+                require_end_of_blocking_execution(event)
                 self.log.info("Blocking execution %s of %s has ended.", event.execution_id, self._describe(target))
-                require_time_left(target.deadline, str(event.execution_id))
+                target.require_time_left(str(event.execution_id))
                 return self._start_and_finish(context, target, state.attempts)
             self._may_have_started = True
             execution = self._handle_event(event)
             console = self._open_console_log(event.sync_id, execution.id, event.console_cursor)
-            execution_id = self._finish(context, target, state.origin, execution, console)
-            return self._start_and_finish(context, target) if execution_id is None else execution_id
+            report = self._end_wait(context, target, execution, console)
+            if self._must_start_again(target, state.origin, execution):
+                return self._start_and_finish(context, target)
+            return self._finish(report, execution, is_owned=state.is_owned)
 
     def _start_and_finish(self, context: Any, target: Target, attempts: int = 0) -> str:
         """Start or resume an execution, wait for its end, and judge it. Repeat if an earlier try canceled it.
@@ -87,24 +82,17 @@ class ExecutionOperator(ExecutionArguments):
         from airflow_provider_polytomic.operators._reporting import report_start
 
         while True:
-            acquired = self._acquire(context, target, attempts)
-            execution, origin = acquired.execution, acquired.origin
-            report_start(self, context, target, execution, origin)
-            console = self._open_console_log(target.sync_id, execution.id)
+            resolved = self._start_or_resume(context, target, attempts)
+            report_start(self, context, target, resolved)
+            console = self._open_console_log(target.sync_id, resolved.execution.id)
             if not self.wait_for_completion:
                 self._ownership.release()
-                return execution.id
-            execution = self._wait_or_defer(context, target, execution, origin, console)
-            execution_id = self._finish(context, target, origin, execution, console)
-            if execution_id is not None:
-                return execution_id
+                return resolved.execution.id
+            execution = self._wait_or_defer(context, target, resolved, console)
+            report = self._end_wait(context, target, execution, console)
+            if not self._must_start_again(target, resolved.origin, execution):
+                return self._finish(report, execution, is_owned=resolved.is_owned)
             attempts = 0
-
-    def on_kill(self) -> None:
-        """Cancel the owned execution, if any. One request, 3 seconds at most."""
-        self._killed = True
-        if self.cancel_on_kill and "_ownership" in vars(self):  # else nothing was started
-            self._ownership.cancel()
 
     @contextmanager
     def _handle_errors(self, context: Any) -> Iterator[None]:
@@ -114,7 +102,7 @@ class ExecutionOperator(ExecutionArguments):
 
         self._tries, self._may_have_started = Tries(context, self.retries), False
         try:
-            with as_airflow_errors(lambda: self._may_have_started or self._tries.is_retry):
+            with as_airflow_errors(lambda: self._may_have_started or self._tries.infer_is_retry()):
                 yield
         except Exception as error:
             owned = self._ownership.release()
@@ -133,8 +121,13 @@ class ExecutionOperator(ExecutionArguments):
         validation.require_rendered(self)
         self._validate()
         deadline = compute_deadline(self.timeout, self.execution_timeout)
-        sync_name, stored = validation.blank_to_none(self.sync_name), self._tries.stored_start
-        if sync_name is not None and stored is not None and stored.sync_name == sync_name and self._tries.is_retry:
+        sync_name, stored = validation.blank_to_none(self.sync_name), self._tries.read_stored_start()
+        if (
+            sync_name is not None
+            and stored is not None
+            and stored.sync_name == sync_name
+            and self._tries.infer_is_retry()
+        ):
             sync_id = stored.sync_id
         else:
             sync_id, sync_name = resolve_sync(self._run, self._kind, self.sync_id, self.sync_name, deadline)
@@ -143,35 +136,36 @@ class ExecutionOperator(ExecutionArguments):
     def _set_map_index_name(self, context: Any, target: Target) -> Target:
         from airflow_provider_polytomic._airflow.reporting import set_map_index_name
 
-        name = set_map_index_name(self._send, self._kind, self, context, target.sync_id, target.sync_name)
+        name = set_map_index_name(self._send_and_own, self._kind, self, context, target.sync_id, target.sync_name)
         return replace(target, sync_name=name)
 
     # --- start or resume
 
-    def _acquire(self, context: Any, target: Target, attempts: int) -> Acquired:
+    def _start_or_resume(self, context: Any, target: Target, attempts: int) -> ResolvedExecution:
         """Start, resume or attach to an execution, after every blocking one has ended.
 
         :raises AirflowSkipException: a foreign execution is running, and ``if_running`` is ``skip``.
         """
-        from airflow_provider_polytomic.api.executions.start import Acquired, Skipped
+        from airflow_provider_polytomic.api.executions.start import ResolvedExecution, Skipped
         from airflow_provider_polytomic.operators._start_request import build_start_request, skip_reason
 
         request = build_start_request(self, context, self._tries, target.sync_id, attempts)
         while True:
-            decision = self._start_or_resume(target, request)
-            if isinstance(decision, Acquired):
+            decision = self._run_start_pass(target, request)
+            if isinstance(decision, ResolvedExecution):
                 self._register(context, request, decision)
                 return decision
             if isinstance(decision, Skipped):
                 raise AirflowSkipException(skip_reason(decision, self._describe(target)))
             self.log.info("Waiting to start %s: %s.", self._describe(target), decision.reason)
-            self._wait_or_defer_for_blocking(context, target, decision)
+            self._wait_or_defer_for_blocking_execution(context, target, decision)
             request = replace(request, attempts=decision.attempts)
 
-    def _start_or_resume(self, target: Target, request: StartRequest) -> Decision:
+    def _run_start_pass(self, target: Target, request: StartRequest) -> Decision:
+        """Run one pass of the start protocol, which may start an execution and cancel another one."""
         from airflow_provider_polytomic.api.call import with_deadline
         from airflow_provider_polytomic.api.errors import PolytomicConflictError
-        from airflow_provider_polytomic.api.executions.start import Acquired, start_or_resume
+        from airflow_provider_polytomic.api.executions.start import ResolvedExecution, start_or_resume
         from airflow_provider_polytomic.api.syncs.destination import with_resync_mode_hint
 
         self._starting_sync_id = target.sync_id
@@ -181,57 +175,59 @@ class ExecutionOperator(ExecutionArguments):
         except PolytomicConflictError:
             self._ownership.release()  # the executions of earlier tries have ended
             raise
-        if not isinstance(decision, Acquired) or decision.origin == "attached":
+        if not isinstance(decision, ResolvedExecution) or not decision.is_owned:
             self._ownership.release()  # the execution of a replayed key has ended
         return decision
 
-    def _register(self, context: Any, request: StartRequest, acquired: Acquired) -> None:
+    def _register(self, context: Any, request: StartRequest, resolved: ResolvedExecution) -> None:
         """Own the execution, and store its start for later tries, unless a foreign one was attached to."""
         from airflow_provider_polytomic.operators._start_request import to_stored_start
 
         self._may_have_started = True
-        if acquired.origin != "attached":
-            self._ownership.acquire(self._hook.client.settings, request.sync_id, acquired.execution.id)
-            self._tries.store(to_stored_start(context, request, acquired, self.sync_name))
+        if resolved.is_owned:
+            self._ownership.acquire(self._hook.client.settings, request.sync_id, resolved.execution.id)
+            self._tries.store(to_stored_start(context, request, resolved, self.sync_name))
 
     # --- wait or defer
 
-    def _wait_or_defer_for_blocking(self, context: Any, target: Target, decision: Blocked) -> None:
-        from airflow_provider_polytomic._airflow.deferral import ResumeState
+    def _wait_or_defer_for_blocking_execution(self, context: Any, target: Target, decision: Blocked) -> None:
+        from airflow_provider_polytomic._airflow.deferral import DeferralState
         from airflow_provider_polytomic.api.executions.wait import wait_for_execution
-        from airflow_provider_polytomic.operators import _blocking
+        from airflow_provider_polytomic.operators import _blocking_execution
 
         sync_id, execution = target.sync_id, decision.execution
         if self.deferrable:
-            state = ResumeState(sync_name=target.sync_name, blocking=True, attempts=decision.attempts)
+            state = DeferralState(sync_name=target.sync_name, is_blocking=True, attempts=decision.attempts)
             self._defer(context, target, execution.id, state, execution)
         plan = wait_for_execution(
             self._kind, sync_id, execution.id, poke_interval=self.poke_interval, deadline=target.deadline
         )
-        _blocking.wait_for_blocking(self._run, plan)
-        _blocking.require_time_left(target.deadline, execution.id)
+        _blocking_execution.wait_for_blocking_execution(self._run, plan)
+        target.require_time_left(execution.id)
 
     def _wait_or_defer(
-        self, context: Any, target: Target, execution: Execution, origin: str, console: ConsoleLogFollower | None
+        self, context: Any, target: Target, resolved: ResolvedExecution, console: ConsoleLogFollower | None
     ) -> Execution:
         """Wait for the end of the task's execution in the worker, or defer unless it has ended already."""
-        from airflow_provider_polytomic._airflow.deferral import ResumeState
+        from airflow_provider_polytomic._airflow.deferral import DeferralState
         from airflow_provider_polytomic.api.errors import PolytomicTimeoutError
         from airflow_provider_polytomic.api.executions.poll import poll_execution
         from airflow_provider_polytomic.api.executions.wait import wait_for_execution
 
+        execution_id = resolved.execution.id
         if self.deferrable:
-            seen: Execution | None = self._run(poll_execution(self._kind, target.sync_id, execution.id)).value
+            seen: Execution | None = self._run(poll_execution(self._kind, target.sync_id, execution_id)).value
             if seen is not None and seen.is_terminal:
                 return seen
-            self._defer(context, target, execution.id, ResumeState(sync_name=target.sync_name, origin=origin), seen)
+            state = DeferralState(sync_name=target.sync_name, origin=resolved.origin)
+            self._defer(context, target, execution_id, state, seen)
         plan = wait_for_execution(
             self._kind,
             target.sync_id,
-            execution.id,
+            execution_id,
             poke_interval=self.poke_interval,
             deadline=target.deadline,
-            cancel_at_deadline=self.cancel_on_kill and origin != "attached",
+            cancel_at_deadline=self.cancel_on_kill and resolved.is_owned,
             console=console,
         )
         try:
@@ -242,11 +238,11 @@ class ExecutionOperator(ExecutionArguments):
         return ended
 
     def _defer(
-        self, context: Any, target: Target, execution_id: str, state: ResumeState, seen: Execution | None
+        self, context: Any, target: Target, execution_id: str, state: DeferralState, seen: Execution | None
     ) -> NoReturn:
         from airflow_provider_polytomic._airflow.deferral import create_trigger
 
-        cancels = state.is_own and self.cancel_on_kill
+        cancels = state.is_owned and self.cancel_on_kill
         trigger = create_trigger(
             context,
             self._kind,
@@ -258,8 +254,8 @@ class ExecutionOperator(ExecutionArguments):
             deadline=target.deadline,
             cancel_at_deadline=cancels,
             cancel_on_kill=cancels,
-            log_console=self.log_console and not state.blocking,
-            resume_state=state,
+            log_console=self.log_console and not state.is_blocking,
+            deferral_state=state,
         )
         self.log.info("Deferred: the triggerer waits for the end of execution %s.", execution_id)
         self._ownership.release()  # from here on the trigger cancels it, if necessary
@@ -277,7 +273,7 @@ class ExecutionOperator(ExecutionArguments):
         if event.outcome == "ended":
             return event.read_execution(self._kind)
         sync_id, execution_id = event.sync_id, str(event.execution_id)
-        owned = event.still_running and event.resume_state.is_own
+        owned = event.still_running and event.deferral_state.is_owned
         if event.outcome == "timeout":
             if owned and self.cancel_on_kill:
                 cancel_if_possible(self._run, self._kind, sync_id, execution_id, "its deadline has passed")
@@ -291,36 +287,42 @@ class ExecutionOperator(ExecutionArguments):
 
     # --- judge and report
 
-    def _finish(
-        self,
-        context: Any,
-        target: Target,
-        origin: str | None,
-        execution: Execution,
-        console: ConsoleLogFollower | None,
-    ) -> str | None:
-        """Judge an execution that has ended, and report on it.
+    def _end_wait(
+        self, context: Any, target: Target, execution: Execution, console: ConsoleLogFollower | None
+    ) -> EndReport:
+        """Release an execution that has ended, and log the rest of its console log.
 
-        :returns: the execution's id; None if an earlier try started it and it was canceled: start a new one.
-        :raises PolytomicSyncError: the execution did not succeed.
+        :returns: what reports its end.
         """
-        from airflow_provider_polytomic.api.executions.outcome import failure_reason
-        from airflow_provider_polytomic.operators._blocking import require_time_left
         from airflow_provider_polytomic.operators._reporting import EndReport
 
         self._ownership.release()
         report = EndReport(self, context, target, execution)
         report.finish_console_log(console)
-        if origin == "resumed" and execution.status == "canceled":
-            require_time_left(target.deadline, execution.id)
-            self.log.info(
-                "Execution %s of %s, which an earlier try started, was canceled. Starting a new one.",
-                execution.id,
-                self._describe(target),
-            )
-            return None
+        return report
+
+    def _must_start_again(self, target: Target, origin: str | None, execution: Execution) -> bool:
+        """Whether an earlier try started the execution, and it was canceled. A late kill of that try may have done so.
+
+        :raises PolytomicTimeoutError: it was, and the deadline has passed.
+        """
+        if origin != "resumed" or execution.status != "canceled":
+            return False
+        target.require_time_left(execution.id)
+        subject = f"Execution {execution.id} of {self._describe(target)}"
+        self.log.info("%s, which an earlier try started, was canceled. Starting a new one.", subject)
+        return True
+
+    def _finish(self, report: EndReport, execution: Execution, *, is_owned: bool) -> str:
+        """Judge an execution that has ended, and report on it.
+
+        :returns: the execution's id.
+        :raises PolytomicSyncError: the execution did not succeed.
+        """
+        from airflow_provider_polytomic.api.executions.outcome import failure_reason
+
         reason = failure_reason(execution, **self._criteria())
-        report.push_summary(is_attached=origin == "attached")
+        report.push_summary(is_owned=is_owned)
         if reason is not None:
             raise report.report_failure(reason)
         report.report_success()
@@ -352,46 +354,3 @@ class ExecutionOperator(ExecutionArguments):
 
         has_next_try = self._tries.has_next and not is_final
         cancel_unless_next_try(self._run, self._kind, sync_id, execution_id, has_next_try, self.cancel_on_kill)
-
-    # --- requests
-
-    @cached_property
-    def _ownership(self) -> Ownership:
-        from airflow_provider_polytomic.operators._ownership import Ownership
-
-        return Ownership(self.kind)
-
-    @cached_property
-    def _hook(self) -> PolytomicHook:
-        from airflow_provider_polytomic._airflow.task_context import create_hook
-
-        return create_hook(self.polytomic_conn_id)
-
-    @property
-    def _kind(self) -> SyncKind:
-        from airflow_provider_polytomic.api.kinds import get_sync_kind
-
-        return get_sync_kind(self.kind)
-
-    def _describe(self, target: Target) -> str:
-        return self._kind.describe(target.sync_id, target.sync_name)
-
-    def _run(self, plan: Any) -> Any:
-        from airflow_provider_polytomic.api.client import drive
-
-        return drive(plan, self._send, reload_credentials=self._hook.client.reload_credentials)
-
-    def _send(self, request: Request) -> SendResult:
-        """Send one request. After a kill no request is sent, and what was started during one is canceled."""
-        from airflow_provider_polytomic.api.errors import PolytomicError
-        from airflow_provider_polytomic.operators._ownership import read_started_id
-
-        if self._killed:
-            raise PolytomicError("The task was terminated. No further request is sent.")
-        response = self._hook.client.send(request)
-        started_id = read_started_id(self._kind, request, response)
-        if started_id is not None:
-            self._ownership.acquire(self._hook.client.settings, self._starting_sync_id, started_id)
-            if self._killed:
-                self.on_kill()
-        return response

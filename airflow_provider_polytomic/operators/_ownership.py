@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-KILL_TIMEOUT = 3.0  # seconds for the cancel of a kill; Airflow 3 ends the process 5 seconds after its signal
+WORKER_KILL_TIMEOUT = 3.0  # seconds for the cancel of a kill; Airflow 3 ends the process 5 seconds after its signal
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class Ownership:
     A kill runs in a signal handler, where nothing can be looked up. So everything that the cancel needs is in memory.
     """
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind_name: str) -> None:
         self.owned: OwnedExecution | None = None
-        self._kind = kind
+        self._kind_name = kind_name
 
     def acquire(self, settings: Settings, sync_id: str, execution_id: str) -> None:
         """Own an execution from now on."""
@@ -49,7 +49,7 @@ class Ownership:
         return owned
 
     def cancel(self) -> None:
-        """Cancel the owned execution with one request, which takes at most :data:`KILL_TIMEOUT`. Never raises."""
+        """Cancel the owned execution with one request of at most :data:`WORKER_KILL_TIMEOUT` seconds. Never raises."""
         owned = self.release()
         if owned is None:
             return
@@ -57,9 +57,9 @@ class Ownership:
         from airflow_provider_polytomic.api.transport.requests_transport import Transport
 
         try:
-            kind = get_sync_kind(self._kind)
+            kind = get_sync_kind(self._kind_name)
             # The timeout applies to connecting and to the response, one after the other.
-            call = kind.cancel(owned.sync_id, owned.execution_id).with_timeout(KILL_TIMEOUT / 2)
+            call = kind.cancel(owned.sync_id, owned.execution_id).with_timeout(WORKER_KILL_TIMEOUT / 2)
             # A transport of its own, because the signal may have interrupted a request of the other one.
             response = Transport(owned.settings).send(call.request)
             log.info(

@@ -10,6 +10,7 @@ from airflow_provider_polytomic._airflow import reporting
 if TYPE_CHECKING:
     from airflow_provider_polytomic.api.errors import PolytomicSyncError
     from airflow_provider_polytomic.api.executions.console_log import ConsoleLogFollower
+    from airflow_provider_polytomic.api.executions.start import ResolvedExecution
     from airflow_provider_polytomic.api.executions.tables import WrittenTable
     from airflow_provider_polytomic.api.models import Execution
     from airflow_provider_polytomic.operators._start_request import Target
@@ -24,22 +25,22 @@ def format_arguments(arguments: dict[str, Any]) -> str:
     return f" with {printable(shown, 500)}" if shown else ""
 
 
-def report_start(operator: Any, context: Any, target: Target, execution: Execution, origin: str) -> None:
+def report_start(operator: Any, context: Any, target: Target, resolved: ResolvedExecution) -> None:
     """Log the start of an execution, and push its XComs: the summary, and the link to it."""
     from airflow_provider_polytomic.api.executions.summary import summarize
 
-    kind, sync_id, is_attached = operator._kind, target.sync_id, origin == "attached"
+    kind, sync_id, execution = operator._kind, target.sync_id, resolved.execution
     operator.log.info(
         "%s execution %s of %s%s.",
-        {"started": "Started", "resumed": "Resumed", "attached": "Attached to"}[origin],
+        {"started": "Started", "resumed": "Resumed", "attached": "Attached to"}[resolved.origin],
         execution.id,
         kind.describe(sync_id, target.sync_name),
-        ", which this task did not start (if_running='attach')"
-        if is_attached
-        else format_arguments(operator._get_start_arguments()),
+        format_arguments(operator._get_start_arguments())
+        if resolved.is_owned
+        else ", which this task did not start (if_running='attach')",
     )
     wanted = operator.do_xcom_push
-    reporting.push_summary(context, summarize(sync_id, execution, adopted=is_attached), wanted=wanted)
+    reporting.push_summary(context, summarize(sync_id, execution, adopted=not resolved.is_owned), wanted=wanted)
     reporting.push_link(context, operator._hook, kind, sync_id, execution.id, wanted=wanted)
 
 
@@ -55,19 +56,19 @@ class EndReport:
         self._sync_id = target.sync_id
         self._sync_name = target.sync_name
         self._execution = execution
-        self._reporting = reporting.Reporting(operator._send, operator.execution_timeout)
+        self._reporting = reporting.Reporting(operator._send_and_own, operator.execution_timeout)
 
     def finish_console_log(self, console: ConsoleLogFollower | None) -> None:
         """Log what is left of the console log, if it is logged."""
         if console is not None:
             self._best_effort("rest of the console log", lambda: self._reporting.run(console.follow_to_end()))
 
-    def push_summary(self, *, is_attached: bool) -> None:
+    def push_summary(self, *, is_owned: bool) -> None:
         """Push the XCom ``execution``. Schemas that a trigger event omitted are read for the reports after it."""
         from airflow_provider_polytomic.api.executions.summary import summarize
 
         def push() -> None:
-            summary = summarize(self._sync_id, self._execution, adopted=is_attached)
+            summary = summarize(self._sync_id, self._execution, adopted=not is_owned)
             reporting.push_summary(self._context, summary, wanted=self._operator.do_xcom_push)
 
         self._best_effort("summary", push)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ from airflow_provider_polytomic._airflow import task_context, validation
 from airflow_provider_polytomic.operators._arguments import IF_RUNNING
 
 if TYPE_CHECKING:
-    from airflow_provider_polytomic.api.executions.start import Acquired, Skipped
+    from airflow_provider_polytomic.api.executions.start import ResolvedExecution, Skipped
     from airflow_provider_polytomic.api.executions.start_request import StartRequest, StoredStart
 
 
@@ -25,6 +26,19 @@ class Target:
     sync_name: str | None
     deadline: float | None
 
+    def require_time_left(self, ended_id: str) -> None:
+        """Check that the deadline has not passed, so that no execution is started just to be canceled.
+
+        :param ended_id: the execution that had to end first.
+        :raises PolytomicTimeoutError: it has passed.
+        """
+        from airflow_provider_polytomic.api.errors import PolytomicTimeoutError
+
+        if self.deadline is not None and time.time() >= self.deadline:
+            raise PolytomicTimeoutError(
+                f"The deadline passed before an execution could be started: execution {ended_id} had to end first"
+            )
+
 
 def build_start_request(
     operator: Any, context: Any, tries: task_context.Tries, sync_id: str, attempts: int
@@ -37,13 +51,13 @@ def build_start_request(
     from airflow_provider_polytomic.api.executions.outcome import failure_reason
     from airflow_provider_polytomic.api.executions.start_request import StartRequest
 
-    criteria, stored = operator._criteria(), tries.stored_start
+    criteria, stored = operator._criteria(), tries.read_stored_start()
     request = StartRequest(
-        kind=operator.kind,
+        kind_name=operator.kind_name,
         sync_id=sync_id,
-        task=task_context.task_identity(context),
+        task=task_context.idempotency_scope(context),
         try_number=tries.number,
-        first_try=tries.first,
+        first_try=tries.infer_first_try(),
         arguments=operator._get_start_arguments(),
         if_running=validation.choice("if_running", operator.if_running, IF_RUNNING) or "wait",
         succeeded=lambda execution: failure_reason(execution, **criteria) is None,
@@ -67,7 +81,7 @@ def skip_reason(decision: Skipped, sync: str) -> str:
     return f"Nothing was started: {running}, and if_running='skip'"
 
 
-def to_stored_start(context: Any, request: StartRequest, acquired: Acquired, sync_name: Any) -> StoredStart:
+def to_stored_start(context: Any, request: StartRequest, resolved: ResolvedExecution, sync_name: Any) -> StoredStart:
     """What later tries need to know of a start.
 
     :param sync_name: the operator's argument.
@@ -75,8 +89,8 @@ def to_stored_start(context: Any, request: StartRequest, acquired: Acquired, syn
     from airflow_provider_polytomic.api.executions.start_request import StoredStart
 
     return StoredStart(
-        try_number=acquired.try_number,
-        execution_id=acquired.execution.id,
+        try_number=resolved.try_number,
+        execution_id=resolved.execution.id,
         sync_id=request.sync_id,
         key=request.key(0, 0),
         sync_name=validation.blank_to_none(sync_name),

@@ -66,7 +66,7 @@ class PolytomicBulkSyncOperator(ExecutionOperator):
     API: ``GET`` and ``POST /api/bulk/syncs/{id}/executions``, ``GET …/executions/{exec_id}``.
     """
 
-    kind = "bulk"
+    kind_name = "bulk"
     template_fields: Sequence[str] = (
         "sync_id",
         "sync_name",
@@ -335,7 +335,7 @@ class PolytomicCreateBulkSyncOperator(BaseOperator):
             }
             request = CreateRequest(
                 body=body | client.run(resolve_connection_ids(connections)),
-                task=task_context.task_identity(context),
+                task=task_context.idempotency_scope(context),
                 try_number=number,
                 first_try=first,
                 if_exists=validation.choice("if_exists", self.if_exists, IF_EXISTS) or "fail",

@@ -56,7 +56,7 @@ class PolytomicModelSyncOperator(ExecutionOperator):
     API: ``GET`` and ``POST /api/syncs/{id}/executions``, ``GET …/executions/{exec_id}``.
     """
 
-    kind = "model"
+    kind_name = "model"
     template_fields: Sequence[str] = (
         "sync_id",
         "sync_name",

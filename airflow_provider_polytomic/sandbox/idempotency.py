@@ -10,7 +10,7 @@ from airflow_provider_polytomic.api.plan import Response
 from .wire import HttpError, error_response
 
 KEY_FORMAT = re.compile(r"[A-Za-z0-9_-]{8,255}")
-RETENTION = 24 * 3600  # seconds for which a response is kept
+KEY_RETENTION = 24 * 3600  # seconds for which a response is kept
 
 
 @dataclass
@@ -37,7 +37,7 @@ class RecordedResponses:
         if not KEY_FORMAT.fullmatch(key):
             raise HttpError(400, "bad_request", "Idempotency-Key: 8 to 255 characters of A-Z, a-z, 0-9, _ and -")
         record = self._records.get((organization_id, key))
-        if record is not None and record.response is not None and now - record.since >= RETENTION:
+        if record is not None and record.response is not None and now - record.since >= KEY_RETENTION:
             record = None
         if record is not None:
             return record.response or error_response(

@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 class ExecutionSensor(BaseSensorOperator):
     """Waits until an execution has ended, and checks its outcome. It never cancels an execution.
 
-    Abstract: subclasses set ``kind``.
+    Abstract: subclasses set ``kind_name``.
     """
 
-    kind: ClassVar[str]  # of the sync: "bulk" or "model"
+    kind_name: ClassVar[str]  # of the sync: "bulk" or "model"
     operator_extra_links = (PolytomicExecutionLink(),)
     ui_color = "#f1eeff"
 
@@ -110,7 +110,7 @@ class ExecutionSensor(BaseSensorOperator):
             return PokeReturnValue(is_done=True, xcom_value=self._finish(context, sync_id, sync_name, execution))
 
     def execute_complete(self, context: Any, event: Any = None) -> Any:
-        """Resume when the trigger has fired.
+        """Continue the task after the deferral: judge and report what the trigger event says.
 
         :returns: the id of the execution.
         """
@@ -119,7 +119,7 @@ class ExecutionSensor(BaseSensorOperator):
 
         with self._skip_on_failure(), as_airflow_errors(lambda: True):
             event = ExecutionEvent.from_payload(event, may_lack_execution=True)
-            state = event.resume_state
+            state = event.deferral_state
             if is_stray_event(context, state, any_try=True):
                 return self._poll_or_defer(context)
             if event.outcome == "timeout":
@@ -134,7 +134,7 @@ class ExecutionSensor(BaseSensorOperator):
     # --- polling
 
     def _poll_or_defer(self, context: Any) -> Any:
-        from airflow_provider_polytomic._airflow.deferral import ResumeState, create_trigger
+        from airflow_provider_polytomic._airflow.deferral import DeferralState, create_trigger
 
         deadline, deadline_argument = self._deadline()
         sync_id, sync_name = self._resolve_sync(context)
@@ -155,7 +155,7 @@ class ExecutionSensor(BaseSensorOperator):
                 deadline=deadline,
                 after=after.isoformat(),
                 seen=execution,
-                resume_state=ResumeState(sync_name=sync_name, deadline_argument=deadline_argument),
+                deferral_state=DeferralState(sync_name=sync_name, deadline_argument=deadline_argument),
             ),
             method_name="execute_complete",
             timeout=None,
@@ -214,8 +214,8 @@ class ExecutionSensor(BaseSensorOperator):
 
         if self._outage is None:
             now = time.time()
-            since = min(now, self._get_first_poke_date(context).timestamp()) if self.reschedule else now
-            self._outage = OutageTracker(self._subject(sync_id), self.poke_interval, since, fixed_interval=True)
+            waiting_since = min(now, self._get_first_poke_date(context).timestamp()) if self.reschedule else now
+            self._outage = OutageTracker(self._subject(sync_id), self.poke_interval, waiting_since, fixed_interval=True)
         execution_id = self._known_id
         while True:
             plan = (
@@ -289,7 +289,7 @@ class ExecutionSensor(BaseSensorOperator):
     def _kind(self) -> SyncKind:
         from airflow_provider_polytomic.api.kinds import get_sync_kind
 
-        return get_sync_kind(self.kind)
+        return get_sync_kind(self.kind_name)
 
     def _run_plan(self, plan: Any) -> Any:
         return self._hook.client.run(plan)

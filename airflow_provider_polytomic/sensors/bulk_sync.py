@@ -34,7 +34,7 @@ class PolytomicBulkSyncSensor(ExecutionSensor):
     The API calls are ``GET /api/bulk/syncs/{id}/executions/{exec_id}``, and ``GET …/executions`` to find the execution.
     """
 
-    kind = "bulk"
+    kind_name = "bulk"
     template_fields: Sequence[str] = (
         "sync_id",
         "sync_name",

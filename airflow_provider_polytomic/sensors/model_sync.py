@@ -34,7 +34,7 @@ class PolytomicModelSyncSensor(ExecutionSensor):
     The API calls are ``GET /api/syncs/{id}/executions/{exec_id}``, and ``GET …/executions`` to find the execution.
     """
 
-    kind = "model"
+    kind_name = "model"
     template_fields: Sequence[str] = (
         "sync_id",
         "sync_name",

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 MIN_FIRST_SLEEP = 5.0
 # Seconds of the 30 that Airflow grants a kill. A triggerer's first request to Airflow takes up to 10 seconds.
 STATE_TIMEOUT = 20.0  # for reading the task's state
-KILL_TIMEOUT = 5.0  # for the cancel
+TRIGGER_KILL_TIMEOUT = 5.0  # for the cancel
 _loaded = False
 _kills: set[asyncio.Future[None]] = set()  # an event loop keeps only weak references
 CONSOLE_KEY = "console_log"  # the XCom with the position in the console log
@@ -56,10 +56,10 @@ class PolytomicExecutionTrigger(BaseTrigger):
         task that is cleared is canceled by its next try.
     :param log_console: whether to log the execution's console log while waiting.
     :param console_cursor: the position up to which the console log was logged: a cursor of the API.
-    :param resume_state: what the task needs after it resumes, as JSON: see
-        :class:`~airflow_provider_polytomic._airflow.deferral.ResumeState`. None is an empty state.
-    :param since: when the task began to wait, in seconds since the epoch; None for the start of this trigger.
-    :param schemas: how many schemas the execution has, as far as is known.
+    :param deferral_state: what the task needs after the deferral, as JSON: see
+        :class:`~airflow_provider_polytomic._airflow.deferral.DeferralState`. None is an empty state.
+    :param waiting_since: when the task began to wait, in seconds since the epoch; None for the start of this trigger.
+    :param schema_count: how many schemas the execution has, as far as is known.
     """
 
     def __init__(
@@ -75,9 +75,9 @@ class PolytomicExecutionTrigger(BaseTrigger):
         cancel_on_kill: bool = False,
         log_console: bool = False,
         console_cursor: str | None = None,
-        resume_state: dict[str, Any] | None = None,
-        since: float | None = None,
-        schemas: int | None = None,
+        deferral_state: dict[str, Any] | None = None,
+        waiting_since: float | None = None,
+        schema_count: int | None = None,
         **_unknown_arguments: Any,  # of a row that another release wrote
     ) -> None:
         super().__init__()
@@ -99,9 +99,9 @@ class PolytomicExecutionTrigger(BaseTrigger):
         self.log_console = log_console
         self.console_cursor = console_cursor
         # Not parsed here: the task refuses a malformed one, while an error in here would stop the triggerer.
-        self.resume_state = deferral.ResumeState().to_json() if resume_state is None else resume_state
-        self.since = since
-        self.schemas = schemas
+        self.deferral_state = deferral.DeferralState().to_json() if deferral_state is None else deferral_state
+        self.waiting_since = waiting_since
+        self.schema_count = schema_count
         self._ended = False  # set before the event is yielded; a kill cancels nothing after that
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -119,9 +119,9 @@ class PolytomicExecutionTrigger(BaseTrigger):
                 "cancel_on_kill": self.cancel_on_kill,
                 "log_console": self.log_console,
                 "console_cursor": self.console_cursor,
-                "resume_state": self.resume_state,
-                "since": self.since,
-                "schemas": self.schemas,
+                "deferral_state": self.deferral_state,
+                "waiting_since": self.waiting_since,
+                "schema_count": self.schema_count,
             },
         )
 
@@ -129,14 +129,14 @@ class PolytomicExecutionTrigger(BaseTrigger):
         event = await self._wait_for_event()
         # No await from here on: Airflow takes a trigger that is suspended now for one that was killed.
         self._ended = True
-        yield TriggerEvent(event.to_payload() | {"resume_state": self.resume_state})
+        yield TriggerEvent(event.to_payload() | {"deferral_state": self.deferral_state})
 
     async def _wait_for_event(self) -> deferral.ExecutionEvent:
         if not _loaded:
             # The first trigger of a process imports the API client in a thread: 0.2 s that would stall other triggers.
             await asyncio.to_thread(_import_api)
         from airflow_provider_polytomic.api.errors import PolytomicError, PolytomicTimeoutError
-        from airflow_provider_polytomic.api.executions.summary import to_event_payload
+        from airflow_provider_polytomic.api.executions.summary import to_event_summary
 
         event = functools.partial(deferral.ExecutionEvent, sync_id=self.sync_id, deadline=self.deadline)
         try:
@@ -161,7 +161,7 @@ class PolytomicExecutionTrigger(BaseTrigger):
             "ended",
             execution_id=execution.id,
             console_cursor=self.console_cursor,
-            execution=to_event_payload(self.sync_id, execution),
+            execution=to_event_summary(self.sync_id, execution),
         )
 
     async def _wait_for_execution(self) -> Execution:
@@ -176,8 +176,8 @@ class PolytomicExecutionTrigger(BaseTrigger):
             console_log = ConsoleLogFollower(kind, self.sync_id, self.execution_id, self.console_cursor)
 
         async def sleep(seconds: float) -> None:
-            if console_log is not None and console_log.after != self.console_cursor:
-                self.console_cursor = console_log.after
+            if console_log is not None and console_log.cursor != self.console_cursor:
+                self.console_cursor = console_log.cursor
                 await self._store_console_cursor()
             await asyncio.sleep(seconds)
 
@@ -195,8 +195,8 @@ class PolytomicExecutionTrigger(BaseTrigger):
                     deadline=self.deadline,
                     cancel_at_deadline=self.cancel_at_deadline,
                     first_sleep=MIN_FIRST_SLEEP,
-                    since=self.since,
-                    schemas=self.schemas or 0,
+                    waiting_since=self.waiting_since,
+                    schema_count=self.schema_count or 0,
                     console=console_log,
                 ),
                 client.send,
@@ -218,13 +218,13 @@ class PolytomicExecutionTrigger(BaseTrigger):
             log.info("The position in the console log could not be read: %s. Some lines may be logged twice.", error)
             return
         if isinstance(stored, dict) and stored.get("execution_id") == self.execution_id:
-            self.console_cursor = stored.get("after") or self.console_cursor
+            self.console_cursor = stored.get("cursor") or self.console_cursor
 
     async def _store_console_cursor(self) -> None:
         if self.task_instance is None:
             return
         try:
-            value = {"execution_id": self.execution_id, "after": self.console_cursor}
+            value = {"execution_id": self.execution_id, "cursor": self.console_cursor}
             await aset_xcom(self.task_instance, CONSOLE_KEY, value)
         except Exception as error:  # noqa: BLE001  at worst some lines are logged twice
             log.info("The position in the console log could not be stored: %s. Some lines may be logged twice.", error)
@@ -266,7 +266,7 @@ class PolytomicExecutionTrigger(BaseTrigger):
 
         # It polls first: a triggerer that was suspended may not know that another one has completed the task.
         plan = cancel_unless_ended(
-            get_sync_kind(self.kind), self.sync_id, str(self.execution_id), KILL_TIMEOUT, "its task was ended"
+            get_sync_kind(self.kind), self.sync_id, str(self.execution_id), TRIGGER_KILL_TIMEOUT, "its task was ended"
         )
         try:
             async with await PolytomicHook(self.polytomic_conn_id).async_client() as client:

@@ -338,7 +338,7 @@ def test_batch_size_uses_known_numbers_of_schemas_from_the_start() -> None:
 
     async def main() -> None:
         server = Server(schemas=200)
-        sleeping = [asyncio.ensure_future(server.sleep(f"s{n}", schemas=200)) for n in range(100)]
+        sleeping = [asyncio.ensure_future(server.sleep(f"s{n}", schema_count=200)) for n in range(100)]
         await asyncio.sleep(INTERVAL + 1)
         assert {len(sync_ids) for _, sync_ids in server.polls} == {10}
         await cancel_all(sleeping)

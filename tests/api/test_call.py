@@ -20,7 +20,7 @@ from airflow_provider_polytomic.api.errors import (
     PolytomicTimeoutError,
     PolytomicUnreachableError,
 )
-from airflow_provider_polytomic.api.idempotency import CREATION, START, send_once
+from airflow_provider_polytomic.api.idempotency import send_once
 from airflow_provider_polytomic.api.pagination import ListCall, Page, fetch_page
 from airflow_provider_polytomic.api.plan import Request, Response, SendResult, TransportFailure, sleep
 from airflow_provider_polytomic.api.settings import Settings
@@ -84,7 +84,7 @@ def test_fetch_raises_the_last_failure_when_retries_are_exhausted(
     ],
 )
 def test_fetch_sends_one_request_when_the_failure_is_permanent(result: SendResult, kind: type[Exception]) -> None:
-    """A client error, a redirect and a foreign page are raised at once."""
+    """A client error, a redirect, and a page that is not the API's are raised at once."""
     driver = PlanDriver([result])
     with pytest.raises(kind):
         driver.drive(fetch(CALL))
@@ -277,7 +277,7 @@ def test_with_deadline_sends_no_start_after_the_deadline() -> None:
     """An idempotency key that was not sent before the deadline is not sent after it."""
     driver = PlanDriver([])
     with pytest.raises(PolytomicTimeoutError, match="before it was started"):
-        driver.drive(with_deadline(driver.now - 1, send_once(KEYED, START), "it was started"))
+        driver.drive(with_deadline(driver.now - 1, send_once(KEYED, "start"), "it was started"))
 
 
 def test_with_deadline_changes_nothing_when_the_deadline_is_none() -> None:
@@ -305,24 +305,24 @@ def test_with_deadline_does_not_repeat_a_start_that_was_surely_not_processed(res
     """A start that was rate limited or never sent is not repeated after the deadline."""
     driver = PlanDriver([result] * 100)
     with pytest.raises(PolytomicTimeoutError):
-        driver.drive(with_deadline(driver.now + 10, send_once(KEYED, START), "it was started"))
+        driver.drive(with_deadline(driver.now + 10, send_once(KEYED, "start"), "it was started"))
     assert sum(driver.sleeps) == pytest.approx(10)
 
 
 def test_with_deadline_repeats_a_start_after_the_deadline_when_its_outcome_is_unknown() -> None:
     """A start that may have arrived is repeated for up to a minute, and its outcome is the result."""
     driver = PlanDriver([LOST, *[BUSY] * 3, OK])
-    assert driver.drive(with_deadline(driver.now + 0.1, send_once(KEYED, START), "it was started")) == {"a": 1}
+    assert driver.drive(with_deadline(driver.now + 0.1, send_once(KEYED, "start"), "it was started")) == {"a": 1}
     driver = PlanDriver([LOST] * 100)
     with pytest.raises(PolytomicUnreachableError, match="Could not confirm whether the creation succeeded"):
-        driver.drive(with_deadline(driver.now + 0.1, send_once(KEYED, CREATION), "it was created"))
+        driver.drive(with_deadline(driver.now + 0.1, send_once(KEYED, "creation"), "it was created"))
     assert 60 <= sum(driver.sleeps) < 70
 
 
 def test_with_deadline_pauses_between_conflicts_when_the_outcome_of_a_start_is_unknown() -> None:
     """A 409 after a lost response may concern that request: it is repeated with pauses, even after the deadline."""
     driver = PlanDriver([LOST, *[error(409)] * 3, OK])
-    assert driver.drive(with_deadline(driver.now + 0.1, send_once(KEYED, START), "it was started")) == {"a": 1}
+    assert driver.drive(with_deadline(driver.now + 0.1, send_once(KEYED, "start"), "it was started")) == {"a": 1}
     assert len(driver.sleeps) == 4
     assert min(driver.sleeps) > 0
 

@@ -15,7 +15,7 @@ import pytest
 
 from airflow_provider_polytomic.api.errors import PolytomicError
 from airflow_provider_polytomic.api.executions.server_clock import ServerClock
-from airflow_provider_polytomic.api.executions.start import Acquired, Blocked, _start_or_resume
+from airflow_provider_polytomic.api.executions.start import Blocked, ResolvedExecution, _start_or_resume
 from airflow_provider_polytomic.api.executions.start_request import MAX_ATTEMPTS, StartRequest
 from airflow_provider_polytomic.api.plan import Now, Request, SendResult, Sleep
 
@@ -70,7 +70,7 @@ class Task:
                     return
         except StopIteration as end:
             match end.value:
-                case Acquired(execution=execution):
+                case ResolvedExecution(execution=execution):
                     self.execution_id = execution.id
                 case Blocked(execution=execution, attempts=attempts):
                     self.waits_for, self.request = execution.id, replace(self.request, attempts=attempts)

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from airflow_provider_polytomic.api.executions.console_log import (
+    CONSOLE_LOG_TIMEOUT,
     MAX_FINAL_PAGES,
     MAX_LINE_LENGTH,
-    REQUEST_TIMEOUT,
     ConsoleLogFollower,
     fetch_tail,
 )
@@ -112,7 +112,7 @@ def test_console_log_requests_have_a_short_timeout(caplog: pytest.LogCaptureFixt
     driver.drive(console.follow())
     driver.drive(console.follow(timeout=1.5))
 
-    assert [request.timeout for request in driver.requests] == [REQUEST_TIMEOUT, 1.5]
+    assert [request.timeout for request in driver.requests] == [CONSOLE_LOG_TIMEOUT, 1.5]
 
 
 def test_console_log_keeps_the_levels_of_entries(caplog: pytest.LogCaptureFixture) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from airflow_provider_polytomic.api.endpoints import bulk_syncs
 from airflow_provider_polytomic.api.errors import PolytomicConflictError, PolytomicValidationError
-from airflow_provider_polytomic.api.idempotency import START, send_once
+from airflow_provider_polytomic.api.idempotency import send_once
 from airflow_provider_polytomic.api.plan import Request, Response, SendResult, TransportFailure, send
 from airflow_provider_polytomic.api.syncs.destination import MAX_REPORTED, check_configuration, with_resync_mode_hint
 
@@ -120,7 +120,7 @@ SYNC = published(id="s", destination_connection_id="d")
 def refusal(*results: SendResult, resync_mode: str | None = "rebuild") -> str:
     """The error message of a refused start."""
     with pytest.raises(PolytomicValidationError) as refused:
-        PlanDriver([REFUSED, *results]).drive(with_resync_mode_hint(send_once(START_IT, START), "s", resync_mode))
+        PlanDriver([REFUSED, *results]).drive(with_resync_mode_hint(send_once(START_IT, "start"), "s", resync_mode))
     assert refused.value.status_code == 422
     assert "unsupported mode" in str(refused.value)
     return str(refused.value)
@@ -156,6 +156,6 @@ def test_other_errors_are_not_changed() -> None:
     assert "supports" not in refusal(resync_mode=None)
     conflict = Response(409, {}, b'{"status": 409, "message": "it runs", "key": "conflict"}')
     with pytest.raises(PolytomicConflictError):
-        PlanDriver([conflict]).drive(with_resync_mode_hint(send_once(START_IT, START), "s", "rebuild"))
+        PlanDriver([conflict]).drive(with_resync_mode_hint(send_once(START_IT, "start"), "s", "rebuild"))
     result = PlanDriver([REFUSED]).drive(with_resync_mode_hint(send(Request("GET", "/")), "s", "rebuild"))
     assert result == REFUSED

@@ -141,7 +141,7 @@ def test_html_page_is_a_response_error_when_the_status_is_a_client_error(status:
         (b"\xff\xfe", "\N{REPLACEMENT CHARACTER}" * 2),
     ],
 )
-def test_foreign_response_is_described_in_one_line(body: bytes, description: str) -> None:
+def test_non_api_response_is_described_in_one_line(body: bytes, description: str) -> None:
     """A page is described by its title, other text by its beginning, without control characters."""
     assert str(error_from_response(GET, Response(502, {}, body))).endswith(
         f"not a response of the Polytomic API: {description}"
@@ -240,12 +240,12 @@ def echoing_responses(secret: str) -> dict[str, Response]:
     return {
         "message": Response(401, {}, body),
         "server error": Response(500, {"x-request-id": secret}, body),
-        "foreign JSON": Response(418, {}, json.dumps({"headers": {"authorization": secret}}).encode()),
+        "non-API JSON": Response(418, {}, json.dumps({"headers": {"authorization": secret}}).encode()),
         "text": Response(502, {}, f"GET / Authorization: {secret}".encode()),
         "page": Response(502, {}, f"<html><title>{html.escape(secret)}</title>".encode()),
         "redirect": Response(302, {"location": f"https://h/{secret}"}),
         "page with status 200": Response(200, {}, f"<html><title>{secret}</title>".encode()),
-        "foreign JSON with status 200": Response(200, {}, json.dumps({"authorization": secret}).encode()),
+        "non-API JSON with status 200": Response(200, {}, json.dumps({"authorization": secret}).encode()),
         "text with status 200": Response(200, {}, f"{' ' * 1990}Authorization: {secret}".encode()),
     }
 

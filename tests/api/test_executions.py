@@ -24,7 +24,7 @@ from airflow_provider_polytomic.api.executions.messages import format_failure
 from airflow_provider_polytomic.api.executions.outcome import failure_reason
 from airflow_provider_polytomic.api.executions.start import start_or_resume
 from airflow_provider_polytomic.api.executions.start_request import StartRequest
-from airflow_provider_polytomic.api.executions.summary import from_event_payload, summarize, to_event_payload
+from airflow_provider_polytomic.api.executions.summary import from_event_summary, summarize, to_event_summary
 from airflow_provider_polytomic.api.executions.wait import wait_for_execution
 from airflow_provider_polytomic.api.kinds import SYNC_KINDS
 from airflow_provider_polytomic.api.models import BulkSyncExecution, ModelSyncExecution
@@ -108,10 +108,10 @@ def test_wait_backs_off_to_a_quarter_of_the_elapsed_time() -> None:
 
 
 def test_wait_continues_the_backoff_of_an_earlier_process() -> None:
-    """With `since`, the interval is that of a wait that began earlier."""
+    """With `waiting_since`, the interval is that of a wait that began earlier."""
     script = Script(RUNNING, RUNNING, COMPLETED)
 
-    script.wait(since=script.now - 3600)
+    script.wait(waiting_since=script.now - 3600)
 
     assert script.slept == [30, 30]
 
@@ -121,7 +121,7 @@ def test_wait_delays_the_first_poll_by_first_sleep_and_jitter() -> None:
     script = Script(COMPLETED)
 
     script.wait(first_sleep=5)
-    script.wait(first_sleep=5, since=0)
+    script.wait(first_sleep=5, waiting_since=0)
 
     assert 5 <= script.slept[0] <= 10
     assert 5 <= script.slept[1] <= 35
@@ -325,11 +325,11 @@ def test_clock_jump_does_not_extend_the_tolerance_of_404(jump: float) -> None:
 
 
 def test_wait_fails_at_once_on_404_when_it_began_a_minute_ago() -> None:
-    """With `since`, a wait that another process began gets no further minute."""
+    """With `waiting_since`, a wait that another process began gets no further minute."""
     script = Script(failed(404))
 
     with pytest.raises(PolytomicNotFoundError):
-        script.wait(since=script.now - 61)
+        script.wait(waiting_since=script.now - 61)
     assert script.slept == []
 
 
@@ -511,7 +511,7 @@ def test_event_payload_preserves_the_outcome() -> None:
         for schema in ("completed", "failed"):
             data = {"id": "e1", "status": status, "schemas": [{"schema": "a", "status": schema}], "record_count": 5}
             ended = BulkSyncExecution.model_validate(data)
-            again = from_event_payload(BULK, json.loads(json.dumps(to_event_payload("s1", ended))))
+            again = from_event_summary(BULK, json.loads(json.dumps(to_event_summary("s1", ended))))
             for allow_errors in (False, True):
                 assert failure_reason(again, allow_errors=allow_errors) == failure_reason(
                     ended, allow_errors=allow_errors

@@ -34,9 +34,9 @@ from airflow_provider_polytomic.api.executions.outcome import failure_reason
 from airflow_provider_polytomic.api.executions.poll import poll_next_execution
 from airflow_provider_polytomic.api.executions.start import start_or_resume
 from airflow_provider_polytomic.api.executions.start_request import StartRequest
-from airflow_provider_polytomic.api.executions.summary import MAX_SUMMARY_SIZE, summarize, to_event_payload
+from airflow_provider_polytomic.api.executions.summary import MAX_SUMMARY_SIZE, summarize, to_event_summary
 from airflow_provider_polytomic.api.executions.wait import wait_for_execution
-from airflow_provider_polytomic.api.idempotency import START, send_once
+from airflow_provider_polytomic.api.idempotency import send_once
 from airflow_provider_polytomic.api.kinds import SYNC_KINDS, SyncKind
 from airflow_provider_polytomic.api.models import BulkSync, BulkSyncExecution, Execution
 from airflow_provider_polytomic.api.pagination import ListCall
@@ -318,10 +318,12 @@ def test_execution_summary_and_event_payload_are_bounded(kind: SyncKind) -> None
     """Texts of unlimited length do not reach XCom or a trigger event."""
     row = dict.fromkeys(("schema", "output_name", "status", "status_message"), ENDLESS)
     fields = {"id": "e", "status_message": ENDLESS, "schemas": [row] * 3, "errors": [ENDLESS] * 3}
-    execution = kind.model.model_validate(fields | {"status": ENDLESS, "completed_at": "2026-01-01T00:00:00Z"})
+    execution = kind.execution_class.model_validate(
+        fields | {"status": ENDLESS, "completed_at": "2026-01-01T00:00:00Z"}
+    )
 
     assert len(json.dumps(summarize("s", execution))) <= MAX_SUMMARY_SIZE
-    assert len(json.dumps(to_event_payload("s", execution))) <= MAX_SUMMARY_SIZE + 10_000
+    assert len(json.dumps(to_event_summary("s", execution))) <= MAX_SUMMARY_SIZE + 10_000
     assert len(failure_reason(execution) or "") < 500
 
 
@@ -446,7 +448,7 @@ def test_supported_resync_modes_cannot_forge_log_lines() -> None:
     modes = Response(200, {}, json.dumps({"data": {"supported_resync_modes": [FORGED]}}).encode())
     start = bulk_syncs.start("s", resync_mode="rebuild", idempotency_key="k" * 8)
     with pytest.raises(PolytomicValidationError, match="forged") as caught:
-        PlanDriver([refused, sync, modes]).drive(with_resync_mode_hint(send_once(start, START), "s", "rebuild"))
+        PlanDriver([refused, sync, modes]).drive(with_resync_mode_hint(send_once(start, "start"), "s", "rebuild"))
 
     assert str(caught.value).isprintable()
 

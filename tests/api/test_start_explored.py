@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_polytomic.api.errors import PolytomicConflictError, PolytomicError
-from airflow_provider_polytomic.api.executions.start import Acquired, Blocked, Skipped, start_or_resume
+from airflow_provider_polytomic.api.executions.start import Blocked, ResolvedExecution, Skipped, start_or_resume
 from airflow_provider_polytomic.api.executions.start_request import (
     MAX_ATTEMPTS,
     StartRequest,
@@ -93,7 +93,7 @@ def run_task(world: World, policy: str, store: bool) -> str:
                     wait_for_end(world, decision.execution.id)
                     request = replace(request, attempts=decision.attempts)
                     continue
-                assert isinstance(decision, Acquired)
+                assert isinstance(decision, ResolvedExecution)
                 if store and decision.origin != "attached":
                     stored = stored_start(request, decision, max_tries)
                     request = replace(request, stored=stored)
@@ -125,7 +125,7 @@ def run_task(world: World, policy: str, store: bool) -> str:
         number += 1
 
 
-def stored_start(request: StartRequest, acquired: Acquired, max_tries: int) -> StoredStart:
+def stored_start(request: StartRequest, acquired: ResolvedExecution, max_tries: int) -> StoredStart:
     return StoredStart(
         acquired.try_number,
         acquired.execution.id,

@@ -78,7 +78,7 @@ WATCHERS: dict[str, dict[str, Any]] = {
 }
 NEW: dict[str, Any] = {"task_id": "create", **NEW_SYNC}
 # Values that depend on the time, or are messages for people.
-VOLATILE = {"deadline": NOON + 3600, "since": NOON, "polled_at": NOON, "message": "something went wrong"}
+VOLATILE = {"deadline": NOON + 3600, "waiting_since": NOON, "polled_at": NOON, "message": "something went wrong"}
 
 
 class Stage:
@@ -195,7 +195,7 @@ def _task_scene(name: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
             },
             "event": event,
         }
-        if not event["resume_state"]["blocking"]:
+        if not event["deferral_state"]["is_blocking"]:
             persisted["return_value"] = make_task(name).execute_complete(context, event)
         task_xcoms = {key: [value for k, value in context["ti"].xcoms if k == key] for key, _ in context["ti"].xcoms}
         persisted |= {

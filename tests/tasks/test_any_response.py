@@ -229,14 +229,14 @@ def sandbox() -> Any:
         os.environ["AIRFLOW_CONN_POLYTOMIC_DEFAULT"] = before
 
 
-resume_states = st.fixed_dictionaries(
+deferral_states = st.fixed_dictionaries(
     {"version": st.just(1)},
     optional={
         "origin": st.sampled_from(["started", "resumed", "attached", None]) | json_values,
-        "blocking": st.booleans() | json_values,
+        "is_blocking": st.booleans() | json_values,
         "attempts": st.integers(0, 5) | json_values,
         "sync_name": json_values,
-        "task_key": json_values,
+        "task_instance_name": json_values,
         "try_number": json_values,
     },
 )
@@ -252,7 +252,7 @@ events = st.one_of(
             "outcome": st.sampled_from(["ended", "timeout", "error", "", None, 3]),
             "sync_id": st.sampled_from([SYNC, SYNC, "..", "", None]) | json_values,
             "execution_id": st.sampled_from(["e1", "e1", "..", "", None]) | json_values,
-            "resume_state": resume_states | json_values,
+            "deferral_state": deferral_states | json_values,
         },
         optional={
             "execution": summaries | json_values,
@@ -270,12 +270,12 @@ COMPLETED = {"execution_id": "e1", "status": "completed"}
 
 @fuzz
 @given(events, st.booleans())
-@example(ENDED | {"execution": COMPLETED, "resume_state": 7}, True)
-@example(ENDED | {"execution": COMPLETED, "resume_state": {"version": 2}}, False)
-@example(ENDED | {"execution": COMPLETED | {"execution_id": "e2"}, "resume_state": {"version": 1}}, False)
-@example(ENDED | {"execution": COMPLETED, "resume_state": {"version": 1}}, False)
-@example(ENDED | {"sync_id": "..", "resume_state": {"version": 1}}, False)
-@example(ENDED | {"execution_id": "a\nb", "resume_state": {"version": 1}}, True)
+@example(ENDED | {"execution": COMPLETED, "deferral_state": 7}, True)
+@example(ENDED | {"execution": COMPLETED, "deferral_state": {"version": 2}}, False)
+@example(ENDED | {"execution": COMPLETED | {"execution_id": "e2"}, "deferral_state": {"version": 1}}, False)
+@example(ENDED | {"execution": COMPLETED, "deferral_state": {"version": 1}}, False)
+@example(ENDED | {"sync_id": "..", "deferral_state": {"version": 1}}, False)
+@example(ENDED | {"execution_id": "a\nb", "deferral_state": {"version": 1}}, True)
 def test_task_succeeds_only_on_an_event_that_says_completed(sandbox: Any, event: Any, is_sensor: bool) -> None:
     """Resuming with any event returns an id only if the event says that this execution completed."""
     arguments: dict[str, Any] = {"task_id": "t", "sync_id": SYNC, "poke_interval": 0.01}
@@ -286,7 +286,7 @@ def test_task_succeeds_only_on_an_event_that_says_completed(sandbox: Any, event:
         assert KEY not in str(error)
         return
 
-    if is_sensor or not event["resume_state"].get("blocking"):
+    if is_sensor or not event["deferral_state"].get("is_blocking"):
         assert (event["outcome"], event["execution"]["status"]) == ("ended", "completed")
         assert returned == event["execution_id"]
 

@@ -130,7 +130,7 @@ def test_trigger_reports_its_execution_when_batch_polls_fail(
     polytomic_sandbox: Any, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each trigger finds the end of its own execution, whatever is wrong with the batch response."""
-    monkeypatch.setattr(batch_poller, "REQUEST_TIMEOUT", 0.3)
+    monkeypatch.setattr(batch_poller, "BATCH_POLL_TIMEOUT", 0.3)
     FAULTS[fault](polytomic_sandbox.faults)
 
     async def finish_after_direct_polls(triggers: Triggers) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_polytomic._airflow.compat import AirflowFailException, AirflowSkipException
-from airflow_provider_polytomic._airflow.deferral import ExecutionEvent, ResumeState
+from airflow_provider_polytomic._airflow.deferral import DeferralState, ExecutionEvent
 from airflow_provider_polytomic.api import client as client_module
 from airflow_provider_polytomic.api.errors import (
     PolytomicAuthError,
@@ -25,7 +25,7 @@ from airflow_provider_polytomic.api.errors import (
     PolytomicUnreachableError,
 )
 from airflow_provider_polytomic.api.executions import outage
-from airflow_provider_polytomic.operators import _blocking
+from airflow_provider_polytomic.operators import _blocking_execution
 from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator
 from airflow_provider_polytomic.sandbox.seed import POSTGRES_TO_WAREHOUSE as OTHER
 from airflow_provider_polytomic.sandbox.seed import SALESFORCE_TO_WAREHOUSE as SYNC
@@ -569,13 +569,13 @@ class TestDeadline:
             polytomic_sandbox.finish(SYNC, foreign.id)
             time.sleep(0.4)
 
-        monkeypatch.setattr(_blocking, "wait_for_blocking", finish_late)
+        monkeypatch.setattr(_blocking_execution, "wait_for_blocking_execution", finish_late)
         with pytest.raises(PolytomicTimeoutError, match=f"before an execution could be started: .*{foreign.id}"):
             task(timeout=0.3).run()
         assert [execution.id for execution in polytomic_sandbox.starts(SYNC)] == [foreign.id]
 
     @pytest.mark.parametrize(
-        ("state", "status"), [({"blocking": True}, "completed"), ({"origin": "resumed"}, "canceled")]
+        ("state", "status"), [({"is_blocking": True}, "completed"), ({"origin": "resumed"}, "canceled")]
     )
     def test_resumed_task_starts_nothing_after_the_deadline(
         self, polytomic_sandbox: Any, state: dict[str, Any], status: str
@@ -587,7 +587,7 @@ class TestDeadline:
             "ended",
             SYNC,
             ended.id,
-            ResumeState(**state),
+            DeferralState(**state),
             deadline=time.time() - 1,
             execution={"execution_id": ended.id, "status": status},
         )
@@ -677,7 +677,7 @@ class Died(BaseException):
 def dying_operator(make: Any, when: str) -> Any:
     """An operator whose process dies before the start is sent, before its response is read, or after it was read."""
     operator = make()
-    send = operator._send
+    send = operator._send_and_own
 
     def fatal(request: Any) -> Any:
         if request.idempotency_key is not None and when == "before the start":
@@ -689,7 +689,7 @@ def dying_operator(make: Any, when: str) -> Any:
             raise Died
         return response
 
-    operator._send = fatal
+    operator._send_and_own = fatal
     return operator
 
 
@@ -840,7 +840,7 @@ def test_operator_accepts_an_event_without_task_and_try(polytomic_sandbox: Any) 
         work.make().execute(tries(1, None))
     (execution,) = polytomic_sandbox.starts(SYNC)
     event = fire(deferral.value.trigger)
-    del event["resume_state"]["try_number"], event["resume_state"]["task_key"]
+    del event["deferral_state"]["try_number"], event["deferral_state"]["task_instance_name"]
 
     assert work.make().execute_complete(tries(2, None), event) == execution.id
     assert len(polytomic_sandbox.starts(SYNC)) == 1
@@ -1089,7 +1089,7 @@ def outage_event(execution_id: str) -> dict[str, Any]:
         "error",
         SYNC,
         execution_id,
-        ResumeState(origin="started"),
+        DeferralState(origin="started"),
         message="GET …: HTTP 503: no valid response for 600 s",
         error_type="PolytomicServerError",
         still_running=True,

@@ -1,4 +1,4 @@
-"""The resume state and the event of an execution trigger: what is stored as JSON, and what is refused."""
+"""The deferral state and the event of an execution trigger: what is stored as JSON, and what is refused."""
 
 from __future__ import annotations
 
@@ -7,46 +7,46 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_polytomic._airflow.deferral import ExecutionEvent, ResumeState
+from airflow_provider_polytomic._airflow.deferral import DeferralState, ExecutionEvent
 from airflow_provider_polytomic.api.errors import PolytomicError
 from airflow_provider_polytomic.api.kinds import get_sync_kind
 from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator
 
 from .conftest import make_context
 
-STATE = ResumeState(task_key="a b c -1", try_number=2, sync_name="Orders", origin="resumed", attempts=3)
+STATE = DeferralState(task_instance_name="a b c -1", try_number=2, sync_name="Orders", origin="resumed", attempts=3)
 EVENT = ExecutionEvent(
     "ended", "s1", "e1", STATE, deadline=12.5, console_cursor="7", execution={"execution_id": "e1", "status": "failed"}
 )
 
 
-def test_resume_state_survives_json() -> None:
+def test_deferral_state_survives_json() -> None:
     """What `to_json` returns, `from_json` reads."""
-    assert ResumeState.from_json(json.loads(json.dumps(STATE.to_json()))) == STATE
+    assert DeferralState.from_json(json.loads(json.dumps(STATE.to_json()))) == STATE
 
 
-def test_resume_state_ignores_unknown_fields_and_has_defaults() -> None:
+def test_deferral_state_ignores_unknown_fields_and_has_defaults() -> None:
     """A state that lacks a field, or has one more, is read."""
-    assert ResumeState.from_json({"version": 1, "added_later": 1}) == ResumeState()
+    assert DeferralState.from_json({"version": 1, "added_later": 1}) == DeferralState()
 
 
 @pytest.mark.parametrize("value", [None, 7, [], "state", {}, {"version": 0}, {"version": 2}])
-def test_resume_state_of_another_version_is_refused(value: Any) -> None:
+def test_deferral_state_of_another_version_is_refused(value: Any) -> None:
     """The message has the value."""
-    with pytest.raises(ValueError, match="Not a resume state of version 1"):
-        ResumeState.from_json(value)
+    with pytest.raises(ValueError, match="Not a deferral state of version 1"):
+        DeferralState.from_json(value)
 
 
 @pytest.mark.parametrize(
     "fields",
     [
-        {"task_key": 1},
+        {"task_instance_name": 1},
         {"try_number": "1"},
         {"try_number": True},
         {"sync_name": ["Orders"]},
         {"origin": "adopted"},
         {"origin": ["started"]},
-        {"blocking": 1},
+        {"is_blocking": 1},
         {"attempts": -1},
         {"attempts": 6},
         {"attempts": None},
@@ -54,10 +54,10 @@ def test_resume_state_of_another_version_is_refused(value: Any) -> None:
     ],
     ids=str,
 )
-def test_resume_state_with_an_invalid_field_is_refused(fields: dict[str, Any]) -> None:
+def test_deferral_state_with_an_invalid_field_is_refused(fields: dict[str, Any]) -> None:
     """The message has the value."""
-    with pytest.raises(ValueError, match="Resume state with an invalid field"):
-        ResumeState.from_json(STATE.to_json() | fields)
+    with pytest.raises(ValueError, match="Deferral state with an invalid field"):
+        DeferralState.from_json(STATE.to_json() | fields)
 
 
 def test_execution_event_survives_json() -> None:
@@ -82,8 +82,8 @@ def test_execution_event_survives_json() -> None:
         ({"still_running": "yes"}, "still_running has an invalid type"),
         ({"console_cursor": 7}, "console_cursor has an invalid type"),
         ({"execution": None}, "execution has an invalid type"),
-        ({"resume_state": None}, "Not a resume state"),
-        ({"resume_state": {"version": 1, "blocking": 1}}, "Resume state with an invalid field"),
+        ({"deferral_state": None}, "Not a deferral state"),
+        ({"deferral_state": {"version": 1, "is_blocking": 1}}, "Deferral state with an invalid field"),
     ],
     ids=str,
 )

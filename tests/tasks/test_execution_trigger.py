@@ -29,7 +29,7 @@ def trigger(execution_id: str | None, **more: Any) -> PolytomicExecutionTrigger:
 
 def test_trigger_survives_serialization(polytomic_sandbox: Any) -> None:
     """`serialize()` holds every argument as plain JSON, and recreates an equal trigger."""
-    stored = trigger("e1", deadline=1.5, after="2026-01-01T00:00:00+00:00", resume_state={"sync_name": "x"})
+    stored = trigger("e1", deadline=1.5, after="2026-01-01T00:00:00+00:00", deferral_state={"sync_name": "x"})
 
     _, kwargs = stored.serialize()
 
@@ -200,7 +200,7 @@ class TestEndless:
         """`on_kill` returns although the cancel request gets no response."""
         execution = polytomic_sandbox.start_foreign(SYNC)
         polytomic_sandbox.faults.delay(30, "POST .*/cancel", times=None)
-        monkeypatch.setattr(module, "KILL_TIMEOUT", 0.5)
+        monkeypatch.setattr(module, "TRIGGER_KILL_TIMEOUT", 0.5)
 
         async def failed(_task_instance: Any) -> str:
             return "failed"

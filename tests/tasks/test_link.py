@@ -9,7 +9,7 @@ import pytest
 
 from airflow_provider_polytomic import links
 from airflow_provider_polytomic.api.errors import PolytomicSyncError
-from airflow_provider_polytomic.links import XCOM_KEY, PolytomicExecutionLink
+from airflow_provider_polytomic.links import LINK_KEY, PolytomicExecutionLink
 from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator
 from airflow_provider_polytomic.operators.model_sync import PolytomicModelSyncOperator
 from airflow_provider_polytomic.sandbox.seed import SALESFORCE_TO_WAREHOUSE, WAREHOUSE_TO_SALESFORCE
@@ -36,7 +36,7 @@ def ui_url(polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pushed_links(context: dict[str, Any]) -> list[str]:
-    return [value for key, value in context["ti"].xcoms if key == XCOM_KEY]
+    return [value for key, value in context["ti"].xcoms if key == LINK_KEY]
 
 
 @pytest.mark.parametrize("task_class", KINDS, ids=lambda task_class: task_class.__name__)

@@ -195,7 +195,7 @@ def fire_first(trigger: Any) -> Any:
 def test_cursor_of_another_execution_is_ignored(polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The console log is read from its beginning."""
     xcoms = XComs(monkeypatch)
-    xcoms.values[trigger_module.CONSOLE_KEY] = {"execution_id": "another", "after": "7"}
+    xcoms.values[trigger_module.CONSOLE_KEY] = {"execution_id": "another", "cursor": "7"}
     trigger = recreate_in_triggerer(create_trigger("bulk"))
 
     fire_first(trigger)

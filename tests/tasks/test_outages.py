@@ -263,7 +263,7 @@ class Storm:
         since = self.triggerer.clock.wall()
         while execution_id not in self.triggerer.events:
             waiting = asyncio.ensure_future(
-                self.triggerer.run_trigger(kind, sync_id, execution_id, interval, since=since)
+                self.triggerer.run_trigger(kind, sync_id, execution_id, interval, waiting_since=since)
             )
             await asyncio.wait([waiting], timeout=self.dice.uniform(HOUR, 20 * HOUR))
             waiting.cancel()

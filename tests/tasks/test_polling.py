@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_polytomic._airflow.compat import AirflowFailException
-from airflow_provider_polytomic._airflow.deferral import ExecutionEvent, ResumeState
+from airflow_provider_polytomic._airflow.deferral import DeferralState, ExecutionEvent
 from airflow_provider_polytomic.api import client
 from airflow_provider_polytomic.api.errors import PolytomicResponseError, PolytomicServerError, PolytomicTimeoutError
 from airflow_provider_polytomic.api.executions import outage
@@ -200,7 +200,9 @@ def test_operator_succeeds_when_the_omitted_schemas_cannot_be_read(polytomic_san
         "schemas_omitted": 5,
         "record_count": 7,
     }
-    event = ExecutionEvent("ended", SYNCS["bulk"], "e1", ResumeState(origin="started"), execution=summary).to_payload()
+    event = ExecutionEvent(
+        "ended", SYNCS["bulk"], "e1", DeferralState(origin="started"), execution=summary
+    ).to_payload()
 
     assert task("bulk").make().execute_complete(make_context(), event) == "e1"
 
@@ -263,7 +265,7 @@ def test_last_try_cancels_only_a_running_execution(
         outcome,
         SYNCS[kind],
         execution.id,
-        ResumeState(origin="started"),
+        DeferralState(origin="started"),
         message="HTTP 503",
         error_type="PolytomicServerError",
         still_running=True,

@@ -237,7 +237,7 @@ def test_server_text_cannot_forge_log_lines(
 
 
 def test_sync_name_in_messages_is_one_short_line(polytomic_sandbox: Sandbox) -> None:
-    """A sync's name goes into resume state, events and messages."""
+    """A sync's name goes into deferral state, events and messages."""
     polytomic_sandbox._world.syncs[SYNC].doc["name"] = "x\n" + "y" * 100_000
     client = PolytomicHook().client
     name = sync_display_name(client.run, get_sync_kind("bulk"), SYNC) or ""

@@ -77,15 +77,15 @@ def test_persisted_data_matches_the_newest_golden_file(current_data: Any) -> Non
     GOLDEN.check(current_data)
 
 
-def test_persisted_data_covers_keys_xcoms_and_resume_state(current_data: Any) -> None:
+def test_persisted_data_covers_keys_xcoms_and_deferral_state(current_data: Any) -> None:
     """The scenes reach the states that they are named for."""
     bulk, model = current_data["bulk operator"], current_data["model operator"]
 
-    assert set(bulk["xcoms"]) == {"execution", links.XCOM_KEY, CONSOLE_KEY}
+    assert set(bulk["xcoms"]) == {"execution", links.LINK_KEY, CONSOLE_KEY}
     assert [len(scene["keys"]) for scene in (bulk, model, current_data["creation"])] == [1, 1, 1]
     assert set(bulk["task_state"]) == {"polytomic_start"}
-    assert current_data["bulk operator that attaches"]["event"]["resume_state"]["origin"] == "attached"
-    assert current_data["bulk operator that waits for another"]["event"]["resume_state"]["blocking"] is True
+    assert current_data["bulk operator that attaches"]["event"]["deferral_state"]["origin"] == "attached"
+    assert current_data["bulk operator that waits for another"]["event"]["deferral_state"]["is_blocking"] is True
     assert [event["outcome"] for event in current_data["trigger errors"].values()] == ["timeout", "error"]
     assert len(current_data["watcher state and payloads"]["payloads"]) == len(ENDS)
 
@@ -194,7 +194,7 @@ def test_event_payloads_and_aliases_keep_the_fields_of_older_releases(file: Path
 def test_link_and_console_log_continue_from_an_older_release(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stored link is shown, and console log lines that were logged before are not logged again."""
     scene = load_scene(file, "bulk operator")
-    (link,) = set(scene["xcoms"][links.XCOM_KEY])
+    (link,) = set(scene["xcoms"][links.LINK_KEY])
     monkeypatch.setattr(links, "read_xcom", lambda _, key: scene["xcoms"][key][0])
     assert PolytomicExecutionLink().get_link(None, ti_key=None) == link
 
@@ -203,7 +203,7 @@ def test_link_and_console_log_continue_from_an_older_release(file: Path, monkeyp
         staged.xcoms[CONSOLE_KEY] = scene["xcoms"][CONSOLE_KEY]
         staged.fire(trigger_from_row(scene["deferral"]["row"]))
 
-    assert staged.console_requests()[0].query["after"] == [scene["xcoms"][CONSOLE_KEY]["after"]]
+    assert staged.console_requests()[0].query["after"] == [scene["xcoms"][CONSOLE_KEY]["cursor"]]
 
 
 @each_release

@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_polytomic.api.client import drive
-from airflow_provider_polytomic.api.events.poll import OVERLAP, RETENTION
+from airflow_provider_polytomic.api.events.poll import EVENT_RETENTION, OVERLAP
 from airflow_provider_polytomic.api.plan import Request, Response, SendResult, TransportFailure
 from airflow_provider_polytomic.triggers.events import EventBatch, EventPoller, PolytomicSyncEventTrigger
 
@@ -100,7 +100,7 @@ class Polytomic:
             end
             for end in sorted(self.ends, key=place)
             if end.shown_at <= self.now
-            and self.now - end.at < RETENTION
+            and self.now - end.at < EVENT_RETENTION
             and stamp(end.at) > after
             and (not seen or place(end) > seen)
         ]

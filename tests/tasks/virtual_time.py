@@ -116,7 +116,7 @@ class Triggerer:
 
     async def run_trigger(self, kind: str, sync_id: str, execution_id: str, interval: float, **more: Any) -> None:
         """Run one trigger until its event."""
-        more = {"since": self.clock.wall(), **more}
+        more = {"waiting_since": self.clock.wall(), **more}
         trigger = PolytomicExecutionTrigger(kind, sync_id, execution_id, poke_interval=interval, **more)
         async for event in recreate_trigger(trigger).run():
             assert execution_id not in self.events

@@ -309,7 +309,7 @@ def test_small_run_measures_all_parts(tmp_path: Path) -> None:
     assert {row["most_connections"] <= 10 for row in result["waiting"]} == {True}
     assert {row["left_connections"] for row in result["waiting"]} == {0}
     assert {result["lives"][f"left_{what}"] for what in ("sessions", "tasks", "files", "connections")} == {0}
-    assert result["imports"]["provider"]["heavy"] == result["imports"]["provider"]["foreign"] == []
+    assert result["imports"]["provider"]["heavy"] == result["imports"]["provider"]["third_party"] == []
     assert result["calls"]["provider"]["get_5_ms"]["median"] > 0
     assert "| provider " in done.stdout
     assert "connections left after all lives" in done.stdout

@@ -73,11 +73,11 @@ def test_stale_lists_ended_executions_as_running(monkeypatch: pytest.MonkeyPatch
     assert {status for _, status in asked()[1]} == {"completed"}
 
 
-def test_foreign_lists_unknown_executions(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unrelated_lists_unknown_executions(monkeypatch: pytest.MonkeyPatch) -> None:
     """None of them belongs to a waiting task."""
     asked = Asked()
     _, own = asked()
-    summaries.spoil(monkeypatch, "foreign")
+    summaries.spoil(monkeypatch, "unrelated")
     status, others = asked()
     assert status == 200
     assert others
@@ -94,6 +94,6 @@ def test_unknown_value_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise the tests would prove nothing."""
     monkeypatch.setenv("SUMMARY", "missin")
     with pytest.raises(
-        pytest.UsageError, match="SUMMARY must be one of missing, slow, stale, foreign, off, not 'missin'"
+        pytest.UsageError, match="SUMMARY must be one of missing, slow, stale, unrelated, off, not 'missin'"
     ):
         summaries.spoil_from_environment()

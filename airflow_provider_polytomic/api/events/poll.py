@@ -29,8 +29,8 @@ from ..text import printable
 log = logging.getLogger(__name__)
 
 OVERLAP = 600.0  # seconds by which an event may be late
-RETENTION = 48 * 3600.0  # seconds for which the API keeps events
-MARGIN = 3600.0  # seconds before the end of RETENTION from which events count as lost
+EVENT_RETENTION = 48 * 3600.0  # seconds for which the API keeps events
+MARGIN = 3600.0  # seconds before the end of EVENT_RETENTION from which events count as lost
 MAX_SYNCS = 1000  # syncs of each kind whose executions are listed when events were lost
 MAX_ERROR_LENGTH = 300  # characters
 MAX_TEXT_LENGTH = 1000  # characters of any other field, which are names and ids
@@ -237,11 +237,11 @@ def has_gap(position: Position, window: EventWindow) -> bool:
 
 def events_lost_since(position: Position, window: EventWindow) -> float | None:
     """From when on the API may have removed events that the watcher has not seen; None if it has not."""
-    if window.polled_at - position.polled_at <= RETENTION - MARGIN:
+    if window.polled_at - position.polled_at <= EVENT_RETENTION - MARGIN:
         return None
-    # A watcher that has seen no event has no time of the server. There was none within RETENTION, so half of it before
-    # this machine's time is early enough, and finds no end twice.
-    return position.floor if position.floor > -math.inf else position.polled_at - RETENTION / 2
+    # A watcher that has seen no event has no time of the server. There was none within EVENT_RETENTION, so half of it
+    # before this machine's time is early enough, and finds no end twice.
+    return position.floor if position.floor > -math.inf else position.polled_at - EVENT_RETENTION / 2
 
 
 def advance(

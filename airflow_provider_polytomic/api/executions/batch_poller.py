@@ -1,6 +1,6 @@
 """Batch status polling: one request covers up to 100 executions of bulk syncs.
 
-A batch response (``GET /api/bulk/syncs/status``) can prove that an execution is running, and nothing else. While it
+A batch response (``GET /api/bulk/syncs/status``) can prove that an execution has not ended, and nothing else. While it
 does, the waiting plan keeps sleeping. In every other case (the response does not list the execution, the request fails,
 only one plan is waiting, or every 20 to 40 batch polls) the plan is woken and polls its execution directly. It also
 logs failures itself, so nothing is logged here.
@@ -27,10 +27,10 @@ from ..plan import BatchableSleep, Request, Response, SendResult
 from ..retry import retry_after_delay
 from ..settings import read_number_from_environment
 
-MAX_SYNCS = 100  # per batch poll, which bounds the URL and the response
-MAX_SCHEMAS = 2000  # per batch response, because parsing blocks the event loop
-DEFAULT_SCHEMAS = 20  # assumed per sync until more are known
-REQUEST_TIMEOUT = 10.0  # seconds
+MAX_SYNCS_PER_POLL = 100  # per batch poll, which bounds the URL and the response
+MAX_SCHEMAS_PER_POLL = 2000  # per batch response, because parsing blocks the event loop
+DEFAULT_SCHEMA_COUNT = 20  # assumed per sync until more are known
+BATCH_POLL_TIMEOUT = 10.0  # seconds
 # Batch polls before a direct poll (random, from, to): a stale batch response could hide an end.
 DIRECT_POLL_EVERY = (20, 40)
 BATCH_SUSPENSION = (60.0, 600.0)  # seconds without batch polls: after the first unusable response, and at most
@@ -60,20 +60,20 @@ class _Waiter:
 
     :ivar woken: resolved when the plan has to poll directly.
     :ivar wake_at: when the sleep ends in any case, by the event loop's clock.
-    :ivar schemas: how many schemas the sync has, as far as is known.
+    :ivar schema_count: how many schemas the sync has, as far as is known.
     :ivar batch_polls_left: how many batch polls may come before a direct poll.
-    :ivar seen_running: whether a batch response has shown that the execution is running.
+    :ivar seen_non_terminal: whether a batch response has shown that the execution has not ended.
     """
 
-    __slots__ = ("batch_polls_left", "schemas", "seen_running", "step", "wake_at", "woken")
+    __slots__ = ("batch_polls_left", "schema_count", "seen_non_terminal", "step", "wake_at", "woken")
 
     def __init__(self, step: BatchableSleep, woken: asyncio.Future[None], wake_at: float | None) -> None:
         self.step = step
         self.woken = woken
         self.wake_at = wake_at
-        self.schemas = max(step.schemas, DEFAULT_SCHEMAS)
+        self.schema_count = max(step.schema_count, DEFAULT_SCHEMA_COUNT)
         self.batch_polls_left = random.randint(*DIRECT_POLL_EVERY)
-        self.seen_running = False
+        self.seen_non_terminal = False
 
     def wake(self) -> None:
         if not self.woken.done():
@@ -90,8 +90,8 @@ class BatchPoller:
 
     def __init__(self, send: Callable[[Request], Awaitable[SendResult]]) -> None:
         self._send = send
-        max_syncs = read_number_from_environment("POLYTOMIC_TRIGGERER_BATCH", MAX_SYNCS, least=0)
-        self._max_syncs = max(1, min(max_syncs, MAX_SYNCS))
+        max_syncs = read_number_from_environment("POLYTOMIC_TRIGGERER_BATCH", MAX_SYNCS_PER_POLL, least=0)
+        self._max_syncs = max(1, min(max_syncs, MAX_SYNCS_PER_POLL))
         self._waiting = 0
         # Ordered by due time. A waiter that has left stays until it is due.
         self._queue: list[tuple[float, int, _Waiter]] = []
@@ -104,7 +104,7 @@ class BatchPoller:
     async def sleep(self, step: BatchableSleep) -> bool:
         """Return when it is time to poll the execution directly.
 
-        :returns: whether a batch response has shown in the meantime that it is running.
+        :returns: whether a batch response has shown in the meantime that it has not ended.
         """
         loop = asyncio.get_running_loop()
         wake_at = None if step.deadline is None else loop.time() + step.deadline - time.time()
@@ -113,7 +113,7 @@ class BatchPoller:
         try:
             self._enqueue(waiter, loop.time() + step.seconds)
             await waiter.woken
-            return waiter.seen_running
+            return waiter.seen_non_terminal
         finally:
             self._waiting -= 1
             if not self._waiting:
@@ -160,7 +160,7 @@ class BatchPoller:
         """Take waiters that are due, and add those that are due soon, so that their polls fall into step."""
         max_syncs = self._max_syncs if now >= self._direct_until else 1
         batch: list[_Waiter] = []
-        schemas = 0
+        schema_count = 0
         wall_time = time.time()
         while self._queue and len(batch) < max_syncs:
             due, _, waiter = self._queue[0]
@@ -170,14 +170,14 @@ class BatchPoller:
             early = due - now
             if early > 0 and (not batch or early > waiter.step.interval(wall_time) / 2):
                 break
-            if batch and schemas + waiter.schemas > MAX_SCHEMAS:
+            if batch and schema_count + waiter.schema_count > MAX_SCHEMAS_PER_POLL:
                 break
             heapq.heappop(self._queue)
             if waiter.wake_at is not None and waiter.wake_at <= now:
                 waiter.wake()
                 continue
             batch.append(waiter)
-            schemas += waiter.schemas
+            schema_count += waiter.schema_count
         return batch
 
     async def _poll(self, batch: list[_Waiter]) -> None:
@@ -187,7 +187,7 @@ class BatchPoller:
         schemas: dict[str, list[_Schema] | None] = {}
         try:
             response = await self._send(
-                bulk_syncs.status_of_many(list(sync_ids)).page().with_timeout(REQUEST_TIMEOUT).request
+                bulk_syncs.status_of_many(list(sync_ids)).page().with_timeout(BATCH_POLL_TIMEOUT).request
             )
             if isinstance(response, Response) and response.status == 429:
                 # Direct polls would send many requests to a server that is throttling.
@@ -201,10 +201,10 @@ class BatchPoller:
         for waiter in batch:
             sync_schemas = schemas.get(waiter.step.sync_id)
             waiter.batch_polls_left -= 1
-            running = _is_running(waiter.step.execution_id, sync_schemas)
-            waiter.seen_running |= running
-            if waiter.batch_polls_left > 0 and (retry_after or running):
-                waiter.schemas = len(sync_schemas) if sync_schemas else waiter.schemas
+            is_non_terminal = _is_non_terminal(waiter.step.execution_id, sync_schemas)
+            waiter.seen_non_terminal |= is_non_terminal
+            if waiter.batch_polls_left > 0 and (retry_after or is_non_terminal):
+                waiter.schema_count = len(sync_schemas) if sync_schemas else waiter.schema_count
                 self._enqueue(waiter, sent_at + max(waiter.step.interval(wall_time), retry_after))
             else:
                 waiter.wake()
@@ -245,8 +245,8 @@ def _valid_rows(body: bytes) -> list[_Row]:
     return rows
 
 
-def _is_running(execution_id: str, schemas: list[_Schema] | None) -> bool:
-    """Whether a sync's schemas prove that the execution is running."""
+def _is_non_terminal(execution_id: str, schemas: list[_Schema] | None) -> bool:
+    """Whether a sync's schemas prove that the execution has not ended."""
     return schemas is not None and any(
         schema.get("execution_id") == execution_id and schema.get("status") in NON_TERMINAL_STATUSES
         for schema in schemas

@@ -15,7 +15,7 @@ from .poll import poll_execution
 log = logging.getLogger(__name__)
 
 CANCEL_TIMEOUT = 10.0  # seconds for a cancel
-MIN_REQUEST_TIMEOUT = 0.5  # seconds, also when no time is left
+MIN_CANCEL_REQUEST_TIMEOUT = 0.5  # seconds, also when no time is left
 
 
 def cancel_execution(kind: SyncKind, sync_id: str, execution_id: str, timeout: float) -> Plan[str | None]:
@@ -25,17 +25,17 @@ def cancel_execution(kind: SyncKind, sync_id: str, execution_id: str, timeout: f
     :returns: None when the API accepted, else why it did not.
     """
     began = yield from current_time()
-    attempt = 0
+    failure_count = 0
     while True:
         left = timeout - ((yield from current_time()) - began)
-        call = kind.cancel(sync_id, execution_id).with_timeout(max(left, MIN_REQUEST_TIMEOUT))
+        call = kind.cancel(sync_id, execution_id).with_timeout(max(left, MIN_CANCEL_REQUEST_TIMEOUT))
         response = yield from send(call.request)
         try:
             decode(call, response)
             return None
         except PolytomicError as error:
-            attempt += 1
-            delay = backoff(attempt, jitter=random.random())
+            failure_count += 1
+            delay = backoff(failure_count, jitter=random.random())
             left = timeout - ((yield from current_time()) - began)
             if not is_transient(response) or delay >= left:
                 return str(error)

@@ -14,7 +14,7 @@ from ..text import printable
 log = logging.getLogger(__name__)
 
 MAX_ENTRIES = 50  # entries that the API keeps of a console log, and returns in one response
-REQUEST_TIMEOUT = 5.0  # seconds; a slow console log must not delay the end of a wait
+CONSOLE_LOG_TIMEOUT = 5.0  # seconds; a slow console log must not delay the end of a wait
 TAIL_LINES = 10  # lines in a failure message
 MAX_LINE_LENGTH = 1000  # characters
 MAX_TAIL_LINE_LENGTH = 300  # characters
@@ -25,32 +25,32 @@ LEVELS = {"warn": logging.WARNING, "warning": logging.WARNING, "error": logging.
 class ConsoleLogFollower:
     """Copies a console log to the task log, each entry once. Best effort: failures are logged, not raised.
 
-    :param after: the cursor to continue from, of another process.
-    :ivar after: the current cursor.
+    :param cursor: the cursor to continue from, of another process.
+    :ivar cursor: the current cursor.
     """
 
-    def __init__(self, kind: SyncKind, sync_id: str, execution_id: str, after: str | None = None) -> None:
-        self.after = after
+    def __init__(self, kind: SyncKind, sync_id: str, execution_id: str, cursor: str | None = None) -> None:
+        self.cursor = cursor
         self._kind = kind
         self._sync_id = sync_id
         self._execution_id = execution_id
-        self._logged = [after] if after else []  # ids of the entries that were logged last
+        self._logged = [cursor] if cursor else []  # ids of the entries that were logged last
         self._failing = False
 
     def follow(self, timeout: float | None = None) -> Plan[bool]:
         """Log new entries, with one request.
 
-        :param timeout: seconds for the request, if less than :data:`REQUEST_TIMEOUT`.
+        :param timeout: seconds for the request, if less than :data:`CONSOLE_LOG_TIMEOUT`.
         :returns: whether there may be more entries.
         """
-        call = self._kind.console_log(self._sync_id, self._execution_id, after=self.after, limit=MAX_ENTRIES)
+        call = self._kind.console_log(self._sync_id, self._execution_id, after=self.cursor, limit=MAX_ENTRIES)
         try:
             page = yield from fetch(
-                call.with_timeout(REQUEST_TIMEOUT if timeout is None else min(timeout, REQUEST_TIMEOUT)), 0
+                call.with_timeout(CONSOLE_LOG_TIMEOUT if timeout is None else min(timeout, CONSOLE_LOG_TIMEOUT)), 0
             )
         except PolytomicError as error:
             if isinstance(error, PolytomicValidationError | PolytomicNotFoundError):
-                self.after = None  # the cursor is no longer valid
+                self.cursor = None  # the cursor is no longer valid
             if not self._failing:
                 log.warning(
                     "The console log of execution %s of %s could not be read: %s",
@@ -78,7 +78,7 @@ class ConsoleLogFollower:
             log.log(level, "Polytomic: %s%s", when, printable(entry.message, MAX_LINE_LENGTH))
         # Ids are remembered, so that no entry is logged twice even if the server ignores the cursor.
         self._logged = [*self._logged, *(entry.id for entry in new if entry.id is not None)][-2 * MAX_ENTRIES :]
-        self.after = page.next_cursor or (entries[-1].id if entries else None) or self.after
+        self.cursor = page.next_cursor or (entries[-1].id if entries else None) or self.cursor
         return bool(new) and len(entries) >= MAX_ENTRIES
 
 
@@ -87,7 +87,7 @@ def fetch_tail(kind: SyncKind, sync_id: str, execution_id: str) -> Plan[list[str
     try:
         # Without a cursor, the API returns the newest entries.
         page = yield from fetch(
-            kind.console_log(sync_id, execution_id, limit=MAX_ENTRIES).with_timeout(2 * REQUEST_TIMEOUT), 1
+            kind.console_log(sync_id, execution_id, limit=MAX_ENTRIES).with_timeout(2 * CONSOLE_LOG_TIMEOUT), 1
         )
     except PolytomicError as error:
         log.info(

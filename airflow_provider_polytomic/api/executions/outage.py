@@ -28,14 +28,17 @@ class OutageTracker:
 
     :param subject: what the wait is for, for log lines: "Execution 123 of bulk sync 456".
     :param poke_interval: the poll interval in seconds.
-    :param since: when the wait began, in seconds since the epoch. A new execution may not be found for a minute.
+    :param waiting_since: when the wait began, in seconds since the epoch. During the first minute, an execution
+        that is not found counts as new.
     :param fixed_interval: whether the poll interval is fixed, as for a sensor, whose polls Airflow schedules.
     """
 
-    def __init__(self, subject: str, poke_interval: float, since: float, *, fixed_interval: bool = False) -> None:
+    def __init__(
+        self, subject: str, poke_interval: float, waiting_since: float, *, fixed_interval: bool = False
+    ) -> None:
         self._subject = subject
         self._poke_interval = poke_interval
-        self._since = since
+        self._waiting_since = waiting_since
         self._fixed_interval = fixed_interval
         self._failures = 0
         self._duration = 0.0
@@ -79,8 +82,8 @@ class OutageTracker:
             self._credentials_reread = True
             yield from reload_credentials()
             return 0.0
-        self._since = min(self._since, now)  # the clock may have been set back
-        lag_left = REPLICA_LAG - (now - self._since)
+        self._waiting_since = min(self._waiting_since, now)  # the clock may have been set back
+        lag_left = REPLICA_LAG - (now - self._waiting_since)
         if isinstance(error, PolytomicNotFoundError) and lag_left > 0:
             if not self._lag_logged:
                 self._lag_logged = True

@@ -98,14 +98,14 @@ def _poll(call: Call[T], timeout: float | None) -> Plan[PollResult[T]]:
         # The API's own errors, redirects, and bodies that are too large are final. A proxy's error page or half a
         # response is transient, whatever its status.
         is_redirect = isinstance(response, Response) and 300 <= response.status < 400
-        is_foreign = isinstance(response, Response) and parse_api_error(response) is None
+        is_non_api = isinstance(response, Response) and parse_api_error(response) is None
         is_final = is_redirect
         if isinstance(error, PolytomicResponseError):
-            is_final, is_foreign = is_redirect or error.too_large, True
+            is_final, is_non_api = is_redirect or error.too_large, True
         now = yield from current_time()
         return PollResult(
             error=error,
-            transient=not is_final and (is_foreign or is_transient(response)),
+            transient=not is_final and (is_non_api or is_transient(response)),
             retry_after=retry_after_delay(response, now),
             duration=now - began,
         )

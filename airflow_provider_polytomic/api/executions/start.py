@@ -23,14 +23,15 @@ from ..errors import (
     PolytomicServerError,
     add_context,
 )
-from ..idempotency import REPLICA_LAG, START, read_current, replay_key, resolve_outcome
+from ..idempotency import REPLICA_LAG, read_current, replay_key, resolve_outcome
 from ..models import Execution
 from ..plan import Plan, Response, current_time, sleep
 from ..retry import backoff
 from .cancel import CANCEL_TIMEOUT, cancel_execution
+from .execution_list import ExecutionList, list_executions
 from .matching import covers_request
 from .server_clock import ServerClock
-from .start_effect import ExecutionList, find_started_execution, list_executions
+from .start_effect import find_started_execution
 from .start_request import MAX_ATTEMPTS, StartRequest
 
 log = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ NEW_SYNC_DELAYS = (1.0, 2.0, 4.0)  # seconds between lists while they return 404
 
 
 @dataclass(frozen=True)
-class Acquired:
+class ResolvedExecution:
     """The execution to wait for. Its status may be outdated: poll it before judging it.
 
     :param try_number: the try whose key started it; the current try for an attached one.
@@ -49,6 +50,11 @@ class Acquired:
     execution: Execution
     try_number: int
     origin: Literal["started", "resumed", "attached"] = "started"
+
+    @property
+    def is_owned(self) -> bool:
+        """Whether the task has started the execution, in this try or an earlier one."""
+        return self.origin != "attached"
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,7 @@ class Skipped:
     execution: Execution | None
 
 
-Decision = Acquired | Blocked | Skipped
+Decision = ResolvedExecution | Blocked | Skipped
 
 
 def start_or_resume(request: StartRequest) -> Plan[Decision]:
@@ -89,23 +95,23 @@ def start_or_resume(request: StartRequest) -> Plan[Decision]:
 
 
 def _start_or_resume(request: StartRequest, server_clock: ServerClock) -> Plan[Decision]:
-    began = yield from current_time()
+    sent_before = yield from current_time()  # by an earlier try, if at all
     baseline = yield from _list_when_known(request)
-    resumed = yield from _replay_earlier_tries(request, baseline, began)
+    resumed = yield from _replay_earlier_tries(request, baseline, sent_before)
     if resumed is not None:
         return resumed
     # Without earlier tries, no request was sent since the first list.
     listed = baseline if request.first_try == request.try_number else (yield from list_executions(request))
     error: PolytomicApiError = _conflict_error(request, f"{_subject(request)}: no attempts are left")
     for attempt in range(request.attempts, MAX_ATTEMPTS + 1):
-        if listed.active is not None:
-            decision = yield from _handle_running(request, listed.active, baseline, began)
+        if listed.non_terminal is not None:
+            decision = yield from _replay_or_apply_if_running(request, listed.non_terminal, baseline, sent_before)
             return replace(decision, attempts=attempt) if isinstance(decision, Blocked) else decision
         if attempt == MAX_ATTEMPTS:
             break
         result = yield from _start_attempt(request, attempt, listed, server_clock)
         if isinstance(result, Execution):
-            return Acquired(result, request.try_number)
+            return ResolvedExecution(result, request.try_number)
         error = result
         if isinstance(error, PolytomicConflictError):
             found = yield from _list_until_conflict_shows(request, listed, error)
@@ -122,7 +128,7 @@ def _start_or_resume(request: StartRequest, server_clock: ServerClock) -> Plan[D
 # --- earlier tries
 
 
-def _replay_earlier_tries(request: StartRequest, baseline: ExecutionList, began: float) -> Plan[Decision | None]:
+def _replay_earlier_tries(request: StartRequest, baseline: ExecutionList, sent_before: float) -> Plan[Decision | None]:
     """Replay the earlier tries since the last clear, in order, to find an execution to resume.
 
     Replaying an unused key starts an execution, which is then taken as this try's own.
@@ -130,29 +136,29 @@ def _replay_earlier_tries(request: StartRequest, baseline: ExecutionList, began:
     for earlier in range(request.first_try, request.try_number):
         if request.stored is not None and earlier < request.stored.try_number:
             continue  # superseded by the start of a later try
-        found = yield from _replay_try(request, earlier, began)
+        found = yield from _replay_try(request, earlier, sent_before)
         if found is None:
             continue
         is_new = baseline.predates(found)  # the replay started it
         if not request.wait_for_completion:
-            return Acquired(found, earlier, "started" if is_new else "resumed")
+            return ResolvedExecution(found, earlier, "started" if is_new else "resumed")
         if not found.is_terminal and found.status == "canceling":
             return Blocked(found, f"execution {found.id}, which try {earlier} of this task started, is being canceled")
         if not found.is_terminal or request.succeeded(found):
-            return Acquired(found, earlier, "started" if is_new else "resumed")
+            return ResolvedExecution(found, earlier, "started" if is_new else "resumed")
         if is_new:
-            return Acquired(found, earlier)  # it failed immediately, which is the current try's failure
+            return ResolvedExecution(found, earlier)  # it failed immediately, which is the current try's failure
         log.info(
             "Execution %s of %s, which try %d started, ended with status %r. Starting a new one.",
             found.id,
-            request.sync_kind.describe(request.sync_id),
+            request.kind.describe(request.sync_id),
             earlier,
             found.status,
         )
     return None
 
 
-def _replay_try(request: StartRequest, try_number: int, began: float) -> Plan[Execution | None]:
+def _replay_try(request: StartRequest, try_number: int, sent_before: float) -> Plan[Execution | None]:
     """Return the execution that a try started, with its current status.
 
     Replaying an unused key starts an execution.
@@ -162,25 +168,25 @@ def _replay_try(request: StartRequest, try_number: int, began: float) -> Plan[Ex
     if request.stored is not None and request.stored.try_number == try_number:
         execution_id = request.stored.execution_id
     else:
-        replayed = yield from _replay_try_attempts(request, try_number, began)
+        replayed = yield from _replay_try_attempts(request, try_number, sent_before)
         if replayed is None:
             return None
         execution_id = replayed.id
-    execution: Execution | None = yield from read_current(request.sync_kind.execution(request.sync_id, execution_id))
+    execution: Execution | None = yield from read_current(request.kind.execution(request.sync_id, execution_id))
     if execution is None:
         log.warning(
             "Execution %s of %s, which try %d started, no longer exists.",
             execution_id,
-            request.sync_kind.describe(request.sync_id),
+            request.kind.describe(request.sync_id),
             try_number,
         )
     return execution
 
 
-def _replay_try_attempts(request: StartRequest, try_number: int, began: float) -> Plan[Execution | None]:
+def _replay_try_attempts(request: StartRequest, try_number: int, sent_before: float) -> Plan[Execution | None]:
     """Replay the keys of a try until one returns an execution. Replaying an unused key starts one."""
     for attempt in range(MAX_ATTEMPTS):
-        result = yield from replay_key(request.call(try_number, attempt), START, began)
+        result = yield from replay_key(request.call(try_number, attempt), "start", sent_before)
         if isinstance(result, Execution):
             return result
         # The server has recorded an error for this key, which will therefore never start an execution.
@@ -199,13 +205,14 @@ def _start_attempt(
     :returns: the execution, or the error that the server recorded for this key.
     """
     # Only the first exchange counts: a repetition returns the recorded response.
-    failed_exchange: list[tuple[float, float]] = []
+    first_exchange: tuple[float, float] | None = None
 
     def find_effect() -> Plan[Execution | None]:
-        failed_exchange.append(server_clock.last_exchange)
-        return (yield from find_started_execution(request, listed, server_clock, *failed_exchange[0]))
+        nonlocal first_exchange
+        first_exchange = first_exchange or server_clock.last_exchange
+        return (yield from find_started_execution(request, listed, server_clock, *first_exchange))
 
-    return (yield from resolve_outcome(request.call(request.try_number, attempt), START, find_effect=find_effect))
+    return (yield from resolve_outcome(request.call(request.try_number, attempt), "start", find_effect=find_effect))
 
 
 def _list_until_conflict_shows(
@@ -217,25 +224,25 @@ def _list_until_conflict_shows(
     :raises PolytomicConflictError: none is listed, and ``if_running`` is ``fail``.
     """
     began = yield from current_time()
-    attempt = 0
+    list_count = 0
     while True:
         listed = yield from list_executions(request)
-        if listed.active is not None or any(not before.has(execution) for execution in listed.executions):
+        if listed.non_terminal is not None or any(not before.has(execution) for execution in listed.executions):
             return listed
         if not request.was_cleared:  # after a clear it may be this task's own, which has to end first
             if request.if_running == "fail":
                 raise add_context(conflict, "Nothing was started (if_running='fail')")
             if request.if_running == "skip":
                 return Skipped(None)
-        if attempt == 0:
+        if list_count == 0:
             log.info(
                 "%s: the server reports a running execution that it does not list yet. Requesting the list again.",
                 _subject(request),
             )
-        attempt += 1
+        list_count += 1
         if (yield from current_time()) - began >= REPLICA_LAG:
             return listed
-        yield from sleep(backoff(attempt, jitter=random.random()))
+        yield from sleep(backoff(list_count, jitter=random.random()))
 
 
 def _list_when_known(request: StartRequest) -> Plan[ExecutionList]:
@@ -249,38 +256,45 @@ def _list_when_known(request: StartRequest) -> Plan[ExecutionList]:
     return (yield from list_executions(request))
 
 
-# --- a running execution
+# --- a non-terminal execution
 
 
-def _handle_running(request: StartRequest, running: Execution, baseline: ExecutionList, began: float) -> Plan[Decision]:
-    """Decide about a running execution that no try since the last clear started."""
-    is_own, execution = yield from _replay_tries_before_clear(request, running, baseline, began)
-    if execution.id != running.id:
-        return Acquired(execution, request.try_number)
-    if not is_own:
-        decision = _apply_if_running(request, running)
+def _replay_or_apply_if_running(
+    request: StartRequest, non_terminal: Execution, baseline: ExecutionList, sent_before: float
+) -> Plan[Decision]:
+    """Decide about a non-terminal execution that no try since the last clear started.
+
+    If the task was cleared, this replays the keys from before the clear, which may start an execution. It may cancel
+    the non-terminal one.
+    """
+    is_owned, execution = yield from _replay_tries_before_clear(request, non_terminal, baseline, sent_before)
+    if execution.id != non_terminal.id:
+        return ResolvedExecution(execution, request.try_number)
+    if not is_owned:
+        decision = _decide_by_if_running(request, non_terminal)
         if decision is not None:
             return decision
-    return (yield from _cancel_if_requested(request, running, is_own))
+    return (yield from _cancel_if_requested(request, non_terminal, is_owned))
 
 
 def _replay_tries_before_clear(
-    request: StartRequest, running: Execution, baseline: ExecutionList, began: float
+    request: StartRequest, non_terminal: Execution, baseline: ExecutionList, sent_before: float
 ) -> Plan[tuple[bool, Execution]]:
-    """Replay the tries before the clear to determine whether this task started the running execution.
+    """Replay the tries before the clear to determine whether this task started the non-terminal execution.
 
-    :returns: whether it did, and the running execution; or True and another one, which a replayed key just started.
+    :returns: whether it did, and the non-terminal execution; or True and another one, which a replayed key just
+        started.
     """
-    if request.stored is not None and request.stored.execution_id == running.id:
-        return True, running
+    if request.stored is not None and request.stored.execution_id == non_terminal.id:
+        return True, non_terminal
     for earlier in range(request.first_try - 1, 0, -1):
-        execution = yield from _replay_try_attempts(request, earlier, began)
-        if execution is not None and (execution.id == running.id or baseline.predates(execution)):
+        execution = yield from _replay_try_attempts(request, earlier, sent_before)
+        if execution is not None and (execution.id == non_terminal.id or baseline.predates(execution)):
             return True, execution
-    return False, running
+    return False, non_terminal
 
 
-def _apply_if_running(request: StartRequest, running: Execution) -> Decision | None:
+def _decide_by_if_running(request: StartRequest, non_terminal: Execution) -> Decision | None:
     """Apply ``if_running`` to an execution that this task did not start.
 
     :returns: None when the execution has to end first.
@@ -288,19 +302,23 @@ def _apply_if_running(request: StartRequest, running: Execution) -> Decision | N
     """
     if request.if_running == "fail":
         message = (
-            f"Nothing was started: execution {running.id} of {request.sync_kind.describe(request.sync_id)} has status "
-            f"{running.status!r}, and if_running='fail'"
+            f"Nothing was started: execution {non_terminal.id} of {request.kind.describe(request.sync_id)} has status "
+            f"{non_terminal.status!r}, and if_running='fail'"
         )
         raise _conflict_error(request, message)
     if request.if_running == "skip":
-        return Skipped(running)
-    if request.if_running == "attach" and running.status != "canceling" and covers_request(running, request.arguments):
-        return Acquired(running, request.try_number, "attached")
+        return Skipped(non_terminal)
+    if (
+        request.if_running == "attach"
+        and non_terminal.status != "canceling"
+        and covers_request(non_terminal, request.arguments)
+    ):
+        return ResolvedExecution(non_terminal, request.try_number, "attached")
     return None
 
 
 def _subject(request: StartRequest) -> str:
-    return f"{request.sync_kind.label.capitalize()} {request.sync_id}"
+    return f"{request.kind.label.capitalize()} {request.sync_id}"
 
 
 def _conflict_error(request: StartRequest, message: str) -> PolytomicConflictError:
@@ -310,13 +328,15 @@ def _conflict_error(request: StartRequest, message: str) -> PolytomicConflictErr
     return error
 
 
-def _cancel_if_requested(request: StartRequest, running: Execution, is_own: bool) -> Plan[Blocked]:
-    origin = "which this task started before it was cleared" if is_own else "which this task did not start"
-    cancels = (is_own and request.cancel_on_kill) or request.if_running == "cancel"
-    if cancels and running.status != "canceling":
-        subject = f"Execution {running.id} of {request.sync_kind.describe(request.sync_id)}"
-        log.info("Canceling execution %s, %s%s.", running.id, origin, "" if is_own else " (if_running='cancel')")
-        refusal = yield from cancel_execution(request.sync_kind, request.sync_id, running.id, CANCEL_TIMEOUT)
+def _cancel_if_requested(request: StartRequest, non_terminal: Execution, is_owned: bool) -> Plan[Blocked]:
+    relation = "which this task started before it was cleared" if is_owned else "which this task did not start"
+    cancels = (is_owned and request.cancel_on_kill) or request.if_running == "cancel"
+    if cancels and non_terminal.status != "canceling":
+        subject = f"Execution {non_terminal.id} of {request.kind.describe(request.sync_id)}"
+        log.info(
+            "Canceling execution %s, %s%s.", non_terminal.id, relation, "" if is_owned else " (if_running='cancel')"
+        )
+        refusal = yield from cancel_execution(request.kind, request.sync_id, non_terminal.id, CANCEL_TIMEOUT)
         if refusal:
             log.warning("%s could not be canceled: %s. Waiting for its end.", subject, refusal)
-    return Blocked(running, f"execution {running.id}, {origin}, has to end first")
+    return Blocked(non_terminal, f"execution {non_terminal.id}, {relation}, has to end first")

@@ -64,7 +64,7 @@ class StoredStart:
 class StartRequest:
     """What to start, and for which task.
 
-    :param kind: the name of the sync's kind: ``bulk`` or ``model``.
+    :param kind_name: the name of the sync's kind: ``bulk`` or ``model``.
     :param task: identifies the task instance: DAG, run, task, map index, the run's start date.
     :param try_number: the current try.
     :param first_try: the first try since the last clear. Executions of tries from here on are resumed.
@@ -78,7 +78,7 @@ class StartRequest:
     :param stored: the record of the last start, if there is one.
     """
 
-    kind: str
+    kind_name: str
     sync_id: str
     task: tuple[str, ...]
     try_number: int = 1
@@ -92,14 +92,14 @@ class StartRequest:
     stored: StoredStart | None = None
 
     @property
-    def sync_kind(self) -> SyncKind:
-        return get_sync_kind(self.kind)
+    def kind(self) -> SyncKind:
+        return get_sync_kind(self.kind_name)
 
     @property
     def digest(self) -> str:
         """A hash of the sync and the arguments."""
-        body = self.sync_kind.start(self.sync_id, **self.arguments).request.json
-        return compute_key([self.kind, self.sync_id, body])
+        body = self.kind.start(self.sync_id, **self.arguments).request.json
+        return compute_key([self.kind_name, self.sync_id, body])
 
     def key(self, try_number: int, attempt: int) -> str:
         """The idempotency key of an attempt."""
@@ -108,7 +108,7 @@ class StartRequest:
     def call(self, try_number: int, attempt: int) -> Call[Execution]:
         """The start with the key of an attempt. Sending it may start an execution."""
         key = self.key(try_number, attempt)
-        return self.sync_kind.start(self.sync_id, **self.arguments, idempotency_key=key)
+        return self.kind.start(self.sync_id, **self.arguments, idempotency_key=key)
 
     @property
     def was_cleared(self) -> bool:

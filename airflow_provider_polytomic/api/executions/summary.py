@@ -110,16 +110,16 @@ def _take_fitting(summary: dict[str, Any], rows: Iterable[T]) -> list[T]:
     return fitting
 
 
-def to_event_payload(sync_id: str, execution: Execution) -> dict[str, Any]:
+def to_event_summary(sync_id: str, execution: Execution) -> dict[str, Any]:
     """The payload of a trigger event: the summary, and the number of failed schemas, which it may omit."""
     return summarize(sync_id, execution) | {"schemas_failed": execution.failed_schema_count}
 
 
-def from_event_payload(kind: SyncKind, event: dict[str, Any]) -> Execution:
+def from_event_summary(kind: SyncKind, event: dict[str, Any]) -> Execution:
     """The execution of an event payload, without omitted schemas. Its outcome is that of the complete execution.
 
     :raises KeyError: there is no ``execution_id``.
     :raises ValueError: a field has an unexpected type. Unlike an API response, an event is read strictly.
     """
-    model = _EventExecution if kind.model is BulkSyncExecution else kind.model
-    return model(**event | {"id": event["execution_id"]})
+    execution_class = _EventExecution if kind.execution_class is BulkSyncExecution else kind.execution_class
+    return execution_class(**event | {"id": event["execution_id"]})

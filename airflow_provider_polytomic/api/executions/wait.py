@@ -21,7 +21,7 @@ from .poll import PollResult, poll_execution, poll_next_execution
 log = logging.getLogger(__name__)
 
 MIN_POLL_INTERVAL = 5.0  # seconds between polls, unless poke_interval is shorter
-MIN_REQUEST_TIMEOUT = 1.0  # seconds, also at the deadline
+MIN_POLL_TIMEOUT = 1.0  # seconds, also at the deadline
 
 
 def wait_for_execution(
@@ -34,8 +34,8 @@ def wait_for_execution(
     deadline: float | None = None,
     cancel_at_deadline: bool = False,
     first_sleep: float = 0,
-    since: float | None = None,
-    schemas: int = 0,
+    waiting_since: float | None = None,
+    schema_count: int = 0,
     console: ConsoleLogFollower | None = None,
 ) -> Plan[Execution]:
     """Wait until an execution has ended, with whatever status.
@@ -47,9 +47,9 @@ def wait_for_execution(
     :param deadline: seconds since the epoch.
     :param cancel_at_deadline: whether to cancel the execution when the deadline passes.
     :param first_sleep: seconds before the first poll. Unless it is 0, up to one poll interval is added at random.
-    :param since: seconds since the epoch when the wait began, if that was earlier. During the first minute, an
+    :param waiting_since: seconds since the epoch when the wait began, if that was earlier. During the first minute, an
         execution that is not found counts as new.
-    :param schemas: how many schemas the execution has, as far as is known.
+    :param schema_count: how many schemas the execution has, as far as is known.
     :param console: follows the console log with one request after each poll but the last.
     :raises PolytomicTimeoutError: the deadline has passed.
     :raises PolytomicNotFoundError: the execution does not exist.
@@ -58,16 +58,16 @@ def wait_for_execution(
     """
     began = yield from current_time()
     after = after or datetime.fromtimestamp(began, timezone.utc)
-    since = min(began if since is None else since, began)
-    interval = functools.partial(_next_interval, since, poke_interval)
+    waiting_since = min(began if waiting_since is None else waiting_since, began)
+    interval = functools.partial(_next_interval, waiting_since, poke_interval)
     progress = _ProgressLog(kind, sync_id, execution_id)
-    outage = OutageTracker(progress.subject, poke_interval, since)
+    outage = OutageTracker(progress.subject, poke_interval, waiting_since)
     # Many triggers start together when a triggerer starts: the random part spreads their polls.
     delay = first_sleep and first_sleep + interval(began) * random.random()
     server_set_delay = False  # whether the server named the delay
     while True:
         batchable_id = execution_id if kind.has_batch_status and console is None and not server_set_delay else None
-        if (yield from _sleep(sync_id, batchable_id, delay, interval, deadline, schemas)):
+        if (yield from _sleep(sync_id, batchable_id, delay, interval, deadline, schema_count)):
             outage.record_success()
         poll = yield from _poll(kind, sync_id, execution_id, after, deadline)
         now, execution, server_set_delay = (yield from current_time()), poll.value, poll.retry_after is not None
@@ -77,7 +77,7 @@ def wait_for_execution(
         else:
             delay = yield from outage.record_failure(poll, now)
         if execution is not None:
-            execution_id, schemas = execution.id, execution.schema_count
+            execution_id, schema_count = execution.id, execution.schema_count
             if execution.is_terminal:
                 return execution
             progress.record(execution)
@@ -85,7 +85,7 @@ def wait_for_execution(
                 yield from console.follow(_request_timeout(deadline, now))
         if deadline is not None and now >= deadline:
             canceled_id = execution_id if cancel_at_deadline else None
-            raise (yield from _end_at_deadline(kind, sync_id, canceled_id, progress.subject, poll.error))
+            raise (yield from _cancel_at_deadline(kind, sync_id, canceled_id, progress.subject, poll.error))
         del poll, execution  # thousands of plans may sleep in one triggerer: free what they have read
 
 
@@ -120,7 +120,7 @@ def _poll(
 
 
 def _request_timeout(deadline: float | None, now: float) -> float | None:
-    return None if deadline is None else max(deadline - now, MIN_REQUEST_TIMEOUT)
+    return None if deadline is None else max(deadline - now, MIN_POLL_TIMEOUT)
 
 
 def _sleep(
@@ -129,9 +129,9 @@ def _sleep(
     delay: float,
     interval: Callable[[float], float],
     deadline: float | None,
-    schemas: int,
+    schema_count: int,
 ) -> Plan[bool]:
-    """Sleep until the next poll, never past the deadline; longer while batch polls show that the execution runs.
+    """Sleep until the next poll, never past the deadline; longer while batch polls show a non-terminal execution.
 
     :param batchable_id: the execution; None to sleep without batch polls.
     :returns: whether a batch poll has shown that.
@@ -143,17 +143,17 @@ def _sleep(
     if batchable_id is None:
         yield from sleep(delay)
         return False
-    return (yield from sleep_batchable(BatchableSleep(sync_id, batchable_id, delay, interval, deadline, schemas)))
+    return (yield from sleep_batchable(BatchableSleep(sync_id, batchable_id, delay, interval, deadline, schema_count)))
 
 
-def _next_interval(since: float, max_interval: float, now: float) -> float:
-    return min(max_interval, max(MIN_POLL_INTERVAL, (now - since) / 4))
+def _next_interval(waiting_since: float, max_interval: float, now: float) -> float:
+    return min(max_interval, max(MIN_POLL_INTERVAL, (now - waiting_since) / 4))
 
 
-def _end_at_deadline(
+def _cancel_at_deadline(
     kind: SyncKind, sync_id: str, canceled_id: str | None, subject: str, poll_error: PolytomicError | None
 ) -> Plan[PolytomicTimeoutError]:
-    """Cancel an owned execution, and return the error to raise.
+    """Cancel the execution, unless ``canceled_id`` is None, and return the error to raise.
 
     The execution is canceled even if its last poll failed, so that it does not run without a task that waits for it.
     """

@@ -15,7 +15,7 @@ from typing import Any
 from ..call import Call
 from ..endpoints import bulk_syncs, connections
 from ..errors import PolytomicLookupError
-from ..idempotency import CREATION, compute_key, read_current, replay_key, send_once
+from ..idempotency import compute_key, read_current, replay_key, send_once
 from ..models import BulkSync, Connection
 from ..plan import Plan, current_time
 from .destination import check_configuration
@@ -78,7 +78,7 @@ def create_once(request: CreateRequest) -> Plan[BulkSync]:
     :raises ValueError: ``destination_configuration`` violates the JSON schema of the destination.
     :raises PolytomicError: the server refused the creation, or its outcome is unknown.
     """
-    began = yield from current_time()
+    sent_before = yield from current_time()
     name = request.body["name"]
     existing: Listing[BulkSync] = Listing([], complete=False)
     for earlier in range(request.first_try, request.try_number):
@@ -86,7 +86,7 @@ def create_once(request: CreateRequest) -> Plan[BulkSync]:
             existing = yield from _list_syncs_named(name)
         # If the name may be taken, an empty body makes the request fail, so that it creates nothing.
         is_free = existing.complete and not existing.items
-        sync = yield from _replay_creation(request, earlier, request.body if is_free else {}, began)
+        sync = yield from _replay_creation(request, earlier, request.body if is_free else {}, sent_before)
         if sync is not None:
             return sync
     if not existing.items:
@@ -99,19 +99,19 @@ def create_once(request: CreateRequest) -> Plan[BulkSync]:
             f"{MAX_WALKS} walks. Nothing was created."
         )
     yield from check_configuration(request.body["destination_connection_id"], request.body["destination_configuration"])
-    created = yield from send_once(request.call(request.try_number, request.body), CREATION)
+    created = yield from send_once(request.call(request.try_number, request.body), "creation")
     log.info("Created bulk sync %r (%s).", created.name, created.id)
     return created
 
 
 def _replay_creation(
-    request: CreateRequest, try_number: int, body: dict[str, Any], began: float
+    request: CreateRequest, try_number: int, body: dict[str, Any], sent_before: float
 ) -> Plan[BulkSync | None]:
     """Replay the key of an earlier try. With the original body, an unused key creates the sync.
 
     :returns: the current state of the sync that the try created; None if it created none, or the sync is deleted.
     """
-    replayed = yield from replay_key(request.call(try_number, body), CREATION, began)
+    replayed = yield from replay_key(request.call(try_number, body), "creation", sent_before)
     if not isinstance(replayed, BulkSync):
         log.info("Try %d created no bulk sync: %s", try_number, replayed)
         return None

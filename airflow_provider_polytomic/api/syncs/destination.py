@@ -20,10 +20,10 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-REQUEST_TIMEOUT = 10.0  # seconds per request
+DESTINATION_TIMEOUT = 10.0  # seconds per request
 MAX_REPORTED = 10  # violations in an error message
 _MAX_LENGTH = 300  # characters
-# Keywords that a foreign schema could use for endless work (regular expressions, branching references) or for requests
+# Keywords that a server's schema could use for endless work (regular expressions, branching references) or for requests
 # to another host. The server enforces them.
 _IGNORED = (
     *("pattern", "patternProperties"),
@@ -70,7 +70,7 @@ def with_resync_mode_hint(plan: Plan[T], sync_id: str, resync_mode: str | None) 
 
 def _supported_resync_modes(sync_id: str) -> Plan[list[str]]:
     try:
-        sync = yield from fetch(bulk_syncs.get(sync_id).with_timeout(REQUEST_TIMEOUT), 1)
+        sync = yield from fetch(bulk_syncs.get(sync_id).with_timeout(DESTINATION_TIMEOUT), 1)
     except PolytomicError as error:
         log.info("The destination of bulk sync %s could not be read: %s", sync_id, error)
         return []
@@ -82,7 +82,7 @@ def _supported_resync_modes(sync_id: str) -> Plan[list[str]]:
 
 def _fetch_schema(connection_id: str) -> Plan[BulkSyncDestination | None]:
     try:
-        return (yield from fetch(bulk_syncs.destination(connection_id).with_timeout(REQUEST_TIMEOUT), 1))
+        return (yield from fetch(bulk_syncs.destination(connection_id).with_timeout(DESTINATION_TIMEOUT), 1))
     except PolytomicError as error:
         log.warning("The options of destination connection %s could not be read: %s", connection_id, error)
         return None

@@ -1,8 +1,7 @@
-"""Blocking executions: those that have to end before a task can start its own."""
+"""The wait for a blocking execution, which has to end before a task can start its own."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ if TYPE_CHECKING:
 _HINT = "it is a blocking execution, which had to end before this task could start its own"
 
 
-def wait_for_blocking(run: Callable[[Any], Any], plan: Any) -> None:
+def wait_for_blocking_execution(run: Callable[[Any], Any], plan: Any) -> None:
     """Wait in the worker for the end of a blocking execution.
 
     :param run: runs a plan.
@@ -29,7 +28,7 @@ def wait_for_blocking(run: Callable[[Any], Any], plan: Any) -> None:
         raise add_context(error, _HINT) from None
 
 
-def require_end_of_blocking(event: ExecutionEvent) -> None:
+def require_end_of_blocking_execution(event: ExecutionEvent) -> None:
     """Check that a trigger event reports the end of a blocking execution.
 
     :raises PolytomicError: it reports a timeout, or an error.
@@ -40,18 +39,3 @@ def require_end_of_blocking(event: ExecutionEvent) -> None:
         raise PolytomicTimeoutError(f"{event.message}; {_HINT}")
     if event.outcome == "error" and event.error_type != PolytomicNotFoundError.__name__:
         raise event.read_error()
-
-
-def require_time_left(deadline: float | None, ended_id: str) -> None:
-    """Check that the deadline has not passed, so that no execution is started just to be canceled.
-
-    :param deadline: seconds since the epoch.
-    :param ended_id: the execution that had to end first.
-    :raises PolytomicTimeoutError: it has passed.
-    """
-    from airflow_provider_polytomic.api.errors import PolytomicTimeoutError
-
-    if deadline is not None and time.time() >= deadline:
-        raise PolytomicTimeoutError(
-            f"The deadline passed before an execution could be started: execution {ended_id} had to end first"
-        )
