@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from airflow_provider_polytomic.api.executions.tables import Table, WrittenTable
+    from airflow_provider_polytomic.api.executions.table_address import Table
+    from airflow_provider_polytomic.api.executions.tables import WrittenTable
     from airflow_provider_polytomic.api.models import Execution
 
 log = logging.getLogger(__name__)

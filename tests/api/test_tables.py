@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from airflow_provider_polytomic.api.errors import PolytomicServerError
-from airflow_provider_polytomic.api.executions.tables import ADDRESS_FORMATS, Table, table_address, written_tables
+from airflow_provider_polytomic.api.executions.table_address import ADDRESS_FORMATS, Table, table_address
+from airflow_provider_polytomic.api.executions.tables import written_tables
 from airflow_provider_polytomic.api.models import BulkSyncExecution, Connection, ModelSyncExecution
 from airflow_provider_polytomic.api.plan import Response
 

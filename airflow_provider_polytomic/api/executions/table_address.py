@@ -1,0 +1,132 @@
+"""The address of a table: its URI, and its OpenLineage namespace and name.
+
+A URI follows the convention of the destination: `postgres://host:5432/database/schema/table`. If there is no convention
+for a destination, or the API does not return enough for it, the URI is one of Polytomic's: `polytomic://host/...`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from ..models import Connection
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table, file or object: its URI, and its OpenLineage namespace and name."""
+
+    uri: str
+    namespace: str
+    name: str
+
+
+def _path(*parts: str) -> str:
+    return "/".join(quote(part, safe="") for part in parts)
+
+
+def _database(scheme: str, port: int, namespace_of: Callable[[str], str] = str) -> Callable[..., Table | None]:
+    def address(configuration: Mapping[str, Any], destination: Mapping[str, Any], table: str) -> Table | None:
+        host, database, schema = (
+            _setting(configuration, "hostname"),
+            _setting(configuration, "database"),
+            _schema(destination),
+        )
+        if not (host and database and schema):
+            return None
+        number = _setting(configuration, "port") or str(port)
+        return Table(
+            f"{scheme}://{host}:{number}/{_path(database, schema, table)}",
+            f"{scheme}://{namespace_of(host)}:{number}",
+            f"{database}.{schema}.{table}",
+        )
+
+    return address
+
+
+def _snowflake(configuration: Mapping[str, Any], destination: Mapping[str, Any], table: str) -> Table | None:
+    account, database = _setting(configuration, "account"), _setting(configuration, "dbname")
+    schema = _schema(destination)
+    if not (account and database and schema):
+        return None
+    where = f"snowflake://{account}"
+    return Table(f"{where}/{_path(database, schema, table)}", where, f"{database}.{schema}.{table}")
+
+
+def _bigquery(configuration: Mapping[str, Any], destination: Mapping[str, Any], table: str) -> Table | None:
+    projects = (_setting(configuration, name) for name in ("override_project_id", "project_id", "wif_project_id"))
+    project = next((project for project in projects if project), "")
+    dataset = _setting(destination, "dataset") or _schema(destination)
+    if not (project and dataset):
+        return None
+    return Table(f"bigquery://{_path(project, dataset, table)}", "bigquery", f"{project}.{dataset}.{table}")
+
+
+def _databricks(configuration: Mapping[str, Any], destination: Mapping[str, Any], table: str) -> Table | None:
+    host, schema = _setting(configuration, "server_hostname"), _schema(destination)
+    if not (host and schema):
+        return None
+    parts = [part for part in (_setting(destination, "catalog"), schema, table) if part]
+    return Table(f"databricks://{host}/{_path(*parts)}", f"databricks://{host}", ".".join(parts))
+
+
+def _bucket(scheme: str, bucket_setting: str) -> Callable[..., Table | None]:
+    def address(configuration: Mapping[str, Any], destination: Mapping[str, Any], table: str) -> Table | None:
+        bucket, _, folder = _setting(configuration, bucket_setting).partition("://")[-1].strip("/").partition("/")
+        if not bucket:
+            bucket, _, folder = _setting(configuration, bucket_setting).strip("/").partition("/")
+        if not bucket:
+            return None
+        parts = [part for part in (*folder.split("/"), *_setting(destination, "path").split("/"), table) if part]
+        return Table(f"{scheme}://{bucket}/{_path(*parts)}", f"{scheme}://{bucket}", "/".join(parts))
+
+    return address
+
+
+def _redshift_cluster(host: str) -> str:
+    """The OpenLineage name of a Redshift cluster: name and region from `name.id.region.redshift.amazonaws.com`."""
+    match = re.fullmatch(r"([^.]+)\.[^.]+\.([^.]+)\.redshift\.amazonaws\.com", host)
+    return f"{match[1]}.{match[2]}" if match else host
+
+
+# By type of connection.
+ADDRESS_FORMATS: dict[str, Callable[..., Table | None]] = {
+    "postgresql": _database("postgres", 5432),
+    "amazon_rds_postgresql": _database("postgres", 5432),
+    "redshift": _database("redshift", 5439, _redshift_cluster),
+    "snowflake": _snowflake,
+    "bigquery": _bigquery,
+    "databricks": _databricks,
+    "s3": _bucket("s3", "s3_bucket_name"),
+    "gcs": _bucket("gs", "bucket"),
+}
+
+
+def _setting(values: Mapping[str, Any], name: str) -> str:
+    value = values.get(name)
+    return str(value).strip() if isinstance(value, str | int) and not isinstance(value, bool) else ""
+
+
+def _schema(destination: Mapping[str, Any]) -> str:
+    return _setting(destination, "schema")
+
+
+def table_address(
+    connection: Connection | None, destination: Mapping[str, Any] | None, output_name: str
+) -> Table | None:
+    """The table that a schema is written to, or None if the connection lacks a convention or settings for its URI.
+
+    :param destination: the sync's ``destination_configuration``.
+    """
+    if connection is None:
+        return None
+    address = ADDRESS_FORMATS.get(str((connection.type or {}).get("id")))
+    return address(connection.configuration or {}, destination or {}, output_name) if address else None
+
+
+def polytomic_address(base_url: str, *parts: str) -> Table:
+    host = urlsplit(base_url).netloc
+    return Table(f"polytomic://{host}/{_path(*parts)}", f"polytomic://{host}", "/".join(parts))
