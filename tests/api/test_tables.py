@@ -82,6 +82,99 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any], Table | None]] = [
     ("s3", {"s3_bucket_name": "lake"}, {"path": "/a/b/"}, Table("s3://lake/a/b/orders", "s3://lake", "a/b/orders")),
     ("s3", {}, {}, None),
     ("gcs", {"bucket": "lake"}, {}, Table("gs://lake/orders", "gs://lake", "orders")),
+    (
+        "azureblob",
+        {"account_name": "acme", "container_name": "lake/landing"},
+        {"path": "crm"},
+        Table(
+            "https://acme.blob.core.windows.net/lake/landing/crm/orders",
+            "wasbs://lake@acme.dfs.core.windows.net",
+            "landing/crm/orders",
+        ),
+    ),
+    ("azureblob", {"container_name": "lake"}, {}, None),
+    ("azureblob", {"account_name": "acme"}, {}, None),
+    (
+        "azuresql",
+        {"hostname": "acme.database.windows.net", "port": 1433, "database": "shop"},
+        {"schema": "raw"},
+        Table(
+            "mssql://acme.database.windows.net:1433/shop/raw/orders",
+            "mssql://acme.database.windows.net:1433",
+            "shop.raw.orders",
+        ),
+    ),
+    (
+        "mssql",
+        {"hostname": "db", "database": "shop"},
+        {"schema": "dbo"},
+        Table("mssql://db:1433/shop/dbo/orders", "mssql://db:1433", "shop.dbo.orders"),
+    ),
+    (
+        "sqlserver",
+        {"hostname": "db", "port": "1434", "database": "shop"},
+        {"schema": "dbo"},
+        Table("mssql://db:1434/shop/dbo/orders", "mssql://db:1434", "shop.dbo.orders"),
+    ),
+    ("sqlserver", {"hostname": "db", "database": "shop"}, {}, None),
+    (
+        "synapse",
+        {"hostname": "acme.sql.azuresynapse.net", "database": "pool"},
+        {"schema": "raw"},
+        Table(
+            "sqlserver://acme.sql.azuresynapse.net:1433/pool/raw/orders",
+            "sqlserver://acme.sql.azuresynapse.net:1433",
+            "raw.orders",
+        ),
+    ),
+    (
+        "mysql",
+        {"hostname": "db", "port": 3307, "dbname": "shop"},
+        {},
+        Table("mysql://db:3307/shop/orders", "mysql://db:3307", "shop.orders"),
+    ),
+    (
+        "mysql",
+        {"hostname": "db", "dbname": "shop"},
+        {"schema": "raw"},
+        Table("mysql://db:3306/raw/orders", "mysql://db:3306", "raw.orders"),
+    ),
+    ("mysql", {"hostname": "db"}, {}, None),
+    (
+        "clickhouse",
+        {"hostname": "ch.example.com", "database": "default"},
+        {},
+        Table("clickhouse://ch.example.com:9440/default/orders", "clickhouse://ch.example.com:9440", "default.orders"),
+    ),
+    ("clickhouse", {"database": "default"}, {}, None),
+    (
+        "motherduck",
+        {"database": "my_db"},
+        {"schema": "raw"},
+        Table("motherduck://my_db/raw/orders", "duckdb://md:my_db", "my_db.raw.orders"),
+    ),
+    ("motherduck", {"database": "my_db"}, {}, None),
+    (
+        "awsathena",
+        {"region": "eu-west-1", "outputbucket": "s3://results"},
+        {"schema": "raw"},
+        Table(
+            "awsathena://athena.eu-west-1.amazonaws.com/AwsDataCatalog/raw/orders",
+            "awsathena://athena.eu-west-1.amazonaws.com",
+            "AwsDataCatalog.raw.orders",
+        ),
+    ),
+    (
+        "athena",
+        {"region": "us-east-1"},
+        {"catalog": "lake", "database": "raw"},
+        Table(
+            "awsathena://athena.us-east-1.amazonaws.com/lake/raw/orders",
+            "awsathena://athena.us-east-1.amazonaws.com",
+            "lake.raw.orders",
+        ),
+    ),
+    ("awsathena", {"region": "eu-west-1"}, {}, None),
     ("something new", {"hostname": "h"}, {"schema": "raw"}, None),
 ]
 
@@ -99,6 +192,41 @@ def test_table_address_follows_the_convention_of_the_destination(
 def test_every_address_format_has_a_case() -> None:
     """The cases cover each type of connection with a convention, except for aliases."""
     assert set(ADDRESS_FORMATS) - {"amazon_rds_postgresql"} == {case[0] for case in CASES} - {"something new"}
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case[3]], ids=lambda case: case[3].uri)
+def test_table_uri_is_kept_by_airflow(case: tuple[str, dict[str, Any], dict[str, Any], Table]) -> None:
+    """Airflow stores the URI as the name of the asset and changes no part of it, with a warning as an error."""
+    from airflow_provider_polytomic._airflow.compat import Asset
+
+    assert Asset(case[3].uri).uri == case[3].uri
+
+
+OPENLINEAGE_NAMES: list[tuple[str, dict[str, str], str]] = [
+    ("postgresql", {"host": "db", "port": "5432", "database": "shop", "schema": "raw"}, "Postgres"),
+    ("mysql", {"host": "db", "port": "3306", "database": "raw"}, "MySQL"),
+    ("synapse", {"host": "acme.sql.azuresynapse.net", "port": "1433", "schema": "raw"}, "AzureSynapse"),
+    ("awsathena", {"region_name": "eu-west-1", "catalog": "AwsDataCatalog", "database": "raw"}, "Athena"),
+]
+
+
+@pytest.mark.parametrize(("kind", "parts", "helper"), OPENLINEAGE_NAMES)
+def test_openlineage_name_equals_that_of_openlineage_client(kind: str, parts: dict[str, str], helper: str) -> None:
+    """The client's naming helpers are the reference for the destinations that they know."""
+    naming = pytest.importorskip("openlineage.client.naming.dataset", reason="OpenLineage is not installed")
+    expected = getattr(naming, helper)(**parts, table="orders")
+
+    tables = [case[3] for case in CASES if case[0] == kind and case[3]]
+    assert (expected.get_namespace(), expected.get_name()) in [(table.namespace, table.name) for table in tables]
+
+
+def test_openlineage_name_of_a_blob_equals_that_of_openlineage_client() -> None:
+    """It names the container and the account, and the key in the container."""
+    naming = pytest.importorskip("openlineage.client.naming.dataset", reason="OpenLineage is not installed")
+    expected = naming.WASBS(container="lake", service_name="acme", object_key="landing/crm/orders")
+
+    (blob,) = [case[3] for case in CASES if case[0] == "azureblob" and case[3]]
+    assert (blob.namespace, blob.name) == (expected.get_namespace(), expected.get_name())
 
 
 @pytest.mark.parametrize("kind", ADDRESS_FORMATS)

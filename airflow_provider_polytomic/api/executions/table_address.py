@@ -14,6 +14,8 @@ from urllib.parse import quote, urlsplit
 
 from ..models import Connection
 
+ATHENA_CATALOG = "AwsDataCatalog"  # the one that each account has
+
 
 @dataclass(frozen=True)
 class Table:
@@ -28,7 +30,11 @@ def _path(*parts: str) -> str:
     return "/".join(quote(part, safe="") for part in parts)
 
 
-def _database(scheme: str, port: int, namespace_of: Callable[[str], str] = str) -> Callable[..., Table | None]:
+def _database(
+    scheme: str, port: int, namespace_of: Callable[[str], str] = str, *, name_has_database: bool = True
+) -> Callable[..., Table | None]:
+    """Addresses in a database server whose databases contain schemas."""
+
     def address(configuration: Mapping[str, Any], destination: Mapping[str, Any], table: str) -> Table | None:
         host, database, schema = (
             _setting(configuration, "hostname"),
@@ -41,8 +47,22 @@ def _database(scheme: str, port: int, namespace_of: Callable[[str], str] = str) 
         return Table(
             f"{scheme}://{host}:{number}/{_path(database, schema, table)}",
             f"{scheme}://{namespace_of(host)}:{number}",
-            f"{database}.{schema}.{table}",
+            f"{database}.{schema}.{table}" if name_has_database else f"{schema}.{table}",
         )
+
+    return address
+
+
+def _database_without_schemas(scheme: str, port: int, database_setting: str) -> Callable[..., Table | None]:
+    """Addresses in a database server for which a schema is a database."""
+
+    def address(configuration: Mapping[str, Any], destination: Mapping[str, Any], table: str) -> Table | None:
+        host = _setting(configuration, "hostname")
+        database = _schema(destination) or _setting(configuration, database_setting)
+        if not (host and database):
+            return None
+        where = f"{scheme}://{host}:{_setting(configuration, 'port') or port}"
+        return Table(f"{where}/{_path(database, table)}", where, f"{database}.{table}")
 
     return address
 
@@ -73,6 +93,40 @@ def _databricks(configuration: Mapping[str, Any], destination: Mapping[str, Any]
     return Table(f"databricks://{host}/{_path(*parts)}", f"databricks://{host}", ".".join(parts))
 
 
+def _motherduck(configuration: Mapping[str, Any], destination: Mapping[str, Any], table: str) -> Table | None:
+    database, schema = _setting(configuration, "database"), _schema(destination)
+    if not (database and schema):
+        return None
+    # OpenLineage's names are those of its dbt integration, which uses DuckDB's name of the database.
+    return Table(
+        f"motherduck://{_path(database, schema, table)}", f"duckdb://md:{database}", f"{database}.{schema}.{table}"
+    )
+
+
+def _athena(configuration: Mapping[str, Any], destination: Mapping[str, Any], table: str) -> Table | None:
+    region = _setting(configuration, "region")
+    database = _schema(destination) or _setting(destination, "database")
+    if not (region and database):
+        return None
+    catalog = _setting(destination, "catalog") or ATHENA_CATALOG
+    where = f"awsathena://athena.{region}.amazonaws.com"
+    return Table(f"{where}/{_path(catalog, database, table)}", where, f"{catalog}.{database}.{table}")
+
+
+def _azure_blob(configuration: Mapping[str, Any], destination: Mapping[str, Any], table: str) -> Table | None:
+    container, _, folder = _setting(configuration, "container_name").strip("/").partition("/")
+    account = _setting(configuration, "account_name")
+    if not (container and account):
+        return None
+    path = _join(folder, _setting(destination, "path"), table)
+    return Table(
+        # Airflow 2.11 drops what precedes the @ of a URI, so OpenLineage's form would lose the container.
+        f"https://{account}.blob.core.windows.net/{_path(container, *path)}",
+        f"wasbs://{container}@{account}.dfs.core.windows.net",
+        "/".join(path),
+    )
+
+
 def _bucket(scheme: str, bucket_setting: str) -> Callable[..., Table | None]:
     def address(configuration: Mapping[str, Any], destination: Mapping[str, Any], table: str) -> Table | None:
         bucket, _, folder = _setting(configuration, bucket_setting).partition("://")[-1].strip("/").partition("/")
@@ -80,10 +134,15 @@ def _bucket(scheme: str, bucket_setting: str) -> Callable[..., Table | None]:
             bucket, _, folder = _setting(configuration, bucket_setting).strip("/").partition("/")
         if not bucket:
             return None
-        parts = [part for part in (*folder.split("/"), *_setting(destination, "path").split("/"), table) if part]
-        return Table(f"{scheme}://{bucket}/{_path(*parts)}", f"{scheme}://{bucket}", "/".join(parts))
+        path = _join(folder, _setting(destination, "path"), table)
+        return Table(f"{scheme}://{bucket}/{_path(*path)}", f"{scheme}://{bucket}", "/".join(path))
 
     return address
+
+
+def _join(folder: str, path: str, table: str) -> list[str]:
+    """The parts of a path, without empty ones."""
+    return [part for part in (*folder.split("/"), *path.split("/"), table) if part]
 
 
 def _redshift_cluster(host: str) -> str:
@@ -102,6 +161,16 @@ ADDRESS_FORMATS: dict[str, Callable[..., Table | None]] = {
     "databricks": _databricks,
     "s3": _bucket("s3", "s3_bucket_name"),
     "gcs": _bucket("gs", "bucket"),
+    "azureblob": _azure_blob,
+    "azuresql": _database("mssql", 1433),
+    "mssql": _database("mssql", 1433),
+    "sqlserver": _database("mssql", 1433),
+    "synapse": _database("sqlserver", 1433, name_has_database=False),
+    "mysql": _database_without_schemas("mysql", 3306, "dbname"),
+    "clickhouse": _database_without_schemas("clickhouse", 9440, "database"),
+    "motherduck": _motherduck,
+    "awsathena": _athena,
+    "athena": _athena,
 }
 
 
