@@ -76,6 +76,29 @@ EXTRA_FIELDS: dict[str, dict[str, Any]] = {
     },
 }
 
+# Options of the section [polytomic] in Airflow's configuration.
+CONFIG_OPTIONS: dict[str, dict[str, Any]] = {
+    "triggerer_connections": {
+        "description": (
+            "Connections of an HTTP session in the triggerer, for all triggers with equal connection settings."
+        ),
+        "version_added": "0.1.0",
+        "type": "integer",
+        "example": "20",
+        "default": "10",
+    },
+    "triggerer_batch_size": {
+        "description": (
+            "Executions of bulk syncs per status request of the triggerer, at most 100. 1 disables these requests: "
+            "each trigger then polls its execution."
+        ),
+        "version_added": "0.1.0",
+        "type": "integer",
+        "example": "1",
+        "default": "100",
+    },
+}
+
 
 def get_provider_info() -> dict[str, Any]:
     """Return the metadata of this provider: its modules, its connection type, and the fields of its form."""
@@ -98,6 +121,9 @@ def get_provider_info() -> dict[str, Any]:
         "sensors": [{"integration-name": INTEGRATION, "python-modules": SENSORS}],
         "triggers": [{"integration-name": INTEGRATION, "python-modules": TRIGGERS}],
         "extra-links": ["airflow_provider_polytomic.links.PolytomicExecutionLink"],  # only needed by Airflow 2
+        "config": {
+            "polytomic": {"description": "Settings of the Polytomic provider.", "options": CONFIG_OPTIONS},
+        },
         "connection-types": [
             {
                 "connection-type": "polytomic",

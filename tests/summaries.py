@@ -58,7 +58,7 @@ KINDS: dict[str, Callable[..., SendResult]] = {kind.__name__: kind for kind in (
 def spoil(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     """Set this kind of batch status for all sandboxes; ``off`` makes triggerers not request it."""
     if kind == "off":
-        monkeypatch.setenv("POLYTOMIC_TRIGGERER_BATCH", "1")
+        monkeypatch.setenv("AIRFLOW__POLYTOMIC__TRIGGERER_BATCH_SIZE", "1")
         return
     if kind not in KINDS:
         raise pytest.UsageError(f"SUMMARY must be one of {', '.join(KINDS)}, off, not {kind!r}")

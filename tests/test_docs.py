@@ -27,9 +27,9 @@ from airflow_provider_polytomic.api.executions import batch_poller, outage, star
 from airflow_provider_polytomic.api.kinds import SYNC_KINDS
 from airflow_provider_polytomic.api.models import BulkSync, BulkSyncExecution, ModelSyncExecution, SchemaExecution
 from airflow_provider_polytomic.api.plan import Response
-from airflow_provider_polytomic.api.settings import Settings
+from airflow_provider_polytomic.api.settings import DEFAULT_TRIGGERER_CONNECTIONS, MAX_BATCH_SIZE, Settings
 from airflow_provider_polytomic.api.syncs import lookup
-from airflow_provider_polytomic.api.transport import aiohttp_transport, requests_transport
+from airflow_provider_polytomic.api.transport import requests_transport
 from airflow_provider_polytomic.get_provider_info import EXTRA_FIELDS, UI_FIELDS, get_provider_info
 from airflow_provider_polytomic.hooks._sync_calls import DEFAULT_MAX_LOG_BYTES, MAX_SYNCS_PER_PAGE
 from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
@@ -494,9 +494,9 @@ def test_documented_limits_match_the_constants() -> None:
     assert f"has been unavailable for {outage.OUTAGE_BUDGET / 60:g} minutes" in behavior
     assert f"in the triggerer is after {trigger_execution.MIN_FIRST_SLEEP:g} seconds or more" in behavior
     assert f"Polling starts at {wait.MIN_POLL_INTERVAL:g} seconds" in operators
-    assert f"one for up to {batch_poller.MAX_SYNCS_PER_POLL} executions" in behavior
+    assert f"one for up to {MAX_BATCH_SIZE} executions" in behavior
     assert "every {} to {} polls".format(*batch_poller.DIRECT_POLL_EVERY) in behavior
-    assert f"at most {aiohttp_transport.MAX_CONNECTIONS} connections" in behavior
+    assert f"at most {DEFAULT_TRIGGERER_CONNECTIONS} connections" in behavior
     assert requests_transport.CHUNK == 2**20
     assert "at most one mebibyte" in recipes
     assert f"by default {DEFAULT_MAX_LOG_BYTES / 2**30:g} GiB" in recipes

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from airflow.configuration import conf
     from airflow.sdk import (
         Asset,
         AssetAlias,
@@ -55,7 +56,10 @@ _PLACES = {
     "BaseTrigger": ("airflow.triggers.base",),
     "PokeReturnValue": ("airflow.sdk", "airflow.sensors.base"),
     "SharedStreamProducer": ("airflow.triggers.shared_stream", "builtins:object"),  # before 3.3
+    # Each process initializes one of Airflow's two metrics clients. Before 3.2 there is one.
+    "TaskStats": ("airflow.sdk.observability.stats:Stats", "airflow.stats:Stats"),
     "TriggerEvent": ("airflow.triggers.base",),
+    "TriggererStats": ("airflow.observability.stats:Stats", "airflow.stats:Stats"),
     "XCom": ("airflow.sdk.execution_time.xcom", "airflow.models.xcom"),  # Airflow 2
     "conf": ("airflow.sdk.configuration", "airflow.configuration"),  # before 3.2
     "mask_secret": ("airflow.sdk.log", "airflow.utils.log.secrets_masker"),  # Airflow 2
@@ -83,10 +87,12 @@ __all__ = [
     "aget_xcom",
     "aset_xcom",
     "asset_state_stores",
+    "conf",
     "default_deferrable",
     "is_known_uncleared",
     "make_alias",
     "mask_secrets",
+    "metrics_client",
     "read_xcom",
     "task_instance_state",
     "task_state_store",
@@ -111,6 +117,11 @@ def __getattr__(name: str) -> Any:
 def default_deferrable() -> bool:
     """``[operators] default_deferrable``."""
     return bool(_find("conf").getboolean("operators", "default_deferrable", fallback=False))
+
+
+def metrics_client(*, in_triggerer: bool) -> Any:
+    """Airflow's client for metrics, with ``incr``, ``gauge`` and ``timing``."""
+    return _find("TriggererStats" if in_triggerer else "TaskStats")
 
 
 def mask_secrets(*secrets: str | None) -> None:

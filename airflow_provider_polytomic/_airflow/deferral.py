@@ -32,6 +32,7 @@ class DeferralState:
     :param origin: how the task came to its execution: one of :data:`ORIGINS`; None for a sensor.
     :param is_blocking: whether the execution is a blocking one, after whose end the task starts its own.
     :param attempts: how many keys of the try conflicts have used up.
+    :param resolved_at: when the task started, resumed or attached to the execution, in seconds since the epoch.
     :param deadline_argument: the argument that set a sensor's deadline: ``timeout`` or ``execution_timeout``.
     """
 
@@ -42,6 +43,7 @@ class DeferralState:
     is_blocking: bool = False
     attempts: int = 0
     deadline_argument: str | None = None
+    resolved_at: float | None = None
 
     VERSION: ClassVar[int] = 1
 
@@ -62,6 +64,7 @@ class DeferralState:
             or type(state.try_number) not in (int, NoneType)
             or state.origin not in (*ORIGINS, None)
             or type(state.is_blocking) is not bool
+            or type(state.resolved_at) not in (int, float, NoneType)
             or type(state.attempts) is not int
             or not 0 <= state.attempts <= _max_attempts()
         ):

@@ -156,13 +156,18 @@ class AsyncClient:
     """An asynchronous client. Clients with equal settings share a session in each event loop.
 
     :param settings: as for :class:`Client`; None reads them with the first request.
+    :param on_batch_poll: called with the number of syncs in each batch poll.
     """
 
     def __init__(
-        self, settings: Settings | None, reload_settings: Callable[[], Awaitable[Settings]] | None = None
+        self,
+        settings: Settings | None,
+        reload_settings: Callable[[], Awaitable[Settings]] | None = None,
+        on_batch_poll: Callable[[int], None] | None = None,
     ) -> None:
         self.settings = settings
         self._reload_settings = reload_settings
+        self._on_batch_poll = on_batch_poll
         self._transport: Any = None
 
     def __repr__(self) -> str:
@@ -211,7 +216,7 @@ class AsyncClient:
         from .transport import aiohttp_transport
 
         if self._transport is None:
-            transport = await aiohttp_transport.acquire_transport(settings)
+            transport = await aiohttp_transport.acquire_transport(settings, self._on_batch_poll)
             if self._transport is None:
                 self._transport = transport
             else:  # a concurrent task of this client acquired one first

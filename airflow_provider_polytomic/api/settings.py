@@ -22,6 +22,8 @@ DEFAULT_HOST = "https://app.polytomic.com"
 DEFAULT_API_VERSION = "2025-09-18"
 DEFAULT_TIMEOUT = 60.0
 DEFAULT_MAX_RETRIES = 5
+DEFAULT_TRIGGERER_CONNECTIONS = 10  # of a session, for any number of triggers. A TLS connection takes some 300 kB.
+MAX_BATCH_SIZE = 100  # syncs per batch poll, which bounds the URL and the response
 TOTAL_TIMEOUT_FACTOR = 10  # times the timeout: the limit for a complete response
 MAX_BODY_SIZE = 64 * 1024 * 1024  # bytes of a decoded response body
 MAX_TRIGGERER_BODY_SIZE = 8 * 1024 * 1024  # bytes in the triggerer, where parsing blocks the event loop
@@ -69,6 +71,8 @@ class Settings:
     :param ui_url: the page of an execution in the web app: a URL that may contain ``{kind}``, ``{sync_id}``
         and ``{execution_id}``. Default: the base URL.
     :param no_proxy: whether the proxy variables of the environment are ignored.
+    :param triggerer_connections: the connections of a session in the triggerer.
+    :param triggerer_batch_size: syncs per batch poll; 1 disables batch polling.
     """
 
     base_url: str = DEFAULT_HOST
@@ -82,6 +86,8 @@ class Settings:
     max_retries: int = DEFAULT_MAX_RETRIES
     ui_url: str = field(default="", compare=False)
     no_proxy: bool = False
+    triggerer_connections: int = DEFAULT_TRIGGERER_CONNECTIONS
+    triggerer_batch_size: int = MAX_BATCH_SIZE
 
     def __post_init__(self) -> None:
         for name in ("key", "login", "proxy"):
@@ -185,21 +191,6 @@ def _is_this_machine(host: str) -> bool:
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def read_number_from_environment(name: str, default: int, least: int = 1) -> int:
-    """Read a whole number from an environment variable. An invalid value is ignored with a warning."""
-    text = os.environ.get(name) or default
-    try:
-        number = int(text)
-    except ValueError:
-        number = least - 1
-    if number >= least:
-        return number
-    log.warning(
-        "The environment variable %s must be a whole number from %d on, not %r: taking %d", name, least, text, default
-    )
-    return default
 
 
 def parse_http_url(text: str) -> SplitResult:

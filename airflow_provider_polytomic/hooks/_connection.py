@@ -23,6 +23,7 @@ def settings_from_connection(connection: Any, timeout: float | None = None, max_
     :param max_retries: retries of a call, instead of the connection's ``max_retries``.
     :raises ValueError: A field is invalid. The message names the connection and the field, and contains no secret.
     """
+    from airflow_provider_polytomic._airflow.configuration import read_limit
     from airflow_provider_polytomic.api import settings as defaults
 
     fields = _Fields(connection)
@@ -46,6 +47,8 @@ def settings_from_connection(connection: Any, timeout: float | None = None, max_
         no_proxy=proxy == "",
         max_retries=fields.whole("max_retries", defaults.DEFAULT_MAX_RETRIES, max_retries),
         ui_url=fields.ui_url(),
+        triggerer_connections=read_limit("triggerer_connections", defaults.DEFAULT_TRIGGERER_CONNECTIONS),
+        triggerer_batch_size=read_limit("triggerer_batch_size", defaults.MAX_BATCH_SIZE, defaults.MAX_BATCH_SIZE),
     )
 
 

@@ -60,7 +60,7 @@ class ExecutionOperator(ExecutionRequests):
             state = event.deferral_state
             if is_stray_event(context, state):
                 return self._start_and_finish(context, self._resolve_target(context))
-            target = self._set_map_index_name(context, Target(event.sync_id, state.sync_name, event.deadline))
+            target = self._set_map_index_name(context, Target.from_event(event))
             if state.is_blocking:
                 require_end_of_blocking_execution(event)
                 self.log.info("Blocking execution %s of %s has ended.", event.execution_id, self._describe(target))
@@ -83,7 +83,7 @@ class ExecutionOperator(ExecutionRequests):
 
         while True:
             resolved = self._start_or_resume(context, target, attempts)
-            report_start(self, context, target, resolved)
+            target = report_start(self, context, target, resolved)
             console = self._open_console_log(target.sync_id, resolved.execution.id)
             if not self.wait_for_completion:
                 self._ownership.release()
@@ -255,7 +255,7 @@ class ExecutionOperator(ExecutionRequests):
             cancel_at_deadline=cancels,
             cancel_on_kill=cancels,
             log_console=self.log_console and not state.is_blocking,
-            deferral_state=state,
+            deferral_state=replace(state, resolved_at=target.resolved_at),
         )
         self.log.info("Deferred: the triggerer waits for the end of execution %s.", execution_id)
         self._ownership.release()  # from here on the trigger cancels it, if necessary
@@ -323,6 +323,7 @@ class ExecutionOperator(ExecutionRequests):
 
         reason = failure_reason(execution, **self._criteria())
         report.push_summary(is_owned=is_owned)
+        report.send_metrics(has_failed=reason is not None)
         if reason is not None:
             raise report.report_failure(reason)
         report.report_success()

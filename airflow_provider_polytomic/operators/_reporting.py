@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_polytomic import assets
@@ -25,8 +27,12 @@ def format_arguments(arguments: dict[str, Any]) -> str:
     return f" with {printable(shown, 500)}" if shown else ""
 
 
-def report_start(operator: Any, context: Any, target: Target, resolved: ResolvedExecution) -> None:
-    """Log the start of an execution, and push its XComs: the summary, and the link to it."""
+def report_start(operator: Any, context: Any, target: Target, resolved: ResolvedExecution) -> Target:
+    """Log and count the start of an execution, and push its XComs: the summary, and the link to it.
+
+    :returns: the target, with the time from which the task waits.
+    """
+    from airflow_provider_polytomic._airflow import metrics
     from airflow_provider_polytomic.api.executions.summary import summarize
 
     kind, sync_id, execution = operator._kind, target.sync_id, resolved.execution
@@ -42,6 +48,8 @@ def report_start(operator: Any, context: Any, target: Target, resolved: Resolved
     wanted = operator.do_xcom_push
     reporting.push_summary(context, summarize(sync_id, execution, adopted=not resolved.is_owned), wanted=wanted)
     reporting.push_link(context, operator._hook, kind, sync_id, execution.id, wanted=wanted)
+    metrics.record_start(context, kind.name, resolved.origin)
+    return replace(target, resolved_at=time.time())
 
 
 class EndReport:
@@ -55,6 +63,7 @@ class EndReport:
         self._context = context
         self._sync_id = target.sync_id
         self._sync_name = target.sync_name
+        self._resolved_at = target.resolved_at
         self._execution = execution
         self._reporting = reporting.Reporting(operator._send_and_own, operator.execution_timeout)
 
@@ -74,6 +83,17 @@ class EndReport:
         self._best_effort("summary", push)
         self._execution = reporting.fetch_omitted_schemas(
             self._reporting, self._operator._kind, self._sync_id, self._execution
+        )
+
+    def send_metrics(self, *, has_failed: bool) -> None:
+        """Count the execution, its records and its errors, if Airflow sends metrics."""
+        from airflow_provider_polytomic._airflow import metrics
+
+        kind, execution, since = self._operator._kind.name, self._execution, self._resolved_at
+        waited = None if since is None else max(time.time() - since, 0.0)
+        self._best_effort(
+            "metrics",
+            lambda: metrics.record_end(self._context, kind, execution, has_failed=has_failed, waited=waited),
         )
 
     def report_success(self) -> None:

@@ -10,6 +10,7 @@ from airflow_provider_polytomic._airflow import task_context, validation
 from airflow_provider_polytomic.operators._arguments import IF_RUNNING
 
 if TYPE_CHECKING:
+    from airflow_provider_polytomic._airflow.deferral import ExecutionEvent
     from airflow_provider_polytomic.api.executions.start import ResolvedExecution, Skipped
     from airflow_provider_polytomic.api.executions.start_request import StartRequest, StoredStart
 
@@ -20,11 +21,19 @@ class Target:
 
     :param sync_name: the sync's name, if it is known.
     :param deadline: seconds since the epoch.
+    :param resolved_at: when the task started, resumed or attached to its execution; None before that.
     """
 
     sync_id: str
     sync_name: str | None
     deadline: float | None
+    resolved_at: float | None = None
+
+    @classmethod
+    def from_event(cls, event: ExecutionEvent) -> Target:
+        """The target of a task that its trigger's event resumes."""
+        state = event.deferral_state
+        return cls(event.sync_id, state.sync_name, event.deadline, state.resolved_at)
 
     def require_time_left(self, ended_id: str) -> None:
         """Check that the deadline has not passed, so that no execution is started just to be canceled.

@@ -18,6 +18,7 @@ from airflow_provider_polytomic._airflow.compat import (
     aset_xcom,
     task_instance_state,
 )
+from airflow_provider_polytomic._airflow.metrics import batch_poll_observer
 from airflow_provider_polytomic.hooks.polytomic import PolytomicHook, read_settings_in_triggerer
 
 if TYPE_CHECKING:
@@ -183,7 +184,8 @@ class PolytomicExecutionTrigger(BaseTrigger):
 
         # The connection is read with the first request, so that an outage of a secrets backend is tolerated like the
         # API's.
-        client = AsyncClient(None, functools.partial(read_settings_in_triggerer, PolytomicHook(self.polytomic_conn_id)))
+        read_settings = functools.partial(read_settings_in_triggerer, PolytomicHook(self.polytomic_conn_id))
+        client = AsyncClient(None, read_settings, batch_poll_observer())
         try:
             return await adrive(
                 wait_for_execution(

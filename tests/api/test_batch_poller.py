@@ -62,15 +62,17 @@ class Server:
     :ivar ended: syncs whose execution has ended.
     :ivar instead: makes the response, instead of a correct one.
     :ivar takes: seconds that a request takes.
+    :ivar sizes: the number of syncs in each batch poll, as reported for metrics.
     """
 
-    def __init__(self, schemas: int = 2) -> None:
+    def __init__(self, schemas: int = 2, max_syncs: int = 100) -> None:
         self.schemas = schemas
         self.ended: set[str] = set()
         self.polls: list[tuple[float, list[str]]] = []
         self.instead: Callable[[], SendResult] | None = None
         self.takes = 0.1
-        self.batch_poller = BatchPoller(self.send)
+        self.sizes: list[int] = []
+        self.batch_poller = BatchPoller(self.send, max_syncs, self.sizes.append)
 
     async def send(self, request: Request) -> SendResult:
         assert (request.method, request.path) == ("GET", "/api/bulk/syncs/status")
@@ -374,35 +376,29 @@ def test_batch_poll_runs_outside_the_context_of_tasks() -> None:
     assert seen == ["no task"]
 
 
-@pytest.mark.parametrize("number", ["1", "0"])
-def test_batch_polling_can_be_disabled(number: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With POLYTOMIC_TRIGGERER_BATCH=1 every plan polls directly."""
-    monkeypatch.setenv("POLYTOMIC_TRIGGERER_BATCH", number)
+def test_batch_polling_can_be_disabled() -> None:
+    """With a batch size of 1 every plan polls directly."""
 
     async def main() -> None:
-        server = Server()
+        server = Server(max_syncs=1)
         assert await asyncio.gather(server.sleep("a"), server.sleep("b"), server.sleep("c")) == [INTERVAL] * 3
         assert server.polls == []
 
     run(main())
 
 
-def test_invalid_batch_size_is_logged_and_ignored(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The warning names the variable, and the default applies."""
-    monkeypatch.setenv("POLYTOMIC_TRIGGERER_BATCH", "many")
+def test_size_of_each_batch_poll_is_reported() -> None:
+    """It is the number of syncs in the request, at most the configured one."""
 
     async def main() -> None:
-        server = Server()
-        tasks = [asyncio.ensure_future(server.sleep(name)) for name in "abc"]
+        server = Server(max_syncs=3)
+        tasks = [asyncio.ensure_future(server.sleep(f"s{number}")) for number in range(8)]
         await asyncio.sleep(INTERVAL * 1.5)
-        assert len(server.polls) == 1
+        assert server.sizes == [len(syncs) for _, syncs in server.polls] == [3, 3, 2]
         for task in tasks:
             task.cancel()
 
     run(main())
-    assert "POLYTOMIC_TRIGGERER_BATCH must be a whole number from 0 on, not 'many': taking 100" in caplog.text
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -1,11 +1,8 @@
-"""Settings of the client: URLs, proxies and certificates of the environment, secrets, and numeric variables."""
+"""Settings of the client: URLs, proxies and certificates of the environment, and secrets."""
 
 from __future__ import annotations
 
 import logging
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import certifi
@@ -21,7 +18,6 @@ from airflow_provider_polytomic.api.settings import (
     ca_bundle_from_environment,
     parse_http_url,
     proxy_from_environment,
-    read_number_from_environment,
 )
 
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "all_proxy", "no_proxy")
@@ -285,41 +281,3 @@ def test_request_timeout_is_the_shorter_of_request_and_settings() -> None:
     assert Settings(timeout=60).request_timeout(Request("GET", "/")) == 60
     assert Settings(timeout=60).request_timeout(Request("GET", "/", timeout=3)) == 3
     assert Settings(timeout=60).request_timeout(Request("GET", "/", timeout=300)) == 60
-
-
-# numbers of the environment
-
-
-@pytest.mark.parametrize(("text", "number"), [(None, 10), ("", 10), ("7", 7), (" 7 ", 7)])
-def test_read_number_from_environment_returns_the_default_when_the_variable_is_unset_or_empty(
-    text: str | None, number: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Otherwise, it returns the number."""
-    monkeypatch.delenv("A_NUMBER", raising=False)
-    if text is not None:
-        monkeypatch.setenv("A_NUMBER", text)
-    assert read_number_from_environment("A_NUMBER", 10) == number
-
-
-@pytest.mark.parametrize("text", ["abc", "0", "-1", "1.5", "9" * 5000])
-def test_read_number_from_environment_warns_and_returns_the_default_when_the_value_is_invalid(
-    text: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The warning names the variable."""
-    monkeypatch.setenv("A_NUMBER", text)
-    with caplog.at_level(logging.WARNING):
-        assert read_number_from_environment("A_NUMBER", 10) == 10
-    assert "A_NUMBER must be a whole number from 1 on" in caplog.text
-
-
-def test_invalid_connection_limit_does_not_break_the_import_of_the_transport() -> None:
-    """The default applies, and a warning is printed."""
-    script = (
-        "from airflow_provider_polytomic.api.transport.aiohttp_transport import MAX_CONNECTIONS; print(MAX_CONNECTIONS)"
-    )
-    environment = os.environ | {"POLYTOMIC_TRIGGERER_CONNECTIONS": "abc"}
-    completed = subprocess.run(
-        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
-    )
-    assert completed.stdout == "10\n"
-    assert "POLYTOMIC_TRIGGERER_CONNECTIONS" in completed.stderr

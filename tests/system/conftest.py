@@ -15,6 +15,7 @@ from airflow_provider_polytomic.sandbox.app import Sandbox
 from airflow_provider_polytomic.sandbox.seed import default_seed
 from airflow_provider_polytomic.sandbox.server import Server
 from tests.system.machinery import find_limit
+from tests.system.metrics import Metrics
 from tools.local_airflow import AIRFLOW_2, LocalAirflow
 from tools.stage import Run, Stage, open_ended_sync
 
@@ -45,6 +46,13 @@ def lineage(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def metrics() -> Iterator[Metrics]:
+    metrics = Metrics()
+    yield metrics
+    metrics.close()
+
+
+@pytest.fixture(scope="session")
 def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the examples, without those that Airflow 2 cannot import."""
     if not AIRFLOW_2:
@@ -54,12 +62,17 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def airflow(sandbox: Sandbox, warehouse: Path, lineage: Path, examples: Path) -> Iterator[LocalAirflow]:
+def airflow(
+    sandbox: Sandbox, warehouse: Path, lineage: Path, metrics: Metrics, examples: Path
+) -> Iterator[LocalAirflow]:
     extra = {"ui_url": f"{sandbox.url}/{{execution_id}}"}
     connection = {"conn_type": "polytomic", "host": sandbox.url, "password": KEY, "extra": extra}
     env = {
         "AIRFLOW_CONN_POLYTOMIC_DEFAULT": json.dumps(connection),
         "AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps({"type": "file", "log_file_path": str(lineage), "append": True}),
+        "AIRFLOW__METRICS__STATSD_ON": "True",
+        "AIRFLOW__METRICS__STATSD_HOST": "127.0.0.1",
+        "AIRFLOW__METRICS__STATSD_PORT": str(metrics.port),
         "ELT_WAREHOUSE": str(warehouse),
     }
     # The next triggerer takes over the triggers of a killed one soon.

@@ -74,14 +74,11 @@ def test_deferred_task_emits_its_tables_as_lineage(completed: Emitted) -> None:
 def test_lineage_contains_each_table_once_although_its_asset_event_is_reported_too(completed: Emitted) -> None:
     """OpenLineage's provider reads the assets that a task emits. It must not add them to the task's own tables."""
     tables = [(table["namespace"], table["name"]) for table in completed.event["outputs"]]
-    outlets = completed.event["run"]["facets"]["airflow"]["task"].get("outlets") or []
+    outlets = str(completed.event["run"]["facets"]["airflow"]["task"].get("outlets"))
 
     assert len(tables) == len(set(tables)) == 3
-    emitted = [outlet for outlet in outlets if outlet.get("type") == "asset_event_from_alias"]
-    if emitted:  # the newest providers report them
-        assert {outlet["uri"] for outlet in emitted} == {
-            f"{namespace}/{name.replace('.', '/')}" for namespace, name in tables
-        }
+    if "asset_event_from_alias" in outlets:  # the newest providers
+        assert all(f"{namespace}/{name.replace('.', '/')}" in outlets for namespace, name in tables)
 
 
 def test_failed_task_emits_the_error_as_lineage(failed: Emitted) -> None:

@@ -87,7 +87,7 @@ def test_unrelated_lists_unknown_executions(monkeypatch: pytest.MonkeyPatch) -> 
 def test_off_disables_batch_polling(monkeypatch: pytest.MonkeyPatch) -> None:
     """No request is sent."""
     summaries.spoil(monkeypatch, "off")
-    assert os.environ["POLYTOMIC_TRIGGERER_BATCH"] == "1"
+    assert os.environ["AIRFLOW__POLYTOMIC__TRIGGERER_BATCH_SIZE"] == "1"
 
 
 def test_unknown_value_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:

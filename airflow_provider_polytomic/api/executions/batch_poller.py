@@ -25,9 +25,8 @@ from ..endpoints import bulk_syncs
 from ..models import NON_TERMINAL_STATUSES
 from ..plan import BatchableSleep, Request, Response, SendResult
 from ..retry import retry_after_delay
-from ..settings import read_number_from_environment
+from ..settings import MAX_BATCH_SIZE
 
-MAX_SYNCS_PER_POLL = 100  # per batch poll, which bounds the URL and the response
 MAX_SCHEMAS_PER_POLL = 2000  # per batch response, because parsing blocks the event loop
 DEFAULT_SCHEMA_COUNT = 20  # assumed per sync until more are known
 BATCH_POLL_TIMEOUT = 10.0  # seconds
@@ -83,15 +82,20 @@ class _Waiter:
 class BatchPoller:
     """Polls for all plans of one event loop whose clients have equal settings.
 
-    The environment variable ``POLYTOMIC_TRIGGERER_BATCH`` sets the number of syncs per batch poll; 1 disables them.
-
     :param send: sends a request.
+    :param max_syncs: syncs per batch poll, at most :data:`.settings.MAX_BATCH_SIZE`; 1 disables batch polling.
+    :param on_poll: called with the number of syncs in each batch poll. It must not block or raise.
     """
 
-    def __init__(self, send: Callable[[Request], Awaitable[SendResult]]) -> None:
+    def __init__(
+        self,
+        send: Callable[[Request], Awaitable[SendResult]],
+        max_syncs: int = MAX_BATCH_SIZE,
+        on_poll: Callable[[int], None] | None = None,
+    ) -> None:
         self._send = send
-        max_syncs = read_number_from_environment("POLYTOMIC_TRIGGERER_BATCH", MAX_SYNCS_PER_POLL, least=0)
-        self._max_syncs = max(1, min(max_syncs, MAX_SYNCS_PER_POLL))
+        self._max_syncs = max_syncs
+        self._on_poll = on_poll
         self._waiting = 0
         # Ordered by due time. A waiter that has left stays until it is due.
         self._queue: list[tuple[float, int, _Waiter]] = []
@@ -183,6 +187,8 @@ class BatchPoller:
     async def _poll(self, batch: list[_Waiter]) -> None:
         sent_at = asyncio.get_running_loop().time()
         sync_ids = dict.fromkeys(waiter.step.sync_id for waiter in batch)
+        if self._on_poll is not None:
+            self._on_poll(len(sync_ids))
         retry_after = 0.0
         schemas: dict[str, list[_Schema] | None] = {}
         try:

@@ -6,6 +6,7 @@ import asyncio
 import functools
 import os
 import ssl
+from collections.abc import Callable
 from io import BytesIO
 from weakref import WeakKeyDictionary
 
@@ -15,22 +16,24 @@ from yarl import URL
 
 from ..executions.batch_poller import BatchPoller
 from ..plan import BODY_TOO_LARGE, Request, SendResult, TransportFailure
-from ..settings import MAX_TRIGGERER_BODY_SIZE, Settings, read_number_from_environment, warn_if_unverified
+from ..settings import MAX_TRIGGERER_BODY_SIZE, Settings, warn_if_unverified
 from .failures import classify_transport_error
 from .responses import MAX_HEADER_LINE, InvalidResponseError, build_response, read_headers
 
-# Connections of a session, for any number of triggers. A TLS connection takes some 300 kB.
-MAX_CONNECTIONS = read_number_from_environment("POLYTOMIC_TRIGGERER_CONNECTIONS", 10)
-
 
 class Transport:
-    """A session of at most :data:`MAX_CONNECTIONS` connections, and the batch poller of its triggers."""
+    """A session with a limited number of connections, and the batch poller of its triggers.
 
-    def __init__(self, settings: Settings, tls: ssl.SSLContext) -> None:
+    :param on_batch_poll: called with the number of syncs in each batch poll.
+    """
+
+    def __init__(
+        self, settings: Settings, tls: ssl.SSLContext, on_batch_poll: Callable[[int], None] | None = None
+    ) -> None:
         warn_if_unverified(settings)
         self.settings = settings
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS, ssl=tls),
+            connector=aiohttp.TCPConnector(limit=settings.triggerer_connections, ssl=tls),
             cookie_jar=aiohttp.DummyCookieJar(),
             skip_auto_headers=["Content-Type"],  # of a POST without a body
             trust_env=False,
@@ -38,7 +41,7 @@ class Transport:
             max_line_size=MAX_HEADER_LINE,
             max_field_size=MAX_HEADER_LINE,
         )
-        self.batch_poller = BatchPoller(self.send)
+        self.batch_poller = BatchPoller(self.send, settings.triggerer_batch_size, on_batch_poll)
         self.users = 0
 
     async def send(self, request: Request) -> SendResult:
@@ -79,18 +82,19 @@ class Transport:
 _shared: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Settings, Transport]] = WeakKeyDictionary()
 
 
-async def acquire_transport(settings: Settings) -> Transport:
+async def acquire_transport(settings: Settings, on_batch_poll: Callable[[int], None] | None = None) -> Transport:
     """Return the transport that all clients with equal settings share in this event loop.
 
     Release it with :func:`release_transport`.
 
+    :param on_batch_poll: called with the number of syncs in each batch poll, if this call creates the transport.
     :raises OSError: the CA certificates cannot be loaded.
     """
     sessions = _shared.setdefault(asyncio.get_running_loop(), {})
     if settings not in sessions:
         tls = await asyncio.to_thread(_tls, settings.verify, settings.ca_bundle)
         if settings not in sessions:  # another task may have created it meanwhile
-            sessions[settings] = Transport(settings, tls)
+            sessions[settings] = Transport(settings, tls, on_batch_poll)
     transport = sessions[settings]
     transport.users += 1
     return transport
