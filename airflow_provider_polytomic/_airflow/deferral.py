@@ -32,8 +32,8 @@ class DeferralState:
     :param origin: how the task came to its execution: one of :data:`ORIGINS`; None for a sensor.
     :param is_blocking: whether the execution is a blocking one, after whose end the task starts its own.
     :param attempts: how many keys of the try conflicts have used up.
+    :param deadline_limit: the argument that sets the deadline: see :func:`~.task_context.find_deadline_limit`.
     :param resolved_at: when the task started, resumed or attached to the execution, in seconds since the epoch.
-    :param deadline_argument: the argument that set a sensor's deadline: ``timeout`` or ``execution_timeout``.
     """
 
     task_instance_name: str | None = None
@@ -42,7 +42,7 @@ class DeferralState:
     origin: str | None = None
     is_blocking: bool = False
     attempts: int = 0
-    deadline_argument: str | None = None
+    deadline_limit: str | None = None
     resolved_at: float | None = None
 
     VERSION: ClassVar[int] = 1
@@ -58,7 +58,7 @@ class DeferralState:
         if not isinstance(value, dict) or value.get("version") != cls.VERSION:
             raise ValueError(f"Not a deferral state of version {cls.VERSION}: {value!r:.200}")
         state = cls(**{item.name: value[item.name] for item in fields(cls) if item.name in value})
-        texts = (state.task_instance_name, state.sync_name, state.deadline_argument)
+        texts = (state.task_instance_name, state.sync_name, state.deadline_limit)
         if (
             not all(isinstance(text, str | None) for text in texts)
             or type(state.try_number) not in (int, NoneType)

@@ -27,10 +27,16 @@ def as_airflow_errors(may_have_started: Callable[[], bool]) -> Iterator[None]:
     except PolytomicLookupError as error:
         if not error.ids:
             raise  # no match yet: the next try may find one, because lists lag and change while they are read
-        raise AirflowFailException(str(error)) from error
+        raise final_error(error) from error
     except PolytomicNotFoundError as error:
-        raise AirflowFailException(str(error)) from error
+        raise final_error(error) from error
     except (ValueError, PolytomicAuthError, PolytomicValidationError) as error:
         if may_have_started():
             raise
-        raise AirflowFailException(str(error)) from error
+        raise final_error(error) from error
+
+
+def final_error(error: Exception) -> AirflowFailException:
+    """The error that fails a task without further tries. Its message names the type of the provider's error."""
+    is_own_type = not isinstance(error, ValueError)
+    return AirflowFailException(f"{type(error).__name__}: {error}" if is_own_type else str(error))

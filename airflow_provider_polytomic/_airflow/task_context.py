@@ -150,10 +150,24 @@ def compute_deadline(timeout: float | None, execution_timeout: timedelta | None)
 
     :param timeout: seconds from now.
     """
-    limits = [] if timeout is None else [timeout]
+    limits = _list_limits(timeout, execution_timeout)
+    return time.time() + min(limits)[0] if limits else None
+
+
+def find_deadline_limit(timeout: float | None, execution_timeout: timedelta | None) -> str | None:
+    """The argument that sets the deadline, with its value, for messages: ``timeout=300 s``."""
+    limits = _list_limits(timeout, execution_timeout)
+    return min(limits)[1] if limits else None
+
+
+def _list_limits(timeout: float | None, execution_timeout: timedelta | None) -> list[tuple[float, str]]:
+    """Seconds until the deadline by each argument, and the argument with its value."""
+    limits = [] if timeout is None else [(timeout, f"timeout={timeout:.10g} s")]
     if execution_timeout is not None:
-        limits.append(execution_timeout.total_seconds() - execution_timeout_reserve(execution_timeout))
-    return time.time() + min(limits) if limits else None
+        seconds, reserve = execution_timeout.total_seconds(), execution_timeout_reserve(execution_timeout)
+        text = f"execution_timeout={seconds:.10g} s, of which {reserve:.10g} s are reserved for canceling and reporting"
+        limits.append((seconds - reserve, text))
+    return limits
 
 
 def execution_timeout_reserve(execution_timeout: timedelta) -> float:

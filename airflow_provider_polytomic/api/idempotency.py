@@ -110,7 +110,7 @@ class _KeyRequests(Generic[T]):
         return add_context(
             error,
             f"Could not confirm whether the {self.operation} succeeded. Repeating it with idempotency key "
-            f"{self.call.request.idempotency_key} is safe; a task retry does so automatically",
+            f"{self.call.request.idempotency_key} is safe; the next try of an Airflow task does so automatically",
         )
 
 

@@ -33,6 +33,7 @@ class ExecutionOperator(ExecutionRequests):
     operator_extra_links = (PolytomicExecutionLink(),)
     ui_color = "#e8e4ff"
     _tries: Tries
+    _deadline_limit: str | None = None  # the argument that sets the deadline, for messages
     _may_have_started = False  # after a start, invalid arguments and rejected requests are retried
     _lineage: LineageRecord | None = None  # of the execution that has ended
 
@@ -61,6 +62,7 @@ class ExecutionOperator(ExecutionRequests):
             if is_stray_event(context, state):
                 return self._start_and_finish(context, self._resolve_target(context))
             target = self._set_map_index_name(context, Target.from_event(event))
+            self._deadline_limit = state.deadline_limit
             if state.is_blocking:
                 require_end_of_blocking_execution(event)
                 self.log.info("Blocking execution %s of %s has ended.", event.execution_id, self._describe(target))
@@ -99,12 +101,15 @@ class ExecutionOperator(ExecutionRequests):
         """Translate errors for Airflow, and leave no owned execution behind that no try knows of."""
         from airflow_provider_polytomic._airflow.errors import as_airflow_errors
         from airflow_provider_polytomic._airflow.task_context import Tries
+        from airflow_provider_polytomic.api.errors import PolytomicTimeoutError, add_context
 
         self._tries, self._may_have_started = Tries(context, self.retries), False
         try:
             with as_airflow_errors(lambda: self._may_have_started or self._tries.infer_is_retry()):
                 yield
         except Exception as error:
+            if isinstance(error, PolytomicTimeoutError) and self._deadline_limit:
+                add_context(error, f"The deadline is set by {self._deadline_limit}")
             owned = self._ownership.release()
             if owned is not None:
                 is_final = isinstance(error, AirflowFailException)
@@ -115,12 +120,13 @@ class ExecutionOperator(ExecutionRequests):
 
     def _resolve_target(self, context: Any) -> Target:
         """The sync by id or name. A retry takes the sync in which an earlier try started an execution."""
-        from airflow_provider_polytomic._airflow.task_context import compute_deadline, resolve_sync
+        from airflow_provider_polytomic._airflow.task_context import compute_deadline, find_deadline_limit, resolve_sync
         from airflow_provider_polytomic.operators._start_request import Target
 
         validation.require_rendered(self)
         self._validate()
         deadline = compute_deadline(self.timeout, self.execution_timeout)
+        self._deadline_limit = find_deadline_limit(self.timeout, self.execution_timeout)
         sync_name, stored = validation.blank_to_none(self.sync_name), self._tries.read_stored_start()
         if (
             sync_name is not None
@@ -255,9 +261,13 @@ class ExecutionOperator(ExecutionRequests):
             cancel_at_deadline=cancels,
             cancel_on_kill=cancels,
             log_console=self.log_console and not state.is_blocking,
-            deferral_state=replace(state, resolved_at=target.resolved_at),
+            deferral_state=replace(state, resolved_at=target.resolved_at, deadline_limit=self._deadline_limit),
         )
-        self.log.info("Deferred: the triggerer waits for the end of execution %s.", execution_id)
+        if state.is_blocking:
+            text = "Deferred: the triggerer waits for the end of blocking execution %s. Then this task starts its own."
+        else:
+            text = "Deferred: the triggerer waits for the end of execution %s."
+        self.log.info(text, execution_id)
         self._ownership.release()  # from here on the trigger cancels it, if necessary
         self.defer(trigger=trigger, method_name="execute_complete", timeout=None)
 

@@ -54,6 +54,7 @@ class Ownership:
         if owned is None:
             return
         from airflow_provider_polytomic.api.kinds import get_sync_kind
+        from airflow_provider_polytomic.api.plan import Response
         from airflow_provider_polytomic.api.transport.requests_transport import Transport
 
         try:
@@ -62,13 +63,15 @@ class Ownership:
             call = kind.cancel(owned.sync_id, owned.execution_id).with_timeout(WORKER_KILL_TIMEOUT / 2)
             # A transport of its own, because the signal may have interrupted a request of the other one.
             response = Transport(owned.settings).send(call.request)
-            log.info(
-                "The task is being terminated. Response to the cancel request for execution %s of %s %s: %s.",
-                owned.execution_id,
-                kind.label,
-                owned.sync_id,
-                getattr(response, "status", None) or getattr(response, "reason", ""),
-            )
+            subject = f"Execution {owned.execution_id} of {kind.describe(owned.sync_id)}"
+            if isinstance(response, Response) and response.status < 300:
+                log.info("The task is being killed. %s is being canceled (HTTP %d).", subject, response.status)
+            else:
+                log.warning(
+                    "The task is being killed. %s may still be running, because the cancel request failed: %s.",
+                    subject,
+                    f"HTTP {response.status}" if isinstance(response, Response) else response.reason,
+                )
         except Exception as error:  # noqa: BLE001  a kill must not fail
             log.warning("Execution %s of sync %s could not be canceled: %s", owned.execution_id, owned.sync_id, error)
 
@@ -100,7 +103,7 @@ def cancel_unless_next_try(
     """
     subject = f"Execution {execution_id} of {kind.describe(sync_id)} may still be running"
     if has_next_try:
-        log.warning("%s. The next try resumes it.", subject)
+        log.warning("%s. The next try of this task resumes it.", subject)
     elif cancel_on_kill:
         log.warning("%s, and no try follows. Canceling it.", subject)
         cancel_if_possible(run, kind, sync_id, execution_id, "no try follows that could wait for it")

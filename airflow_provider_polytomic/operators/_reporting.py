@@ -36,15 +36,13 @@ def report_start(operator: Any, context: Any, target: Target, resolved: Resolved
     from airflow_provider_polytomic.api.executions.summary import summarize
 
     kind, sync_id, execution = operator._kind, target.sync_id, resolved.execution
-    operator.log.info(
-        "%s execution %s of %s%s.",
-        {"started": "Started", "resumed": "Resumed", "attached": "Attached to"}[resolved.origin],
-        execution.id,
-        kind.describe(sync_id, target.sync_name),
-        format_arguments(operator._get_start_arguments())
-        if resolved.is_owned
-        else ", which this task did not start (if_running='attach')",
-    )
+    verb, addition = {
+        "started": ("Started", format_arguments(operator._get_start_arguments())),
+        "resumed": ("Resumed", f", which try {resolved.try_number} of this task started"),
+        "attached": ("Attached to", ", which this task did not start (if_running='attach')"),
+    }[resolved.origin]
+    sync = kind.describe(sync_id, target.sync_name)
+    operator.log.info("%s execution %s of %s%s.", verb, execution.id, sync, addition)
     wanted = operator.do_xcom_push
     reporting.push_summary(context, summarize(sync_id, execution, adopted=not resolved.is_owned), wanted=wanted)
     reporting.push_link(context, operator._hook, kind, sync_id, execution.id, wanted=wanted)

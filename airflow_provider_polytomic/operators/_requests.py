@@ -63,7 +63,7 @@ class ExecutionRequests(ExecutionArguments):
         from airflow_provider_polytomic.operators._ownership import read_started_id
 
         if self._killed:
-            raise PolytomicError("The task was terminated. No further request is sent.")
+            raise PolytomicError("The task was killed. No further request is sent.")
         response = self._hook.client.send(request)
         started_id = read_started_id(self._kind, request, response)
         if started_id is not None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from airflow_provider_polytomic._airflow import validation
 from airflow_provider_polytomic._airflow.compat import (
@@ -123,7 +123,7 @@ class ExecutionSensor(BaseSensorOperator):
             if is_stray_event(context, state, any_try=True):
                 return self._poll_or_defer(context)
             if event.outcome == "timeout":
-                raise _timeout_error(state.deadline_argument, event.message)
+                raise _timeout_error(state.deadline_limit, event.message)
             if event.outcome == "error":
                 raise event.read_error()
             sync_name = self._set_map_index_name(context, event.sync_id, state.sync_name)
@@ -136,14 +136,14 @@ class ExecutionSensor(BaseSensorOperator):
     def _poll_or_defer(self, context: Any) -> Any:
         from airflow_provider_polytomic._airflow.deferral import DeferralState, create_trigger
 
-        deadline, deadline_argument = self._deadline()
+        deadline, deadline_limit = self._deadline()
         sync_id, sync_name = self._resolve_sync(context)
         after = self._get_completed_after(context)
         execution = self._poll(context, sync_id, after)
         if execution is not None and execution.is_terminal:
             return self._finish(context, sync_id, sync_name, execution)
         if time.time() >= deadline:
-            raise _timeout_error(deadline_argument, f"{self._subject(sync_id)} had not ended at the deadline")
+            raise _timeout_error(deadline_limit, f"{self._subject(sync_id)} had not ended at the deadline")
         return self.defer(
             trigger=create_trigger(
                 context,
@@ -155,22 +155,18 @@ class ExecutionSensor(BaseSensorOperator):
                 deadline=deadline,
                 after=after.isoformat(),
                 seen=execution,
-                deferral_state=DeferralState(sync_name=sync_name, deadline_argument=deadline_argument),
+                deferral_state=DeferralState(sync_name=sync_name, deadline_limit=deadline_limit),
             ),
             method_name="execute_complete",
             timeout=None,
         )
 
     def _deadline(self) -> tuple[float, str]:
-        """Return when a deferred sensor times out (seconds since the epoch), and the argument that defines it."""
-        from airflow_provider_polytomic._airflow.task_context import compute_deadline
+        """Return when a deferred sensor times out (seconds since the epoch), and the argument that sets it."""
+        from airflow_provider_polytomic._airflow.task_context import compute_deadline, find_deadline_limit
 
-        limits: dict[str, tuple[float | None, timedelta | None]] = {
-            "timeout": (self.timeout, None),
-            "execution_timeout": (None, self.execution_timeout),
-        }
-        deadlines = {name: compute_deadline(*limit) for name, limit in limits.items()}
-        return min((deadline, name) for name, deadline in deadlines.items() if deadline is not None)
+        limits = self.timeout, self.execution_timeout
+        return cast("float", compute_deadline(*limits)), cast("str", find_deadline_limit(*limits))  # timeout is set
 
     def _resolve_sync(self, context: Any) -> tuple[str, str | None]:
         validation.require_rendered(self)
@@ -250,6 +246,8 @@ class ExecutionSensor(BaseSensorOperator):
 
     def _finish(self, context: Any, sync_id: str, sync_name: str | None, execution: Execution) -> str:
         from airflow_provider_polytomic._airflow import reporting as _reporting
+        from airflow_provider_polytomic._airflow.errors import final_error
+        from airflow_provider_polytomic.api.errors import PolytomicSyncError
         from airflow_provider_polytomic.api.executions.outcome import failure_reason
         from airflow_provider_polytomic.api.executions.summary import summarize
 
@@ -262,9 +260,8 @@ class ExecutionSensor(BaseSensorOperator):
         if reason is None:
             return execution.id
         # No retry: it would find the same outcome. Only the task that started the execution can start another one.
-        raise AirflowFailException(
-            _reporting.build_failure_message(reporting, self._kind, sync_id, sync_name, execution, reason)
-        )
+        message = _reporting.build_failure_message(reporting, self._kind, sync_id, sync_name, execution, reason)
+        raise final_error(PolytomicSyncError(message, execution))
 
     @contextmanager
     def _skip_on_failure(self) -> Iterator[None]:
@@ -309,9 +306,11 @@ _CHECKS: dict[str, validation.Check] = {
 }
 
 
-def _timeout_error(deadline_argument: str | None, message: str) -> BaseException:
+def _timeout_error(deadline_limit: str | None, message: str) -> BaseException:
     """Create the error that is raised in the other modes, too. Airflow retries only an ``execution_timeout``."""
-    return (AirflowTaskTimeout if deadline_argument == "execution_timeout" else AirflowSensorTimeout)(message)
+    is_execution_timeout = (deadline_limit or "").startswith("execution_timeout")
+    message += f". The deadline is set by {deadline_limit}" if deadline_limit else ""
+    return (AirflowTaskTimeout if is_execution_timeout else AirflowSensorTimeout)(message)
 
 
 def _first_reschedule(context: Any) -> datetime | None:

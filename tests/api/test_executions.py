@@ -20,7 +20,7 @@ from airflow_provider_polytomic.api.errors import (
     PolytomicUnreachableError,
 )
 from airflow_provider_polytomic.api.executions.cancel import cancel_execution
-from airflow_provider_polytomic.api.executions.messages import format_failure
+from airflow_provider_polytomic.api.executions.messages import format_failure, format_progress
 from airflow_provider_polytomic.api.executions.outcome import failure_reason
 from airflow_provider_polytomic.api.executions.start import start_or_resume
 from airflow_provider_polytomic.api.executions.start_request import StartRequest
@@ -364,12 +364,23 @@ def test_wait_cancels_at_the_deadline_when_requested() -> None:
     assert script.now == 1_000_000 + 100
 
 
-def test_wait_polls_once_after_a_passed_deadline() -> None:
-    """A wait that begins after its deadline polls once and times out."""
+def test_deadline_soon_after_the_deferral_is_postponed_until_the_first_poll() -> None:
+    """A trigger must not fire before the executor has noticed the deferral, so the deadline does not shorten the first
+    sleep."""
     script = Script(RUNNING)
 
     with pytest.raises(PolytomicTimeoutError):
-        script.wait(deadline=script.now - 3600, first_sleep=30)
+        script.wait(deadline=script.now + 2, first_sleep=5, waiting_since=script.now - 1, cancel_at_deadline=True)
+    assert script.slept == [4]
+    assert [request.method for _, request in script.requests] == ["GET", "POST"]
+
+
+def test_wait_polls_once_after_a_passed_deadline() -> None:
+    """A wait that another process began, and that continues after its deadline, polls once and times out."""
+    script = Script(RUNNING)
+
+    with pytest.raises(PolytomicTimeoutError):
+        script.wait(deadline=script.now - 3600, first_sleep=30, waiting_since=script.now - 7200)
     assert len(script.requests) == 1
     assert sum(script.slept) == 0
 
@@ -403,6 +414,18 @@ def test_cancel_gives_up_after_its_timeout() -> None:
 
     assert "no response" in refusal
     assert script.now - 1_000_000 <= 11
+
+
+def test_progress_says_what_is_completed_and_that_counts_are_not_final() -> None:
+    """The counts of an execution that has not ended are those so far."""
+    schemas = [{"schema": "a", "status": "completed"}, {"schema": "b", "status": "running"}]
+    running = {"id": "e1", "status": "exporting", "record_count": 285, "schemas": schemas}
+
+    assert format_progress(BulkSyncExecution(**running)) == "exporting, 1 of 2 schemas completed, 285 records so far"
+    assert format_progress(BulkSyncExecution(**running | {"status": "failed"})) == (
+        "failed, 1 of 2 schemas completed, 285 records"
+    )
+    assert format_progress(ModelSyncExecution(id="e2", status="running")) == "running"
 
 
 # --- waiting for the next execution

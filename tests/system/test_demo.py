@@ -28,7 +28,7 @@ def test_demo_prints_a_deferred_sync_and_a_summary(tmp_path: Path) -> None:
         "Started execution",
         "deferred: the triggerer polls",
         "resumed in a worker",
-        "completed, 3 of 3 schemas, 860 records",
+        "completed, 3 of 3 schemas completed, 860 records",
         "opportunities worth",
         "ended as success",
         "was started once",

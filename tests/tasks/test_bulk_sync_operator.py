@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import threading
 import time
 from contextlib import nullcontext
@@ -368,7 +369,7 @@ def test_operator_fails_without_retries_when_the_key_is_rejected_before_the_star
     """An API key that is rejected before anything was started fails the task for good."""
     polytomic_sandbox.rotate_key("another-key")
 
-    with pytest.raises(AirflowFailException, match="401"):
+    with pytest.raises(AirflowFailException, match=r"^PolytomicAuthError: .*401"):
         task(deferrable=deferrable).run()
 
 
@@ -404,6 +405,23 @@ class VanishInBackground(FinishInBackground):
 
 
 # --- foreign executions
+
+
+def test_log_distinguishes_deferrals_for_blocking_and_owned_executions(
+    polytomic_sandbox: Any, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The worker's log says for which execution the task is deferred, and what follows."""
+    caplog.set_level("INFO")
+    blocking = polytomic_sandbox.start_foreign(SYNC)
+
+    returned = task(deferrable=True).run()
+
+    log = caplog.text + capsys.readouterr().out  # Airflow 2 logs to the former, Airflow 3 to the latter
+    assert re.findall(r"Deferred: the triggerer waits for the end of (.*?\.)", log) == [
+        f"blocking execution {blocking.id}.",
+        f"execution {returned}.",
+    ]
+    assert log.count("Then this task starts its own.") == 1
 
 
 @slower
@@ -511,7 +529,7 @@ class TestDeadline:
 
     def test_timeout_cancels_the_execution_and_fails_the_task(self, polytomic_sandbox: Any, deferrable: bool) -> None:
         """At the deadline the execution is canceled, once, and the task fails with PolytomicTimeoutError."""
-        with pytest.raises(PolytomicTimeoutError, match="the cancel request was accepted"):
+        with pytest.raises(PolytomicTimeoutError, match=r"the cancel request was accepted\. .* timeout=0\.3 s$"):
             task(timeout=0.3, deferrable=deferrable).run()
 
         cancels = [request for request in polytomic_sandbox.requests if request.path.endswith("/cancel")]
@@ -521,8 +539,10 @@ class TestDeadline:
         self, polytomic_sandbox: Any, deferrable: bool
     ) -> None:
         """The deadline comes before Airflow's own `execution_timeout`, so that the execution is canceled."""
-        with pytest.raises(PolytomicTimeoutError, match="the cancel request was accepted"):
-            task(execution_timeout=timedelta(seconds=1), deferrable=deferrable).run()
+        with pytest.raises(PolytomicTimeoutError, match="the cancel request was accepted") as caught:
+            task(execution_timeout=timedelta(seconds=1), timeout=60, deferrable=deferrable).run()
+
+        assert "The deadline is set by execution_timeout=1 s, of which 0.5 s are reserved" in str(caught.value)
 
     def test_deadline_leaves_an_adopted_execution_running(self, polytomic_sandbox: Any, deferrable: bool) -> None:
         """An execution that the task did not start is left running."""
@@ -925,7 +945,7 @@ class TestKill:
         """A killed worker cancels its execution with one request, and stops polling."""
         operator = task().make()
         killer = _kill_after(operator, polytomic_sandbox, lambda r: r.path.startswith(EXECUTIONS + "/"))
-        with pytest.raises(Exception, match="The task was terminated"):
+        with pytest.raises(Exception, match="The task was killed"):
             operator.execute(make_context())
         killer.join()
         operator.on_kill()
@@ -937,7 +957,7 @@ class TestKill:
         """`cancel_on_kill=False` sends no cancel request."""
         operator = task(cancel_on_kill=False).make()
         killer = _kill_after(operator, polytomic_sandbox, lambda r: r.path.startswith(EXECUTIONS + "/"))
-        with pytest.raises(Exception, match="The task was terminated"):
+        with pytest.raises(Exception, match="The task was killed"):
             operator.execute(make_context())
         killer.join()
 
@@ -949,7 +969,7 @@ class TestKill:
         operator = task().make()
         timer = threading.Timer(0.2, operator.on_kill)
         timer.start()
-        with pytest.raises(Exception, match="The task was terminated"):
+        with pytest.raises(Exception, match="The task was killed"):
             operator.execute(make_context())
         timer.join()
 
@@ -967,7 +987,7 @@ class TestKill:
         operator = work.make()
         killer = threading.Timer(0.3, operator.on_kill)
         killer.start()
-        with pytest.raises(Exception, match="The task was terminated"):
+        with pytest.raises(Exception, match="The task was killed"):
             operator.execute(tries(2, None, max_tries=1))
         killer.join()
 
@@ -979,7 +999,7 @@ class TestKill:
         operator = task().make()
         timer = threading.Timer(0.1, operator.on_kill)
         timer.start()
-        with pytest.raises(Exception, match="The task was terminated"):
+        with pytest.raises(Exception, match="The task was killed"):
             operator.execute(make_context())
         timer.join()
 
@@ -990,7 +1010,7 @@ class TestKill:
         polytomic_sandbox.faults.status(500, "POST .*/cancel", times=None)
         operator = task().make()
         killer = _kill_after(operator, polytomic_sandbox, lambda r: r.path.startswith(EXECUTIONS + "/"))
-        with pytest.raises(Exception, match="The task was terminated"):
+        with pytest.raises(Exception, match="The task was killed"):
             operator.execute(make_context())
         killer.join()
 
@@ -999,7 +1019,7 @@ class TestKill:
         foreign = polytomic_sandbox.start_foreign(SYNC)
         operator = task(if_running="attach").make()
         killer = _kill_after(operator, polytomic_sandbox, lambda r: r.path == f"{EXECUTIONS}/{foreign.id}")
-        with pytest.raises(Exception, match="The task was terminated"):
+        with pytest.raises(Exception, match="The task was killed"):
             operator.execute(make_context())
         killer.join()
 

@@ -220,7 +220,7 @@ def test_deferred_sensor_raises_the_same_timeout_error_as_a_poking_one(
     expected = AirflowSensorTimeout if cause == "timeout" else AirflowTaskTimeout
     expected = AirflowSkipException if skips else expected
 
-    with pytest.raises(expected):
+    with pytest.raises(expected, match=rf"The deadline is set by {cause}=0\.[36] s"):
         deferred.run()
     with pytest.raises(expected), _execution_timeout(poking, monkeypatch):
         poking.execute(make_context())

@@ -50,7 +50,7 @@ def test_deferral_state_of_another_version_is_refused(value: Any) -> None:
         {"attempts": -1},
         {"attempts": 6},
         {"attempts": None},
-        {"deadline_argument": 1.5},
+        {"deadline_limit": 1.5},
     ],
     ids=str,
 )

@@ -134,6 +134,19 @@ class TestEndless:
 
         assert len(polytomic_sandbox.requests) == 1
 
+    def test_trigger_with_an_early_deadline_fires_after_the_first_sleep(
+        self, polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A deadline soon after the deferral ends the wait no earlier than executors notice the deferral."""
+        monkeypatch.setattr(module, "MIN_FIRST_SLEEP", 0.5)
+        execution = polytomic_sandbox.start_foreign(SYNC)
+        deferred_at = time.time()
+
+        event = fire(trigger(execution.id, deadline=deferred_at + 0.1, waiting_since=deferred_at))
+
+        assert event["outcome"] == "timeout"
+        assert time.time() - deferred_at >= 0.5
+
     def test_trigger_cancels_the_execution_at_the_deadline_before_it_fires(self, polytomic_sandbox: Any) -> None:
         """The event is sent only after the cancel request."""
         execution = polytomic_sandbox.start_foreign(SYNC)

@@ -76,7 +76,7 @@ def test_task_log_has_lines_of_workers_and_triggerer(
         f"Started execution {execution_id} of bulk sync 'Salesforce to warehouse'",
         f"Deferred: the triggerer waits for the end of execution {execution_id}",
         f"Execution {execution_id} of bulk sync 'Salesforce to warehouse' ({SALESFORCE_TO_WAREHOUSE}) succeeded: "
-        "completed, 3 of 3 schemas, 860 records",
+        "completed, 3 of 3 schemas completed, 860 records",
     ]
     for line in lines:
         expect(page.get_by_text(line).first).to_be_visible()

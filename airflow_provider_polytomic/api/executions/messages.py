@@ -13,7 +13,9 @@ MAX_PROGRESS_LENGTH = 500  # characters
 
 def format_progress(execution: Execution) -> str:
     """The status and counts of an execution, in one line."""
-    return printable(", ".join([str(execution.status), *execution.progress_details()]), MAX_PROGRESS_LENGTH)
+    details = execution.progress_details()
+    so_far = " so far" if details and not execution.is_terminal else ""
+    return printable(", ".join([str(execution.status), *details]) + so_far, MAX_PROGRESS_LENGTH)
 
 
 def format_failure(

@@ -46,7 +46,8 @@ def wait_for_execution(
         quarter of the elapsed time, so that short syncs are found soon and long ones are not polled too often.
     :param deadline: seconds since the epoch.
     :param cancel_at_deadline: whether to cancel the execution when the deadline passes.
-    :param first_sleep: seconds before the first poll. Unless it is 0, up to one poll interval is added at random.
+    :param first_sleep: seconds before the first poll. Unless it is 0, up to one poll interval is added at random. An
+        earlier deadline is postponed: the wait does not end before these seconds have passed since its beginning.
     :param waiting_since: seconds since the epoch when the wait began, if that was earlier. During the first minute, an
         execution that is not found counts as new.
     :param schema_count: how many schemas the execution has, as far as is known.
@@ -59,12 +60,12 @@ def wait_for_execution(
     began = yield from current_time()
     after = after or datetime.fromtimestamp(began, timezone.utc)
     waiting_since = min(began if waiting_since is None else waiting_since, began)
+    deadline = None if deadline is None else max(deadline, waiting_since + first_sleep)
     interval = functools.partial(_next_interval, waiting_since, poke_interval)
     progress = _ProgressLog(kind, sync_id, execution_id)
     outage = OutageTracker(progress.subject, poke_interval, waiting_since)
-    # Many triggers start together when a triggerer starts: the random part spreads their polls.
-    delay = first_sleep and first_sleep + interval(began) * random.random()
-    server_set_delay = False  # whether the server named the delay
+    delay = first_sleep and first_sleep + interval(began) * random.random()  # random: triggers may start together
+    server_set_delay = False
     while True:
         batchable_id = execution_id if kind.has_batch_status and console is None and not server_set_delay else None
         if (yield from _sleep(sync_id, batchable_id, delay, interval, deadline, schema_count)):
@@ -84,8 +85,8 @@ def wait_for_execution(
             if console is not None:
                 yield from console.follow(_request_timeout(deadline, now))
         if deadline is not None and now >= deadline:
-            canceled_id = execution_id if cancel_at_deadline else None
-            raise (yield from _cancel_at_deadline(kind, sync_id, canceled_id, progress.subject, poll.error))
+            owned_id = execution_id if cancel_at_deadline else None
+            raise (yield from _cancel_at_deadline(kind, sync_id, owned_id, progress.subject, poll.error))
         del poll, execution  # thousands of plans may sleep in one triggerer: free what they have read
 
 
@@ -151,15 +152,15 @@ def _next_interval(waiting_since: float, max_interval: float, now: float) -> flo
 
 
 def _cancel_at_deadline(
-    kind: SyncKind, sync_id: str, canceled_id: str | None, subject: str, poll_error: PolytomicError | None
+    kind: SyncKind, sync_id: str, owned_id: str | None, subject: str, poll_error: PolytomicError | None
 ) -> Plan[PolytomicTimeoutError]:
-    """Cancel the execution, unless ``canceled_id`` is None, and return the error to raise.
+    """Cancel the owned execution, if any, and return the error to raise.
 
     The execution is canceled even if its last poll failed, so that it does not run without a task that waits for it.
     """
     ending, still_running = "it is left running", True
-    if canceled_id is not None:
-        refusal = yield from cancel_execution(kind, sync_id, canceled_id, CANCEL_TIMEOUT)
+    if owned_id is not None:
+        refusal = yield from cancel_execution(kind, sync_id, owned_id, CANCEL_TIMEOUT)
         ending = f"canceling it failed: {refusal}" if refusal else "the cancel request was accepted"
         still_running = refusal is not None
     if poll_error is not None:

@@ -139,7 +139,7 @@ class BulkSyncExecution(Execution):
         details = []
         if self.schemas:
             done = sum(schema.status == "completed" for schema in self.schemas)
-            details.append(f"{done} of {len(self.schemas)} schemas")
+            details.append(f"{done} of {len(self.schemas)} schemas completed")
         counts = ((self.error_count, "errors"), (self.warning_count, "warnings"))
         if self.records is not None:
             details.append(f"{self.records} records")
