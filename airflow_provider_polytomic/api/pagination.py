@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from .call import DEFAULT_MAX_RETRIES, Call, fetch
-from .errors import PolytomicResponseError
+from .errors import PolytomicError, PolytomicResponseError
 from .plan import Plan, Request, Response
 
 T = TypeVar("T")
@@ -57,26 +57,58 @@ class ListCall(Generic[T]):
 
 
 class PageReader(Generic[T]):
-    """Reads the pages of one list in order, with smaller pages when a page is too large."""
+    """Reads the pages of one list in order, with smaller pages when a page is too large.
+
+    :meth:`fetch_next` sends the requests, with retries. A plan that sends them itself uses the other methods.
+
+    :ivar is_exhausted: whether the last page has been read.
+    """
 
     def __init__(self, call: ListCall[T], max_retries: int = DEFAULT_MAX_RETRIES) -> None:
+        self.is_exhausted = False
         self._call = call
         self._max_retries = max_retries
         self._token: str | None = None
         self._seen_tokens: set[str] = set()
-        self._is_exhausted = False
 
     def fetch_next(self) -> Plan[Page[T] | None]:
         """Fetch the next page; None after the last one.
 
         :raises PolytomicError: the page could not be fetched, or the list does not end.
         """
-        if self._is_exhausted:
-            return None
-        page, self._call = yield from fetch_fitting_page(self._call, self._token, self._seen_tokens, self._max_retries)
+        while not self.is_exhausted:
+            try:
+                page = yield from fetch(self.next_call(), self._max_retries)
+            except PolytomicResponseError as error:
+                if not self.halve_page_size(error):
+                    raise
+                continue
+            self.record_page(page)
+            return page
+        return None
+
+    def next_call(self) -> Call[Page[T]]:
+        """The call that reads the next page."""
+        return self._call.page(self._token)
+
+    def record_page(self, page: Page[T]) -> None:
+        """Continue after this page.
+
+        :raises PolytomicResponseError: as :func:`record_page_token`.
+        """
+        record_page_token(self._call, page, self._seen_tokens)
         self._token = page.next_page_token
-        self._is_exhausted = self._token is None
-        return page
+        self.is_exhausted = self._token is None
+
+    def halve_page_size(self, error: PolytomicError | None) -> bool:
+        """Read smaller pages if the error is that a page is too large.
+
+        :returns: whether smaller pages are possible.
+        """
+        is_too_large = isinstance(error, PolytomicResponseError) and error.too_large
+        smaller = self._call.with_half_page_size() if is_too_large else None
+        self._call = smaller or self._call
+        return smaller is not None
 
 
 def fetch_page(
@@ -105,20 +137,3 @@ def record_page_token(call: ListCall[T], page: Page[T], seen: set[str]) -> None:
         if len(seen) >= MAX_PAGES:
             raise PolytomicResponseError(call.request, Response(200), f"the list has more than {MAX_PAGES} pages")
         seen.add(page.next_page_token)
-
-
-def fetch_fitting_page(
-    call: ListCall[T], token: str | None, seen: set[str], max_retries: int = DEFAULT_MAX_RETRIES
-) -> Plan[tuple[Page[T], ListCall[T]]]:
-    """Fetch one page as :func:`fetch_page` does, and halve the page size while the response is too large.
-
-    :returns: the page, and the list with the page size that fits.
-    """
-    while True:
-        try:
-            return (yield from fetch_page(call, token, seen, max_retries)), call
-        except PolytomicResponseError as error:
-            smaller = call.with_half_page_size() if error.too_large else None
-            if smaller is None:
-                raise
-        call = smaller

@@ -21,7 +21,7 @@ from ..errors import PolytomicAuthError, PolytomicNotFoundError, PolytomicValida
 from ..executions.poll import PAGE_SIZE
 from ..kinds import SYNC_KINDS, SyncKind
 from ..models import Event, Execution
-from ..pagination import fetch_fitting_page
+from ..pagination import PageReader
 from ..plan import Plan, current_time
 from ..syncs.lookup import walk, walk_until_complete
 from ..text import printable
@@ -313,16 +313,18 @@ def list_syncs() -> Plan[list[dict[str, Any]]]:
 def list_ended_since(kind: SyncKind, sync: Any, since: float) -> Plan[list[ExecutionEnd]]:
     """List the ends of a sync's executions after ``since``, test runs excluded."""
     found: list[ExecutionEnd] = []
-    call, token, seen = kind.executions(sync.id, limit=PAGE_SIZE), None, set[str]()
+    pages = PageReader(kind.executions(sync.id, limit=PAGE_SIZE))
     while True:
         try:
-            page, call = yield from fetch_fitting_page(call, token, seen)
+            page = yield from pages.fetch_next()
         except _REFUSALS as error:
             log.error(
                 "The executions of %s could not be listed, so ends of some may be missed: %s",
                 kind.describe(sync.id, sync.name),
                 error,
             )
+            return found
+        if page is None:
             return found
         for execution in page.items:  # newest first, and they do not overlap
             if not execution.is_terminal:
@@ -334,9 +336,6 @@ def list_ended_since(kind: SyncKind, sync: Any, since: float) -> Plan[list[Execu
                 return found
             if end := _end_from_execution(kind, sync, execution, at):
                 found.append(end)
-        token = page.next_page_token
-        if token is None:
-            return found
 
 
 def _end_from_execution(kind: SyncKind, sync: Any, execution: Execution, at: datetime) -> ExecutionEnd | None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from ..models import Execution
-from ..pagination import fetch_fitting_page
+from ..pagination import PageReader
 from ..plan import Plan
 from .start_request import StartRequest
 
@@ -39,5 +39,5 @@ class ExecutionList:
 def list_executions(request: StartRequest, limit: int = LIST_LIMIT) -> Plan[ExecutionList]:
     """List the newest executions of the request's sync."""
     call = request.kind.executions(request.sync_id, limit=limit)
-    page, _ = yield from fetch_fitting_page(call, None, set())
-    return ExecutionList(page.items)
+    page = yield from PageReader(call).fetch_next()
+    return ExecutionList([] if page is None else page.items)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, TypeVar
@@ -10,7 +11,7 @@ from ..call import Call, decode
 from ..errors import PolytomicError, PolytomicResponseError, parse_api_error
 from ..kinds import SyncKind
 from ..models import Execution
-from ..pagination import Page, record_page_token
+from ..pagination import Page, PageReader
 from ..plan import Plan, Response, current_time, send
 from ..retry import is_transient, retry_after_delay
 
@@ -54,37 +55,31 @@ def poll_next_execution(
     """
     began = yield from current_time()
     oldest: Execution | None = None
-    pages = kind.executions(sync_id, limit=PAGE_SIZE)
-    token: str | None = None
-    seen: set[str] = set()
-    while True:
-        page: PollResult[Page[Execution]] = yield from _poll(pages.page(token), timeout)
+    pages: PageReader[Execution] = PageReader(kind.executions(sync_id, limit=PAGE_SIZE))
+    while not pages.is_exhausted:
+        page: PollResult[Page[Execution]] = yield from _poll(pages.next_call(), timeout)
         if page.value is None:
-            too_large = isinstance(page.error, PolytomicResponseError) and page.error.too_large
-            smaller = pages.with_half_page_size() if too_large else None
-            if smaller is not None:
-                pages = smaller
+            if pages.halve_page_size(page.error):
                 continue
             return PollResult(None, page.error, page.transient, page.retry_after, page.duration)
-        token = page.value.next_page_token
-        for execution in page.value.items:  # newest first
-            if execution.is_test_run:
-                continue
-            ended = execution.completed_at or execution.updated_at or execution.created_at
-            if execution.is_terminal and (ended is None or ended <= after):
-                token = None
-                break
-            oldest = execution
-        if token is None:
+        candidates = list(itertools.takewhile(lambda execution: not _ended_by(execution, after), page.value.items))
+        oldest = next((execution for execution in reversed(candidates) if not execution.is_test_run), oldest)
+        if len(candidates) < len(page.value.items):
             break
         try:
-            record_page_token(pages, page.value, seen)
+            pages.record_page(page.value)
         except PolytomicResponseError as error:
             return PollResult(error=error, transient=True)
-        if timeout is not None and (yield from current_time()) - began >= timeout:
+        if not pages.is_exhausted and timeout is not None and (yield from current_time()) - began >= timeout:
             return PollResult()
     # The list may omit fields that the execution itself has.
     return PollResult() if oldest is None else (yield from poll_execution(kind, sync_id, oldest.id, timeout=timeout))
+
+
+def _ended_by(execution: Execution, time: datetime) -> bool:
+    """Whether an execution, other than a test run, had ended at a time."""
+    ended = execution.completed_at or execution.updated_at or execution.created_at
+    return not execution.is_test_run and execution.is_terminal and (ended is None or ended <= time)
 
 
 def _poll(call: Call[T], timeout: float | None) -> Plan[PollResult[T]]:
