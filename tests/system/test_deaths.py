@@ -1,5 +1,6 @@
 """Processes of a real Airflow that are killed at critical moments, and the tries after that.
 
+A death is a SIGKILL to a task's process, its worker, its triggerer, or the scheduler, at a moment that a play chooses.
 A play is a task together with what happens to each of its tries, its acts. All plays run concurrently on one Airflow,
 each on its own sync; a test waits for the end of its play."""
 

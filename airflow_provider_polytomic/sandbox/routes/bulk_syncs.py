@@ -138,7 +138,7 @@ def activate(world: World, call: Call, sync_id: str) -> Any:
 
 
 @route("POST", "/api/bulk/syncs/{sync_id}/cancel")
-def cancel(world: World, call: Call, sync_id: str) -> Any:
+def cancel_running(world: World, call: Call, sync_id: str) -> Any:
     return cancel_response(world.cancel_running(world.find_sync("bulk", sync_id)))
 
 
