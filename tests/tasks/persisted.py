@@ -78,7 +78,13 @@ WATCHERS: dict[str, dict[str, Any]] = {
 }
 NEW: dict[str, Any] = {"task_id": "create", **NEW_SYNC}
 # Values that depend on the time, or are messages for people.
-VOLATILE = {"deadline": NOON + 3600, "waiting_since": NOON, "polled_at": NOON, "message": "something went wrong"}
+VOLATILE = {
+    "deadline": NOON + 3600,
+    "waiting_since": NOON,
+    "resolved_at": NOON,
+    "polled_at": NOON,
+    "message": "something went wrong",
+}
 
 
 class Stage:
