@@ -168,41 +168,6 @@ def test_never_fail_skips_the_sensor_when_the_trigger_reports_an_error(polytomic
         waiting.execute_complete(make_context(), event)
 
 
-@pytest.mark.parametrize("known", [True, False])
-def test_sensor_polls_again_when_it_receives_the_event_of_another_task(polytomic_sandbox: Any, known: bool) -> None:
-    """The trigger of a task that does not exist any more may fire for it."""
-    foreign = polytomic_sandbox.start_foreign(OTHER)
-    with pytest.raises(TaskDeferred) as another:
-        PolytomicBulkSyncSensor(
-            task_id="another", sync_id=OTHER, execution_id=foreign.id, deferrable=True, poke_interval=0.02
-        ).execute(make_context(task_id="another"))
-    polytomic_sandbox.finish(OTHER, foreign.id)
-    event = fire(another.value.trigger)
-    execution = polytomic_sandbox.start_foreign(SYNC)
-    sensor = PolytomicBulkSyncSensor(
-        task_id="wait", sync_id=SYNC, execution_id=execution.id if known else None, deferrable=True, poke_interval=0.02
-    )
-    context = make_context(task_id="wait")
-
-    with pytest.raises(TaskDeferred) as again:
-        sensor.execute_complete(context, event)
-
-    polytomic_sandbox.finish(SYNC, execution.id)
-    assert sensor.execute_complete(context, fire(again.value.trigger)) == execution.id
-
-
-def test_cleared_sensor_accepts_the_event_of_its_earlier_try(polytomic_sandbox: Any) -> None:
-    """Both tries wait for the same execution."""
-    execution = polytomic_sandbox.start_foreign(SYNC)
-    sensor = PolytomicBulkSyncSensor(task_id="wait", sync_id=SYNC, deferrable=True, poke_interval=0.02)
-    with pytest.raises(TaskDeferred) as before:
-        sensor.execute(make_context(task_id="wait"))
-    polytomic_sandbox.finish(SYNC, execution.id)
-
-    event = fire(before.value.trigger)
-    assert sensor.execute_complete(make_context(task_id="wait", try_number=2, max_tries=1), event) == execution.id
-
-
 @pytest.mark.parametrize("skips", ["soft_fail", "never_fail", None])
 @pytest.mark.parametrize("cause", ["timeout", "execution_timeout"])
 def test_deferred_sensor_raises_the_same_timeout_error_as_a_poking_one(
@@ -238,32 +203,6 @@ def _execution_timeout(sensor: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator
     yield
 
 
-@pytest.mark.parametrize("deferrable", [False, True])
-def test_sensor_keeps_waiting_for_the_execution_that_it_found(
-    polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch, deferrable: bool
-) -> None:
-    """The clock of the worker is fast: the execution that was found running ends before the first poke."""
-
-    class FastClock(datetime):
-        @classmethod
-        def now(cls, tz: Any = None) -> datetime:
-            return datetime.now(tz) + timedelta(seconds=5)
-
-    monkeypatch.setattr(sensor_module, "datetime", FastClock)
-    execution = polytomic_sandbox.start_foreign(SYNC)
-    sensor = PolytomicBulkSyncSensor(task_id="wait", sync_id=SYNC, deferrable=deferrable, poke_interval=0.02)
-    context = make_context(task_id="wait")
-    if deferrable:
-        with pytest.raises(TaskDeferred) as deferral:
-            sensor.execute(context)
-        polytomic_sandbox.finish(SYNC, execution.id)
-        assert sensor.execute_complete(context, fire(deferral.value.trigger)) == execution.id
-    else:
-        assert not sensor.poke(context)
-        polytomic_sandbox.finish(SYNC, execution.id)
-        assert sensor.poke(context).xcom_value == execution.id
-
-
 @pytest.mark.parametrize("interval", [30, 900, 3600])
 def test_poking_sensor_tolerates_ten_minutes_and_two_failures(
     polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch, interval: float
@@ -296,7 +235,13 @@ def test_poking_sensor_tolerates_ten_minutes_and_two_failures(
 class TestEndless:
     @pytest.fixture
     def polytomic_sandbox_seed(self) -> dict[str, Any]:
-        return {"bulk_syncs": [{"name": "Orders", "id": SYNC, "schemas": ["orders"], "duration": 100_000}]}
+        syncs = {"Orders": SYNC, "Returns": OTHER}
+        return {
+            "bulk_syncs": [
+                {"name": name, "id": sync_id, "schemas": ["orders"], "duration": 100_000}
+                for name, sync_id in syncs.items()
+            ]
+        }
 
     @pytest.mark.parametrize("status", ["failed", "canceled", "interrupted", "errors", "frobnicated"])
     @pytest.mark.parametrize("soft_fail", [False, True])
@@ -319,6 +264,70 @@ class TestEndless:
         execution = polytomic_sandbox.start_foreign(SYNC)
         with finish_after_polls(polytomic_sandbox, execution):
             assert sensor().run() == execution.id
+
+    @pytest.mark.parametrize("deferrable", [False, True])
+    def test_sensor_keeps_waiting_for_the_execution_that_it_found(
+        self, polytomic_sandbox: Any, monkeypatch: pytest.MonkeyPatch, deferrable: bool
+    ) -> None:
+        """The clock of the worker is fast: the execution that was found running ends before the first poke."""
+
+        class FastClock(datetime):
+            @classmethod
+            def now(cls, tz: Any = None) -> datetime:
+                return datetime.now(tz) + timedelta(seconds=5)
+
+        monkeypatch.setattr(sensor_module, "datetime", FastClock)
+        execution = polytomic_sandbox.start_foreign(SYNC)
+        sensor = PolytomicBulkSyncSensor(task_id="wait", sync_id=SYNC, deferrable=deferrable, poke_interval=0.02)
+        context = make_context(task_id="wait")
+        if deferrable:
+            with pytest.raises(TaskDeferred) as deferral:
+                sensor.execute(context)
+            polytomic_sandbox.finish(SYNC, execution.id)
+            assert sensor.execute_complete(context, fire(deferral.value.trigger)) == execution.id
+        else:
+            assert not sensor.poke(context)
+            polytomic_sandbox.finish(SYNC, execution.id)
+            assert sensor.poke(context).xcom_value == execution.id
+
+    @pytest.mark.parametrize("known", [True, False])
+    def test_sensor_polls_again_when_it_receives_the_event_of_another_task(
+        self, polytomic_sandbox: Any, known: bool
+    ) -> None:
+        """The trigger of a task that does not exist any more may fire for it."""
+        foreign = polytomic_sandbox.start_foreign(OTHER)
+        with pytest.raises(TaskDeferred) as another:
+            PolytomicBulkSyncSensor(
+                task_id="another", sync_id=OTHER, execution_id=foreign.id, deferrable=True, poke_interval=0.02
+            ).execute(make_context(task_id="another"))
+        polytomic_sandbox.finish(OTHER, foreign.id)
+        event = fire(another.value.trigger)
+        execution = polytomic_sandbox.start_foreign(SYNC)
+        sensor = PolytomicBulkSyncSensor(
+            task_id="wait",
+            sync_id=SYNC,
+            execution_id=execution.id if known else None,
+            deferrable=True,
+            poke_interval=0.02,
+        )
+        context = make_context(task_id="wait")
+
+        with pytest.raises(TaskDeferred) as again:
+            sensor.execute_complete(context, event)
+
+        polytomic_sandbox.finish(SYNC, execution.id)
+        assert sensor.execute_complete(context, fire(again.value.trigger)) == execution.id
+
+    def test_cleared_sensor_accepts_the_event_of_its_earlier_try(self, polytomic_sandbox: Any) -> None:
+        """Both tries wait for the same execution."""
+        execution = polytomic_sandbox.start_foreign(SYNC)
+        sensor = PolytomicBulkSyncSensor(task_id="wait", sync_id=SYNC, deferrable=True, poke_interval=0.02)
+        with pytest.raises(TaskDeferred) as before:
+            sensor.execute(make_context(task_id="wait"))
+        polytomic_sandbox.finish(SYNC, execution.id)
+
+        event = fire(before.value.trigger)
+        assert sensor.execute_complete(make_context(task_id="wait", try_number=2, max_tries=1), event) == execution.id
 
     @pytest.mark.parametrize("nothing", ["", "None"])
     def test_blank_completed_after_has_its_default(self, polytomic_sandbox: Any, sensor: Any, nothing: str) -> None:
