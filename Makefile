@@ -28,12 +28,7 @@ REPORTS := .reports$(AIRFLOW:%=/%)$(SUMMARY:%=/%-summary)
 DEMO_VENV := .venv-demo
 BENCH_VENV := .venv-bench
 BIN := $(VENV)/bin
-PYTEST = rm -f $(REPORTS)/$@-again.xml && $(BIN)/python -m pytest --junitxml=$(REPORTS)/$@.xml
-# With AGAIN=1, as in CI, failed tests with a real Airflow get a second try, because Airflow itself fails at times; a
-# defect of the provider fails twice. Both results are shown.
-AGAIN ?=
-ONCE_MORE = $(if $(AGAIN),|| { echo '=== Second try of failed tests ==='; $(BIN)/python -m pytest -v \
-	--junitxml=$(REPORTS)/$@-again.xml --last-failed --last-failed-no-failures=none -m $(1) $(ARGS); })
+PYTEST = $(BIN)/python -m pytest --junitxml=$(REPORTS)/$@.xml
 CHECKED := airflow_provider_polytomic benchmarks example_dags tests tools
 # What the site contains, or what its pages link to.
 PAGES := README.md CHANGELOG.md CODE_OF_CONDUCT.md CONTRIBUTING.md LICENSE SECURITY.md airflow_provider_polytomic docs example_dags tests
@@ -67,20 +62,20 @@ unit: venv ## Run the unit tests
 	$(PYTEST) -q -m "not system and not deaths and not chaos and not ui" -n auto --dist worksteal $(ARGS)
 
 system: venv ## Run the tests with a real Airflow and with built packages
-	$(PYTEST) -v -m system --durations=10 $(ARGS) $(call ONCE_MORE,system)
+	$(PYTEST) -v -m system --durations=10 $(ARGS)
 
 test-matrix: ## Run the tests with several Airflows, Pythons and lowest versions: CELLS='3.0.6/3.10 newest/*'
 	@$(PYTHON) -m tools.matrix $(foreach cell,$(CELLS),'$(cell)')
 
 test-deaths: venv ## Run the tests that kill, clear, mark and delete tasks on a real Airflow
-	$(PYTEST) -v -m deaths --durations=5 $(ARGS) $(call ONCE_MORE,deaths)
+	$(PYTEST) -v -m deaths --durations=5 $(ARGS)
 
 test-chaos: venv ## Run a storm of faults and kills over a real Airflow: CHAOS_SECONDS=180, CHAOS_SEED=…
-	$(PYTEST) -v -s -m chaos $(ARGS) $(call ONCE_MORE,chaos)
+	$(PYTEST) -v -s -m chaos $(ARGS)
 
 test-ui: venv ## Run the tests of the UI of a real Airflow in Chromium, which is installed if possible
 	@$(BIN)/python -m tools.chromium
-	$(PYTEST) -v -m ui --durations=5 tests/ui $(ARGS) $(call ONCE_MORE,ui)
+	$(PYTEST) -v -m ui --durations=5 tests/ui $(ARGS)
 
 pictures: ## Run the UI tests and replace the pictures in docs/images
 	PICTURES=docs/images $(MAKE) test-ui

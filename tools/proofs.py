@@ -23,18 +23,12 @@ def find_named_tests(promises: str) -> list[str]:
 
 def read_outcomes(reports: Path) -> dict[str, set[str]]:
     """Return the outcomes of each test over all its parameters and reports."""
-    cases: dict[tuple[str, str], set[str]] = {}
-    # The report of a second try replaces that of the first.
-    for path in sorted(reports.glob("*.xml"), key=lambda path: path.stem.endswith("-again")):
-        outcomes_of_report: dict[tuple[str, str], set[str]] = defaultdict(set)
+    found: dict[str, set[str]] = defaultdict(set)
+    for path in reports.glob("*.xml"):
         for case in ElementTree.parse(path).iter("testcase"):
             bad = {child.tag for child in case} & {"failure", "error", "skipped"}
-            outcomes_of_report[case.get("classname", ""), case.get("name", "")] |= bad or {"passed"}
-        cases.update(outcomes_of_report)
-    found: dict[str, set[str]] = defaultdict(set)
-    for (module, name), outcomes in cases.items():
-        test = re.sub(r"\[.*", "", name, flags=re.DOTALL)
-        found[f"{module}.{test}"] |= outcomes
+            test = re.sub(r"\[.*", "", case.get("name", ""), flags=re.DOTALL)
+            found[f"{case.get('classname', '')}.{test}"] |= bad or {"passed"}
     return found
 
 
