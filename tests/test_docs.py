@@ -10,7 +10,6 @@ import re
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +41,7 @@ from airflow_provider_polytomic.triggers import events as trigger_events
 from airflow_provider_polytomic.triggers import execution as trigger_execution
 from airflow_provider_polytomic.triggers.events import PolytomicSyncEventTrigger
 from tests.documents import DOCUMENTS, README, ROOT, Block, blocks, read, source
+from tools.migrated_database import make_sqlite
 
 pytest_plugins = ["airflow_provider_polytomic.sandbox.pytest_plugin"]
 
@@ -590,7 +590,7 @@ def test_hook_example_prints_the_described_results(
 
 
 @pytest.fixture
-def airflow_env(tmp_path: Path) -> Iterator[dict[str, str]]:
+def airflow_env(tmp_path: Path) -> dict[str, str]:
     """The environment of an Airflow with a database of its own."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW_", "_AIRFLOW_", "PYTEST_"))}
     env = {
@@ -602,7 +602,8 @@ def airflow_env(tmp_path: Path) -> Iterator[dict[str, str]]:
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)]),
         "NO_PROXY": "127.0.0.1",
     }
-    subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], env=env, check=True, capture_output=True)
+    (tmp_path / "airflow").mkdir()
+    make_sqlite(tmp_path / "airflow" / "airflow.db")
     return env
 
 

@@ -22,6 +22,7 @@ from airflow_provider_polytomic.sandbox.app import Sandbox
 from airflow_provider_polytomic.sandbox.seed import POSTGRES_TO_WAREHOUSE, SALESFORCE_TO_WAREHOUSE
 from airflow_provider_polytomic.sandbox.server import Server
 from tests.documents import ROOT, Block, read, source
+from tools.migrated_database import make_sqlite
 
 GUIDES = ROOT / "docs" / "howto"
 TUTORIAL = read(ROOT / "docs" / "tutorial.md")
@@ -141,8 +142,7 @@ def run(home: Path, blocks: list[Block], sandbox: Sandbox) -> dict[str, str]:
             "AIRFLOW_CONN_POLYTOMIC_HTTP": json.dumps({"conn_type": "http", **connection}),
             "AIRFLOW_CONN_POLYTOMIC_SDK": json.dumps({"conn_type": "generic", **connection}),
         }
-        migrate = [sys.executable, "-m", "airflow", "db", "migrate"]
-        subprocess.run(migrate, env=env, check=True, capture_output=True)
+        make_sqlite(home / "airflow.db")
         log = home / "output"
         with log.open("w") as file:
             process = subprocess.Popen([sys.executable, "-c", program], env=env, stdout=file, stderr=file)

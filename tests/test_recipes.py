@@ -21,6 +21,7 @@ from airflow_provider_polytomic.sandbox.app import Sandbox
 from airflow_provider_polytomic.sandbox.seed import POSTGRES, SALESFORCE_TO_WAREHOUSE
 from airflow_provider_polytomic.sandbox.server import Server
 from tests.documents import ROOT, Block, read, source
+from tools.migrated_database import make_sqlite
 
 RECIPES = read(ROOT / "docs" / "recipes.md")
 DAILY = {"frequency": "daily", "hour": "3"}
@@ -242,7 +243,7 @@ def run_dag(dag_id: str, code: str, sandbox: Sandbox, home: Path, **conf: str) -
             "NO_PROXY": "127.0.0.1",
         }
         airflow = [sys.executable, "-m", "airflow"]
-        subprocess.run([*airflow, "db", "migrate"], env=env, check=True, capture_output=True)
+        make_sqlite(home / "airflow.db")
         command = [*airflow, "dags", "test", dag_id, "--conf", json.dumps(conf)]
         done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=240)
     log = done.stdout + done.stderr

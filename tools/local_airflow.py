@@ -39,6 +39,7 @@ from typing import Any, TypeVar
 import requests
 
 from tools import postgres
+from tools.migrated_database import keep_postgres, keep_sqlite, load_postgres, load_sqlite
 from tools.processes import Family, Listener, Process, find_descendants, find_listeners
 
 T = TypeVar("T")
@@ -123,7 +124,7 @@ class LocalAirflow:
         config: Mapping[str, object] | None = None,
         home: str | Path | None = None,
         python: str = sys.executable,
-        start_timeout: float = 180,
+        start_timeout: float = 300,  # seconds, on a busy machine
         with_postgres: bool = False,
     ) -> None:
         self.dags_folder = Path(dags_folder).resolve()
@@ -166,9 +167,7 @@ class LocalAirflow:
         self.env = self._environment()
         if AIRFLOW_2:  # anonymous users are admins
             (self.home / "webserver_config.py").write_text('AUTH_ROLE_PUBLIC = "Admin"\n')
-        migration = self._spawn("db", "db", "migrate")
-        if self.until(migration.poll, "airflow db migrate") != 0:
-            raise LocalAirflowError(f"airflow db migrate failed\n{self.diagnosis()}")
+        self._migrate_database()
         started = datetime.now(timezone.utc)
         for name in self._commands():
             self._start_component(name)
@@ -225,10 +224,10 @@ class LocalAirflow:
             "API__SECRET_KEY": secrets.token_hex(16),
             "API_AUTH__JWT_SECRET": secrets.token_hex(32),
             "USAGE_DATA_COLLECTION__ENABLED": False,
-            # Short intervals, so that tests take less time.
+            # Short intervals, so that tests take less time. A file is parsed again when it has changed.
             "DAG_PROCESSOR__REFRESH_INTERVAL": 5,
             "DAG_PROCESSOR__BUNDLE_REFRESH_CHECK_INTERVAL": 1,
-            "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": 5,
+            "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": 3600,
             "SCHEDULER__SCHEDULER_HEARTBEAT_SEC": 1,
             "SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": 2,
             "SCHEDULER__TASK_INSTANCE_HEARTBEAT_SEC": 2,
@@ -265,11 +264,24 @@ class LocalAirflow:
         """Make an empty database; return its URL for SQLAlchemy."""
         if self._with_postgres:
             return postgres.start(self.home / "postgres", self.mark)
+        return f"sqlite:///{self.home / 'airflow.db'}"
+
+    def _migrate_database(self) -> None:
+        """Make Airflow's tables."""
         path = self.home / "airflow.db"
-        # In WAL mode the five processes that share the file do not block each other's reads.
-        with contextlib.closing(sqlite3.connect(path)) as database:
-            database.execute("PRAGMA journal_mode=WAL")
-        return f"sqlite:///{path}?timeout=5"
+        url = self._database_url
+        if not (load_postgres(url) if self._with_postgres else load_sqlite(path)):
+            migration = self._spawn("db", "db", "migrate")
+            if self.until(migration.poll, "airflow db migrate") != 0:
+                raise LocalAirflowError(f"airflow db migrate failed\n{self.diagnosis()}")
+            if self._with_postgres:
+                keep_postgres(url)
+            else:
+                keep_sqlite(path)
+        if not self._with_postgres:
+            # In WAL mode the five processes that share the file do not block each other's reads.
+            with contextlib.closing(sqlite3.connect(path)) as database:
+                database.execute("PRAGMA journal_mode=WAL")
 
     def _start_component(self, name: str) -> None:
         self._components[name] = self._spawn(name, *self._commands()[name])

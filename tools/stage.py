@@ -43,13 +43,11 @@ ROOT = Path(__file__).parent.parent
 UNTIL_ENDED = 100_000.0  # seconds; the duration of an execution that a test has to end
 MAX_HOLD = 90.0  # seconds for which a request is held at most
 # A killed component is noticed soon, but a slow one is not taken for dead, and there is a slot for every task.
-# The DAGs never change, so they are parsed only once.
 CONFIG = {
     "API__MAXIMUM_PAGE_LIMIT": 1000,
     "CORE__MAX_ACTIVE_RUNS_PER_DAG": 100,
     "CORE__MAX_ACTIVE_TASKS_PER_DAG": 100,
     "CORE__PARALLELISM": 24,
-    "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": 3600,
     "SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": 5,
     "SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": 30,
     "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": 25,
