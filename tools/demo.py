@@ -106,10 +106,10 @@ def sandbox(now: Callable[[], float] = time.time) -> Iterator[tuple[Sandbox, Pat
 
 
 @contextlib.contextmanager
-def airflow(home: Path, env: dict[str, str]) -> Iterator[LocalAirflow]:
+def airflow(home: Path, env: dict[str, str], with_postgres: bool = False) -> Iterator[LocalAirflow]:
     say(f"Starting Airflow {version('apache-airflow')}: API server, scheduler, DAG processor, triggerer", end=" ")
     started = time.monotonic()
-    local = LocalAirflow(EXAMPLES, env, home=home)
+    local = LocalAirflow(EXAMPLES, env, home=home, with_postgres=with_postgres)
     try:
         with dots():
             local.start()
@@ -120,9 +120,9 @@ def airflow(home: Path, env: dict[str, str]) -> Iterator[LocalAirflow]:
 
 
 @contextlib.contextmanager
-def airflow_with_ui(polytomic: Sandbox, warehouse: Path) -> Iterator[LocalAirflow]:
+def airflow_with_ui(polytomic: Sandbox, warehouse: Path, with_postgres: bool = False) -> Iterator[LocalAirflow]:
     """Run Airflow with the connection and the pool that the example DAGs use."""
-    with airflow(warehouse.parent, {"ELT_WAREHOUSE": str(warehouse)}) as local:
+    with airflow(warehouse.parent, {"ELT_WAREHOUSE": str(warehouse)}, with_postgres) as local:
         # In the database, because the UI does not show connections from the environment.
         local.api("POST", "/connections", json={"connection_id": "polytomic_default", **connection(polytomic)})
         local.add_pool("polytomic", 10)  # used by many_syncs.py

@@ -1,4 +1,4 @@
-"""The Airflow of `make demo-ui`, with a sync that waits for the tests, and a browser."""
+"""The Airflow of `make demo-ui` on PostgreSQL, with a sync that waits for the tests, and a browser."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def clock() -> Clock:
 
 @pytest.fixture(scope="session")
 def demonstration(clock: Clock) -> Iterator[tuple[Sandbox, LocalAirflow]]:
-    with demo.sandbox(clock) as (polytomic, warehouse), demo.airflow_with_ui(polytomic, warehouse) as local:
+    with demo.sandbox(clock) as (polytomic, warehouse), demo.airflow_with_ui(polytomic, warehouse, True) as local:
         yield polytomic, local
 
 
