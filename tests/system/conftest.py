@@ -1,4 +1,4 @@
-"""Fixtures: one real Airflow and one sandbox for the system tests, and a stage for the plays of a module."""
+"""Fixtures: one real Airflow and one sandbox for the system tests, and a stage for the plays of all modules."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from airflow_provider_polytomic.sandbox.seed import default_seed
 from airflow_provider_polytomic.sandbox.server import Server
 from tests.system.machinery import find_limit
 from tests.system.metrics import Metrics
+from tests.system.pods import EXECUTOR
 from tools.local_airflow import AIRFLOW_2, LocalAirflow
 from tools.stage import Run, Stage, open_ended_sync
 
@@ -81,9 +82,12 @@ def airflow(
         yield airflow
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip tests that the installed Airflow does not support."""
+    """Skip tests that the installed Airflow does not support, and run all tests of the Airflow in one process."""
     for item in items:
+        if "airflow" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("airflow"))
         play = item.callspec.id if hasattr(item, "callspec") else ""
         if why := find_limit(getattr(item, "originalname", item.name), play):
             item.add_marker(pytest.mark.skip(reason=why))
@@ -92,36 +96,38 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 # --- plays
 
 
-def _plays(request: pytest.FixtureRequest) -> list[Any]:
-    """Return the plays of the selected tests of the module; those that wait at a barrier come first."""
-    items = [item for item in request.session.items if getattr(item, "module", None) is request.module]
-    items = [item for item in items if not item.get_closest_marker("skip")]
-    params = [item.callspec.params for item in items if hasattr(item, "callspec")]
-    plays = dict.fromkeys(given["run"] for given in params if "run" in given)
-    return sorted(plays, key=lambda play: getattr(play, "barrier", None) is None)
+def _plays(items: list[pytest.Item]) -> list[Any]:
+    """Return the plays of tests."""
+    items = [item for item in items if "performed" in item.fixturenames and not item.get_closest_marker("skip")]
+    return list(dict.fromkeys(item.callspec.params["run"] for item in items))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
-    """An Airflow for the module, with the module's CONFIG, and with a sync for each play and three more."""
+    """An Airflow for all modules with plays, with a sync for each play and three more."""
     syncs = [
         open_ended_sync(f"Play {number}", getattr(play, "kind", "bulk"), getattr(play, "schemas", 2))
-        for number, play in enumerate(_plays(request))
+        for number, play in enumerate(_plays(request.session.items))
     ]
     syncs += [open_ended_sync(f"Sync {n}") for n in range(3)]
-    with Stage(Path(__file__).parent / "dags", syncs, getattr(request.module, "CONFIG", None)) as stage:
+    # The first executor runs all tasks that do not name the other one.
+    with Stage(Path(__file__).parent / "dags", syncs, {"CORE__EXECUTOR": f"LocalExecutor,{EXECUTOR}"}) as stage:
         yield stage
 
 
 @pytest.fixture(scope="module")
 def performed(request: pytest.FixtureRequest, stage: Stage) -> Iterator[dict[Any, Future[Run]]]:
-    """All plays, a limited number at a time, because more concurrent tasks would only delay each other."""
-    plays = _plays(request)
+    """All plays of the module, a limited number at a time, because more tasks would only delay each other."""
+    syncs = dict(zip(_plays(request.session.items), stage.syncs, strict=False))
+    plays = _plays([item for item in request.session.items if getattr(item, "module", None) is request.module])
+    plays.sort(key=lambda play: getattr(play, "barrier", None) is None)  # those that wait at a barrier come first
     for name, action in getattr(request.module, "BARRIERS", {}).items():
         stage.add_barrier(name, max(1, sum(getattr(play, "barrier", None) == name for play in plays)), action)
-    with ThreadPoolExecutor(CONCURRENT_PLAYS) as pool:
-        yield {play: pool.submit(_perform, play, stage.run(stage.syncs[n])) for n, play in enumerate(plays)}
-        stage.interrupt()
+    pool = ThreadPoolExecutor(CONCURRENT_PLAYS)
+    yield {play: pool.submit(_perform, play, stage.run(syncs[play])) for play in plays}
+    # Plays go on only after a failure; then the end of the stage ends them.
+    stage.abort_barriers()
+    pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _perform(play: Any, run: Run) -> Run:

@@ -13,11 +13,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.system.pods import EXECUTOR, end_pod, read_pod_logs
+from tests.system.pods import end_pod, read_pod_logs
 from tools.stage import Run, Stage
 
 pytestmark = pytest.mark.deaths
-CONFIG = {"CORE__EXECUTOR": f"LocalExecutor,{EXECUTOR}"}
 
 Play = Callable[[Run], None]
 
