@@ -62,7 +62,7 @@ unit: venv ## Run the unit tests
 	$(PYTEST) -q -m "not system and not deaths and not chaos and not ui" -n auto --dist worksteal $(ARGS)
 
 system: venv ## Run the tests with a real Airflow and with built packages
-	$(PYTEST) -v -m system --durations=10 $(ARGS)
+	$(PYTEST) -v -m system -n auto --dist loadfile --no-loadscope-reorder --durations=10 $(ARGS)
 
 test-matrix: ## Run the tests with several Airflows, Pythons and lowest versions: CELLS='3.0.6/3.10 newest/*'
 	@$(PYTHON) -m tools.matrix $(foreach cell,$(CELLS),'$(cell)')

@@ -3,6 +3,7 @@
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,3 +26,13 @@ def pytest_configure(config: pytest.Config) -> None:
     if AIRFLOW in OLDER:  # they and their dependencies cause deprecation warnings
         config.addinivalue_line("filterwarnings", "ignore:::(?!airflow_provider_polytomic|example_dags|tests|tools)")
         config.addinivalue_line("filterwarnings", "error::pytest.PytestWarning")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Distribute the system tests by file, with one process for the files that share an Airflow."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from tests.scheduling import SystemScheduling
+
+    return SystemScheduling(config, log)

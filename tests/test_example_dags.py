@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import shutil
 import sqlite3
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from airflow_provider_polytomic.sandbox.seed import (
     default_seed,
 )
 from airflow_provider_polytomic.sandbox.server import Server
+from tools.migrated_database import make_sqlite
 
 pytestmark = pytest.mark.system
 
@@ -116,14 +116,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
         "NO_PROXY": "127.0.0.1",
     }
-    template = tmp_path_factory.mktemp("airflow")
-    migrate = [sys.executable, "-m", "airflow", "db", "migrate"]
-    subprocess.run(migrate, env={**env, **airflow_home(template)}, check=True, capture_output=True)
     pool = ThreadPoolExecutor(max_workers=3)
     futures = {}
     for name, (dag_id, conf) in CASES.items():
         home = tmp_path_factory.mktemp(name)
-        shutil.copy(template / "airflow.db", home)
+        make_sqlite(home / "airflow.db")
         futures[name] = pool.submit(run_dag, dag_id, conf, env, home)
     yield futures
     pool.shutdown(cancel_futures=True)

@@ -82,12 +82,9 @@ def airflow(
         yield airflow
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip tests that the installed Airflow does not support, and run all tests of the Airflow in one process."""
+    """Skip tests that the installed Airflow does not support."""
     for item in items:
-        if "airflow" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("airflow"))
         play = item.callspec.id if hasattr(item, "callspec") else ""
         if why := find_limit(getattr(item, "originalname", item.name), play):
             item.add_marker(pytest.mark.skip(reason=why))

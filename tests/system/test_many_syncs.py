@@ -61,7 +61,6 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> tuple[Sandbox, list[tuple[
     return sandbox, rows
 
 
-@pytest.mark.xdist_group("many")
 def test_mapped_tasks_start_each_active_sync_once(many: tuple[Sandbox, list[tuple[str, int, str, str]]]) -> None:
     """Whatever its name; no inactive sync is started."""
     sandbox, rows = many
@@ -72,7 +71,6 @@ def test_mapped_tasks_start_each_active_sync_once(many: tuple[Sandbox, list[tupl
     assert len(starts) == len(set(starts)) == SYNCS
 
 
-@pytest.mark.xdist_group("many")
 def test_map_index_template_shows_the_sync_name(many: tuple[Sandbox, list[tuple[str, int, str, str]]]) -> None:
     """With `map_index_template="{{ sync_name }}"` each mapped task has the name of its sync."""
     _, rows = many
