@@ -5,6 +5,9 @@ ARGS ?=
 
 # An Airflow version other than the newest: make test-deaths AIRFLOW=3.0.6. It has its own environment and reports.
 AIRFLOW ?=
+ifeq ($(AIRFLOW),newest)
+override AIRFLOW :=
+endif
 # The date up to which packages are installed with an Airflow version, because newer ones may not work with it.
 DAY_2.11.2 := 2026-03-15
 DAY_3.0.6 := 2025-09-01

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tests.documents import ROOT, read
 from tests.system.machinery import LIMITS
+from tools.matrix import AIRFLOWS, make_cells
 
 PAGE = ROOT / "docs" / "versions.md"
 TESTS = [ROOT / "tests" / "system" / name for name in ("test_deaths.py", "test_kills.py")]
@@ -31,6 +32,18 @@ def test_package_dates_match_the_makefile() -> None:
     versions = [cell.removeprefix("Airflow ") for cell in row("")]
 
     assert list(days.items()) == list(zip(versions, row("Tested with packages as of"), strict=True))[:-1]
+
+
+def test_documented_pythons_are_those_of_the_matrix() -> None:
+    """Each Airflow with the Pythons with which the tests run."""
+    cells = make_cells(every=True)
+    tested = {airflow: [cell.python for cell in cells if cell.airflow == airflow] for airflow in AIRFLOWS}
+    rows = re.findall(r"^\| ([\d., ]+) \| (3\.[\d., ]+) \|$", PAGE.read_text(), re.MULTILINE)
+    documented = {version: pythons.split(", ") for versions, pythons in rows for version in versions.split(", ")}
+
+    assert documented.pop("3.3") == tested.pop("newest")
+    assert tested.pop("lowest") == ["3.10"]
+    assert documented == {airflow.rpartition(".")[0]: pythons for airflow, pythons in tested.items()}
 
 
 def test_limits_name_existing_tests() -> None:

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
+from tools.matrix import PYTHONS, make_cells
+
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 each_file = pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
@@ -16,7 +18,7 @@ each_file = pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 
 def parsed(file: Path) -> dict[Any, Any]:
     workflow: dict[Any, Any] = yaml.safe_load(file.read_text())
-    workflow["on"] = workflow.pop(True)  # YAML 1.1 takes "on" for a truth
+    workflow["on"] = workflow.pop(True)  # YAML 1.1 reads "on" as a boolean
     return workflow
 
 
@@ -68,8 +70,7 @@ def test_checkout_keeps_no_credentials(file: Path) -> None:
 
 @each_file
 def test_workflows_cannot_be_injected(file: Path) -> None:
-    """No command has an expression in it, which would be what a stranger called his branch; no job runs with more
-    rights for a stranger's change, none has a secret, and each ends."""
+    """Commands contain no expression, such as a branch's name. Pull requests get no additional rights and no secret."""
     workflow = parsed(file)
 
     assert not [step for _, step in steps(file) if "${{" in step.get("run", "")]
@@ -111,13 +112,59 @@ def test_commands_of_workflows_exist() -> None:
     commands = [command for file in FILES for _, step in steps(file) for command in step.get("run", "").splitlines()]
 
     made = [word for command in commands if command.startswith("make ") for word in command.split("#")[0].split()[1:]]
-    assert {word for word in made if "=" not in word} <= targets
+    assert {word for word in made if "=" not in word} <= {*targets, '"$TARGET"'}
     assert any("tools.release" in command for command in commands)
 
 
-def test_workflow_pythons_are_those_of_the_metadata() -> None:
-    """The unit tests run on each Python of the classifiers."""
-    named = re.findall(r'"Programming Language :: Python :: (3\.\d+)"', (ROOT / "pyproject.toml").read_text())
+@pytest.fixture
+def jobs() -> dict[str, Any]:
+    """The jobs of the workflow `test`."""
     (test,) = [parsed(file) for file in FILES if file.stem == "test"]
+    jobs: dict[str, Any] = test["jobs"]
+    return jobs
 
-    assert test["jobs"]["quick"]["strategy"]["matrix"]["python"] == named
+
+@pytest.mark.parametrize("target", ["unit", "system"])
+def test_workflow_has_the_cells_of_the_matrix(target: str, jobs: dict[str, Any]) -> None:
+    """Each Airflow with every Python that it supports, and the same system tests as `make test-matrix`."""
+    included = [(cell["airflow"], cell["python"]) for cell in jobs[target]["strategy"]["matrix"]["include"]]
+
+    assert included == [(cell.airflow, cell.python) for cell in make_cells(every=True) if target in cell.targets]
+    command = {"run": f"make {target} PYTHON=python", "env": {"AIRFLOW": "${{ matrix.airflow }}"}}
+    assert jobs[target]["steps"][-1] == command
+
+
+def test_pythons_of_the_matrix_are_those_of_the_metadata() -> None:
+    """The classifiers have each Python of the matrix."""
+    named = re.findall(r'"Programming Language :: Python :: (3\.\d+)"', (ROOT / "pyproject.toml").read_text())
+
+    assert tuple(named) == PYTHONS
+
+
+def test_workflow_runs_the_suites_of_ci(jobs: dict[str, Any]) -> None:
+    """Each target that `.ci/run` makes with a real Airflow is a job."""
+    made = re.findall(r"^make (test-\w+)$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
+
+    assert jobs["stages"]["strategy"]["matrix"]["target"] == made != []
+    command = {"run": 'make "$TARGET" PYTHON=python', "env": {"TARGET": "${{ matrix.target }}"}}
+    assert jobs["stages"]["steps"][-1] == command
+
+
+def test_workflow_runs_each_week_with_the_newest_releases() -> None:
+    """A schedule, no lock file, and no prereleases."""
+    (test,) = [parsed(file) for file in FILES if file.stem == "test"]
+    ((_, _, day, month, weekday),) = [entry["cron"].split() for entry in test["on"]["schedule"]]
+
+    assert (day, month) == ("*", "*")
+    assert weekday.isdigit()
+    assert [path.name for path in ROOT.glob("*.lock")] == []
+    assert "prerelease" not in (ROOT / "Makefile").read_text()
+
+
+def test_dependabot_updates_actions_and_python_packages() -> None:
+    """Every week."""
+    settings = yaml.safe_load((ROOT / ".github" / "dependabot.yml").read_text())
+
+    assert settings["version"] == 2
+    ecosystems = {update["package-ecosystem"]: update["schedule"]["interval"] for update in settings["updates"]}
+    assert ecosystems == {"github-actions": "weekly", "pip": "weekly"}

@@ -7,7 +7,8 @@ A cell is a version of Airflow and one of Python, such as `3.0.6/3.10`. An argum
 test reports in `.reports/matrix/3.0.6/3.10`. The table has the last result of every cell. The exit code is 1 when a
 cell of this run has failed.
 
-Needs only Python and make. The Makefile sets the date whose packages are installed with a version of Airflow.
+Needs only Python and make. The Makefile sets the date whose packages are installed with a version of Airflow. On
+GitHub, the workflow `test` runs each Airflow with every Python that it supports, and the same system tests.
 """
 
 from __future__ import annotations
@@ -57,8 +58,7 @@ class Cell:
         """Yield the variables for make."""
         yield f"VENV={self.venv}"
         yield f"REPORTS=.reports/matrix/{self}"
-        if self.airflow != "newest":
-            yield f"AIRFLOW={self.airflow}"
+        yield f"AIRFLOW={self.airflow}"
 
 
 def find_pythons() -> dict[str, str]:
@@ -75,12 +75,12 @@ def find_pythons() -> dict[str, str]:
     return found
 
 
-def make_cells(pythons: Iterable[str]) -> list[Cell]:
-    """Combine each Airflow with the oldest and the newest of these Pythons that it supports."""
+def make_cells(pythons: Iterable[str] = PYTHONS, *, every: bool = False) -> list[Cell]:
+    """Combine each Airflow with the oldest and the newest of these Pythons that it supports, or with every one."""
     cells = []
     for airflow, last in AIRFLOWS.items():
         supported = [version for version in PYTHONS[: PYTHONS.index(last) + 1] if version in pythons]
-        for version in dict.fromkeys([*supported[:1], *supported[-1:]]):
+        for version in supported if every else dict.fromkeys([*supported[:1], *supported[-1:]]):
             system = airflow in SYSTEM and version == supported[SYSTEM[airflow]]
             cells.append(Cell(airflow, version, ("unit", "system") if system else ("unit",)))
     return cells
