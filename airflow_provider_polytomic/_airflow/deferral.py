@@ -31,7 +31,7 @@ class DeferralState:
     :param sync_name: the sync's name, if it is known.
     :param origin: how the task came to its execution: one of :data:`ORIGINS`; None for a sensor.
     :param is_blocking: whether the execution is a blocking one, after whose end the task starts its own.
-    :param attempts: how many keys of the try conflicts have used up.
+    :param attempts: how many keys of the try are used up.
     :param deadline_limit: the argument that sets the deadline: see :func:`~.task_context.find_deadline_limit`.
     :param resolved_at: when the task started, resumed or attached to the execution, in seconds since the epoch.
     """

@@ -9,11 +9,11 @@ from airflow_provider_polytomic._airflow.compat import AirflowFailException
 
 
 @contextmanager
-def as_airflow_errors(may_have_started: Callable[[], bool]) -> Iterator[None]:
+def as_airflow_errors(retry_rejections: Callable[[], bool]) -> Iterator[None]:
     """Raise AirflowFailException for an error that no retry can resolve; other errors pass unchanged.
 
-    :param may_have_started: whether this task may have started an execution. If so, invalid arguments and rejected
-        requests are retried, because a retry has to resume that execution.
+    :param retry_rejections: whether invalid arguments and rejected requests are retried, too. They are once this
+        task may have started an execution, which a retry has to resume, and once a sensor has read its execution.
     """
     from airflow_provider_polytomic.api.errors import (
         PolytomicAuthError,
@@ -31,7 +31,7 @@ def as_airflow_errors(may_have_started: Callable[[], bool]) -> Iterator[None]:
     except PolytomicNotFoundError as error:
         raise final_error(error) from error
     except (ValueError, PolytomicAuthError, PolytomicValidationError) as error:
-        if may_have_started():
+        if retry_rejections():
             raise
         raise final_error(error) from error
 

@@ -206,7 +206,7 @@ class BulkSyncCalls(SyncCalls):
     ) -> BulkSyncExecution:
         """Wait until an execution has ended (``GET /api/bulk/syncs/{id}/executions/{exec_id}``).
 
-        :param poke_interval: seconds between two polls.
+        :param poke_interval: the maximum poll interval in seconds. Polling starts at 5 s and backs off.
         :param timeout: seconds; default: no limit.
         :returns: the execution, whatever its terminal status.
         :raises PolytomicTimeoutError: it has not ended within ``timeout``. It keeps running.

@@ -156,7 +156,7 @@ class PolytomicHook(BulkSyncCalls, ModelSyncCalls, BaseHook):
         The API calls are ``POST /api/connections/{id}/schemas/refresh``, then ``GET …/schemas/status``.
 
         :param connection_id: id of a connection at Polytomic.
-        :param poke_interval: seconds between two polls.
+        :param poke_interval: the maximum poll interval in seconds. Polling starts at 5 s and backs off.
         :param timeout: seconds.
         :raises PolytomicTimeoutError: the refresh was not complete within ``timeout``.
         """

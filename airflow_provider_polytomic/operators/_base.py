@@ -77,9 +77,9 @@ class ExecutionOperator(ExecutionRequests):
             return self._finish(report, execution, is_owned=state.is_owned)
 
     def _start_and_finish(self, context: Any, target: Target, attempts: int = 0) -> str:
-        """Start or resume an execution, wait for its end, and judge it. Repeat if an earlier try canceled it.
+        """Start or resume an execution, wait for its end, and judge it. Repeat if a resumed one was canceled.
 
-        :param attempts: how many keys of this try conflicts have used up.
+        :param attempts: how many keys of this try are used up.
         """
         from airflow_provider_polytomic.operators._reporting import report_start
 

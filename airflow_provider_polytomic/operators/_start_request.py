@@ -54,7 +54,7 @@ def build_start_request(
 ) -> StartRequest:
     """Build the start request of a try from the operator's arguments.
 
-    :param attempts: how many keys of this try conflicts have used up.
+    :param attempts: how many keys of this try are used up.
     :raises ValueError: an argument is invalid; the message begins with its name.
     """
     from airflow_provider_polytomic.api.executions.outcome import failure_reason

@@ -26,7 +26,8 @@ class PolytomicBulkSyncSensor(ExecutionSensor):
         ``[operators] default_deferrable``.
 
     ``poke_interval``, ``timeout``, ``mode``, ``soft_fail`` and ``never_fail`` are those of every sensor. With
-    ``deferrable``, ``exponential_backoff``, ``max_wait`` and ``silent_fail`` have no effect.
+    ``deferrable``, ``poke_interval`` is a maximum, and ``exponential_backoff``, ``max_wait`` and ``silent_fail`` have
+    no effect.
 
     :raises AirflowFailException: the execution did not succeed, or does not exist any more.
     :raises AirflowSensorTimeout: the execution had not ended within ``timeout``.

@@ -65,13 +65,13 @@ def wait_for_execution(
     progress = _ProgressLog(kind, sync_id, execution_id)
     outage = OutageTracker(progress.subject, poke_interval, waiting_since)
     delay = first_sleep and first_sleep + interval(began) * random.random()  # random: triggers may start together
-    server_set_delay = False
+    is_server_delay = False
     while True:
-        batchable_id = execution_id if kind.has_batch_status and console is None and not server_set_delay else None
+        batchable_id = execution_id if kind.has_batch_status and console is None and not is_server_delay else None
         if (yield from _sleep(sync_id, batchable_id, delay, interval, deadline, schema_count)):
             outage.record_success()
         poll = yield from _poll(kind, sync_id, execution_id, after, deadline)
-        now, execution, server_set_delay = (yield from current_time()), poll.value, poll.retry_after is not None
+        now, execution, is_server_delay = (yield from current_time()), poll.value, poll.retry_after is not None
         if poll.error is None:
             outage.record_success()
             delay = interval(now)
