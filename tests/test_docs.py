@@ -495,7 +495,7 @@ def test_documented_limits_match_the_constants() -> None:
     assert f"in the triggerer is after {trigger_execution.MIN_FIRST_SLEEP:g} seconds or more" in behavior
     assert f"Polling starts at {wait.MIN_POLL_INTERVAL:g} seconds" in operators
     assert f"one for up to {MAX_BATCH_SIZE} executions" in behavior
-    assert "every {} to {} polls".format(*batch_poller.DIRECT_POLL_EVERY) in behavior
+    assert "every {} to {} batch polls".format(*batch_poller.DIRECT_POLL_EVERY) in behavior
     assert f"at most {DEFAULT_TRIGGERER_CONNECTIONS} connections" in behavior
     assert requests_transport.CHUNK == 2**20
     assert "at most one mebibyte" in recipes
