@@ -43,7 +43,6 @@ class SyncCalls:
         return self.client.run(find_sync(get_sync_kind(kind_name), name, self.client.settings.max_retries))
 
     def _create_sync(self, endpoints: Any, body: dict[str, Any]) -> Any:
-
         validate_fields(body)
         return self.client.run(self._send_once(endpoints.create(body, idempotency_key=str(uuid.uuid4())), "creation"))
 

@@ -18,7 +18,7 @@ _START: dict[str, validation.Check] = {
     "fetch_mode": validation.one_of(FETCH_MODES),
     "schemas": validation.non_empty(validation.ids),
 }
-IF_EXISTS = ("fail", "skip")
+IF_EXISTS = ("fail", "skip", "update")
 MODES = ("snapshot", "replicate", "append")
 DISCOVERIES = ("all", "onlyIncremental", "onlyNonIncremental", "none")
 NORMALIZATIONS = ("enabled", "disabled", "legacy")
@@ -202,7 +202,8 @@ class PolytomicCreateBulkSyncOperator(BaseOperator):
     :param resync_concurrency_limit: the same for resyncs.
     :param policies: ids of permission policies.
     :param organization_id: the organization, for partner keys.
-    :param if_exists: what to do if a sync has this name already: ``fail``, or ``skip`` the creation and return its id.
+    :param if_exists: what to do if a sync has this name already: ``fail``; ``skip`` the creation and return its id; or
+        ``update`` it, so that it has the given arguments. What is not given stays as it is.
     :param polytomic_conn_id: the Airflow connection.
     :raises AirflowFailException: no retry can succeed: the name is taken, and ``if_exists`` is ``fail``, or several
         syncs have it; several connections have the name; invalid arguments; a rejected API key or request.
@@ -211,7 +212,7 @@ class PolytomicCreateBulkSyncOperator(BaseOperator):
     :raises PolytomicError: the server failed, or the outcome is unknown. A retry resolves it.
 
     API: ``GET`` and ``POST /api/bulk/syncs``, ``GET /api/connections/{id}/bulksync/target``; ``GET
-    /api/connections`` for connections by name.
+    /api/connections`` for connections by name; ``GET`` and ``PUT /api/bulk/syncs/{id}``, ``GET …/schemas`` for updates.
     """
 
     ui_color = "#e8e4ff"
@@ -315,13 +316,14 @@ class PolytomicCreateBulkSyncOperator(BaseOperator):
         return {name: value for name, value in known.items() if value is not None}
 
     def execute(self, context: Any) -> str:
-        """Create the sync, unless it exists.
+        """Create the sync, unless it exists, or update it.
 
         :returns: the sync's id.
         """
         from airflow_provider_polytomic._airflow import task_context
         from airflow_provider_polytomic._airflow.errors import as_airflow_errors
         from airflow_provider_polytomic.api.syncs.create import CreateRequest, create_once, resolve_connection_ids
+        from airflow_provider_polytomic.api.syncs.update import ensure_sync
 
         number, first = task_context.try_number(context), task_context.first_try(context, self.retries)
         with as_airflow_errors(lambda: number > first):
@@ -340,4 +342,6 @@ class PolytomicCreateBulkSyncOperator(BaseOperator):
                 first_try=first,
                 if_exists=validation.choice("if_exists", self.if_exists, IF_EXISTS) or "fail",
             )
+            if request.if_exists == "update":
+                return client.run(ensure_sync(request))
             return client.run(create_once(request)).id

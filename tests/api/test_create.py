@@ -16,6 +16,7 @@ import pytest
 from airflow_provider_polytomic.api.errors import PolytomicError, PolytomicLookupError
 from airflow_provider_polytomic.api.plan import Now, Request, Response, SendResult, Sleep, TransportFailure
 from airflow_provider_polytomic.api.syncs.create import CreateRequest, create_once, resolve_connection_ids
+from airflow_provider_polytomic.api.syncs.update import ensure_sync
 
 from .explorer import EXTRA, MAX_DELAY, Chooser, Died, explore
 from .plans import PlanDriver
@@ -50,6 +51,7 @@ class World:
     :ivar lags: lists that do not show the task's sync yet.
     :ivar taken: whether this try has seen a sync of the name.
     :ivar syncs: the id of each sync, and whether the task created it.
+    :ivar modes: the mode of each sync. That of foreign ones is not the desired one.
     :ivar keys: the body and the recorded response of each key.
     :ivar in_flight: delayed requests by key: their body, and when they were sent.
     """
@@ -63,6 +65,7 @@ class World:
     now: float = 1000.0
     taken: bool = False
     syncs: list[tuple[str, bool]] = field(default_factory=list)
+    modes: dict[str, str] = field(default_factory=dict)
     keys: dict[str, tuple[Any, Response]] = field(default_factory=dict)
     in_flight: dict[str, tuple[Any, float]] = field(default_factory=dict)
 
@@ -75,8 +78,10 @@ class World:
         return [sync_id for sync_id, is_own in self.syncs if not is_own]
 
     def create(self, *, is_own: bool) -> str:
-        self.syncs.append((f"sync-{len(self.syncs)}", is_own))
-        return self.syncs[-1][0]
+        sync_id = f"sync-{len(self.syncs)}"
+        self.syncs.append((sync_id, is_own))
+        self.modes[sync_id] = BODY["mode"] if is_own else "append"
+        return sync_id
 
     def process(self, key: str, body: Any) -> Response:
         """Process a creation. The first response for a key is recorded."""
@@ -103,6 +108,8 @@ class World:
             raise Died
         if request.method == "POST":
             return self.post(request)
+        if request.method == "PUT":
+            return self.put(request)
         if request.path == "/api/bulk/syncs":
             # Only the list shows what other clients create, so it is sufficient that they do so before a list.
             if self.foreign and self.choose("nothing", "foreign") == "foreign":
@@ -115,7 +122,26 @@ class World:
             self.taken = self.taken or bool(shown)
             return data([{"id": sync_id, "name": "New"} for sync_id in shown])
         sync_id = request.path.rsplit("/", 1)[1]
-        return data({"id": sync_id, "name": "New"}) if sync_id in self.own else problem(404, "not_found")
+        return data(self.document(sync_id)) if sync_id in self.modes else problem(404, "not_found")
+
+    def document(self, sync_id: str) -> dict[str, Any]:
+        return {**BODY, "id": sync_id, "mode": self.modes[sync_id]}
+
+    def put(self, request: Request) -> SendResult:
+        sync_id, body = request.path.rsplit("/", 1)[1], request.json
+        assert isinstance(body, dict)
+        assert body == BODY  # complete: the server would reset what is left out
+        options = ["answered", *(["lost before", "lost after", "gateway"] if self.faults else [])]
+        options += ["die after"] if self.kills else []
+        what = self.choose(*options)
+        self.faults -= what in ("lost before", "lost after", "gateway")
+        self.kills -= what == "die after"
+        if what in ("lost before", "gateway"):
+            return TransportFailure("lost") if what == "lost before" else Response(502, {}, b"<html></html>")
+        self.modes[sync_id] = body["mode"]
+        if what == "die after":
+            raise Died
+        return TransportFailure("lost") if what == "lost after" else data(self.document(sync_id))
 
     def post(self, request: Request) -> SendResult:
         key, body = request.idempotency_key, request.json
@@ -152,7 +178,7 @@ class World:
 
 
 def drive(world: World, creation: CreateRequest) -> str:
-    plan = create_once(creation)
+    plan = ensure_sync(creation) if creation.if_exists == "update" else create_once(creation)
     result: Any = None
     try:
         while True:
@@ -165,20 +191,20 @@ def drive(world: World, creation: CreateRequest) -> str:
             elif isinstance(step, Now):
                 result = world.now
     except StopIteration as end:
-        return str(end.value.id)
+        return str(getattr(end.value, "id", end.value))
 
 
 def run_task(world: World, policy: str) -> str:
     """Run all tries of a task.
 
-    :returns: how the task ended: created, skipped, taken (the name), or red.
+    :returns: how the task ended: created, skipped, updated, taken (the name), or red.
     """
     returned, how = None, "red"
     for number in range(1, RETRIES + 2):
         world.taken = False
         try:
             returned = drive(world, CreateRequest(BODY, ("t",), number, 1, policy))
-            how = "created" if returned in world.own else "skipped"
+            how = "created" if returned in world.own else "updated" if policy == "update" else "skipped"
             break
         except PolytomicLookupError:
             how = "taken"
@@ -194,7 +220,11 @@ def run_task(world: World, policy: str) -> str:
     elif how == "skipped":
         assert policy == "skip"
         assert [returned] == world.foreign_syncs
-    if world.own and not world.strict:
+    elif how == "updated":
+        assert [returned] == world.foreign_syncs
+    if policy == "update" and returned is not None:
+        assert world.modes[returned] == BODY["mode"]
+    if world.own and not world.strict and policy != "update":
         # A created sync is found by a later try, whatever happens in between.
         assert how == "created", (how, world.syncs)
     if how == "taken":
@@ -211,6 +241,17 @@ def test_creation_creates_one_sync_and_loses_none_in_any_order_of_events(policy:
     assert ends["created"] > 100
     assert ends["red"] == 0
     assert set(ends) == {"created", "taken" if policy == "fail" else "skipped"} | ({"taken"} if strict else set())
+
+
+@pytest.mark.parametrize("strict", [False, True], ids=["documented", "strict"])
+def test_update_ends_in_one_sync_with_the_desired_state_in_any_order_of_events(strict: bool) -> None:
+    """With any deaths and losses within the budgets, at most one sync is created, and it has the desired state."""
+    ends = explore(lambda choose: run_task(World(choose, strict, kills=1 + EXTRA), "update"))
+
+    assert ends["created"] > 100
+    assert ends["updated"] > 100
+    assert ends["red"] == 0
+    assert set(ends) <= {"created", "updated", "taken"}
 
 
 # --- scripted responses

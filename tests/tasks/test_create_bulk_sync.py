@@ -167,7 +167,7 @@ def test_create_operator_returns_the_existing_sync_when_if_exists_is_skip(polyto
     assert len(request_paths(polytomic_sandbox, "POST")) == 1
 
 
-@pytest.mark.parametrize("if_exists", ["fail", "skip"])
+@pytest.mark.parametrize("if_exists", ["fail", "skip", "update"])
 def test_create_operator_fails_when_the_existing_name_is_ambiguous(polytomic_sandbox: Sandbox, if_exists: str) -> None:
     """The message lists the ids of all syncs of that name."""
     existing = [PolytomicHook().create_bulk_sync(**NEW).id for _ in range(2)]
@@ -201,7 +201,7 @@ def test_creation_with_a_lost_response_creates_one_sync(polytomic_sandbox: Sandb
     assert len(set(keys)) == 1
 
 
-@pytest.mark.parametrize("if_exists", ["fail", "skip"])
+@pytest.mark.parametrize("if_exists", ["fail", "skip", "update"])
 @pytest.mark.parametrize("lagging", [False, True], ids=["seen", "lagging"])
 def test_retry_returns_the_sync_that_a_dead_try_created(
     polytomic_sandbox: Sandbox, if_exists: str, lagging: bool
@@ -445,7 +445,7 @@ INVALID: list[tuple[dict[str, Any], str]] = [
     ({"policies": "{'a'"}, "policies"),
     ({"policies": iter([POSTGRES])}, "policies"),
     ({"organization_id": 5}, "organization_id"),
-    ({"if_exists": "update"}, "if_exists"),
+    ({"if_exists": "replace"}, "if_exists"),
 ]
 
 

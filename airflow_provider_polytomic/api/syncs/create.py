@@ -83,21 +83,17 @@ def create_once(request: CreateRequest) -> Plan[BulkSync]:
     existing: Listing[BulkSync] = Listing([], complete=False)
     for earlier in range(request.first_try, request.try_number):
         if not existing.items:
-            existing = yield from _list_syncs_named(name)
+            existing = yield from list_syncs_named(name)
         # If the name may be taken, an empty body makes the request fail, so that it creates nothing.
         is_free = existing.complete and not existing.items
         sync = yield from _replay_creation(request, earlier, request.body if is_free else {}, sent_before)
         if sync is not None:
             return sync
     if not existing.items:
-        existing = yield from _list_syncs_named(name)
+        existing = yield from list_syncs_named(name)
     if existing.items:
         return _use_existing(request, existing.items)
-    if not existing.complete:
-        raise PolytomicLookupError(
-            f"Could not confirm that no bulk sync is named {name!r}: the list of bulk syncs changed during each of "
-            f"{MAX_WALKS} walks. Nothing was created."
-        )
+    require_complete(existing, name)
     yield from check_configuration(request.body["destination_connection_id"], request.body["destination_configuration"])
     created = yield from send_once(request.call(request.try_number, request.body), "creation")
     log.info("Created bulk sync %r (%s).", created.name, created.id)
@@ -123,12 +119,24 @@ def _replay_creation(
     return sync
 
 
-def _list_syncs_named(name: str) -> Plan[Listing[BulkSync]]:
+def list_syncs_named(name: str) -> Plan[Listing[BulkSync]]:
     """List the syncs that have this name. The name is free only if the listing is empty and complete."""
     listing = yield from walk_until_complete(
         bulk_syncs.list_(), is_sufficient=lambda items: len(with_name(items, name)) == 1
     )
     return Listing(with_name(listing.items, name), listing.complete)
+
+
+def require_complete(existing: Listing[BulkSync], name: str) -> None:
+    """Check that an empty listing proves that the name is free.
+
+    :raises PolytomicLookupError: it does not.
+    """
+    if not existing.complete:
+        raise PolytomicLookupError(
+            f"Could not confirm that no bulk sync is named {name!r}: the list of bulk syncs changed during each of "
+            f"{MAX_WALKS} walks. Nothing was created."
+        )
 
 
 def _use_existing(request: CreateRequest, existing: list[BulkSync]) -> BulkSync:
