@@ -556,7 +556,8 @@ class LocalAirflow:
         deadline = time.monotonic() + limit
         while True:
             response = None
-            with contextlib.suppress(requests.ConnectionError):  # the API server may have been killed on purpose
+            # The API server may have been killed on purpose, or be busy.
+            with contextlib.suppress(requests.ConnectionError, requests.Timeout):
                 response = probe()
             if response is not None and response is not False:
                 return response
