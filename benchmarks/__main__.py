@@ -12,13 +12,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from . import calls, goals, imports, lives, waiting
+from . import calls, cold, goals, imports, lives, waiting
 from .harness import ROOT, VENVS, Bench, bench
 from .plot import plot
 from .tables import tables
 from .waiters import KINDS
 
-PARTS = ("waiting", "lives", "imports", "calls")
+PARTS = ("waiting", "lives", "imports", "cold", "calls")
 OWN_KINDS = ("provider", "provider-unbatched", "A10", "C", "null")
 PEERS = tuple(name for name, kind in KINDS.items() if kind.is_peer)
 SCALE = ("provider", "C", "A10", "null")
@@ -126,6 +126,9 @@ def measure(bench: Bench, options: argparse.Namespace) -> Iterator[dict[str, Any
     if "imports" in parts:
         kinds = [kind for kind in imports.KINDS if not options.kinds or kind in options.kinds]
         result["imports"] = imports.measure(bench, kinds, options.reps or (7 if options.full else 3))
+        yield result
+    if "cold" in parts:
+        result["cold"] = cold.measure(bench, options.reps or (9 if options.full else 5))
         yield result
     if "calls" in parts:
         result["calls"] = calls.measure(bench, options.reps or (5 if options.full else 3))

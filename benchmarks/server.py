@@ -84,6 +84,8 @@ class World:
                 numbers = [number_of(value) for name, value in query if name == "sync_id"]
                 rows = [self.bodies.row(number, self._poll(number, now)) for number in numbers]
                 return 200, b'{"data":[' + b",".join(rows) + b"]}"
+            case ["api", "bulk", "syncs", _, "executions"] if method == "POST":
+                return 200, self.bodies.bulk(0, ended=False)
             case ["api", "bulk", "syncs", _, "executions"]:
                 return 200, self.bodies.page(self.settings.listed, dict(query).get("page_token"))
             case ["api", "bulk", "syncs", _, "executions", name]:

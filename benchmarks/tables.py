@@ -21,6 +21,12 @@ def tables(result: dict[str, Any]) -> Iterator[str]:
         columns = {"cpu_ms": "CPU ms", "modules": "modules", "memory_mb": "MB", "parse_ms": "first parse ms"}
         rows = [[kind, *(cell(of_it[name]) for name in columns)] for kind, of_it in result["imports"].items()]
         yield "Imports\n\n" + table(["kind", *columns.values()], rows)
+    if "cold" in result:
+        columns = {"first_request_ms": "to the first request, CPU ms", "total_ms": "in all, CPU ms"}
+        columns |= {"first_request_ms_x_requests": "x requests", "total_ms_x_requests": "x requests, in all"}
+        columns |= {"modules": "modules", "own_modules": "own modules"}
+        rows = [[kind, *(cell(of_it.get(name)) for name in columns)] for kind, of_it in result["cold"].items()]
+        yield "Cold starts\n\n" + table(["kind", *columns.values()], rows)
     if "calls" in result:
         columns = {"get_5_ms": "get, 5 schemas, ms", "get_200_ms": "get, 200 schemas, ms", "list_ms": "list, ms"}
         columns |= {"page_peak_kb": "peak of a page, kB", "list_peak_kb": "of the list, kB"}

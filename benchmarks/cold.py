@@ -1,0 +1,261 @@
+"""Part ``cold``: the CPU time of a task's process, from the imported operator to its first request and to its end.
+
+A deferred task has two such processes: one that starts the execution and defers, and one that resumes. The reference
+sends the same requests with ``requests`` and ``json``, and does nothing else.
+"""
+
+from __future__ import annotations
+
+import gc
+import http.client
+import importlib
+import json
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from datetime import datetime, timezone
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from . import probe
+from .figures import spread
+from .imports import PROVIDER
+from .waiters import CONNECTION
+from .work import execution_id, sync_id
+
+if TYPE_CHECKING:
+    from .harness import Bench
+
+SYNC, EXECUTION = sync_id(0), execution_id(0)
+# By kind: the reference, which sends the same requests; None for the references.
+KINDS = {
+    "requests-start": None,
+    "requests-get": None,
+    "start": "requests-start",
+    "resume": "requests-get",  # sends no request: the least that another provider pays to read the result
+    "sensor": "requests-get",
+}
+LOADED = [  # by Airflow, before it calls a task
+    "airflow.dag_processing.dagbag",
+    "airflow.sdk.execution_time.supervisor",
+    "airflow.sdk.execution_time.task_runner",
+    f"{PROVIDER}.operators.bulk_sync",
+    f"{PROVIDER}.sensors.bulk_sync",
+]
+# Modules that no task needs which waits for an execution.
+UNNEEDED = {
+    *("aiohttp", "asgiref.sync", "jsonschema", "yaml"),
+    *(f"{PROVIDER}.{name}" for name in ("sandbox", "api.events", "api.models.events", "api.models.connections")),
+}
+
+
+class Context(dict[str, Any]):
+    """The template context of a task, as far as operators and sensors use it."""
+
+    def __init__(self) -> None:
+        ti = SimpleNamespace(
+            **{"dag_id": "cold", "run_id": "run", "task_id": "task", "map_index": -1, "try_number": 1, "max_tries": 0},
+            start_date=datetime.now(timezone.utc),
+            xcom_push=lambda key, value: json.dumps(value),
+        )
+        super().__init__(ti=ti, dag_run=SimpleNamespace(start_date=ti.start_date))
+
+
+# --- what is measured
+
+
+def start(_base_url: str) -> Any:
+    """Start an execution and defer: list, start, poll."""
+    from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator
+
+    task = PolytomicBulkSyncOperator(
+        task_id="task", sync_id=SYNC, polytomic_conn_id=CONNECTION, deferrable=True, assets=False
+    )
+    try:
+        task.execute(Context())
+    except BaseException as deferral:
+        if type(deferral).__name__ != "TaskDeferred":
+            raise
+        return deferral.trigger.serialize()
+    raise RuntimeError("not deferred")
+
+
+def resume(_base_url: str) -> Any:
+    """Resume after the execution has ended: judge and report it."""
+    from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator
+
+    task = PolytomicBulkSyncOperator(
+        task_id="task", sync_id=SYNC, polytomic_conn_id=CONNECTION, deferrable=True, assets=False
+    )
+    return task.execute_complete(Context(), json.loads(EVENT))
+
+
+def sensor(_base_url: str) -> Any:
+    """Poll an execution that is running."""
+    from airflow_provider_polytomic.sensors.bulk_sync import PolytomicBulkSyncSensor
+
+    task = PolytomicBulkSyncSensor(
+        task_id="task", sync_id=SYNC, execution_id=EXECUTION, polytomic_conn_id=CONNECTION
+    )
+    return task.poke(Context())
+
+
+def requests_start(base_url: str) -> Any:
+    """The requests of ``start``."""
+    send, executions = _sender(), f"{base_url}/api/bulk/syncs/{SYNC}/executions"
+    send("GET", executions, params={"limit": 100})
+    started = send("POST", executions, json={}, headers={"Idempotency-Key": "a" * 64})
+    return send("GET", f"{executions}/{started['id']}")["status"]
+
+
+def requests_get(base_url: str) -> Any:
+    """The request of ``sensor``."""
+    return _sender()("GET", f"{base_url}/api/bulk/syncs/{SYNC}/executions/{EXECUTION}")["status"]
+
+
+def _sender() -> Callable[..., Any]:
+    import requests
+    from airflow.sdk import BaseHook
+
+    connection = BaseHook.get_connection(CONNECTION)
+    session = requests.Session()
+    session.headers["Authorization"] = f"Bearer {connection.password}"
+
+    def send(method: str, url: str, **options: Any) -> Any:
+        response = session.request(method, url, verify=connection.extra_dejson["verify"], **options)
+        response.raise_for_status()
+        return response.json()["data"]
+
+    return send
+
+
+EVENT = json.dumps(
+    {
+        "version": 1,
+        "outcome": "ended",
+        "sync_id": SYNC,
+        "execution_id": EXECUTION,
+        "resume_state": {"version": 1, "origin": "started", "try_number": 1},
+        "execution": {
+            "sync_id": SYNC,
+            "execution_id": EXECUTION,
+            "status": "completed",
+            "record_count": 500,
+            "started_at": "2026-11-01T10:00:00+00:00",
+            "completed_at": "2026-11-01T10:01:00+00:00",
+            "schemas": [
+                {"schema": f"schema_{number}", "output_name": f"a.table_{number}", "status": "completed"}
+                for number in range(5)
+            ],
+            "schemas_omitted": 0,
+            "schemas_failed": 0,
+        },
+    }
+)
+
+
+# --- in the measured process
+
+
+class FirstRequest:
+    """Records the CPU time of the process when it sends its first HTTP request."""
+
+    def __init__(self) -> None:
+        self.at: float | None = None
+        send = http.client.HTTPConnection.putrequest
+
+        def recorded(connection: Any, *args: Any, **options: Any) -> Any:
+            if self.at is None:
+                self.at = time.process_time()
+            return send(connection, *args, **options)
+
+        http.client.HTTPConnection.putrequest = recorded  # type: ignore[method-assign]
+
+
+def main(spec: dict[str, Any]) -> dict[str, Any]:
+    """Load Airflow once, and measure each kind in processes that are forked from it, as Airflow forks its tasks."""
+    base_url = f"https://localhost:{spec['port']}"
+    os.environ[f"AIRFLOW_CONN_{CONNECTION.upper()}"] = json.dumps(
+        {"conn_type": "polytomic", "host": base_url, "password": "benchmark", "extra": {"verify": spec["bundle"]}}
+    )
+    for name in LOADED:
+        importlib.import_module(name)
+    from airflow.sdk import BaseHook
+
+    BaseHook.get_connection(CONNECTION)  # Airflow's part of the first read of a connection
+    gc.collect()
+    rows: dict[str, list[dict[str, Any]]] = {kind: [] for kind in KINDS}
+    for repetition in range(spec["times"] + 1):
+        for kind in KINDS:
+            row = forked(lambda kind=kind: once(kind, base_url))
+            if repetition:  # the first repetition compiles
+                rows[kind].append(row)
+    return rows
+
+
+def forked(measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Call a function in a process of its own, and return its result."""
+    readable, writable = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            os.write(writable, json.dumps(measure()).encode())
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(0)
+    os.close(writable)
+    with open(readable, "rb") as results:
+        body = results.read()
+    os.waitpid(child, 0)
+    if not body:
+        raise RuntimeError("a measured process failed")
+    return json.loads(body)  # type: ignore[no-any-return]
+
+
+def once(kind: str, base_url: str) -> dict[str, Any]:
+    run: Callable[[str], Any] = globals()[kind.replace("-", "_")]
+    first, before = FirstRequest(), set(sys.modules)
+    began = time.process_time()
+    run(base_url)
+    ended = time.process_time()
+    added = set(sys.modules) - before
+    return {
+        "first_request_ms": None if first.at is None else (first.at - began) * 1000,
+        "total_ms": (ended - began) * 1000,
+        "modules": len(added),
+        "own_modules": sum(name.startswith(PROVIDER) for name in added),
+        "unneeded": sorted(name for name in added if name in UNNEEDED),
+        "http": "requests" in added,
+    }
+
+
+# --- in the controlling process
+
+
+def measure(bench: Bench, times: int) -> dict[str, Any]:
+    """Measure all kinds alternately."""
+    with bench.serving(intervals=10_000) as serving:
+        rows = bench.measure("cold", {"times": times, "port": serving.port, "bundle": str(bench.bundle)})
+    return {kind: _summarize(kind, rows) for kind in KINDS}
+
+
+def _summarize(kind: str, rows: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    """Ratios compare the lowest values: other processes of the machine only add to CPU time."""
+    own = rows[kind]
+    result: dict[str, Any] = {name: own[0][name] for name in ("modules", "own_modules", "unneeded", "http")}
+    reference = KINDS[kind]
+    for name in ("first_request_ms", "total_ms"):
+        values = [row[name] for row in own]
+        if None in values:
+            continue
+        result[name] = spread(values)
+        if reference is not None:
+            result[f"{name}_x_requests"] = min(values) / min(row[name] for row in rows[reference])
+    return result
+
+
+if __name__ == "__main__":
+    probe.report(main(probe.begin()))
