@@ -56,9 +56,14 @@ class Context(dict[str, Any]):
 
     def __init__(self) -> None:
         ti = SimpleNamespace(
-            **{"dag_id": "cold", "run_id": "run", "task_id": "task", "map_index": -1, "try_number": 1, "max_tries": 0},
+            dag_id="cold",
+            run_id="run",
+            task_id="task",
+            map_index=-1,
+            try_number=1,
+            max_tries=0,
             start_date=datetime.now(timezone.utc),
-            xcom_push=lambda key, value: json.dumps(value),
+            xcom_push=lambda **xcom: json.dumps(xcom),
         )
         super().__init__(ti=ti, dag_run=SimpleNamespace(start_date=ti.start_date))
 
@@ -96,9 +101,7 @@ def sensor(_base_url: str) -> Any:
     """Poll an execution that is running."""
     from airflow_provider_polytomic.sensors.bulk_sync import PolytomicBulkSyncSensor
 
-    task = PolytomicBulkSyncSensor(
-        task_id="task", sync_id=SYNC, execution_id=EXECUTION, polytomic_conn_id=CONNECTION
-    )
+    task = PolytomicBulkSyncSensor(task_id="task", sync_id=SYNC, execution_id=EXECUTION, polytomic_conn_id=CONNECTION)
     return task.poke(Context())
 
 
@@ -202,7 +205,7 @@ def forked(measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     if not child:
         try:
             os.write(writable, json.dumps(measure()).encode())
-        except BaseException:
+        except Exception:  # noqa: BLE001  the process ends here
             traceback.print_exc()
         finally:
             os._exit(0)

@@ -1,59 +1,54 @@
-"""Parsers of response bodies: from bytes to models."""
+"""Parsers of response bodies: from bytes to models.
+
+A parser gets its model from a function, because the module of a model is imported with its first response.
+"""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import Field
-
-from .models import Execution, Job
-from .models.tolerant import TolerantModel
 from .pagination import Page
 from .text import printable
 
+if TYPE_CHECKING:
+    from .models import Execution, Job
+
 M = TypeVar("M")
-E = TypeVar("E", bound=Execution)
+E = TypeVar("E", bound="Execution")
+_envelopes: dict[tuple[str, Any], Any] = {}
+_building = threading.Lock()
 
 
-class _Envelope(TolerantModel, Generic[M]):
-    data: M
+def _envelope(kind: str, model: Any = None) -> Any:
+    """The model of a response body, which is built once, also if several threads need it at the same time."""
+    found = _envelopes.get((kind, model))
+    if found is None:
+        from .models import envelopes
+
+        with _building:
+            found = _envelopes.get((kind, model))
+            if found is None:
+                found = _envelopes[kind, model] = envelopes.build(kind, model)
+    return found
 
 
-class _Pagination(TolerantModel):
-    __strict_fields__ = frozenset({"next_page_token"})
-
-    next_page_token: str | None = Field(None, max_length=4000)
-
-
-class _ListEnvelope(TolerantModel, Generic[M]):
-    # Without a readable token, a list would seem to be complete.
-    __strict_fields__ = frozenset({"data", "pagination"})
-
-    data: list[M] | None = None
-    pagination: _Pagination | None = None
-
-
-def parse_one(model: type[M]) -> Callable[[bytes], M]:
+def parse_one(model: Callable[[], type[M]]) -> Callable[[bytes], M]:
     """Return a parser of ``{"data": {...}}``."""
-    envelope = _Envelope[model]  # type: ignore[valid-type]
 
     def parse(body: bytes) -> M:
-        return envelope.model_validate_json(body).data
+        return _envelope("one", model()).model_validate_json(body).data  # type: ignore[no-any-return]
 
     return parse
 
 
-class _Document(TolerantModel):
-    data: dict[str, Any]
-
-
 def parse_document(body: bytes) -> dict[str, Any]:
     """Parse ``{"data": {...}}`` without replacing values, for a body that is sent back."""
-    return _Document.model_validate_json(body).data
+    return _envelope("one", dict[str, Any]).model_validate_json(body).data  # type: ignore[no-any-return]
 
 
-def parse_execution(model: type[E], sync_id: str, execution_id: str) -> Callable[[bytes], E]:
+def parse_execution(model: Callable[[], type[E]], sync_id: str, execution_id: str) -> Callable[[bytes], E]:
     """Return a parser of one execution. It rejects any other execution, which a stale cache may return."""
     parse_any = parse_one(model)
 
@@ -69,28 +64,24 @@ def parse_execution(model: type[E], sync_id: str, execution_id: str) -> Callable
     return parse
 
 
-def parse_list(model: type[M]) -> Callable[[bytes], Page[M]]:
+def parse_list(model: Callable[[], type[M]]) -> Callable[[bytes], Page[M]]:
     """Return a parser of ``{"data": [...] | null, "pagination": {...}}``."""
-    envelope = _ListEnvelope[model]  # type: ignore[valid-type]
 
     def parse(body: bytes) -> Page[M]:
-        response = envelope.model_validate_json(body)
+        response = _envelope("list", model()).model_validate_json(body)
         token = response.pagination.next_page_token if response.pagination else None
         return Page(response.data or [], token or None, len(body))
 
     return parse
 
 
-class _ExportEnvelope(TolerantModel):
-    data: dict[str, Any] | None = None
-    job: Job | None = None
-
-
 def parse_export(body: bytes) -> Job:
     """Parse ``{"job": {...}}``, or ``{"data": {...}}`` if the result of the job exists already."""
-    response = _ExportEnvelope.model_validate_json(body)
+    from .models import Job
+
+    response = _envelope("export").model_validate_json(body)
     if response.job is not None:
-        return response.job
+        return response.job  # type: ignore[no-any-return]
     if response.data is None:
         raise ValueError("neither a job nor its result")
     return Job(status="done", result=response.data)

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_polytomic.api import models
+from airflow_provider_polytomic.api import models, parsers
 from airflow_provider_polytomic.api.call import decode
 from airflow_provider_polytomic.api.endpoints import bulk_syncs
 from airflow_provider_polytomic.api.errors import PolytomicResponseError
@@ -26,10 +26,9 @@ from airflow_provider_polytomic.api.models import (
     BulkSyncStatus,
     Execution,
     ModelSyncExecution,
-    tolerant,
+    repair,
 )
 from airflow_provider_polytomic.api.models.tolerant import Model
-from airflow_provider_polytomic.api.parsers import parse_list, parse_one
 from airflow_provider_polytomic.api.plan import Response
 
 from .test_models import MODEL_CLASSES, sample, sdk_fields
@@ -40,7 +39,15 @@ TIME = "2026-09-23T01:02:03Z"
 
 @pytest.fixture(autouse=True)
 def _reset_reported_fields(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tolerant, "_reported", set())
+    monkeypatch.setattr(repair, "_reported", set())
+
+
+def parse_one(kind: type[Any]) -> Any:
+    return parsers.parse_one(lambda: kind)
+
+
+def parse_list(kind: type[Any]) -> Any:
+    return parsers.parse_list(lambda: kind)
 
 
 def body(data: Any, **more: Any) -> bytes:
@@ -183,7 +190,7 @@ def test_unexpected_type_is_logged_once_without_the_value(caplog: pytest.LogCapt
 
 def test_well_formed_response_is_not_repaired(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is validated once."""
-    monkeypatch.setattr(tolerant, "_repair", None)
+    monkeypatch.setattr(repair, "repair", None)
     assert read(BulkSyncExecution, schemas=[{"schema": "a", "record_count": 1}], surprise={"a": 1}).schemas
 
 
@@ -319,4 +326,4 @@ def test_fuzz_covers_every_model() -> None:
     for kind, response in WELL_FORMED.items():
         value = parse_one(kind)(body(response))
         assert not isinstance(value, Execution) or value.succeeded
-    assert not tolerant._reported
+    assert not repair._reported

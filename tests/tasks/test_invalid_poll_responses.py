@@ -367,5 +367,5 @@ def test_execution_id_comparison_ignores_case() -> None:
     """An id in another spelling is the same execution."""
     from airflow_provider_polytomic.api.parsers import parse_execution
 
-    read = parse_execution(BulkSyncExecution, "S", "ABC-1")
+    read = parse_execution(lambda: BulkSyncExecution, "S", "ABC-1")
     assert read(b'{"data": {"id": "abc-1", "sync_id": "s"}}').id == "abc-1"

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from .. import models
 from ..call import Call
-from ..models import (
-    BulkSync,
-    BulkSyncDestination,
-    BulkSyncExecution,
-    BulkSyncSchema,
-    BulkSyncSource,
-    BulkSyncStatus,
-    BulkSyncStatusSummary,
-    ConsoleLog,
-    Job,
-    LogFiles,
-)
 from ..pagination import ListCall
 from ..parsers import parse_execution, parse_export, parse_list, parse_nothing, parse_one
 from ..plan import Request, build_path, build_query, to_list
+
+if TYPE_CHECKING:
+    from ..models import (
+        BulkSync,
+        BulkSyncDestination,
+        BulkSyncExecution,
+        BulkSyncSchema,
+        BulkSyncSource,
+        BulkSyncStatus,
+        BulkSyncStatusSummary,
+        ConsoleLog,
+        Job,
+        LogFiles,
+    )
 
 SYNCS = "/api/bulk/syncs"
 SYNC = SYNCS + "/{sync_id}"
@@ -29,12 +32,12 @@ EXECUTION = EXECUTIONS + "/{execution_id}"
 SCHEMAS = SYNC + "/schemas"
 SCHEMA = SCHEMAS + "/{schema_id}"
 
-_sync, _syncs = parse_one(BulkSync), parse_list(BulkSync)
-_execution, _executions = parse_one(BulkSyncExecution), parse_list(BulkSyncExecution)
-_status, _summaries = parse_one(BulkSyncStatus), parse_list(BulkSyncStatusSummary)
-_schema, _schemas = parse_one(BulkSyncSchema), parse_list(BulkSyncSchema)
-_source, _destination = parse_one(BulkSyncSource), parse_one(BulkSyncDestination)
-_console_log, _log_files = parse_one(ConsoleLog), parse_one(LogFiles)
+_sync, _syncs = parse_one(lambda: models.BulkSync), parse_list(lambda: models.BulkSync)
+_execution, _executions = parse_one(lambda: models.BulkSyncExecution), parse_list(lambda: models.BulkSyncExecution)
+_status, _summaries = parse_one(lambda: models.BulkSyncStatus), parse_list(lambda: models.BulkSyncStatusSummary)
+_schema, _schemas = parse_one(lambda: models.BulkSyncSchema), parse_list(lambda: models.BulkSyncSchema)
+_source, _destination = parse_one(lambda: models.BulkSyncSource), parse_one(lambda: models.BulkSyncDestination)
+_console_log, _log_files = parse_one(lambda: models.ConsoleLog), parse_one(lambda: models.LogFiles)
 
 
 def list_(*, active: bool | None = None, limit: int | None = None) -> ListCall[BulkSync]:
@@ -136,7 +139,7 @@ def executions(
 def execution(sync_id: str, execution_id: str) -> Call[BulkSyncExecution]:
     """``GET /api/bulk/syncs/{id}/executions/{exec_id}``, with a row per schema."""
     request = Request("GET", build_path(EXECUTION, sync_id=sync_id, execution_id=execution_id))
-    return Call(request, parse_execution(BulkSyncExecution, sync_id, execution_id))
+    return Call(request, parse_execution(lambda: models.BulkSyncExecution, sync_id, execution_id))
 
 
 def cancel(sync_id: str, execution_id: str) -> Call[None]:

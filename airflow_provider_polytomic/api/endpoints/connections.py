@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from .. import models
 from ..call import Call
-from ..models import Connection, SchemaCache
 from ..pagination import ListCall
 from ..parsers import parse_list, parse_nothing, parse_one
 from ..plan import Request, build_path
 
+if TYPE_CHECKING:
+    from ..models import Connection, SchemaCache
+
 CONNECTION = "/api/connections/{connection_id}"
 
-_connection, _connections = parse_one(Connection), parse_list(Connection)
-_schema_cache = parse_one(SchemaCache)
+_connection, _connections = parse_one(lambda: models.Connection), parse_list(lambda: models.Connection)
+_schema_cache = parse_one(lambda: models.SchemaCache)
 
 
 def list_() -> ListCall[Connection]:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from .. import models
 from ..call import Call
-from ..models import Event
 from ..pagination import ListCall
 from ..parsers import parse_list
 from ..plan import Request, build_query
 
-_events = parse_list(Event)
-_types = parse_list(str)
+if TYPE_CHECKING:
+    from ..models import Event
+
+_events = parse_list(lambda: models.Event)
+_types = parse_list(lambda: str)
 
 
 def list_(

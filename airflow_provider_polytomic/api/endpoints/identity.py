@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from .. import models
 from ..call import Call
-from ..models import Identity
 from ..parsers import parse_one
 from ..plan import Request
 
-_identity = parse_one(Identity)
+if TYPE_CHECKING:
+    from ..models import Identity
+
+_identity = parse_one(lambda: models.Identity)
 
 
 def get() -> Call[Identity]:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from .. import models
 from ..call import Call
-from ..models import Job
 from ..parsers import parse_one
 from ..plan import Request, build_path
 
-_job = parse_one(Job)
+if TYPE_CHECKING:
+    from ..models import Job
+
+_job = parse_one(lambda: models.Job)
 
 
 def get(job_type: str, job_id: str) -> Call[Job]:

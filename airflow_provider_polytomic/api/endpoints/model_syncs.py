@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from .. import models
 from ..call import Call
-from ..models import (
-    ConsoleLog,
-    ModelField,
-    ModelLogFiles,
-    ModelLogIndex,
-    ModelSync,
-    ModelSyncExecution,
-    ModelSyncSource,
-    ModelSyncStatus,
-    ModelSyncTarget,
-    TargetObject,
-)
-from ..models.tolerant import Model
 from ..pagination import ListCall
 from ..parsers import parse_execution, parse_list, parse_nothing, parse_one
 from ..plan import Request, build_path, build_query, to_list
+
+if TYPE_CHECKING:
+    from ..models import (
+        ConsoleLog,
+        Model,
+        ModelField,
+        ModelLogFiles,
+        ModelLogIndex,
+        ModelSync,
+        ModelSyncExecution,
+        ModelSyncSource,
+        ModelSyncStatus,
+        ModelSyncTarget,
+        TargetObject,
+    )
 
 SYNCS = "/api/syncs"
 SYNC = SYNCS + "/{sync_id}"
@@ -30,12 +33,16 @@ EXECUTION = EXECUTIONS + "/{execution_id}"
 CONNECTION = "/api/connections/{connection_id}/modelsync"
 MAX_IDENTITIES = 1000
 
-_sync, _syncs = parse_one(ModelSync), parse_list(ModelSync)
-_execution, _executions = parse_one(ModelSyncExecution), parse_list(ModelSyncExecution)
-_status, _schedule_options = parse_one(ModelSyncStatus), parse_one(Model)
-_console_log, _log_index, _log_files = parse_one(ConsoleLog), parse_one(ModelLogIndex), parse_one(ModelLogFiles)
-_source, _source_fields = parse_one(ModelSyncSource), parse_list(ModelField)
-_targets, _target = parse_list(TargetObject), parse_one(ModelSyncTarget)
+_sync, _syncs = parse_one(lambda: models.ModelSync), parse_list(lambda: models.ModelSync)
+_execution, _executions = parse_one(lambda: models.ModelSyncExecution), parse_list(lambda: models.ModelSyncExecution)
+_status, _schedule_options = parse_one(lambda: models.ModelSyncStatus), parse_one(lambda: models.Model)
+_console_log, _log_index, _log_files = (
+    parse_one(lambda: models.ConsoleLog),
+    parse_one(lambda: models.ModelLogIndex),
+    parse_one(lambda: models.ModelLogFiles),
+)
+_source, _source_fields = parse_one(lambda: models.ModelSyncSource), parse_list(lambda: models.ModelField)
+_targets, _target = parse_list(lambda: models.TargetObject), parse_one(lambda: models.ModelSyncTarget)
 
 
 def list_(
@@ -140,7 +147,7 @@ def executions(
 def execution(sync_id: str, execution_id: str) -> Call[ModelSyncExecution]:
     """``GET /api/syncs/{id}/executions/{exec_id}``, with counts and errors."""
     request = Request("GET", build_path(EXECUTION, sync_id=sync_id, execution_id=execution_id))
-    return Call(request, parse_execution(ModelSyncExecution, sync_id, execution_id))
+    return Call(request, parse_execution(lambda: models.ModelSyncExecution, sync_id, execution_id))
 
 
 def cancel(sync_id: str, execution_id: str) -> Call[None]:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from .. import models
 from ..call import Call
-from ..models import BulkSyncSchedule
 from ..pagination import ListCall
 from ..parsers import parse_list, parse_nothing, parse_one
 from ..plan import Request, build_path
 
+if TYPE_CHECKING:
+    from ..models import BulkSyncSchedule
+
 SCHEDULES = "/api/bulk/syncs/{sync_id}/schedules"
 SCHEDULE = SCHEDULES + "/{schedule_id}"
 
-_schedule, _schedules = parse_one(BulkSyncSchedule), parse_list(BulkSyncSchedule)
+_schedule, _schedules = parse_one(lambda: models.BulkSyncSchedule), parse_list(lambda: models.BulkSyncSchedule)
 
 
 def list_(sync_id: str) -> ListCall[BulkSyncSchedule]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from .fields import KNOWN_STATUSES, NON_TERMINAL_STATUSES, TERMINAL_STATUSES, Id, Status, Time
+from .fields import Id, Status, Time
+from .statuses import KNOWN_STATUSES, NON_TERMINAL_STATUSES, TERMINAL_STATUSES
 from .tolerant import Integer, Model
 
 

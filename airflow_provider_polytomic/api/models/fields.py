@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from datetime import datetime, timezone
 from typing import Annotated, Any
@@ -9,20 +10,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter
 
 from ..text import CONTROL_CHARACTERS, printable
-
-NON_TERMINAL_STATUSES = frozenset(
-    {
-        "created",
-        "scheduled",
-        "queued",
-        "waiting",
-        "running",
-        "exporting",
-        "processing",
-        "canceling",
-    }
-)
-TERMINAL_STATUSES = frozenset({"completed", "canceled", "failed", "interrupted", "errors"})
+from .statuses import KNOWN_STATUSES
 
 
 def _no_time(value: object) -> object:
@@ -35,9 +23,13 @@ def _aware(value: datetime | None) -> datetime | None:
 
 
 _AnyTime = Annotated[datetime | None, BeforeValidator(_no_time), AfterValidator(_aware)]
-_any_time: TypeAdapter[datetime | None] = TypeAdapter(_AnyTime)
 _YEAR_2 = datetime(2, 1, 1, tzinfo=timezone.utc)
 _from_iso = datetime.fromisoformat  # an attribute lookup per call would add half of its time
+
+
+@functools.cache  # few processes need it, and it takes a millisecond to build
+def _any_time() -> TypeAdapter[datetime | None]:
+    return TypeAdapter(_AnyTime)
 
 
 def _time(value: Any) -> datetime | None:
@@ -48,7 +40,7 @@ def _time(value: Any) -> datetime | None:
         time = _from_iso(value)
         return time if time >= _YEAR_2 else None
     except (TypeError, ValueError):  # includes the comparison of a time without a time zone
-        return _any_time.validate_python(value)
+        return _any_time().validate_python(value)
 
 
 if sys.version_info >= (3, 11):
@@ -63,5 +55,4 @@ Id = Annotated[
 ]
 
 # An unknown status is written to logs too, so it is made printable and truncated.
-KNOWN_STATUSES = NON_TERMINAL_STATUSES | TERMINAL_STATUSES
 Status = Annotated[str, AfterValidator(lambda status: status if status in KNOWN_STATUSES else printable(status, 100))]
