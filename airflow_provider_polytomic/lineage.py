@@ -23,13 +23,14 @@ class LineageRecord:
 
     :ivar execution: with its terminal status.
     :ivar base_url: of Polytomic, as the connection defines it.
-    :ivar written: the tables that the execution wrote, each with its sources.
+    :ivar written: the tables that the execution wrote, each with its sources; None if they were not looked up.
     :ivar failure: why the task failed; None when it succeeded.
     """
 
+    sync_id: str
     execution: Execution
     base_url: str
-    written: list[WrittenTable]
+    written: list[WrittenTable] | None = None
     failure: str | None = None
 
 
@@ -58,6 +59,8 @@ def _build(record: LineageRecord) -> Any:
         output_statistics_output_dataset,
     )
 
+    from airflow_provider_polytomic.api.executions.tables import tables_without_lookup
+
     def source_facets(table: Table) -> dict[str, Any]:
         uri = table.namespace if "://" in table.namespace else f"{table.namespace}://"
         return {"dataSource": datasource_dataset.DatasourceDatasetFacet(name=table.namespace, uri=uri)}
@@ -68,7 +71,10 @@ def _build(record: LineageRecord) -> Any:
         rows = output_statistics_output_dataset.OutputStatisticsOutputDatasetFacet(rowCount=output.records)
         return {"outputStatistics": rows}
 
-    sources = dict.fromkeys(table for output in record.written for table in output.sources)
+    written = record.written
+    if written is None:
+        written = tables_without_lookup(record.sync_id, record.execution, record.base_url)
+    sources = dict.fromkeys(table for output in written for table in output.sources)
     facets: dict[str, Any] = {
         "externalQuery": external_query_run.ExternalQueryRunFacet(
             externalQueryId=record.execution.id, source=record.base_url
@@ -89,7 +95,7 @@ def _build(record: LineageRecord) -> Any:
                 facets=source_facets(output.table),
                 outputFacets=statistics_facets(output),
             )
-            for output in record.written
+            for output in written
         ],
         run_facets=facets,
     )

@@ -51,6 +51,9 @@ UNNEEDED = {
 }
 
 
+_event: dict[str, Any] = {}  # with which the trigger resumes the task
+
+
 class Context(dict[str, Any]):
     """The template context of a task, as far as operators and sensors use it."""
 
@@ -94,7 +97,7 @@ def resume(_base_url: str) -> Any:
     task = PolytomicBulkSyncOperator(
         task_id="task", sync_id=SYNC, polytomic_conn_id=CONNECTION, deferrable=True, assets=False
     )
-    return task.execute_complete(Context(), json.loads(EVENT))
+    return task.execute_complete(Context(), _event)
 
 
 def sensor(_base_url: str) -> Any:
@@ -134,29 +137,19 @@ def _sender() -> Callable[..., Any]:
     return send
 
 
-EVENT = json.dumps(
-    {
-        "version": 1,
-        "outcome": "ended",
-        "sync_id": SYNC,
-        "execution_id": EXECUTION,
-        "resume_state": {"version": 1, "origin": "started", "try_number": 1},
-        "execution": {
-            "sync_id": SYNC,
-            "execution_id": EXECUTION,
-            "status": "completed",
-            "record_count": 500,
-            "started_at": "2026-11-01T10:00:00+00:00",
-            "completed_at": "2026-11-01T10:01:00+00:00",
-            "schemas": [
-                {"schema": f"schema_{number}", "output_name": f"a.table_{number}", "status": "completed"}
-                for number in range(5)
-            ],
-            "schemas_omitted": 0,
-            "schemas_failed": 0,
-        },
-    }
-)
+def event() -> Any:
+    """The trigger event of an execution that has ended."""
+    from airflow_provider_polytomic._airflow.deferral import DeferralState, ExecutionEvent
+    from airflow_provider_polytomic.api.executions.event_summary import to_event_summary
+    from airflow_provider_polytomic.api.models import BulkSyncExecution
+
+    schemas = [{"schema": f"schema_{number}", "status": "completed", "record_count": 100} for number in range(5)]
+    execution = BulkSyncExecution.model_validate(
+        {"id": EXECUTION, "status": "completed", "completed_at": "2026-11-01T10:00:00Z", "schemas": schemas}
+    )
+    state = DeferralState(try_number=1, origin="started")
+    summary = to_event_summary(SYNC, execution)
+    return ExecutionEvent("ended", SYNC, EXECUTION, state, execution=summary).to_payload()
 
 
 # --- in the measured process
@@ -186,8 +179,12 @@ def main(spec: dict[str, Any]) -> dict[str, Any]:
     for name in LOADED:
         importlib.import_module(name)
     from airflow.sdk import BaseHook
+    from airflow.sdk.bases.operator import ExecutorSafeguard
 
     BaseHook.get_connection(CONNECTION)  # Airflow's part of the first read of a connection
+    ExecutorSafeguard.test_mode = True  # otherwise it warns of calls by others than Airflow
+    global _event
+    _event = forked(event)
     gc.collect()
     rows: dict[str, list[dict[str, Any]]] = {kind: [] for kind in KINDS}
     for repetition in range(spec["times"] + 1):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from types import NoneType
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -48,7 +48,7 @@ class DeferralState:
     VERSION: ClassVar[int] = 1
 
     def to_json(self) -> dict[str, Any]:
-        return {"version": self.VERSION, **asdict(self)}
+        return {"version": self.VERSION, **{item.name: getattr(self, item.name) for item in fields(self)}}
 
     @classmethod
     def from_json(cls, value: Any) -> DeferralState:
@@ -169,7 +169,7 @@ class ExecutionEvent:
         :raises PolytomicError: the event holds no execution, or another one.
         """
         from airflow_provider_polytomic.api.errors import PolytomicError
-        from airflow_provider_polytomic.api.executions.summary import from_event_summary
+        from airflow_provider_polytomic.api.executions.event_summary import from_event_summary
 
         try:
             execution = from_event_summary(kind, self.execution or {})

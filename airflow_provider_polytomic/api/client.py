@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .call import Call, fetch
 from .pagination import ListCall, PageReader
 from .plan import BatchableSleep, Now, Plan, ReloadCredentials, Request, SendResult, Sleep, TransportFailure
 from .settings import Settings
 from .text import printable
-from .transport import requests_transport
+
+if TYPE_CHECKING:
+    from .transport.requests_transport import Transport
 
 T = TypeVar("T")
 
@@ -90,7 +92,7 @@ class Client:
         self.settings = settings
         self._reload_settings = reload_settings
         self._needs_reload = False  # whether the next request needs new settings
-        self._transport = requests_transport.Transport(settings)
+        self._open_transport: Transport | None = None
 
     def __repr__(self) -> str:
         return f"<Polytomic client of {self.settings.base_url}>"
@@ -126,9 +128,8 @@ class Client:
                 settings = self._reload_settings()
             except Exception as error:  # noqa: BLE001  secrets backends raise any exception
                 return connection_unreadable(error)
-            self._transport.close()
+            self.close()
             self.settings, self._needs_reload = settings, False
-            self._transport = requests_transport.Transport(settings)
         return self._transport.send(request)
 
     def stream(self, url: str) -> Iterator[bytes | SendResult]:
@@ -142,8 +143,20 @@ class Client:
         """Read the settings again with the next request. While that fails, requests fail too."""
         self._needs_reload = True
 
+    @property
+    def _transport(self) -> Transport:
+        """Opened by the first request: a task that resumes may send none, and then does not import ``requests``."""
+        if self._open_transport is None:
+            from .transport.requests_transport import Transport
+
+            self._open_transport = Transport(self.settings)
+        return self._open_transport
+
     def close(self) -> None:
-        self._transport.close()
+        """Close the connections. A later request opens new ones."""
+        transport, self._open_transport = self._open_transport, None
+        if transport is not None:
+            transport.close()
 
     def __enter__(self) -> Client:
         return self

@@ -136,14 +136,11 @@ class EndReport:
     def _record_lineage(self, written: list[WrittenTable] | None = None, failure: str | None = None) -> None:
         """Record what OpenLineage may read when the task has ended.
 
-        :param written: the tables that were written; None for those that are known without a request.
+        :param written: the tables that were written; None if they were not looked up.
         """
-        from airflow_provider_polytomic.api.executions.tables import tables_without_lookup
         from airflow_provider_polytomic.lineage import LineageRecord
 
-        if written is None:
-            written = tables_without_lookup(self._sync_id, self._execution, self._base_url)
-        self._operator._lineage = LineageRecord(self._execution, self._base_url, written, failure)
+        self._operator._lineage = LineageRecord(self._sync_id, self._execution, self._base_url, written, failure)
 
     @property
     def _base_url(self) -> str:

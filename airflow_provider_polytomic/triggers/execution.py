@@ -137,7 +137,7 @@ class PolytomicExecutionTrigger(BaseTrigger):
             # The first trigger of a process imports the API client in a thread: 0.2 s that would stall other triggers.
             await asyncio.to_thread(_import_api)
         from airflow_provider_polytomic.api.errors import PolytomicError, PolytomicTimeoutError
-        from airflow_provider_polytomic.api.executions.summary import to_event_summary
+        from airflow_provider_polytomic.api.executions.event_summary import to_event_summary
 
         event = functools.partial(deferral.ExecutionEvent, sync_id=self.sync_id, deadline=self.deadline)
         try:
@@ -280,7 +280,8 @@ class PolytomicExecutionTrigger(BaseTrigger):
 def _import_api() -> None:
     global _loaded
     from airflow_provider_polytomic.api import client  # noqa: F401
-    from airflow_provider_polytomic.api.executions import console_log, summary, wait  # noqa: F401
+    from airflow_provider_polytomic.api.endpoints import bulk_syncs, model_syncs  # noqa: F401
+    from airflow_provider_polytomic.api.executions import console_log, event_summary, wait  # noqa: F401
     from airflow_provider_polytomic.api.transport import aiohttp_transport  # noqa: F401
 
     _loaded = True

@@ -20,11 +20,12 @@ from airflow_provider_polytomic.api.errors import (
     PolytomicUnreachableError,
 )
 from airflow_provider_polytomic.api.executions.cancel import cancel_execution
+from airflow_provider_polytomic.api.executions.event_summary import from_event_summary, to_event_summary
 from airflow_provider_polytomic.api.executions.messages import format_failure, format_progress
 from airflow_provider_polytomic.api.executions.outcome import failure_reason
 from airflow_provider_polytomic.api.executions.start import start_or_resume
 from airflow_provider_polytomic.api.executions.start_request import StartRequest
-from airflow_provider_polytomic.api.executions.summary import from_event_summary, summarize, to_event_summary
+from airflow_provider_polytomic.api.executions.summary import summarize
 from airflow_provider_polytomic.api.executions.wait import wait_for_execution
 from airflow_provider_polytomic.api.kinds import SYNC_KINDS
 from airflow_provider_polytomic.api.models import BulkSyncExecution, ModelSyncExecution

@@ -29,12 +29,13 @@ from airflow_provider_polytomic.api.errors import (
 )
 from airflow_provider_polytomic.api.events.poll import list_ended_since, poll_events
 from airflow_provider_polytomic.api.executions import outage, wait
+from airflow_provider_polytomic.api.executions.event_summary import to_event_summary
 from airflow_provider_polytomic.api.executions.messages import format_progress
 from airflow_provider_polytomic.api.executions.outcome import failure_reason
 from airflow_provider_polytomic.api.executions.poll import poll_next_execution
 from airflow_provider_polytomic.api.executions.start import start_or_resume
 from airflow_provider_polytomic.api.executions.start_request import StartRequest
-from airflow_provider_polytomic.api.executions.summary import MAX_SUMMARY_SIZE, summarize, to_event_summary
+from airflow_provider_polytomic.api.executions.summary import MAX_SUMMARY_SIZE, summarize
 from airflow_provider_polytomic.api.executions.wait import wait_for_execution
 from airflow_provider_polytomic.api.idempotency import send_once
 from airflow_provider_polytomic.api.kinds import SYNC_KINDS, SyncKind

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_polytomic import assets
+from airflow_provider_polytomic import assets, lineage
 from airflow_provider_polytomic._airflow import reporting as reporting_module
 from airflow_provider_polytomic._airflow import task_context
 from airflow_provider_polytomic._airflow.compat import AirflowFailException, AirflowTaskTimeout
@@ -85,7 +85,7 @@ class FailingSteps:
             "end of the console log": (console_log, "fetch_tail"),
             "message": (messages, "format_failure"),
             "tables": (tables, "written_tables"),
-            "lineage": (tables, "tables_without_lookup"),
+            "lineage": (lineage, "LineageRecord"),
             "alias": (assets, "make_alias"),
             "asset event": (assets, "add_asset_event"),
             "extra of an asset event": (assets, "event_extra"),

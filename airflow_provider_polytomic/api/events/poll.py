@@ -13,18 +13,20 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..call import fetch
 from ..endpoints import events
 from ..errors import PolytomicAuthError, PolytomicNotFoundError, PolytomicValidationError
 from ..executions.poll import PAGE_SIZE
 from ..kinds import SYNC_KINDS, SyncKind
-from ..models import Event, Execution
 from ..pagination import PageReader
 from ..plan import Plan, current_time
 from ..syncs.lookup import walk, walk_until_complete
 from ..text import printable
+
+if TYPE_CHECKING:
+    from ..models import Event, Execution
 
 log = logging.getLogger(__name__)
 

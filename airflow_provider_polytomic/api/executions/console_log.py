@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
 from ..call import fetch
 from ..errors import PolytomicError, PolytomicNotFoundError, PolytomicValidationError
 from ..kinds import SyncKind
-from ..models import ConsoleLog, ConsoleLogEntry
 from ..plan import Plan
 from ..text import printable
+
+if TYPE_CHECKING:
+    from ..models import ConsoleLog, ConsoleLogEntry
 
 log = logging.getLogger(__name__)
 

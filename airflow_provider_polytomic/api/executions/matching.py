@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..models import BulkSyncExecution, Execution
+from .. import models
+
+if TYPE_CHECKING:
+    from ..models import BulkSyncExecution, Execution
+
 
 # What each resync mode does to the destination's tables. An execution has this instead of its mode.
 DISPOSITIONS = {"refetch": "retain", "resync": "truncate", "rebuild": "rebuild"}
@@ -13,7 +17,7 @@ DISPOSITIONS = {"refetch": "retain", "resync": "truncate", "rebuild": "rebuild"}
 
 def covers_request(execution: Execution, arguments: Mapping[str, Any]) -> bool:
     """Whether an execution does at least what a start with these arguments would do. What is unknown counts as no."""
-    if not isinstance(execution, BulkSyncExecution):
+    if not isinstance(execution, models.BulkSyncExecution):
         return not any(arguments.values())
     requested = set(arguments.get("schemas") or ())
     covered = requested <= _schema_ids(execution) if requested else not execution.is_partial
@@ -22,7 +26,7 @@ def covers_request(execution: Execution, arguments: Mapping[str, Any]) -> bool:
 
 def matches_request(execution: Execution, arguments: Mapping[str, Any]) -> bool:
     """Whether an execution may be the one that a start with these arguments began. What is unknown counts as yes."""
-    if not isinstance(execution, BulkSyncExecution):
+    if not isinstance(execution, models.BulkSyncExecution):
         return True
     requested, schema_ids = set(arguments.get("schemas") or ()), _schema_ids(execution)
     same_schemas = not requested or not schema_ids or schema_ids == requested

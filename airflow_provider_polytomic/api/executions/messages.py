@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from .. import models
 from ..kinds import SyncKind
-from ..models import BulkSyncExecution, Execution, ModelSyncExecution
 from ..text import printable
 from .summary import MAX_MESSAGE_LENGTH, MAX_SCHEMAS, MAX_STATUS_MESSAGE_LENGTH
+
+if TYPE_CHECKING:
+    from ..models import BulkSyncExecution, Execution
 
 MAX_LISTED_ERRORS = 10  # errors of a model sync's execution in a failure message
 MAX_PROGRESS_LENGTH = 500  # characters
@@ -27,9 +32,9 @@ def format_failure(
     :param console_tail: the last lines of the execution's console log.
     """
     lines = [f"Execution {execution.id} of {kind.describe(sync_id, sync_name)} {reason}."]
-    if isinstance(execution, BulkSyncExecution):
+    if isinstance(execution, models.BulkSyncExecution):
         lines += _bulk_failure_details(execution)
-    elif isinstance(execution, ModelSyncExecution):
+    elif isinstance(execution, models.ModelSyncExecution):
         lines += [f"  {printable(text, MAX_MESSAGE_LENGTH)}" for text in (execution.errors or [])[:MAX_LISTED_ERRORS]]
     if console_tail:
         lines += ["The last lines of Polytomic's console log:", *(f"  {line}" for line in console_tail)]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
-from ..models import Execution
+if TYPE_CHECKING:
+    from ..models import Execution
 
 log = logging.getLogger(__name__)
 

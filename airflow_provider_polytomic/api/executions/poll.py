@@ -5,15 +5,17 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from ..call import Call, decode
 from ..errors import PolytomicError, PolytomicResponseError, parse_api_error
 from ..kinds import SyncKind
-from ..models import Execution
 from ..pagination import Page, PageReader
 from ..plan import Plan, Response, current_time, send
 from ..retry import is_transient, retry_after_delay
+
+if TYPE_CHECKING:
+    from ..models import Execution
 
 T = TypeVar("T")
 

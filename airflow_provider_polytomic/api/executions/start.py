@@ -14,8 +14,9 @@ from __future__ import annotations
 import logging
 import random
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
+from .. import models
 from ..errors import (
     PolytomicApiError,
     PolytomicConflictError,
@@ -24,7 +25,6 @@ from ..errors import (
     add_context,
 )
 from ..idempotency import REPLICA_LAG, read_current, replay_key, resolve_outcome
-from ..models import Execution
 from ..plan import Plan, Response, current_time, sleep
 from ..retry import backoff
 from .cancel import CANCEL_TIMEOUT, cancel_execution
@@ -33,6 +33,9 @@ from .matching import covers_request
 from .server_clock import ServerClock
 from .start_effect import find_started_execution
 from .start_request import MAX_ATTEMPTS, StartRequest
+
+if TYPE_CHECKING:
+    from ..models import Execution
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +113,7 @@ def _start_or_resume(request: StartRequest, server_clock: ServerClock) -> Plan[D
         if attempt == MAX_ATTEMPTS:
             break
         result = yield from _start_attempt(request, attempt, listed, server_clock)
-        if isinstance(result, Execution):
+        if isinstance(result, models.Execution):
             return ResolvedExecution(result, request.try_number)
         error = result
         if isinstance(error, PolytomicConflictError):
@@ -187,7 +190,7 @@ def _replay_try_attempts(request: StartRequest, try_number: int, sent_before: fl
     """Replay the keys of a try until one returns an execution. Replaying an unused key starts one."""
     for attempt in range(MAX_ATTEMPTS):
         result = yield from replay_key(request.call(try_number, attempt), "start", sent_before)
-        if isinstance(result, Execution):
+        if isinstance(result, models.Execution):
             return result
         # The server has recorded an error for this key, which will therefore never start an execution.
         log.info("Attempt %d of try %d started no execution: %s", attempt, try_number, result)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
-from ..models import Execution
 from ..plan import Plan, current_time, sleep
 from .execution_list import ExecutionList, list_executions
 from .matching import matches_request
 from .server_clock import ServerClock
 from .start_request import StartRequest
+
+if TYPE_CHECKING:
+    from ..models import Execution
 
 log = logging.getLogger(__name__)
 

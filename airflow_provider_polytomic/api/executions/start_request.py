@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..call import Call
 from ..idempotency import compute_key
 from ..kinds import SyncKind, get_sync_kind
-from ..models import Execution
 from ..plan import is_valid_id
+
+if TYPE_CHECKING:
+    from ..models import Execution
 
 MAX_ATTEMPTS = 5  # idempotency keys per try; each conflict or recorded error uses one
 

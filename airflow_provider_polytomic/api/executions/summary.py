@@ -1,15 +1,17 @@
-"""Executions as small JSON-safe dicts: for XCom, and as the payload of a trigger event."""
+"""Executions as small JSON-safe dicts, for XComs and trigger events."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..kinds import SyncKind
-from ..models import BulkSyncExecution, Execution, ModelSyncExecution, SchemaExecution
+from .. import models
 from ..text import printable
+
+if TYPE_CHECKING:
+    from ..models import BulkSyncExecution, Execution, SchemaExecution
 
 T = TypeVar("T")
 
@@ -17,21 +19,6 @@ MAX_SCHEMAS = 100  # schemas (bulk sync) or errors (model sync) in a summary
 MAX_MESSAGE_LENGTH = 300  # characters of one schema's message
 MAX_STATUS_MESSAGE_LENGTH = 1000  # characters of the execution's own message
 MAX_SUMMARY_SIZE = 64 * 1024  # bytes of JSON
-
-
-class _EventExecution(BulkSyncExecution):
-    """An execution from an event payload, which may omit schemas but counts them."""
-
-    schemas_omitted: int = 0
-    schemas_failed: int = 0
-
-    @property
-    def schema_count(self) -> int:
-        return super().schema_count + self.schemas_omitted
-
-    @property
-    def failed_schema_count(self) -> int:
-        return max(super().failed_schema_count, self.schemas_failed)
 
 
 def summarize(sync_id: str, execution: Execution, *, adopted: bool = False) -> dict[str, Any]:
@@ -59,10 +46,10 @@ def summarize(sync_id: str, execution: Execution, *, adopted: bool = False) -> d
         "updated_at": _time(execution.updated_at),
         "adopted": adopted,
     }
-    if isinstance(execution, BulkSyncExecution):
+    if isinstance(execution, models.BulkSyncExecution):
         summary["schemas"] = _take_fitting(summary, _schema_rows(execution))
         summary["schemas_omitted"] = execution.schema_count - len(summary["schemas"])
-    elif isinstance(execution, ModelSyncExecution):
+    elif isinstance(execution, models.ModelSyncExecution):
         counts = execution.counts
         summary["warning_count"] = counts.warnings if counts else None
         summary["counts"] = counts.model_dump(mode="json", exclude=set(counts.model_extra or ())) if counts else None
@@ -108,18 +95,3 @@ def _take_fitting(summary: dict[str, Any], rows: Iterable[T]) -> list[T]:
             break
         fitting.append(row)
     return fitting
-
-
-def to_event_summary(sync_id: str, execution: Execution) -> dict[str, Any]:
-    """The payload of a trigger event: the summary, and the number of failed schemas, which it may omit."""
-    return summarize(sync_id, execution) | {"schemas_failed": execution.failed_schema_count}
-
-
-def from_event_summary(kind: SyncKind, event: dict[str, Any]) -> Execution:
-    """The execution of an event payload, without omitted schemas. Its outcome is that of the complete execution.
-
-    :raises KeyError: there is no ``execution_id``.
-    :raises ValueError: a field has an unexpected type. Unlike an API response, an event is read strictly.
-    """
-    execution_class = _EventExecution if kind.execution_class is BulkSyncExecution else kind.execution_class
-    return execution_class(**event | {"id": event["execution_id"]})

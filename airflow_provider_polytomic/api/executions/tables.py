@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from .. import models
 from ..call import fetch
 from ..endpoints import bulk_syncs, connections, model_syncs
 from ..errors import PolytomicAuthError, PolytomicNotFoundError
-from ..models import BulkSync, BulkSyncExecution, Connection, Execution, ModelSync, SchemaExecution
 from ..plan import Plan, is_valid_id
 from .table_address import Table, polytomic_address, table_address
+
+if TYPE_CHECKING:
+    from ..models import BulkSync, BulkSyncExecution, Connection, Execution, ModelSync, SchemaExecution
 
 MAX_RETRIES = 1  # per request: the execution has ended, and only the names of tables are missing
 
@@ -34,13 +38,22 @@ def written_tables(sync_id: str, execution: Execution, base_url: str) -> Plan[li
 
     :raises PolytomicError: the sync could not be read, or the connection, unless the key has no access to it.
     """
-    if isinstance(execution, BulkSyncExecution):
+    if isinstance(execution, models.BulkSyncExecution):
         completed = _completed_schemas(execution)
         if execution.is_test or not completed:
             return []
         sync: BulkSync = yield from fetch(bulk_syncs.get(sync_id), MAX_RETRIES)
         destination = yield from _fetch_connection(sync.destination_connection_id)
-        return [_bulk_table(sync, destination, row, base_url) for row in completed]
+        return [
+            _bulk_table(
+                sync.id,
+                row,
+                base_url,
+                table_address(destination, sync.destination_configuration, row.output_name or str(row.schema_id)),
+                sync.source_connection_id,
+            )
+            for row in completed
+        ]
     if execution.status != "completed":
         return []
     model_sync: ModelSync = yield from fetch(model_syncs.get(sync_id), MAX_RETRIES)
@@ -49,10 +62,10 @@ def written_tables(sync_id: str, execution: Execution, base_url: str) -> Plan[li
 
 def tables_without_lookup(sync_id: str, execution: Execution, base_url: str) -> list[WrittenTable]:
     """List the tables that an execution of a bulk sync wrote, without requests: their URIs are Polytomic's."""
-    if not isinstance(execution, BulkSyncExecution) or execution.is_test:
+    if not isinstance(execution, models.BulkSyncExecution) or execution.is_test:
         return []
     completed = _completed_schemas(execution)
-    return [_bulk_table(BulkSync(id=sync_id), None, row, base_url) for row in completed]
+    return [_bulk_table(sync_id, row, base_url) for row in completed]
 
 
 def _completed_schemas(execution: BulkSyncExecution) -> list[SchemaExecution]:
@@ -68,16 +81,15 @@ def _fetch_connection(connection_id: str | None) -> Plan[Connection | None]:
         return None  # the key has no access to it
 
 
-def _bulk_table(sync: BulkSync, destination: Connection | None, row: SchemaExecution, base_url: str) -> WrittenTable:
+def _bulk_table(
+    sync_id: str, row: SchemaExecution, base_url: str, table: Table | None = None, source_id: str | None = None
+) -> WrittenTable:
     schema = str(row.schema_id)
-    name = row.output_name or schema
-    source_id = sync.source_connection_id
     return WrittenTable(
-        sync_id=sync.id,
+        sync_id=sync_id,
         schema=schema,
-        output_name=name,
-        table=table_address(destination, sync.destination_configuration, name)
-        or polytomic_address(base_url, "bulk", sync.id, schema),
+        output_name=row.output_name or schema,
+        table=table or polytomic_address(base_url, "bulk", sync_id, schema),
         sources=(polytomic_address(base_url, "connections", source_id, schema),) if source_id else (),
         records=row.record_count,
         errors=row.error_count,

@@ -7,16 +7,19 @@ import logging
 import random
 from collections.abc import Callable
 from datetime import datetime, timezone
+from typing import TYPE_CHECKING
 
 from ..errors import PolytomicError, PolytomicTimeoutError
 from ..kinds import SyncKind
-from ..models import Execution
 from ..plan import BatchableSleep, Plan, current_time, sleep, sleep_batchable
 from .cancel import CANCEL_TIMEOUT, cancel_execution
 from .console_log import ConsoleLogFollower
 from .messages import format_progress
 from .outage import OutageTracker
 from .poll import PollResult, poll_execution, poll_next_execution
+
+if TYPE_CHECKING:
+    from ..models import Execution
 
 log = logging.getLogger(__name__)
 

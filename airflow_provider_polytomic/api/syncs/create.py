@@ -10,16 +10,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from .. import models
 from ..call import Call
 from ..endpoints import bulk_syncs, connections
 from ..errors import PolytomicLookupError
 from ..idempotency import compute_key, read_current, replay_key, send_once
-from ..models import BulkSync, Connection
 from ..plan import Plan, current_time
 from .destination import check_configuration
 from .lookup import MAX_WALKS, Listing, single_match, walk_until_complete, with_name
+
+if TYPE_CHECKING:
+    from ..models import BulkSync, Connection
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +111,7 @@ def _replay_creation(
     :returns: the current state of the sync that the try created; None if it created none, or the sync is deleted.
     """
     replayed = yield from replay_key(request.call(try_number, body), "creation", sent_before)
-    if not isinstance(replayed, BulkSync):
+    if not isinstance(replayed, models.BulkSync):
         log.info("Try %d created no bulk sync: %s", try_number, replayed)
         return None
     sync = yield from read_current(bulk_syncs.get(replayed.id))

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..call import fetch
 from ..endpoints import bulk_syncs
 from ..errors import PolytomicError, PolytomicValidationError, add_context
-from ..models import BulkSyncDestination
 from ..plan import Plan
 from ..text import printable
+
+if TYPE_CHECKING:
+    from ..models import BulkSyncDestination
 
 log = logging.getLogger(__name__)
 

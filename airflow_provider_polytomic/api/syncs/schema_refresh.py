@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ..call import fetch
 from ..endpoints import connections
 from ..errors import PolytomicTimeoutError
-from ..models import SchemaCache
 from ..plan import Plan, current_time, sleep
+
+if TYPE_CHECKING:
+    from ..models import SchemaCache
 
 
 def refresh_schemas(connection_id: str, *, poke_interval: float, deadline: float) -> Plan[SchemaCache]:
