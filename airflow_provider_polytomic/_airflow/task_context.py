@@ -196,12 +196,12 @@ def resolve_sync(
     :raises ValueError: not exactly one of the two is given.
     :raises PolytomicLookupError: no sync, or more than one, has the name.
     """
-    from airflow_provider_polytomic.api.call import with_deadline
-    from airflow_provider_polytomic.api.syncs.lookup import find_sync
-
     validation.exactly_one("sync_id", sync_id, "sync_name", sync_name)
     sync_id, sync_name = validation.identifier("sync_id", sync_id), validation.blank_to_none(sync_name)
     if sync_id is not None:
         return sync_id, None
+    from airflow_provider_polytomic.api.call import with_deadline
+    from airflow_provider_polytomic.api.syncs.lookup import find_sync
+
     milestone = f"the {kind.label} named {sync_name!r} was found"
     return run(with_deadline(deadline, find_sync(kind, sync_name), milestone, only_reads=True)).id, sync_name

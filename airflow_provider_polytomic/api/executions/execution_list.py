@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
-from ..models import Execution
 from ..pagination import PageReader
 from ..plan import Plan
 from .start_request import StartRequest
+
+if TYPE_CHECKING:
+    from ..models import Execution
 
 LIST_LIMIT = 3  # executions to list: at most one has not ended, and each may contain thousands of schemas
 

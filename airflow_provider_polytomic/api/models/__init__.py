@@ -27,10 +27,11 @@ if TYPE_CHECKING:
     )
     from .connections import Connection, SchemaCache
     from .events import Event, EventDetails
-    from .executions import BulkSyncExecution, Execution, ModelSyncCounts, ModelSyncExecution, SchemaExecution
+    from .executions import BulkSyncExecution, Execution, SchemaExecution
     from .identity import Identity
     from .jobs import Job
     from .logs import ConsoleLog, ConsoleLogEntry, LogFiles, ModelLogFiles, ModelLogIndex, ModelLogIndexEntry
+    from .model_executions import ModelSyncCounts, ModelSyncExecution
     from .model_syncs import ModelField, ModelSync, ModelSyncSource, ModelSyncStatus, ModelSyncTarget, TargetObject
     from .tolerant import Model
 
@@ -44,10 +45,11 @@ _MODULES = {
     ),
     "connections": "Connection SchemaCache",
     "events": "Event EventDetails",
-    "executions": "BulkSyncExecution Execution ModelSyncCounts ModelSyncExecution SchemaExecution",
+    "executions": "BulkSyncExecution Execution SchemaExecution",
     "identity": "Identity",
     "jobs": "Job",
     "logs": "ConsoleLog ConsoleLogEntry LogFiles ModelLogFiles ModelLogIndex ModelLogIndexEntry",
+    "model_executions": "ModelSyncCounts ModelSyncExecution",
     "model_syncs": "ModelField ModelSync ModelSyncSource ModelSyncStatus ModelSyncTarget TargetObject",
     "tolerant": "Model",
 }

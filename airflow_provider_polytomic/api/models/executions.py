@@ -1,8 +1,8 @@
-"""Executions of bulk syncs and model syncs."""
+"""Executions of bulk syncs, and what executions of both kinds have in common."""
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from .fields import Id, Status, Time
 from .statuses import KNOWN_STATUSES, NON_TERMINAL_STATUSES, TERMINAL_STATUSES
@@ -37,6 +37,8 @@ class Execution(Model):
     An execution with an unreadable id, status or completion time cannot be parsed, because it might be running. The
     same applies to a list that contains one.
     """
+
+    model_config = ConfigDict(defer_build=True)  # there are only objects of the subclasses
 
     __strict_fields__ = frozenset({"status", "completed_at"})
     __unreadable_element__ = "raise"
@@ -102,6 +104,8 @@ class Execution(Model):
 class BulkSyncExecution(Execution):
     """An execution of a bulk sync."""
 
+    model_config = ConfigDict(defer_build=False)
+
     status_message: str | None = None
     fetch_mode: str | None = None
     output_disposition: str | None = None
@@ -159,38 +163,3 @@ class BulkSyncExecution(Execution):
         by_schema = [schema.error_count for schema in self.schemas or [] if schema.error_count is not None]
         counts = [count for count in (self.error_count, sum(by_schema) if by_schema else None) if count is not None]
         return max(counts) if counts else None  # each may omit errors that the other includes
-
-
-class ModelSyncCounts(Model):
-    """The numbers of records in an execution of a model sync, by operation."""
-
-    delete: Integer | None = None
-    error: Integer | None = None
-    insert: Integer | None = None
-    total: Integer | None = None
-    update: Integer | None = None
-    upserts: Integer | None = None
-    warnings: Integer | None = None
-
-
-class ModelSyncExecution(Execution):
-    """An execution of a model sync."""
-
-    counts: ModelSyncCounts | None = None
-    errors: list[str] | None = None
-
-    @property
-    def partially_failed(self) -> bool:
-        return self.status == "errors" or (self.status == "completed" and bool(self.error_records))
-
-    def progress_details(self) -> list[str]:
-        counts = self.counts.model_dump(exclude_none=True) if self.counts else {}
-        return [f"{value} {name}" for name, value in counts.items() if value]
-
-    @property
-    def records(self) -> int | None:
-        return self.counts.total if self.counts else None
-
-    @property
-    def error_records(self) -> int | None:
-        return self.counts.error if self.counts else None

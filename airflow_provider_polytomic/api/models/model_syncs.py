@@ -6,8 +6,8 @@ from typing import Any
 
 from pydantic import Field
 
-from .executions import ModelSyncExecution
 from .fields import Id, Time
+from .model_executions import ModelSyncExecution
 from .tolerant import Model
 
 
