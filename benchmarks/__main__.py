@@ -12,13 +12,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from . import calls, cold, goals, imports, lives, waiting
+from . import calls, cold, goals, imports, lives, restart, waiting
 from .harness import ROOT, VENVS, Bench, bench
 from .plot import plot
 from .tables import tables
 from .waiters import KINDS
 
-PARTS = ("waiting", "lives", "imports", "cold", "calls")
+PARTS = ("waiting", "lives", "restart", "imports", "cold", "calls")
 OWN_KINDS = ("provider", "provider-unbatched", "A10", "C", "null")
 PEERS = tuple(name for name, kind in KINDS.items() if kind.is_peer)
 SCALE = ("provider", "C", "A10", "null")
@@ -122,6 +122,10 @@ def measure(bench: Bench, options: argparse.Namespace) -> Iterator[dict[str, Any
     if "lives" in parts:
         number = options.lives or (10_000 if options.full else 1000)
         result["lives"] = lives.measure(bench, number, max(min(1000, number // 2), 1))
+        yield result
+    if "restart" in parts:
+        numbers = tuple(int(word) for word in options.n) if options.n else restart.NUMBERS
+        result["restart"] = restart.measure(bench, options.reps or (5 if options.full else 2), numbers)
         yield result
     if "imports" in parts:
         kinds = [kind for kind in imports.KINDS if not options.kinds or kind in options.kinds]

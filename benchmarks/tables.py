@@ -17,6 +17,12 @@ def tables(result: dict[str, Any]) -> Iterator[str]:
     if "lives" in result:
         rows = [[name.replace("_", " "), number(value)] for name, value in result["lives"].items()]
         yield "Lives of triggers\n\n" + table(["", "number"], rows)
+    for triggers, found in result.get("restart", {}).items():
+        columns = {"cpu_ms_per_trigger": "CPU ms per trigger", "cpu_ms_per_trigger_x_reference": "x A10"}
+        columns |= {"stall_ms": "longest stall ms", "stall_ms_x_reference": "x A10, stall", "lag_p99_ms": "lag p99 ms"}
+        columns |= {"collection_ms": "longest garbage collection ms", "reads": "reads of the connection"}
+        rows = [[kind, *(cell(of_it[name]) for name in columns)] for kind, of_it in found.items()]
+        yield f"Restart with {triggers} triggers\n\n" + table(["kind", *columns.values()], rows)
     if "imports" in result:
         columns = {"cpu_ms": "CPU ms", "modules": "modules", "memory_mb": "MB", "parse_ms": "first parse ms"}
         rows = [[kind, *(cell(of_it[name]) for name in columns)] for kind, of_it in result["imports"].items()]

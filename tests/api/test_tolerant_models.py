@@ -320,7 +320,7 @@ def test_fuzz_covers_every_model() -> None:
     """Each model has all of its fields, and its undamaged response needs no repair."""
     assert {kind.__name__ for kind in FUZZED_MODELS} == {
         kind.__name__
-        for kind in vars(models).values()
+        for kind in (getattr(models, name) for name in models.__all__)
         if isinstance(kind, type) and issubclass(kind, Model) and kind not in (Model, Execution)
     }
     for kind, response in WELL_FORMED.items():
