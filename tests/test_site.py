@@ -94,7 +94,11 @@ def public_classes() -> set[type]:
     modules = [importlib.import_module(name) for kind in kinds for it in info[kind] for name in it["python-modules"]]
     found = {value for module in modules for name, value in vars(module).items() if name.startswith("Polytomic")}
     found |= {value for value in vars(errors).values() if inspect.isclass(value) and issubclass(value, Exception)}
-    found |= {value for value in vars(models).values() if inspect.isclass(value) and issubclass(value, Model)}
+    found |= {
+        value
+        for value in (getattr(models, name) for name in models.__all__)
+        if inspect.isclass(value) and issubclass(value, Model)
+    }
     return found | {PolytomicHook, PolytomicExecutionLink, Sandbox, Faults}
 
 

@@ -165,7 +165,11 @@ def test_endpoint_function_reads_every_field_as_the_sdk_does(name: str) -> None:
     assert actual
 
 
-MODEL_CLASSES = [kind for kind in vars(models).values() if isinstance(kind, type) and issubclass(kind, Model)]
+MODEL_CLASSES = [
+    kind
+    for kind in (getattr(models, name) for name in models.__all__)
+    if isinstance(kind, type) and issubclass(kind, Model)
+]
 SDK_NAMES = {
     "Connection": "ConnectionResponseSchema",
     "ConsoleLog": "ExecutionConsoleLogsResponse",

@@ -9,10 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
-from ..models import Connection
+if TYPE_CHECKING:
+    from ..models import Connection
+
 
 ATHENA_CATALOG = "AwsDataCatalog"  # the one that each account has
 
