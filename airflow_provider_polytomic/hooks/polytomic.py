@@ -16,6 +16,7 @@ from ._bulk_syncs import BulkSyncCalls
 from ._connection import CONN_TYPE, form_behavior, form_widgets, settings_from_connection
 from ._connection_test import check_connection
 from ._model_syncs import ModelSyncCalls
+from ._shared_reads import SharedReader
 from ._sync_calls import required_id
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ class PolytomicHook(BulkSyncCalls, ModelSyncCalls, BaseHook):
         """
         from airflow_provider_polytomic.api.client import AsyncClient
 
-        read_settings = partial(read_settings_in_triggerer, self)
+        read_settings = share_settings(self, time.time())
         return AsyncClient(await read_settings(), read_settings, batch_poll_observer())
 
     def call(self, call: Call[T]) -> T:
@@ -168,7 +169,16 @@ class PolytomicHook(BulkSyncCalls, ModelSyncCalls, BaseHook):
         return self.client.run(refresh_schemas(connection_id, poke_interval=poke_interval, deadline=deadline))
 
 
-async def read_settings_in_triggerer(hook: PolytomicHook) -> Settings:
+def share_settings(hook: PolytomicHook, not_before: float) -> SharedReader:
+    """Create the function with which a client in the triggerer reads the connection of a hook.
+
+    :param not_before: when a read that other clients share may have begun, in seconds since the epoch.
+    """
+    key = (hook.polytomic_conn_id, hook.timeout, hook.max_retries)
+    return SharedReader(key, partial(_read_settings, hook), not_before)
+
+
+async def _read_settings(hook: PolytomicHook) -> Settings:
     """Read the connection of a hook inside the triggerer.
 
     :raises ValueError: as :meth:`PolytomicHook.settings`.

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import logging
+import time
 from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from airflow_provider_polytomic._airflow.compat import (
     task_instance_state,
 )
 from airflow_provider_polytomic._airflow.metrics import batch_poll_observer
-from airflow_provider_polytomic.hooks.polytomic import PolytomicHook, read_settings_in_triggerer
+from airflow_provider_polytomic.hooks.polytomic import PolytomicHook, share_settings
 
 if TYPE_CHECKING:
     from airflow_provider_polytomic.api.models import Execution
@@ -184,7 +185,9 @@ class PolytomicExecutionTrigger(BaseTrigger):
 
         # The connection is read with the first request, so that an outage of a secrets backend is tolerated like the
         # API's.
-        read_settings = functools.partial(read_settings_in_triggerer, PolytomicHook(self.polytomic_conn_id))
+        # A connection that was changed before the task deferred must not be read as it was before.
+        not_before = time.time() if self.waiting_since is None else self.waiting_since
+        read_settings = share_settings(PolytomicHook(self.polytomic_conn_id), not_before)
         client = AsyncClient(None, read_settings, batch_poll_observer())
         try:
             return await adrive(
