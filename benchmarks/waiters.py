@@ -58,6 +58,8 @@ def _provider(sync_kind: str) -> Callable[[Where], AbstractAsyncContextManager[M
         _connect(conn_type="polytomic", host=f"https://{where.host}", password="key", extra=extra)
         from airflow_provider_polytomic.triggers.execution import PolytomicExecutionTrigger
 
+        deferred_at = time.time()
+
         def waiter(number: int) -> Any:
             return PolytomicExecutionTrigger(
                 kind=sync_kind,
@@ -65,6 +67,7 @@ def _provider(sync_kind: str) -> Callable[[Where], AbstractAsyncContextManager[M
                 execution_id=execution_id(number),
                 polytomic_conn_id=CONNECTION,
                 poke_interval=where.interval,
+                waiting_since=deferred_at,
                 # Without a deadline the warm-up would sleep some seconds before its poll.
                 deadline=time.time() + 0.2 if number == WARM_UP else None,
                 schema_count=where.schemas,  # as an operator has seen

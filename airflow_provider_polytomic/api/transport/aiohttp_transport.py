@@ -8,6 +8,7 @@ import os
 import ssl
 from collections.abc import Callable
 from io import BytesIO
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import aiohttp
@@ -92,7 +93,7 @@ async def acquire_transport(settings: Settings, on_batch_poll: Callable[[int], N
     """
     sessions = _shared.setdefault(asyncio.get_running_loop(), {})
     if settings not in sessions:
-        tls = await asyncio.to_thread(_tls, settings.verify, settings.ca_bundle)
+        tls = await _load_tls(settings.verify, settings.ca_bundle)
         if settings not in sessions:  # another task may have created it meanwhile
             sessions[settings] = Transport(settings, tls, on_batch_poll)
     transport = sessions[settings]
@@ -106,6 +107,25 @@ async def release_transport(transport: Transport) -> None:
     if transport.users == 0:
         del _shared[asyncio.get_running_loop()][transport.settings]
         await transport.close()
+
+
+# The loads that are under way: many triggers start together, and a thread for each would stall the event loop.
+_loads: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Any, asyncio.Task[ssl.SSLContext]]] = WeakKeyDictionary()
+
+
+async def _load_tls(verify: bool, ca_bundle: str | None) -> ssl.SSLContext:
+    loads, key = _loads.setdefault(asyncio.get_running_loop(), {}), (verify, ca_bundle)
+    load = loads.get(key)
+    if load is None:
+        load = loads[key] = asyncio.create_task(asyncio.to_thread(_tls, verify, ca_bundle))
+
+        def end(ended: asyncio.Task[ssl.SSLContext]) -> None:
+            del loads[key]
+            if not ended.cancelled():
+                ended.exception()  # retrieved, because all triggers may have been canceled
+
+        load.add_done_callback(end)
+    return await asyncio.shield(load)  # a trigger that is canceled must not cancel the load of the others
 
 
 def _tls(verify: bool, ca_bundle: str | None) -> ssl.SSLContext:
