@@ -43,13 +43,21 @@ def build_lineage(record: LineageRecord | None) -> Any:
     if record is None:
         return None
     try:
-        return _build(record)
+        return _build(record, _written_tables(record))
     except Exception:
         log.exception("Could not build the OpenLineage metadata of execution %s.", record.execution.id)
         return None
 
 
-def _build(record: LineageRecord) -> Any:
+def _written_tables(record: LineageRecord) -> list[WrittenTable]:
+    if record.written is not None:
+        return record.written
+    from airflow_provider_polytomic.api.executions.tables import tables_without_lookup
+
+    return tables_without_lookup(record.sync_id, record.execution, record.base_url)
+
+
+def _build(record: LineageRecord, written: list[WrittenTable]) -> Any:
     from airflow.providers.openlineage.extractors import OperatorLineage
     from openlineage.client.event_v2 import InputDataset, OutputDataset
     from openlineage.client.facet_v2 import (
@@ -58,8 +66,6 @@ def _build(record: LineageRecord) -> Any:
         external_query_run,
         output_statistics_output_dataset,
     )
-
-    from airflow_provider_polytomic.api.executions.tables import tables_without_lookup
 
     def source_facets(table: Table) -> dict[str, Any]:
         uri = table.namespace if "://" in table.namespace else f"{table.namespace}://"
@@ -71,9 +77,6 @@ def _build(record: LineageRecord) -> Any:
         rows = output_statistics_output_dataset.OutputStatisticsOutputDatasetFacet(rowCount=output.records)
         return {"outputStatistics": rows}
 
-    written = record.written
-    if written is None:
-        written = tables_without_lookup(record.sync_id, record.execution, record.base_url)
     sources = dict.fromkeys(table for output in written for table in output.sources)
     facets: dict[str, Any] = {
         "externalQuery": external_query_run.ExternalQueryRunFacet(

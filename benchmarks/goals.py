@@ -36,7 +36,14 @@ class Goal:
 
 def goals(result: dict[str, Any]) -> list[Goal]:
     """Return all goals with the values of a run."""
-    return [*_waiting(result), *_lives(result.get("lives")), *_imports(result), *_calls(result)]
+    return [
+        *_waiting(result),
+        *_lives(result.get("lives")),
+        *_restart(result.get("restart", {})),
+        *_imports(result),
+        *_cold(result.get("cold", {})),
+        *_calls(result),
+    ]
 
 
 def failed(result: dict[str, Any]) -> bool:
@@ -102,6 +109,30 @@ def _lives(lives: dict[str, Any] | None) -> Iterator[Goal]:
         yield Goal(f"{what} left after all lives", 0, lives and lives[f"left_{what}"], exact=True)
     yield Goal("objects more per life", 0.1, lives and lives["objects_per_life"])
     yield Goal("memory more after all lives, MB", 5, lives and lives["bytes_per_life"] * lives["lives"] / 1e6)
+
+
+def _restart(restart: dict[str, Any]) -> Iterator[Goal]:
+    for triggers in (200, 1000):
+        found = restart.get(str(triggers), {})
+        reference = found.get("A10", {}).get("stall_ms", {}).get("median", 0)
+        for kind in ("provider", "provider-model"):
+            at, of_it = f", restart, {kind}, {triggers} triggers", found.get(kind, {})
+            stall = 50 if triggers == 200 else max(200, 1.5 * reference)
+            yield Goal(f"longest stall, ms{at}", stall, of_it.get("stall_ms", {}).get("median"))
+            yield Goal(f"CPU per trigger, ms{at}", 1, of_it.get("cpu_ms_per_trigger", {}).get("median"))
+            yield Goal(f"reads of the connection{at}", 1, of_it.get("reads", {}).get("max"), exact=True)
+
+
+def _cold(cold: dict[str, Any]) -> Iterator[Goal]:
+    for kind in ("start", "sensor"):
+        of_it = cold.get(kind, {})
+        yield Goal(f"CPU to the first request, {kind}, x requests", 1.25, of_it.get("first_request_ms_x_requests"))
+        yield Goal(f"CPU in all, {kind}, x requests", 1.25, of_it.get("total_ms_x_requests"))
+    resume = cold.get("resume", {})
+    yield Goal("import of requests by a task that resumes", 0, resume.get("http"), exact=True)
+    for kind in ("start", "resume", "sensor"):
+        unneeded = len(cold[kind]["unneeded"]) if kind in cold else None
+        yield Goal(f"unneeded modules, {kind}", 0, unneeded, exact=True)
 
 
 def _imports(result: dict[str, Any]) -> Iterator[Goal]:
