@@ -26,7 +26,8 @@ def modules() -> Iterator[str]:
 LIGHT = [name for name in modules() if not name.startswith((f"{PROVIDER}.api", f"{PROVIDER}.sandbox"))]
 API = [name for name in modules() if name.startswith(f"{PROVIDER}.api")]
 TRANSPORT = f"{PROVIDER}.api.transport"
-HTTP = [f"{PROVIDER}.api.client", f"{TRANSPORT}.aiohttp_transport", f"{TRANSPORT}.requests_transport"]
+HTTP = [f"{TRANSPORT}.aiohttp_transport", f"{TRANSPORT}.requests_transport"]
+MODELS = f"{PROVIDER}.api.models"
 
 # What every DAG file imports before the provider.
 DAG_FILE = """
@@ -111,3 +112,45 @@ def test_transport_imports_only_its_own_library(tmp_path: Path, transport: str, 
     """A worker never loads aiohttp, a triggerer never loads requests for the provider."""
     added = added_by([f"{PROVIDER}.api.transport.{transport}"], home=tmp_path)
     assert not other & {name.split(".")[0] for name in added}
+
+
+def test_client_and_plans_build_no_model(tmp_path: Path) -> None:
+    """A model is built when a response contains one, so a task builds only the models that it uses."""
+    plans = ("call", "client", "endpoints.bulk_syncs", "executions.start", "executions.wait", "kinds")
+    added = added_by([f"{PROVIDER}.api.{name}" for name in plans], home=tmp_path)
+    assert {name for name in added if name.startswith(MODELS)} == {MODELS, f"{MODELS}.statuses"}
+    assert f"{PROVIDER}.api.endpoints.model_syncs" not in added
+
+
+def test_models_are_built_once_when_threads_parse_the_first_responses(tmp_path: Path) -> None:
+    """Workers with threads may need the same model at the same time."""
+    code = """
+import json, sys, threading
+from airflow_provider_polytomic.api.endpoints import bulk_syncs, model_syncs
+row = {"id": "e", "status": "running", "schemas": [{"schema": "a"}], "counts": {"total": 1}}
+one, several = (json.dumps({"data": data}).encode() for data in (row, [row]))
+reads = [
+    lambda: bulk_syncs.execution("s", "e").parse(one),
+    lambda: bulk_syncs.executions("s").parse(several).items[0],
+    lambda: model_syncs.execution("s", "e").parse(one),
+    lambda: model_syncs.executions("s").parse(several).items[0],
+]
+sys.setswitchinterval(1e-6)
+barrier, found = threading.Barrier(16), []
+def read(number):
+    barrier.wait()
+    found.append(reads[number % len(reads)]())
+threads = [threading.Thread(target=read, args=(number,)) for number in range(16)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print(len(found), sorted(kind.__name__ for kind in {type(item) for item in found}), {item.id for item in found})
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "AIRFLOW_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "16 ['BulkSyncExecution', 'ModelSyncExecution'] {'e'}"
