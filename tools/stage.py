@@ -41,6 +41,7 @@ Spec = BulkSyncSpec | ModelSyncSpec
 
 ROOT = Path(__file__).parent.parent
 UNTIL_ENDED = 100_000.0  # seconds; the duration of an execution that a test has to end
+TIMEOUT = 240.0  # seconds; ends a wait for something that does not happen, also on a busy machine
 MAX_HOLD = 90.0  # seconds for which a request is held at most
 # A killed component is noticed soon, but a slow one is not taken for dead, and there is a slot for every task.
 CONFIG = {
@@ -61,9 +62,18 @@ class Stage:
     :param dags: the folder of the DAGs.
     :param syncs: the number of bulk syncs, or a specification of each sync.
     :param config: additional configuration of Airflow, "SECTION__KEY" to value.
+    :param make_airflow: :class:`LocalAirflow`, or a function with the same arguments.
     """
 
-    def __init__(self, dags: Path, syncs: int | Sequence[Spec], config: Mapping[str, object] | None = None) -> None:
+    poll_interval = 0.4  # seconds between two polls of all task instances
+
+    def __init__(
+        self,
+        dags: Path,
+        syncs: int | Sequence[Spec],
+        config: Mapping[str, object] | None = None,
+        make_airflow: Callable[..., LocalAirflow] = LocalAirflow,
+    ) -> None:
         specs = [open_ended_sync(f"Sync {number}") for number in range(syncs)] if isinstance(syncs, int) else syncs
         self.syncs = [spec.id for spec in specs]
         bulk = [spec for spec in specs if isinstance(spec, BulkSyncSpec)]
@@ -77,13 +87,11 @@ class Stage:
             "password": self.sandbox.key,
             "extra": {"ui_url": f"{self.sandbox.url}/{{kind}}/{{sync_id}}/{{execution_id}}"},
         }
-        self.airflow = LocalAirflow(
-            dags,
-            # The tests have an executor of their own.
-            {"AIRFLOW_CONN_POLYTOMIC_DEFAULT": json.dumps(connection), "PYTHONPATH": str(ROOT)},
-            config={**CONFIG, **(config or {})},
-            with_postgres=True,
-        )
+        env = {
+            "AIRFLOW_CONN_POLYTOMIC_DEFAULT": json.dumps(connection),
+            "PYTHONPATH": str(ROOT),  # the tests have an executor of their own
+        }
+        self.airflow = make_airflow(dags, env, config={**CONFIG, **(config or {})}, with_postgres=True)
         self._barriers: dict[str, threading.Barrier] = {}
         self._task_instances: dict[tuple[str, str, str], dict[str, Any]] = {}
         self._closed = threading.Event()
@@ -105,6 +113,13 @@ class Stage:
         self.airflow.stop()
         self._server.close()
 
+    def add_sync(self, name: str, schemas: int = 2) -> str:
+        """Add a bulk sync whose executions run until a test ends or cancels them, and return its id."""
+        spec = open_ended_sync(name, schemas=schemas)
+        assert isinstance(spec, BulkSyncSpec)
+        duration, cancel_duration = spec.duration, spec.cancel_duration
+        return self.sandbox.add_bulk_sync(name, spec.schemas, duration=duration, cancel_duration=cancel_duration)
+
     def run(self, sync_id: str) -> Run:
         """Return a run that :meth:`Run.trigger` starts."""
         return Run(self, sync_id, "model" if sync_id in self._models else "bulk")
@@ -115,7 +130,7 @@ class Stage:
 
     def wait_at_barrier(self, name: str) -> None:
         """Wait until all parties have arrived and the barrier's action is done."""
-        self._barriers[name].wait(180)
+        self._barriers[name].wait(TIMEOUT)
 
     def abort_barriers(self) -> None:
         """Make all waiting parties fail, because one of them will not arrive."""
@@ -127,7 +142,11 @@ class Stage:
         return self._task_instances.get((dag_id, run_id, task_id))
 
     def until(
-        self, probe: Callable[[], T | None], what: str, timeout: float = 120, report: Callable[[], str] | None = None
+        self,
+        probe: Callable[[], T | None],
+        what: str,
+        timeout: float = TIMEOUT,
+        report: Callable[[], str] | None = None,
     ) -> T:
         """Call ``probe`` until it returns a true value, and return that.
 
@@ -151,7 +170,7 @@ class Stage:
 
     def _poll_task_instances(self) -> None:
         # One request for all runs, which keeps the load on the API server low.
-        while not self._closed.wait(0.4):
+        while not self._closed.wait(self.poll_interval):
             with contextlib.suppress(requests.RequestException, LocalAirflowError):
                 response = self.airflow.api("GET", "/dags/~/dagRuns/~/taskInstances", params={"limit": 1000})
                 rows = response["task_instances"]
@@ -197,10 +216,10 @@ class Run:
     def log(self, try_number: int | None = None) -> str:
         return "\n".join(map(str, self.log_lines(try_number)))
 
-    def until(self, probe: Callable[[], T | None], what: str, timeout: float = 120) -> T:
+    def until(self, probe: Callable[[], T | None], what: str, timeout: float = TIMEOUT) -> T:
         return self.stage.until(probe, f"{what} ({self})", timeout, self.report)
 
-    def until_state(self, *states: str, timeout: float = 120) -> str:
+    def until_state(self, *states: str, timeout: float = TIMEOUT) -> str:
         """Wait until the task is in one of these states."""
         return self.until(
             lambda: self.state if self.state in states else None, f"the task to be {' or '.join(states)}", timeout
