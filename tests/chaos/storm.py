@@ -22,15 +22,18 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
+
+import requests
 
 from airflow_provider_polytomic.sandbox.execution import TERMINAL, Execution
 from airflow_provider_polytomic.sandbox.faults import GARBAGE, Fault, Faults
 from airflow_provider_polytomic.sandbox.seed import BulkSyncSpec, ModelSyncSpec, SchemaSpec
-from tools.local_airflow import FINISHED
+from tools.local_airflow import FINISHED, LocalAirflow, LocalAirflowError
 from tools.stage import Run, Spec, Stage
 
 SYNCS = 10
@@ -81,12 +84,32 @@ BAD_BATCH_STATUSES: tuple[Callable[[Faults, int], Fault], ...] = (
 RECORDED = "recorded 500"
 RECORDED_A_MINUTE = 1.0
 
-# What is killed, with its number per minute.
-KILLS = {"task": 12.0, "worker and task": 2.0, "triggerer": 1.0, "scheduler": 0.4, "scheduler and workers": 0.4}
-COMPONENTS = {  # the component, and whether its children are killed with it
-    "triggerer": ("triggerer", True),
-    "scheduler": ("scheduler", False),
-    "scheduler and workers": ("scheduler", True),
+
+@dataclass(frozen=True)
+class Kill:
+    """Something that is killed: how often per minute, and how. Without ``act``, these are processes of a task."""
+
+    a_minute: float
+    act: Callable[[Any, random.Random], None] | None = None
+
+
+def _kill_component(component: str, whole: bool, airflow: LocalAirflow, _: random.Random) -> None:
+    airflow.kill(component, whole=whole)
+    airflow.restart(component)
+    # The idle workers of a killed scheduler would wait forever.
+    family = {process.pid: process for process in airflow.processes()}
+    for process in family.values():
+        if "LocalExecutor" in process.command and "<idle>" in process.command and process.parent not in family:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGKILL)
+
+
+KILLS = {
+    "task": Kill(12.0),
+    "worker and task": Kill(2.0),
+    "triggerer": Kill(1.0, partial(_kill_component, "triggerer", True)),
+    "scheduler": Kill(0.4, partial(_kill_component, "scheduler", False)),
+    "scheduler and workers": Kill(0.4, partial(_kill_component, "scheduler", True)),
 }
 FOREIGN_A_MINUTE = 3.0
 
@@ -105,7 +128,7 @@ def task_count(seconds: float) -> int:
     return max(TASKS, round(TASKS * seconds / 180))
 
 
-def schedule(seed: int, seconds: float) -> list[Event]:
+def schedule(seed: int, seconds: float, kills: Mapping[str, Kill] = KILLS) -> list[Event]:
     """Return the events of a storm, which depend only on seed and length."""
     dice = random.Random(seed)
     minutes = seconds / 60
@@ -127,8 +150,8 @@ def schedule(seed: int, seconds: float) -> list[Event]:
     for what, (a_minute, _) in FAULTS.items():
         sprinkle_both("fault", what, a_minute)
     sprinkle_both("fault", RECORDED, RECORDED_A_MINUTE, LONELY)
-    for what, a_minute in KILLS.items():
-        sprinkle("kill", what, a_minute, begin=0.1)
+    for what, kill in kills.items():
+        sprinkle("kill", what, kill.a_minute, begin=0.1)
     sprinkle_both("foreign", "execution", FOREIGN_A_MINUTE, [number for number in EACH if number not in LONELY])
     return sorted(events, key=lambda event: event.at)
 
@@ -172,8 +195,15 @@ class Task:
     has_begun: bool = False
 
     def begin(self) -> None:
+        """Trigger the run, if the API server is up."""
+        try:
+            self.run.trigger(f"storm_{self.dag}", part=self.part)
+        except requests.RequestException:
+            return
+        except LocalAirflowError as error:
+            if "-> 409" not in str(error):  # the response to an earlier request was lost
+                return
         self.has_begun = True
-        self.run.trigger(self.dag, part=self.part)
 
     @property
     def has_ended(self) -> bool:
@@ -219,10 +249,12 @@ class Task:
 class Storm:
     """One storm, from its first task until all tasks have ended."""
 
-    def __init__(self, stage: Stage, seed: int, seconds: float) -> None:
+    def __init__(self, stage: Stage, seed: int, seconds: float, planned: Mapping[str, Kill] = KILLS) -> None:
         self.stage = stage
+        self.seed = seed
         self.seconds = seconds
-        self._events = schedule(seed, seconds)
+        self.planned = planned
+        self._events = schedule(seed, seconds, planned)
         self.tasks: list[Task] = []
         self.faults: list[tuple[str, int, Fault]] = []  # kind, sync
         self.kills: list[tuple[str, Task | None]] = []
@@ -241,21 +273,20 @@ class Storm:
                         task = Task(part_of(event.dice), event.sync, event.what, self._run(event.sync))
                         self.tasks.append(task)
                         queues.get(event.sync, []).append(task)
-                        if event.sync not in queues:
-                            task.begin()
                     elif event.kind == "fault":
                         self._add_fault(event)
                     elif event.kind == "foreign":
                         self._start_foreign(event)
-                    elif event.what in COMPONENTS:
-                        restarts.append(executor.submit(self._restart, event.what))
+                    elif act := self.planned[event.what].act:
+                        restarts.append(executor.submit(self._disturb, event, act))
                     else:
                         self._kill(event)
                 for queue in queues.values():
                     if queue and queue[0].has_ended:
                         queue.pop(0)
-                    if queue and not queue[0].has_begun:
-                        queue[0].begin()
+                for task in self.tasks:
+                    if not task.has_begun and task in queues.get(task.sync, [task])[:1]:
+                        task.begin()
                 if now > self.seconds:
                     self.stage.sandbox.faults.clear()
                     if all(task.has_ended for task in self.tasks):
@@ -297,18 +328,9 @@ class Storm:
                     os.kill(pid, signal.SIGKILL)
             self.kills.append((event.what, victim))
 
-    def _restart(self, what: str) -> None:
-        airflow = self.stage.airflow
-        component, whole = COMPONENTS[what]
-        airflow.kill(component, whole=whole)
-        self.kills.append((what, None))
-        airflow.restart(component)
-        # The idle workers of a killed scheduler would wait forever.
-        family = {process.pid: process for process in airflow.processes()}
-        for process in family.values():
-            if "LocalExecutor" in process.command and "<idle>" in process.command and process.parent not in family:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(process.pid, signal.SIGKILL)
+    def _disturb(self, event: Event, act: Callable[[Any, random.Random], None]) -> None:
+        self.kills.append((event.what, None))
+        act(self.stage.airflow, random.Random(event.dice))
 
 
 # --- results
@@ -336,7 +358,7 @@ class Row:
 def make_rows(storm: Storm) -> list[Row]:
     """Return a row for each sync, one for all bulk syncs, one for all model syncs, and one for all."""
     rows = []
-    for number, sync_id in enumerate(storm.stage.syncs):
+    for number, sync_id in enumerate(storm.stage.syncs[:SYNCS]):
         tasks = [task for task in storm.tasks if task.sync == number]
         row = Row(name_of(number), len(tasks))
         row.faults = sum(fault.hits for _, sync, fault in storm.faults if sync == number)

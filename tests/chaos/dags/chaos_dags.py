@@ -15,7 +15,7 @@ KINDS = {
 
 for kind, (operator, part) in KINDS.items():
     for way in ("worker", "deferred"):
-        with DAG(f"{way}_{kind}", schedule=None) as dag:
+        with DAG(f"storm_{way}_{kind}", schedule=None) as dag:
             operator(
                 task_id="sync",
                 sync_id="{{ dag_run.conf['sync'] }}",
