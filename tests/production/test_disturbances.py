@@ -1,0 +1,177 @@
+"""Disturbances of an Airflow in production while tasks wait: one after the other, each with its own tasks.
+
+Every task has a sync of its own. The tasks are those of the storm, which have many retries, because each try that
+begins while the API server is gone fails.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import signal
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tools.stage import Run
+
+from .conftest import ProductionStage
+
+pytestmark = pytest.mark.production
+
+NUMBERS = itertools.count(1)  # of syncs
+GRACE = 5.0  # seconds between the SIGTERM and the SIGKILL of a component
+API_OUTAGE = 20.0  # seconds
+
+
+def start_waiting(stage: ProductionStage, in_workers: int, deferred: int) -> list[Run]:
+    """Start tasks, first those that wait in workers, and return them when all wait for their executions."""
+    runs = [trigger(stage, "worker") for _ in range(in_workers)] + [trigger(stage, "deferred") for _ in range(deferred)]
+    for run in runs[:in_workers]:
+        run.until_polled(run.until_started())
+    for run in runs[in_workers:]:
+        run.until_state("deferred")
+    return runs
+
+
+def trigger(stage: ProductionStage, way: str) -> Run:
+    sync_id = stage.add_sync(f"Disturbed {next(NUMBERS)}")
+    return stage.run(sync_id).trigger(f"storm_{way}", part="table_0")
+
+
+def finish(runs: list[Run]) -> None:
+    """End the execution of each task, and wait until all tasks have succeeded."""
+    for run in runs:
+        run.finish()
+    for run in runs:
+        run.until_state("success")
+
+
+def finish_until_success(run: Run) -> None:
+    """End each execution of a task, because Airflow may end the task and start a retry."""
+
+    def has_succeeded() -> bool:
+        if execution := run.stage.sandbox.running(run.sync_id):
+            with contextlib.suppress(ValueError):  # canceled meanwhile
+                run.stage.sandbox.finish(run.sync_id, execution.id)
+        return run.state == "success"
+
+    run.until(has_succeeded, "a success")
+
+
+def results(runs: list[Run]) -> set[tuple[str | None, tuple[str, ...], int]]:
+    """Return the state of each task, the statuses of its executions, and the number of requests to cancel one."""
+    return {(run.state, tuple(run.statuses), len(run.cancel_requests)) for run in runs}
+
+
+SUCCEEDED_ONCE = {("success", ("completed",), 0)}
+
+
+def has_lost_nothing(run: Run) -> bool:
+    """Return whether a task succeeded with its last execution, and canceled each earlier one before it started it.
+
+    A worker ends a task if three heartbeats in a row fail, which takes half a minute or less. The task then cancels its
+    execution as if a user had ended it, and its retry starts another one.
+    """
+    *earlier, last = run.statuses
+    return (
+        (run.state, last) == ("success", "completed")
+        and set(earlier) <= {"canceled"}
+        and all(second.created_at >= first.end for first, second in itertools.pairwise(run.started))
+    )
+
+
+def tries(runs: list[Run]) -> set[int]:
+    return {run.task["try_number"] for run in runs}
+
+
+def until_resumed(run: Run) -> None:
+    """Wait until a retry polls the execution."""
+    run.until(lambda: run.task["try_number"] == 2 and run.state == "running", "the retry")
+    run.until_polled(run.started[0], run.poll_count(run.started[0]) + 1)
+
+
+def test_worker_that_receives_sigterm_finishes_its_tasks_within_the_grace_period(stage: ProductionStage) -> None:
+    """Its main process takes no new tasks, and the running ones continue; the retry of a killed one resumes."""
+    waiting = start_waiting(stage, 4, 1)
+    on_worker = Counter(run.task["hostname"] for run in waiting if run.state == "running")
+    ((worker, _),) = on_worker.most_common(1)
+    (first, *others) = [run for run in waiting if run.state == "running" and run.task["hostname"] == worker]
+    with ThreadPoolExecutor(1) as pool:
+        end = pool.submit(stage.airflow.end, worker, 4 * GRACE)
+        stage.until(lambda: "Warm shutdown" in "\n".join(stage.airflow.component_log(worker)), "a warm shutdown")
+        first.finish()
+        first.until_state("success")
+        assert not end.done()
+        end.result()
+    for run in others:
+        until_resumed(run)
+    finish([run for run in waiting if run is not first])
+    stage.airflow.wait_healthy(worker)
+    assert results(waiting) == SUCCEEDED_ONCE
+    assert tries([first]) == {1}
+    assert tries(others) == {2}
+
+
+def test_trigger_that_runs_in_two_triggerers_resumes_its_task_once(stage: ProductionStage) -> None:
+    """One triggerer is suspended until the other has taken over its triggers, and continues with them for a while."""
+    waiting = start_waiting(stage, 0, 4)
+    frozen = waiting[0].until(lambda: (waiting[0].task.get("triggerer_job") or {}).get("hostname"), "a triggerer")
+    moving = [run for run in waiting if (run.task.get("triggerer_job") or {}).get("hostname") == frozen]
+    stage.airflow.freeze(frozen)
+    for run in moving:
+        run.until_polled(run.started[0], run.poll_count(run.started[0]) + 1)
+    finish(moving[:1])
+    stage.airflow.kill(frozen, signal.SIGCONT, whole=True)
+    finish([run for run in waiting if run is not moving[0]])
+    stage.airflow.wait_healthy(frozen)
+    assert results(waiting) == SUCCEEDED_ONCE
+    assert tries(waiting) == {1}
+
+
+def test_tasks_continue_when_one_of_two_schedulers_is_killed(stage: ProductionStage) -> None:
+    """No task is interrupted, and one that is triggered next is scheduled by the other scheduler."""
+    waiting = start_waiting(stage, 2, 2)
+    with stage.airflow.down("scheduler"):
+        waiting += start_waiting(stage, 1, 1)
+        finish(waiting)
+    stage.airflow.wait_healthy("scheduler")
+    assert results(waiting) == SUCCEEDED_ONCE
+    assert tries(waiting) == {1}
+
+
+def test_tasks_lose_no_execution_when_the_api_server_is_gone_for_a_while(stage: ProductionStage) -> None:
+    """Executions end during and after the outage. Deferred tasks cancel nothing."""
+    in_workers, deferred = start_waiting(stage, 2, 0), start_waiting(stage, 0, 3)
+    with stage.airflow.down("api-server"):
+        in_workers[0].finish()
+        deferred[0].finish()
+        time.sleep(API_OUTAGE)
+    stage.airflow.wait_healthy("api-server")
+    finish(deferred[1:])
+    for run in [*in_workers, deferred[0]]:
+        finish_until_success(run)
+    assert results(deferred) == SUCCEEDED_ONCE
+    assert in_workers[0].statuses == ["completed"]
+    assert has_lost_nothing(in_workers[1])
+
+
+def test_tasks_lose_no_execution_when_the_database_crashes(stage: ProductionStage) -> None:
+    """PostgreSQL drops all connections and recovers, and components that end are started again."""
+    in_workers, deferred = start_waiting(stage, 2, 0), start_waiting(stage, 0, 2)
+    stage.airflow.postgres.restart()
+    stage.airflow.wait_healthy()
+    _until_polled_again(deferred)
+    finish(deferred)
+    for run in in_workers:
+        finish_until_success(run)
+    assert results(deferred) == SUCCEEDED_ONCE
+    assert all(map(has_lost_nothing, in_workers))
+
+
+def _until_polled_again(runs: list[Run]) -> None:
+    polls = [(run, run.poll_count(run.started[0])) for run in runs]
+    for run, count in polls:
+        run.until_polled(run.started[0], count + 1)
