@@ -48,7 +48,6 @@ class ProductionAirflow(LocalAirflow):
         self._broker_port = free_port()
         executors = str((config or {}).get("CORE__EXECUTOR", "LocalExecutor"))
         own = {
-            "API__SERVER_TYPE": "gunicorn",  # loads the API once for all its workers, so it starts sooner
             "CELERY__BROKER_URL": f"redis://127.0.0.1:{self._broker_port}/0",
             "CORE__EXECUTOR": executors.replace("LocalExecutor", "CeleryExecutor"),
             "CORE__HOSTNAME_CALLABLE": "getpass.getuser",
