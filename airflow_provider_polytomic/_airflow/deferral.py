@@ -12,14 +12,14 @@ from airflow_provider_polytomic._airflow import task_context
 
 if TYPE_CHECKING:
     from airflow_provider_polytomic._airflow.compat import BaseTrigger
-    from airflow_provider_polytomic.api.errors import PolytomicError
+    from airflow_provider_polytomic.api.errors import PolytomicError, PolytomicTimeoutError
     from airflow_provider_polytomic.api.kinds import SyncKind
     from airflow_provider_polytomic.api.models import Execution
 
 log = logging.getLogger(__name__)
 
 OUTCOMES = ("ended", "timeout", "error")
-ORIGINS = ("started", "resumed", "attached")
+ORIGINS = ("started", "resumed", "attached", "fresh")
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,8 @@ class ExecutionEvent:
     :param message: the error message, unless the execution has ended.
     :param error_type: the class name of the error.
     :param still_running: whether the execution may still run.
+    :param limit: for a timeout, ``queue_timeout``; None for the deadline.
+    :param status: the status of an execution that was queued for too long.
     :param console_cursor: the position up to which the console log was logged.
     :param execution: the summary of the execution that has ended: see :func:`.summary.to_event_summary`.
     """
@@ -105,6 +107,8 @@ class ExecutionEvent:
     message: str = ""
     error_type: str | None = None
     still_running: bool = False
+    limit: str | None = None
+    status: str | None = None
     console_cursor: str | None = None
     execution: dict[str, Any] | None = None
 
@@ -150,12 +154,20 @@ class ExecutionEvent:
             "message": (str,),
             "error_type": (str, NoneType),
             "still_running": (bool,),
+            "limit": (str, NoneType),
+            "status": (str, NoneType),
             "console_cursor": (str, NoneType),
             "execution": (dict,) if self.outcome == "ended" else (dict, NoneType),
         }
         for name, expected in types.items():
             if type(getattr(self, name)) not in expected:
                 raise ValueError(f"{name} has an invalid type")
+
+    def read_timeout(self) -> PolytomicTimeoutError:
+        """The error for the limit at which the trigger ended the wait."""
+        from airflow_provider_polytomic.api.errors import PolytomicTimeoutError
+
+        return PolytomicTimeoutError(self.message, self.still_running, limit=self.limit, status=self.status)
 
     def read_error(self) -> PolytomicError:
         """The error with which the trigger gave up the wait."""

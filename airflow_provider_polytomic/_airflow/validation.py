@@ -365,6 +365,13 @@ def seconds(name: str, value: Any) -> float | None:
     return float(number)
 
 
+def duration(name: str, value: Any) -> float | None:
+    """Seconds as :func:`seconds`, also as text, because Jinja renders text."""
+    value = blank_to_none(value)
+    number = _number(value) if isinstance(value, str) else value
+    return seconds(name, value if number is None else number)
+
+
 def timestamp(name: str, value: Any) -> datetime:
     """A point in time, from a datetime or ISO 8601 text; without a time zone it is UTC."""
     if isinstance(value, str):

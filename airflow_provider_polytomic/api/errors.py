@@ -166,13 +166,19 @@ class PolytomicSyncError(PolytomicError):
 
 
 class PolytomicTimeoutError(PolytomicError):
-    """A deadline passed before an execution, a refresh of schemas or a request had ended.
+    """A deadline passed before an execution, a refresh of schemas or a request had ended, or ``queue_timeout`` passed.
 
     :ivar still_running: whether the execution is probably still running, because it was not canceled
+    :ivar limit: ``queue_timeout``, or None for a deadline
+    :ivar status: the status of an execution that was queued for too long
     """
 
-    def __init__(self, message: str, still_running: bool = False) -> None:
+    def __init__(
+        self, message: str, still_running: bool = False, *, limit: str | None = None, status: str | None = None
+    ) -> None:
         self.still_running = still_running
+        self.limit = limit
+        self.status = status
         super().__init__(message)
 
 

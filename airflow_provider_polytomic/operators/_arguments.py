@@ -19,7 +19,10 @@ _CHECKS: dict[str, validation.Check] = {
     "if_running": validation.one_of(IF_RUNNING),
     "allow_errors": validation.error_limit,
     "min_records": validation.count,
+    "queue_timeout": validation.duration,
+    "fresh_within": validation.duration,
 }
+NOT_OWN = ("self", "kwargs", "__class__")  # names in an `__init__` that are no arguments of this package's operators
 _FLAGS = ("wait_for_completion", "deferrable", "cancel_on_kill", "log_console")  # not templated
 
 
@@ -33,7 +36,9 @@ class ExecutionArguments(BaseOperator):
     deferrable: bool
     poke_interval: float
     timeout: float | None
+    queue_timeout: float | timedelta | str | None
     if_running: str
+    fresh_within: float | timedelta | str | None
     allow_errors: bool | int | float
     min_records: int | None
     cancel_on_kill: bool
@@ -91,6 +96,13 @@ class ExecutionArguments(BaseOperator):
             "allow_errors": validation.error_limit("allow_errors", self.allow_errors),
             "min_records": validation.count("min_records", self.min_records),
         }
+
+    def _get_queue_timeout(self, *, is_owned: bool) -> float | None:
+        """Seconds that an execution may be queued. An execution that the task did not start has no limit.
+
+        :raises ValueError: the argument is invalid; the message begins with its name.
+        """
+        return validation.duration("queue_timeout", self.queue_timeout) if is_owned else None
 
     @property
     def _alias(self) -> AssetAlias:

@@ -74,7 +74,7 @@ class ExecutionOperator(ExecutionRequests):
             report = self._end_wait(context, target, execution, console)
             if self._must_start_again(target, state.origin, execution):
                 return self._start_and_finish(context, target)
-            return self._finish(report, execution, is_owned=state.is_owned)
+            return self._finish(report, execution, state.origin)
 
     def _start_and_finish(self, context: Any, target: Target, attempts: int = 0) -> str:
         """Start or resume an execution, wait for its end, and judge it. Repeat if a resumed one was canceled.
@@ -93,7 +93,7 @@ class ExecutionOperator(ExecutionRequests):
             execution = self._wait_or_defer(context, target, resolved, console)
             report = self._end_wait(context, target, execution, console)
             if not self._must_start_again(target, resolved.origin, execution):
-                return self._finish(report, execution, is_owned=resolved.is_owned)
+                return self._finish(report, execution, resolved.origin)
             attempts = 0
 
     @contextmanager
@@ -234,6 +234,7 @@ class ExecutionOperator(ExecutionRequests):
             poke_interval=self.poke_interval,
             deadline=target.deadline,
             cancel_at_deadline=self.cancel_on_kill and resolved.is_owned,
+            queue_timeout=self._get_queue_timeout(is_owned=resolved.is_owned),
             console=console,
         )
         try:
@@ -259,6 +260,7 @@ class ExecutionOperator(ExecutionRequests):
             seen=seen,
             deadline=target.deadline,
             cancel_at_deadline=cancels,
+            queue_timeout=self._get_queue_timeout(is_owned=state.is_owned),
             cancel_on_kill=cancels,
             log_console=self.log_console and not state.is_blocking,
             deferral_state=replace(state, resolved_at=target.resolved_at, deadline_limit=self._deadline_limit),
@@ -277,7 +279,7 @@ class ExecutionOperator(ExecutionRequests):
         :raises PolytomicError: the trigger reports a timeout or an error. An owned execution that may still run is
             released to the next try, or canceled.
         """
-        from airflow_provider_polytomic.api.errors import PolytomicNotFoundError, PolytomicTimeoutError
+        from airflow_provider_polytomic.api.errors import PolytomicNotFoundError
         from airflow_provider_polytomic.operators._ownership import cancel_if_possible
 
         if event.outcome == "ended":
@@ -286,8 +288,9 @@ class ExecutionOperator(ExecutionRequests):
         owned = event.still_running and event.deferral_state.is_owned
         if event.outcome == "timeout":
             if owned and self.cancel_on_kill:
-                cancel_if_possible(self._run, self._kind, sync_id, execution_id, "its deadline has passed")
-            raise PolytomicTimeoutError(event.message)
+                reason = f"{event.limit or 'its deadline'} has passed"
+                cancel_if_possible(self._run, self._kind, sync_id, execution_id, reason)
+            raise event.read_timeout()
         error = event.read_error()
         if owned:
             # An execution that was not found fails the task without further tries.
@@ -323,8 +326,10 @@ class ExecutionOperator(ExecutionRequests):
         self.log.info("%s, which an earlier try started, was canceled. Starting a new one.", subject)
         return True
 
-    def _finish(self, report: EndReport, execution: Execution, *, is_owned: bool) -> str:
+    def _finish(self, report: EndReport, execution: Execution, origin: str | None) -> str:
         """Judge an execution that has ended, and report on it.
+
+        :param origin: how the task came to it: one of :data:`~.deferral.ORIGINS`.
 
         :returns: the execution's id.
         :raises PolytomicSyncError: the execution did not succeed.
@@ -332,11 +337,12 @@ class ExecutionOperator(ExecutionRequests):
         from airflow_provider_polytomic.api.executions.outcome import failure_reason
 
         reason = failure_reason(execution, **self._criteria())
-        report.push_summary(is_owned=is_owned)
-        report.send_metrics(has_failed=reason is not None)
+        report.push_summary(origin)
+        if origin != "fresh":  # it was counted when it ended
+            report.send_metrics(has_failed=reason is not None)
         if reason is not None:
             raise report.report_failure(reason)
-        report.report_success()
+        report.report_success(origin)
         return execution.id
 
     def _open_console_log(

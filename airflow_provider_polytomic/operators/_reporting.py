@@ -40,6 +40,7 @@ def report_start(operator: Any, context: Any, target: Target, resolved: Resolved
         "started": ("Started", format_arguments(operator._get_start_arguments())),
         "resumed": ("Resumed", f", which try {resolved.try_number} of this task started"),
         "attached": ("Attached to", ", which this task did not start (if_running='attach')"),
+        "fresh": ("Adopted", f", which completed at {execution.completed_at} (fresh_within={operator.fresh_within!r})"),
     }[resolved.origin]
     sync = kind.describe(sync_id, target.sync_name)
     operator.log.info("%s execution %s of %s%s.", verb, execution.id, sync, addition)
@@ -70,12 +71,15 @@ class EndReport:
         if console is not None:
             self._best_effort("rest of the console log", lambda: self._reporting.run(console.follow_to_end()))
 
-    def push_summary(self, *, is_owned: bool) -> None:
-        """Push the XCom ``execution``. Schemas that a trigger event omitted are read for the reports after it."""
+    def push_summary(self, origin: str | None) -> None:
+        """Push the XCom ``execution``. Schemas that a trigger event omitted are read for the reports after it.
+
+        :param origin: how the task came to the execution: one of :data:`~.deferral.ORIGINS`.
+        """
         from airflow_provider_polytomic.api.executions.summary import summarize
 
         def push() -> None:
-            summary = summarize(self._sync_id, self._execution, adopted=not is_owned)
+            summary = summarize(self._sync_id, self._execution, adopted=origin not in ("started", "resumed"))
             reporting.push_summary(self._context, summary, wanted=self._operator.do_xcom_push)
 
         self._best_effort("summary", push)
@@ -94,13 +98,18 @@ class EndReport:
             lambda: metrics.record_end(self._context, kind, execution, has_failed=has_failed, waited=waited),
         )
 
-    def report_success(self) -> None:
-        """Log the success, and report the tables that were written: as lineage, and as asset events."""
+    def report_success(self, origin: str | None) -> None:
+        """Log the success, and report the tables that were written: as lineage, and as asset events.
+
+        Not for a fresh execution: it wrote them before this task began.
+        """
         from airflow_provider_polytomic.api.executions.messages import format_progress
 
         execution, operator = self._execution, self._operator
         sync = operator._kind.describe(self._sync_id, self._sync_name)
         operator.log.info("Execution %s of %s succeeded: %s.", execution.id, sync, format_progress(execution))
+        if origin == "fresh":
+            return
         self._best_effort("lineage", self._record_lineage)
         self._best_effort("asset events", self._emit_asset_events)
 

@@ -69,6 +69,7 @@ def build_start_request(
         first_try=tries.infer_first_try(),
         arguments=operator._get_start_arguments(),
         if_running=validation.choice("if_running", operator.if_running, IF_RUNNING) or "wait",
+        fresh_within=validation.duration("fresh_within", operator.fresh_within),
         succeeded=lambda execution: failure_reason(execution, **criteria) is None,
         wait_for_completion=operator.wait_for_completion,
         cancel_on_kill=operator.cancel_on_kill,

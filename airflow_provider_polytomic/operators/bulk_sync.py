@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from airflow_provider_polytomic._airflow import validation
 from airflow_provider_polytomic._airflow.compat import BaseOperator, default_deferrable
+from airflow_provider_polytomic.operators._arguments import NOT_OWN
 from airflow_provider_polytomic.operators._base import ExecutionOperator
 
 RESYNC_MODES = ("refetch", "resync", "rebuild")
@@ -46,9 +47,15 @@ class PolytomicBulkSyncOperator(ExecutionOperator):
         none. When it is over, the execution is canceled (unless ``cancel_on_kill=False``) and PolytomicTimeoutError is
         raised. An ``execution_timeout`` has the same effect, a tenth of it earlier: at least 30 seconds, at most 5
         minutes.
+    :param queue_timeout: seconds (or timedelta) from the creation of the task's execution until it has to be running;
+        default: none. When it is over, the execution is canceled (unless ``cancel_on_kill=False``) and
+        PolytomicTimeoutError is raised. Executions that this task did not start have no such limit. (templated)
     :param if_running: what to do while an execution that this task did not start is running: ``wait`` for its end,
         then start; ``attach`` to it, if it covers the requested arguments; ``fail``; ``skip`` the task; or ``cancel``
         it, then start. (templated)
+    :param fresh_within: seconds (or timedelta); default: none. If an execution that covers the requested arguments
+        completed within this time and is a success by this task's criteria, it is the result, and nothing is started.
+        (templated)
     :param allow_errors: how many errors a success may have: True for any number, also in schemas that failed as a
         whole; an int for a number of records; a float below 1 for a share of the records. (templated)
     :param min_records: the number of records that a success needs; not checked for test runs. (templated)
@@ -74,7 +81,9 @@ class PolytomicBulkSyncOperator(ExecutionOperator):
         "resync_mode",
         "fetch_mode",
         "schemas",
+        "queue_timeout",
         "if_running",
+        "fresh_within",
         "allow_errors",
         "min_records",
         "polytomic_conn_id",
@@ -94,7 +103,9 @@ class PolytomicBulkSyncOperator(ExecutionOperator):
         deferrable: bool = default_deferrable(),
         poke_interval: float | timedelta = 30,
         timeout: float | timedelta | None = None,
+        queue_timeout: float | timedelta | str | None = None,
         if_running: str = "wait",
+        fresh_within: float | timedelta | str | None = None,
         allow_errors: bool | int | float = False,
         min_records: int | None = None,
         cancel_on_kill: bool = True,
@@ -102,26 +113,9 @@ class PolytomicBulkSyncOperator(ExecutionOperator):
         assets: bool | Mapping[str, Any] = True,
         **kwargs: Any,
     ) -> None:
+        arguments = {name: value for name, value in locals().items() if name not in NOT_OWN}
         super().__init__(**kwargs)
-        self._set_arguments(
-            sync_id=sync_id,
-            sync_name=sync_name,
-            test=test,
-            resync_mode=resync_mode,
-            fetch_mode=fetch_mode,
-            schemas=schemas,
-            polytomic_conn_id=polytomic_conn_id,
-            wait_for_completion=wait_for_completion,
-            deferrable=deferrable,
-            poke_interval=poke_interval,
-            timeout=timeout,
-            if_running=if_running,
-            allow_errors=allow_errors,
-            min_records=min_records,
-            cancel_on_kill=cancel_on_kill,
-            log_console=log_console,
-            assets=assets,
-        )
+        self._set_arguments(**arguments)
 
     def _get_start_arguments(self) -> dict[str, Any]:
         values = validation.validate_known(self, _START)

@@ -8,6 +8,7 @@ from typing import Any
 
 from airflow_provider_polytomic._airflow import validation
 from airflow_provider_polytomic._airflow.compat import default_deferrable
+from airflow_provider_polytomic.operators._arguments import NOT_OWN
 from airflow_provider_polytomic.operators._base import ExecutionOperator
 
 MAX_IDENTITIES = 1000
@@ -40,9 +41,14 @@ class PolytomicModelSyncOperator(ExecutionOperator):
     :param deferrable: wait in the triggerer, holding no worker slot; default: ``[operators] default_deferrable``.
     :param poke_interval: maximum poll interval in seconds (or timedelta); default 30.
     :param timeout: seconds (or timedelta) for the whole task; default: none.
+    :param queue_timeout: seconds (or timedelta) from the creation of the task's execution until it has to be running;
+        default: none. (templated)
     :param if_running: what to do while an execution that this task did not start is running: ``wait``, ``attach``,
         ``fail``, ``skip`` or ``cancel``. ``attach`` applies only without ``test``, ``resync`` and identities, because
         the API does not return those of the running execution. (templated)
+    :param fresh_within: seconds (or timedelta); default: none. If an execution completed successfully within this time,
+        it is the result, and nothing is started. Like ``attach``, it applies only without ``test``, ``resync`` and
+        identities. (templated)
     :param allow_errors: how many records with errors a success may have: True for any number, an int for a number, a
         float below 1 for a share of the records. (templated)
     :param min_records: the number of records (``counts.total``) that a success needs. (templated)
@@ -64,7 +70,9 @@ class PolytomicModelSyncOperator(ExecutionOperator):
         "resync",
         "identities",
         "source_identities",
+        "queue_timeout",
         "if_running",
+        "fresh_within",
         "allow_errors",
         "min_records",
         "polytomic_conn_id",
@@ -84,7 +92,9 @@ class PolytomicModelSyncOperator(ExecutionOperator):
         deferrable: bool = default_deferrable(),
         poke_interval: float | timedelta = 30,
         timeout: float | timedelta | None = None,
+        queue_timeout: float | timedelta | str | None = None,
         if_running: str = "wait",
+        fresh_within: float | timedelta | str | None = None,
         allow_errors: bool | int | float = False,
         min_records: int | None = None,
         cancel_on_kill: bool = True,
@@ -92,26 +102,9 @@ class PolytomicModelSyncOperator(ExecutionOperator):
         assets: bool | Mapping[str, Any] = True,
         **kwargs: Any,
     ) -> None:
+        arguments = {name: value for name, value in locals().items() if name not in NOT_OWN}
         super().__init__(**kwargs)
-        self._set_arguments(
-            sync_id=sync_id,
-            sync_name=sync_name,
-            test=test,
-            resync=resync,
-            identities=identities,
-            source_identities=source_identities,
-            polytomic_conn_id=polytomic_conn_id,
-            wait_for_completion=wait_for_completion,
-            deferrable=deferrable,
-            poke_interval=poke_interval,
-            timeout=timeout,
-            if_running=if_running,
-            allow_errors=allow_errors,
-            min_records=min_records,
-            cancel_on_kill=cancel_on_kill,
-            log_console=log_console,
-            assets=assets,
-        )
+        self._set_arguments(**arguments)
 
     def _get_start_arguments(self) -> dict[str, Any]:
         values = validation.validate_known(self, _START)

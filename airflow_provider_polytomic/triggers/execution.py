@@ -52,8 +52,9 @@ class PolytomicExecutionTrigger(BaseTrigger):
     :param poke_interval: maximum poll interval in seconds. Polling starts at 5 s and backs off to a quarter of the
         elapsed time.
     :param deadline: when to give up, in seconds since the epoch; None is no deadline. It survives restarts.
+    :param queue_timeout: seconds from the execution's creation until it has to be running; None for no limit.
     :param after: a time in ISO 8601, for a trigger without ``execution_id``.
-    :param cancel_at_deadline: whether to cancel the execution when the deadline passes.
+    :param cancel_at_deadline: whether to cancel the execution when the deadline or ``queue_timeout`` passes.
     :param cancel_on_kill: whether to cancel it when a person ends the task (Airflow 3.3 and newer). The execution of a
         task that is cleared is canceled by its next try.
     :param log_console: whether to log the execution's console log while waiting.
@@ -72,6 +73,7 @@ class PolytomicExecutionTrigger(BaseTrigger):
         polytomic_conn_id: str = PolytomicHook.default_conn_name,
         poke_interval: float = 30,
         deadline: float | None = None,
+        queue_timeout: float | None = None,
         after: str | None = None,
         cancel_at_deadline: bool = False,
         cancel_on_kill: bool = False,
@@ -95,6 +97,7 @@ class PolytomicExecutionTrigger(BaseTrigger):
         self.polytomic_conn_id = polytomic_conn_id
         self.poke_interval = poke_interval
         self.deadline = deadline
+        self.queue_timeout = queue_timeout
         self.after = after
         self.cancel_at_deadline = cancel_at_deadline
         self.cancel_on_kill = cancel_on_kill
@@ -116,6 +119,7 @@ class PolytomicExecutionTrigger(BaseTrigger):
                 "polytomic_conn_id": self.polytomic_conn_id,
                 "poke_interval": self.poke_interval,
                 "deadline": self.deadline,
+                "queue_timeout": self.queue_timeout,
                 "after": self.after,
                 "cancel_at_deadline": self.cancel_at_deadline,
                 "cancel_on_kill": self.cancel_on_kill,
@@ -147,7 +151,12 @@ class PolytomicExecutionTrigger(BaseTrigger):
             raise  # the triggerer stops, or the task was killed: on_kill decides
         except PolytomicTimeoutError as error:
             return event(
-                "timeout", execution_id=self.execution_id, message=str(error), still_running=error.still_running
+                "timeout",
+                execution_id=self.execution_id,
+                message=str(error),
+                still_running=error.still_running,
+                limit=error.limit,
+                status=error.status,
             )
         except Exception as error:
             if not isinstance(error, PolytomicError):
@@ -199,6 +208,7 @@ class PolytomicExecutionTrigger(BaseTrigger):
                     poke_interval=self.poke_interval,
                     deadline=self.deadline,
                     cancel_at_deadline=self.cancel_at_deadline,
+                    queue_timeout=self.queue_timeout,
                     first_sleep=MIN_FIRST_SLEEP,
                     waiting_since=self.waiting_since,
                     schema_count=self.schema_count or 0,

@@ -13,6 +13,7 @@ from .start_request import StartRequest
 if TYPE_CHECKING:
     from ..models import Execution
 
+FRESH_LIMIT = 10  # executions to list for a request that a fresh execution satisfies
 LIST_LIMIT = 3  # executions to list: at most one has not ended, and each may contain thousands of schemas
 
 
@@ -39,8 +40,10 @@ class ExecutionList:
         return newest is None or execution.created_at is None or execution.created_at >= newest
 
 
-def list_executions(request: StartRequest, limit: int = LIST_LIMIT) -> Plan[ExecutionList]:
+def list_executions(request: StartRequest, limit: int | None = None) -> Plan[ExecutionList]:
     """List the newest executions of the request's sync."""
+    if limit is None:
+        limit = LIST_LIMIT if request.fresh_within is None else FRESH_LIMIT
     call = request.kind.executions(request.sync_id, limit=limit)
     page = yield from PageReader(call).fetch_next()
     return ExecutionList([] if page is None else page.items)

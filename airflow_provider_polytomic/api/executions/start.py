@@ -29,6 +29,7 @@ from ..plan import Plan, Response, current_time, sleep
 from ..retry import backoff
 from .cancel import CANCEL_TIMEOUT, cancel_execution
 from .execution_list import ExecutionList, list_executions
+from .freshness import find_fresh_execution
 from .matching import covers_request
 from .server_clock import ServerClock
 from .start_effect import find_started_execution
@@ -46,18 +47,19 @@ NEW_SYNC_DELAYS = (1.0, 2.0, 4.0)  # seconds between lists while they return 404
 class ResolvedExecution:
     """The execution to wait for. Its status may be outdated: poll it before judging it.
 
-    :param try_number: the try whose key started it; the current try for an attached one.
-    :param origin: ``started`` by this try, ``resumed`` from an earlier try, or ``attached``: started by another client.
+    :param try_number: the try whose key started it; the current try for one that is not owned.
+    :param origin: ``started`` by this try, ``resumed`` from an earlier try, ``attached``: started by another client, or
+        ``fresh``: ended shortly before.
     """
 
     execution: Execution
     try_number: int
-    origin: Literal["started", "resumed", "attached"] = "started"
+    origin: Literal["started", "resumed", "attached", "fresh"] = "started"
 
     @property
     def is_owned(self) -> bool:
         """Whether the task has started the execution, in this try or an earlier one."""
-        return self.origin != "attached"
+        return self.origin in ("started", "resumed")
 
 
 @dataclass(frozen=True)
@@ -108,8 +110,11 @@ def _start_or_resume(request: StartRequest, server_clock: ServerClock) -> Plan[D
     error: PolytomicApiError = _conflict_error(request, f"{_subject(request)}: no attempts are left")
     for attempt in range(request.attempts, MAX_ATTEMPTS + 1):
         if listed.non_terminal is not None:
-            decision = yield from _replay_or_apply_if_running(request, listed.non_terminal, baseline, sent_before)
+            decision = yield from _replay_or_apply_if_running(request, listed, baseline, sent_before, server_clock)
             return replace(decision, attempts=attempt) if isinstance(decision, Blocked) else decision
+        fresh = yield from find_fresh_execution(request, listed, server_clock)
+        if fresh is not None:
+            return ResolvedExecution(fresh, request.try_number, "fresh")
         if attempt == MAX_ATTEMPTS:
             break
         result = yield from _start_attempt(request, attempt, listed, server_clock)
@@ -263,17 +268,26 @@ def _list_when_known(request: StartRequest) -> Plan[ExecutionList]:
 
 
 def _replay_or_apply_if_running(
-    request: StartRequest, non_terminal: Execution, baseline: ExecutionList, sent_before: float
+    request: StartRequest,
+    listed: ExecutionList,
+    baseline: ExecutionList,
+    sent_before: float,
+    server_clock: ServerClock,
 ) -> Plan[Decision]:
     """Decide about a non-terminal execution that no try since the last clear started.
 
     If the task was cleared, this replays the keys from before the clear, which may start an execution. It may cancel
     the non-terminal one.
     """
+    non_terminal = listed.non_terminal
+    assert non_terminal is not None  # noqa: S101  the caller has checked
     is_owned, execution = yield from _replay_tries_before_clear(request, non_terminal, baseline, sent_before)
     if execution.id != non_terminal.id:
         return ResolvedExecution(execution, request.try_number)
     if not is_owned:
+        fresh = yield from find_fresh_execution(request, listed, server_clock)
+        if fresh is not None:
+            return ResolvedExecution(fresh, request.try_number, "fresh")
         decision = _decide_by_if_running(request, non_terminal)
         if decision is not None:
             return decision

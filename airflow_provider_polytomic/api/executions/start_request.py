@@ -73,6 +73,7 @@ class StartRequest:
     :param arguments: the arguments of the endpoint function that starts the sync.
     :param if_running: what to do about an execution that this task did not start: ``wait``, ``attach``, ``fail``,
         ``skip`` or ``cancel``.
+    :param fresh_within: seconds since the end of an execution that is taken instead of starting one; None for none.
     :param succeeded: whether an execution that has ended is a success by the task's criteria.
     :param wait_for_completion: whether the task waits for the end. If not, an execution counts once it is started.
     :param cancel_on_kill: whether to cancel, instead of waiting for, an execution from before a clear.
@@ -87,6 +88,7 @@ class StartRequest:
     first_try: int = 1
     arguments: dict[str, Any] = field(default_factory=dict)
     if_running: str = "wait"
+    fresh_within: float | None = None
     succeeded: Callable[[Execution], bool] = lambda execution: execution.succeeded
     wait_for_completion: bool = True
     cancel_on_kill: bool = True

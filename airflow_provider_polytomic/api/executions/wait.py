@@ -14,6 +14,7 @@ from ..kinds import SyncKind
 from ..plan import BatchableSleep, Plan, current_time, sleep, sleep_batchable
 from .cancel import CANCEL_TIMEOUT, cancel_execution
 from .console_log import ConsoleLogFollower
+from .limits import Exceeded, WaitLimits
 from .messages import format_progress
 from .outage import OutageTracker
 from .poll import PollResult, poll_execution, poll_next_execution
@@ -36,6 +37,7 @@ def wait_for_execution(
     poke_interval: float,
     deadline: float | None = None,
     cancel_at_deadline: bool = False,
+    queue_timeout: float | None = None,
     first_sleep: float = 0,
     waiting_since: float | None = None,
     schema_count: int = 0,
@@ -48,38 +50,37 @@ def wait_for_execution(
     :param poke_interval: maximum seconds between polls. Polling starts at :data:`MIN_POLL_INTERVAL` and backs off to a
         quarter of the elapsed time, so that short syncs are found soon and long ones are not polled too often.
     :param deadline: seconds since the epoch.
-    :param cancel_at_deadline: whether to cancel the execution when the deadline passes.
+    :param cancel_at_deadline: whether to cancel the execution when the deadline or ``queue_timeout`` passes.
+    :param queue_timeout: seconds from the execution's creation until it has to be running; None for no limit.
     :param first_sleep: seconds before the first poll. Unless it is 0, up to one poll interval is added at random. An
         earlier deadline is postponed: the wait does not end before these seconds have passed since its beginning.
     :param waiting_since: seconds since the epoch when the wait began, if that was earlier. During the first minute, an
         execution that is not found counts as new.
     :param schema_count: how many schemas the execution has, as far as is known.
     :param console: follows the console log with one request after each poll but the last.
-    :raises PolytomicTimeoutError: the deadline has passed.
+    :raises PolytomicTimeoutError: the deadline or ``queue_timeout`` has passed.
     :raises PolytomicNotFoundError: the execution does not exist.
     :raises PolytomicAuthError: the credentials were refused, and again after they were reloaded.
     :raises PolytomicError: polling has failed for ten minutes; this is the last failure.
     """
-    began = yield from current_time()
+    began = now = yield from current_time()
     after = after or datetime.fromtimestamp(began, timezone.utc)
     waiting_since = min(began if waiting_since is None else waiting_since, began)
     deadline = None if deadline is None else max(deadline, waiting_since + first_sleep)
     interval = functools.partial(_next_interval, waiting_since, poke_interval)
     progress = _ProgressLog(kind, sync_id, execution_id)
     outage = OutageTracker(progress.subject, poke_interval, waiting_since)
+    limits = WaitLimits(deadline, queue_timeout, waiting_since)
     delay = first_sleep and first_sleep + interval(began) * random.random()  # random: triggers may start together
     is_server_delay = False
     while True:
-        batchable_id = execution_id if kind.has_batch_status and console is None and not is_server_delay else None
-        if (yield from _sleep(sync_id, batchable_id, delay, interval, deadline, schema_count)):
+        is_direct = console is not None or is_server_delay or limits.needs_direct_poll(now)
+        batchable_id = execution_id if kind.has_batch_status and not is_direct else None
+        if (yield from _sleep(sync_id, batchable_id, delay, interval, limits.next_wake(now), schema_count)):
             outage.record_success()
-        poll = yield from _poll(kind, sync_id, execution_id, after, deadline)
+        poll = yield from limits.observe(_poll(kind, sync_id, execution_id, after, deadline))
         now, execution, is_server_delay = (yield from current_time()), poll.value, poll.retry_after is not None
-        if poll.error is None:
-            outage.record_success()
-            delay = interval(now)
-        else:
-            delay = yield from outage.record_failure(poll, now)
+        delay = yield from _next_delay(outage, poll, interval, now)
         if execution is not None:
             execution_id, schema_count = execution.id, execution.schema_count
             if execution.is_terminal:
@@ -87,9 +88,10 @@ def wait_for_execution(
             progress.record(execution)
             if console is not None:
                 yield from console.follow(_request_timeout(deadline, now))
-        if deadline is not None and now >= deadline:
+        exceeded = limits.check(execution, now)
+        if exceeded is not None:
             owned_id = execution_id if cancel_at_deadline else None
-            raise (yield from _cancel_at_deadline(kind, sync_id, owned_id, progress.subject, poll.error))
+            raise (yield from _cancel_at_limit(kind, sync_id, owned_id, progress.subject, exceeded, poll.error))
         del poll, execution  # thousands of plans may sleep in one triggerer: free what they have read
 
 
@@ -154,18 +156,37 @@ def _next_interval(waiting_since: float, max_interval: float, now: float) -> flo
     return min(max_interval, max(MIN_POLL_INTERVAL, (now - waiting_since) / 4))
 
 
-def _cancel_at_deadline(
-    kind: SyncKind, sync_id: str, owned_id: str | None, subject: str, poll_error: PolytomicError | None
+def _next_delay(
+    outage: OutageTracker, poll: PollResult[Execution], interval: Callable[[float], float], now: float
+) -> Plan[float]:
+    """Record a poll, and return the seconds until the next one.
+
+    :raises PolytomicError: the wait has to be given up.
+    """
+    if poll.error is not None:
+        return (yield from outage.record_failure(poll, now))
+    outage.record_success()
+    return interval(now)
+
+
+def _cancel_at_limit(
+    kind: SyncKind,
+    sync_id: str,
+    owned_id: str | None,
+    subject: str,
+    exceeded: Exceeded,
+    poll_error: PolytomicError | None,
 ) -> Plan[PolytomicTimeoutError]:
     """Cancel the owned execution, if any, and return the error to raise.
 
     The execution is canceled even if its last poll failed, so that it does not run without a task that waits for it.
     """
-    ending, still_running = "it is left running", True
+    ending, still_running = exceeded.left, True
     if owned_id is not None:
         refusal = yield from cancel_execution(kind, sync_id, owned_id, CANCEL_TIMEOUT)
         ending = f"canceling it failed: {refusal}" if refusal else "the cancel request was accepted"
         still_running = refusal is not None
     if poll_error is not None:
         ending += f"; its last poll failed: {poll_error}"
-    return PolytomicTimeoutError(f"{subject} had not ended at the deadline; {ending}", still_running)
+    message = f"{subject} {exceeded.reason}; {ending}"
+    return PolytomicTimeoutError(message, still_running, limit=exceeded.limit, status=exceeded.status)
