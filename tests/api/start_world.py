@@ -40,6 +40,7 @@ class Execution:
     :ivar at: when it was created, by the server's clock.
     :ivar does: its fields that show what it does; empty for a model sync.
     :ivar unlisted_until: when lists begin to show it.
+    :ivar ended_at: when it ended, by the server's clock.
     """
 
     id: str
@@ -48,15 +49,21 @@ class Execution:
     does: dict[str, Any]
     status: str = "running"
     unlisted_until: float = 0.0
+    ended_at: float | None = None
 
     @property
     def json(self) -> dict[str, Any]:
         return {
             "id": self.id,
             "status": self.status,
-            "created_at": datetime.fromtimestamp(self.at, timezone.utc).isoformat(),
+            "created_at": _iso(self.at),
+            "completed_at": _iso(self.ended_at),
             **self.does,
         }
+
+
+def _iso(at: float | None) -> str | None:
+    return None if at is None else datetime.fromtimestamp(at, timezone.utc).isoformat()
 
 
 @dataclass
@@ -139,6 +146,7 @@ class World:
 
     def end(self, execution: Execution, status: str) -> None:
         execution.status = "canceled" if execution.status == "canceling" else status
+        execution.ended_at = self.now + self.skew
 
     # --- events
 

@@ -21,12 +21,13 @@ def find_fresh_execution(
     """
     if request.fresh_within is None:
         return None
-    now = yield from current_time()
     for candidate in listed.executions:
+        now = yield from current_time()
         if not candidate.is_terminal or not _is_fresh(candidate, request.fresh_within, server_clock, now):
             continue
         # The list may omit fields that the execution itself has.
         execution: Execution | None = yield from read_current(request.kind.execution(request.sync_id, candidate.id))
+        now = yield from current_time()
         if (
             execution is not None
             and _is_fresh(execution, request.fresh_within, server_clock, now)
