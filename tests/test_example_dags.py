@@ -41,6 +41,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "test_then_run": ("test_then_run", {}),
     "full_rebuild_param_off": ("full_rebuild_param", {}),
     "full_rebuild_param_on": ("full_rebuild_param", {"full_rebuild": True}),
+    "fresh_data": ("fresh_data", {}),
     "many_syncs": ("many_syncs", {}),
     "many_syncs_by_name": ("many_syncs", {"name": "Postgres*"}),
     "some_schemas": ("some_schemas", {}),
@@ -162,6 +163,13 @@ def test_full_rebuild_param_on(run: Run) -> None:
     assert run.tasks == {"sync": "success"}
     (body,) = run.start_bodies(SALESFORCE_TO_WAREHOUSE)
     assert body == {"resync_mode": "rebuild", "schemas": ["account", "contact"]}
+
+
+def test_fresh_data(run: Run) -> None:
+    """The second task finds the execution of the first one, and starts nothing."""
+    assert run.tasks == {"customers": "success", "same_customers": "success", "orders": "success"}
+    assert run.statuses(SALESFORCE_TO_WAREHOUSE) == ["completed"]
+    assert run.statuses(POSTGRES_TO_WAREHOUSE) == ["completed"]
 
 
 def test_many_syncs(run: Run) -> None:

@@ -108,7 +108,7 @@ class ExecutionOperator(ExecutionRequests):
             with as_airflow_errors(lambda: self._may_have_started or self._tries.infer_is_retry()):
                 yield
         except Exception as error:
-            if isinstance(error, PolytomicTimeoutError) and self._deadline_limit:
+            if isinstance(error, PolytomicTimeoutError) and error.limit is None and self._deadline_limit:
                 add_context(error, f"The deadline is set by {self._deadline_limit}")
             owned = self._ownership.release()
             if owned is not None:

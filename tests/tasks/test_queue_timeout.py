@@ -61,7 +61,7 @@ def run_too_long(task: Task, context: Any = None) -> PolytomicTimeoutError:
 
 def test_queued_execution_is_canceled_at_queue_timeout(polytomic_sandbox: Any, kind: str, deferrable: bool) -> None:
     """The error says which limit passed, how long the execution was queued, its status, and what happens to it."""
-    error = run_too_long(make_task(kind, deferrable=deferrable))
+    error = run_too_long(make_task(kind, deferrable=deferrable, timeout=3600))
 
     (execution,) = polytomic_sandbox.starts(SYNCS[kind])
     assert polytomic_sandbox.status(execution.id) in ("canceling", "canceled")
