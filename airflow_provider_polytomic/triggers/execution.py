@@ -193,8 +193,7 @@ class PolytomicExecutionTrigger(BaseTrigger):
             await asyncio.sleep(seconds)
 
         # The connection is read with the first request, so that an outage of a secrets backend is tolerated like the
-        # API's.
-        # A connection that was changed before the task deferred must not be read as it was before.
+        # API's. One that was changed before the task deferred must not be read as it was before.
         not_before = time.time() if self.waiting_since is None else self.waiting_since
         read_settings = share_settings(PolytomicHook(self.polytomic_conn_id), not_before)
         client = AsyncClient(None, read_settings, batch_poll_observer())
