@@ -7,7 +7,6 @@ end        The running execution completes, or fails.
 kill       A task's process dies before its next request, or after the server has processed it. Its next try begins.
 clear      A user clears a task that has succeeded.
 age        Time passes, so that no execution that has ended until then is fresh.
-lag        Lists do not show a new execution for some time.
 
 A request and its response are one step. The server's clock differs from that of the tasks.
 """
@@ -277,10 +276,7 @@ CONFIGURATIONS: dict[str, tuple[Budget, int]] = {
     "time": (Budget(retries=0), 1 + EXTRA),
     "a failed execution": (Budget(failures=1, retries=EXTRA), 0),
     "a kill in the last try": (Budget(kills=1, retries=0), 0),
-    "a kill": (Budget(kills=1, retries=1), 0),
     "a clear": (Budget(clears=1 + EXTRA, retries=0), 0),
-    "a clear and a kill": (Budget(clears=1, kills=1 + EXTRA, retries=0), 0),
-    "a lag": (Budget(lags=1 + EXTRA, retries=0), 0),
 }
 
 
