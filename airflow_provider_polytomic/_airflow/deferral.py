@@ -89,7 +89,8 @@ class ExecutionEvent:
 
     :param outcome: ``ended``, ``timeout`` (the deadline has passed) or ``error`` (the wait was given up).
     :param execution_id: the execution; None when a sensor's trigger has not seen one.
-    :param deadline: the trigger's deadline, in seconds since the epoch.
+    :param deadline: the trigger's deadline, in seconds since the epoch, by the clock of the worker that deferred.
+    :param clock_difference: the server's time minus that worker's in seconds; None if unknown.
     :param message: the error message, unless the execution has ended.
     :param error_type: the class name of the error.
     :param still_running: whether the execution may still run.
@@ -104,6 +105,7 @@ class ExecutionEvent:
     execution_id: str | None
     deferral_state: DeferralState = field(default_factory=DeferralState)
     deadline: float | None = None
+    clock_difference: float | None = None
     message: str = ""
     error_type: str | None = None
     still_running: bool = False
@@ -151,6 +153,7 @@ class ExecutionEvent:
             raise ValueError(f"outcome is not one of {', '.join(OUTCOMES)}")
         types = {
             "deadline": (int, float, NoneType),
+            "clock_difference": (int, float, NoneType),
             "message": (str,),
             "error_type": (str, NoneType),
             "still_running": (bool,),
@@ -162,6 +165,12 @@ class ExecutionEvent:
         for name, expected in types.items():
             if type(getattr(self, name)) not in expected:
                 raise ValueError(f"{name} has an invalid type")
+
+    @property
+    def precedes_start(self) -> bool:
+        """Whether a start follows: after the end of a blocking execution, or of one that an earlier try canceled."""
+        canceled = self.outcome == "ended" and (self.execution or {}).get("status") == "canceled"
+        return self.deferral_state.is_blocking or (self.deferral_state.origin == "resumed" and canceled)
 
     def read_timeout(self) -> PolytomicTimeoutError:
         """The error for the limit at which the trigger ended the wait."""

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .call import Call, fetch
+from .executions.server_clock import ServerClock
 from .pagination import ListCall, PageReader
 from .plan import BatchableSleep, Now, Plan, ReloadCredentials, Request, SendResult, Sleep, TransportFailure
 from .settings import Settings
@@ -86,10 +87,12 @@ class Client:
 
     :param settings: the address, the credentials and the options of requests.
     :param reload_settings: reads the settings again after the server refused the API key.
+    :ivar server_clock: the server's clock, as far as its responses have shown it.
     """
 
     def __init__(self, settings: Settings, reload_settings: Callable[[], Settings] | None = None) -> None:
         self.settings = settings
+        self.server_clock = ServerClock()
         self._reload_settings = reload_settings
         self._needs_reload = False  # whether the next request needs new settings
         self._open_transport: Transport | None = None
@@ -130,7 +133,10 @@ class Client:
                 return connection_unreadable(error)
             self.close()
             self.settings, self._needs_reload = settings, False
-        return self._transport.send(request)
+        sent = time.time()
+        response = self._transport.send(request)
+        self.server_clock.record_response(sent, time.time(), response)
+        return response
 
     def stream(self, url: str) -> Iterator[bytes | SendResult]:
         """Read a file from a signed URL in chunks, without sending credentials.
@@ -186,6 +192,11 @@ class AsyncClient:
     def __repr__(self) -> str:
         return f"<Polytomic client of {self.settings.base_url if self.settings else 'a connection to be read'}>"
 
+    @property
+    def server_clock(self) -> ServerClock:
+        """The server's clock, as far as responses to all clients of the session have shown it."""
+        return self._transport.server_clock if self._transport is not None else ServerClock()
+
     async def run(self, plan: Plan[T]) -> T:
         """Run any plan."""
         return await adrive(
@@ -210,10 +221,17 @@ class AsyncClient:
         result: SendResult = await self._transport.send(request)
         return result
 
+    async def connect(self) -> None:
+        """Acquire the session that clients with equal settings share.
+
+        :raises Exception: the settings cannot be read, or the CA certificates cannot be loaded.
+        """
+        await self._acquire(await self._read())
+
     async def sleep_batchable(self, step: BatchableSleep) -> bool:
         """Sleep, and continue to sleep while batch polling shows that the execution has not ended."""
         try:
-            await self._acquire(await self._read())
+            await self.connect()
         except Exception:  # noqa: BLE001  the poll that follows reports it
             await asyncio.sleep(step.seconds)
             return False

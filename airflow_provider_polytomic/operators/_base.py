@@ -54,13 +54,15 @@ class ExecutionOperator(ExecutionRequests):
         """
         from airflow_provider_polytomic._airflow.deferral import ExecutionEvent, is_stray_event
         from airflow_provider_polytomic.operators._blocking_execution import require_end_of_blocking_execution
-        from airflow_provider_polytomic.operators._start_request import Target
+        from airflow_provider_polytomic.operators._start_request import Target, restore_deadline
 
         with self._handle_errors(context):
             event = ExecutionEvent.from_payload(event)
             state = event.deferral_state
             if is_stray_event(context, state):
                 return self._start_and_finish(context, self._resolve_target(context))
+            if event.precedes_start:
+                event = restore_deadline(event, self._kind, self._hook)
             target = self._set_map_index_name(context, Target.from_event(event))
             self._deadline_limit = state.deadline_limit
             if state.is_blocking:
@@ -259,6 +261,7 @@ class ExecutionOperator(ExecutionRequests):
             self.poke_interval,
             seen=seen,
             deadline=target.deadline,
+            clock_difference=self._hook.client.server_clock.difference,
             cancel_at_deadline=cancels,
             queue_timeout=self._get_queue_timeout(is_owned=state.is_owned),
             cancel_on_kill=cancels,

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from airflow_provider_polytomic._airflow.deferral import ExecutionEvent
     from airflow_provider_polytomic.api.executions.start import ResolvedExecution, Skipped
     from airflow_provider_polytomic.api.executions.start_request import StartRequest, StoredStart
+    from airflow_provider_polytomic.api.kinds import SyncKind
+    from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,22 @@ class Target:
             raise PolytomicTimeoutError(
                 f"The deadline passed before an execution could be started: execution {ended_id} had to end first"
             )
+
+
+def restore_deadline(event: ExecutionEvent, kind: SyncKind, hook: PolytomicHook) -> ExecutionEvent:
+    """Convert the deadline of an event to the clock of this machine, which the deferring worker's can differ from.
+
+    The server's clock is known after one request.
+    """
+    from airflow_provider_polytomic.api.executions.poll import poll_execution
+    from airflow_provider_polytomic.api.executions.server_clock import clock_correction
+
+    if event.deadline is None or event.clock_difference is None:
+        return event
+    if hook.client.server_clock.difference is None:
+        hook.client.run(poll_execution(kind, event.sync_id, str(event.execution_id)))
+    correction = clock_correction(event.clock_difference, hook.client.server_clock.difference)
+    return replace(event, deadline=event.deadline - correction)
 
 
 def build_start_request(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -65,6 +65,7 @@ class ExecutionSensor(BaseSensorOperator):
         self._validate()
         # State of the pokes in one process. In mode "reschedule", each poke runs in a new one.
         self._first_poke_date: datetime | None = None
+        self._clock_difference: float | None = None  # server time minus local time
         self._sync: tuple[str, str | None] | None = None
         self._outage: OutageTracker | None = None
         self._execution_id: str | None = None  # once found, it stays, even if its end is before completed_after
@@ -104,7 +105,7 @@ class ExecutionSensor(BaseSensorOperator):
 
         with as_airflow_errors(lambda: self._has_response):
             sync_id, sync_name = self._resolve_sync(context)
-            execution = self._poll(context, sync_id, self._get_completed_after(context))
+            execution = self._poll(context, sync_id)
             if execution is None or not execution.is_terminal:
                 return PokeReturnValue(is_done=False)
             return PokeReturnValue(is_done=True, xcom_value=self._finish(context, sync_id, sync_name, execution))
@@ -138,8 +139,7 @@ class ExecutionSensor(BaseSensorOperator):
 
         deadline, deadline_limit = self._deadline()
         sync_id, sync_name = self._resolve_sync(context)
-        after = self._get_completed_after(context)
-        execution = self._poll(context, sync_id, after)
+        execution = self._poll(context, sync_id)
         if execution is not None and execution.is_terminal:
             return self._finish(context, sync_id, sync_name, execution)
         if time.time() >= deadline:
@@ -153,7 +153,8 @@ class ExecutionSensor(BaseSensorOperator):
                 self._hook.polytomic_conn_id,
                 self.poke_interval,
                 deadline=deadline,
-                after=after.isoformat(),
+                clock_difference=self._hook.client.server_clock.difference,
+                after=self._get_completed_after(context).isoformat(),
                 seen=execution,
                 deferral_state=DeferralState(sync_name=sync_name, deadline_limit=deadline_limit),
             ),
@@ -184,13 +185,23 @@ class ExecutionSensor(BaseSensorOperator):
         return set_map_index_name(self._send, self._kind, self, context, sync_id, sync_name)
 
     def _get_completed_after(self, context: Any) -> datetime:
-        """Return the time before which executions are ignored: ``completed_after``, or the first poke."""
-        return _completed_after("completed_after", self.completed_after) or self._get_first_poke_date(context)
+        """Return the time before which executions are ignored: ``completed_after``, or the first poke.
+
+        The latter is a time of the server's clock, as soon as that is known.
+        """
+        from airflow_provider_polytomic.api.executions.server_clock import clock_correction
+
+        given = _completed_after("completed_after", self.completed_after)
+        if given is not None:
+            return given
+        if self._clock_difference is None:
+            self._clock_difference = self._hook.client.server_clock.difference
+        return self._get_first_poke_date(context) + timedelta(seconds=clock_correction(0.0, self._clock_difference))
 
     def _get_first_poke_date(self, context: Any) -> datetime:
         if self._first_poke_date is None:
             self._first_poke_date = _first_reschedule(context) if self.reschedule else None
-            self._first_poke_date = self._first_poke_date or datetime.now(timezone.utc)
+            self._first_poke_date = self._first_poke_date or datetime.fromtimestamp(time.time(), timezone.utc)
         return self._first_poke_date
 
     @property
@@ -202,7 +213,7 @@ class ExecutionSensor(BaseSensorOperator):
         which = f"Execution {execution_id}" if execution_id else "The next execution"
         return f"{which} of {self._kind.describe(sync_id)}"
 
-    def _poll(self, context: Any, sync_id: str, after: datetime) -> Execution | None:
+    def _poll(self, context: Any, sync_id: str) -> Execution | None:
         """Request the execution; None while there is none, or while the API does not respond."""
         from airflow_provider_polytomic.api.executions.messages import format_progress
         from airflow_provider_polytomic.api.executions.outage import OutageTracker
@@ -214,6 +225,7 @@ class ExecutionSensor(BaseSensorOperator):
             self._outage = OutageTracker(self._subject(sync_id), self.poke_interval, waiting_since, fixed_interval=True)
         execution_id = self._known_id
         while True:
+            after = self._get_completed_after(context)
             plan = (
                 poll_execution(self._kind, sync_id, execution_id)
                 if execution_id
@@ -221,7 +233,9 @@ class ExecutionSensor(BaseSensorOperator):
             )
             poll = self._run_plan(plan)
             if poll.error is None:
-                break
+                if execution_id or after == self._get_completed_after(context):
+                    break
+                continue  # the first response has shown that the server's clock differs
             if self._run_plan(self._outage.record_failure(poll, time.time())):
                 return None
             # Poll again at once: the connection was read again, and the next poke may be in another process.

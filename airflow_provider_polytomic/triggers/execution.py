@@ -21,6 +21,7 @@ from airflow_provider_polytomic._airflow.compat import (
 )
 from airflow_provider_polytomic._airflow.metrics import batch_poll_observer
 from airflow_provider_polytomic.hooks.polytomic import PolytomicHook, share_settings
+from airflow_provider_polytomic.triggers._worker_clock import WorkerClock
 
 if TYPE_CHECKING:
     from airflow_provider_polytomic.api.models import Execution
@@ -63,6 +64,8 @@ class PolytomicExecutionTrigger(BaseTrigger):
         :class:`~airflow_provider_polytomic._airflow.deferral.DeferralState`. None is an empty state.
     :param waiting_since: when the task began to wait, in seconds since the epoch; None for the start of this trigger.
     :param schema_count: how many schemas the execution has, as far as is known.
+    :param clock_difference: the server's time minus the worker's in seconds, as the worker measured it; None if
+        unknown. ``deadline`` and ``waiting_since`` are times of the worker's clock.
     """
 
     def __init__(
@@ -82,6 +85,7 @@ class PolytomicExecutionTrigger(BaseTrigger):
         deferral_state: dict[str, Any] | None = None,
         waiting_since: float | None = None,
         schema_count: int | None = None,
+        clock_difference: float | None = None,
         **_unknown_arguments: Any,  # of a row that another release wrote
     ) -> None:
         super().__init__()
@@ -107,6 +111,7 @@ class PolytomicExecutionTrigger(BaseTrigger):
         self.deferral_state = deferral.DeferralState().to_json() if deferral_state is None else deferral_state
         self.waiting_since = waiting_since
         self.schema_count = schema_count
+        self.clock_difference = clock_difference
         self._ended = False  # set before the event is yielded; a kill cancels nothing after that
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -128,6 +133,7 @@ class PolytomicExecutionTrigger(BaseTrigger):
                 "deferral_state": self.deferral_state,
                 "waiting_since": self.waiting_since,
                 "schema_count": self.schema_count,
+                "clock_difference": self.clock_difference,
             },
         )
 
@@ -144,7 +150,12 @@ class PolytomicExecutionTrigger(BaseTrigger):
         from airflow_provider_polytomic.api.errors import PolytomicError, PolytomicTimeoutError
         from airflow_provider_polytomic.api.executions.event_summary import to_event_summary
 
-        event = functools.partial(deferral.ExecutionEvent, sync_id=self.sync_id, deadline=self.deadline)
+        event = functools.partial(
+            deferral.ExecutionEvent,
+            sync_id=self.sync_id,
+            deadline=self.deadline,
+            clock_difference=self.clock_difference,
+        )
         try:
             execution = await self._wait_for_execution()
         except asyncio.CancelledError:
@@ -197,6 +208,7 @@ class PolytomicExecutionTrigger(BaseTrigger):
         not_before = time.time() if self.waiting_since is None else self.waiting_since
         read_settings = share_settings(PolytomicHook(self.polytomic_conn_id), not_before)
         client = AsyncClient(None, read_settings, batch_poll_observer())
+        clock = WorkerClock(self.clock_difference, self.waiting_since, client)
         try:
             return await adrive(
                 wait_for_execution(
@@ -215,7 +227,8 @@ class PolytomicExecutionTrigger(BaseTrigger):
                 ),
                 client.send,
                 sleep=sleep,
-                sleep_batchable=client.sleep_batchable,
+                sleep_batchable=clock.sleep_batchable,
+                now=clock.now,
                 reload_credentials=client.reload_credentials,
             )
         finally:

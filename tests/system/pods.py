@@ -28,11 +28,9 @@ class PodExecutor(BaseExecutor):
     def start(self) -> None:
         self._pods: dict[Any, subprocess.Popen[bytes]] = {}
 
-    def _process_workloads(self, workloads: Any) -> None:  # Airflow 3
-        for workload in workloads:
-            self.queued_tasks.pop(workload.key)
-            module = "airflow.sdk.execution_time.execute_workload"
-            self._start_pod(workload.key, [sys.executable, "-m", module, "--json-string", workload.model_dump_json()])
+    def queue_workload(self, workload: Any, session: Any = None) -> None:  # Airflow 3
+        module = "airflow.sdk.execution_time.execute_workload"
+        self._start_pod(workload.ti.key, [sys.executable, "-m", module, "--json-string", workload.model_dump_json()])
 
     def execute_async(self, key: Any, command: list[str], queue: Any = None, executor_config: Any = None) -> None:
         self._start_pod(key, command)  # Airflow 2

@@ -10,15 +10,14 @@ from __future__ import annotations
 import asyncio
 import json
 import selectors
+import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from airflow_provider_polytomic.api import client
-from airflow_provider_polytomic.api.executions import batch_poller
 from airflow_provider_polytomic.api.plan import Request, Response, SendResult, TransportFailure
 from airflow_provider_polytomic.api.transport import aiohttp_transport
 from airflow_provider_polytomic.sandbox.app import Sandbox
@@ -35,7 +34,7 @@ LATENCY = 0.2  # seconds; of a request that is not sent over HTTP
 @dataclass
 class Clock:
     elapsed: float = 0.0
-    offset: float = 0.0  # error of the triggerer's wall clock
+    offset: float = 0.0  # error of the machine's wall clock
 
     def server(self) -> float:
         return EPOCH + self.elapsed
@@ -141,8 +140,9 @@ def make_triggerer(monkeypatch: pytest.MonkeyPatch, seed: dict[str, Any], close:
     triggerer = Triggerer(sandbox, clock)
     connection = {"conn_type": "polytomic", "host": server.url, "password": sandbox.key}
     monkeypatch.setenv("AIRFLOW_CONN_POLYTOMIC_DEFAULT", json.dumps(connection))
-    monkeypatch.setitem(client.adrive.__kwdefaults__, "now", clock.wall)
-    monkeypatch.setattr(batch_poller, "time", SimpleNamespace(time=clock.wall))
+    monkeypatch.setattr(time, "time", clock.wall)
+    for driver in (client.drive, client.adrive):
+        monkeypatch.setitem(driver.__kwdefaults__, "now", clock.wall)
     send = aiohttp_transport.Transport.send
 
     async def send_and_log(transport: aiohttp_transport.Transport, request: Request) -> SendResult:

@@ -13,6 +13,8 @@ T = TypeVar("T")
 
 DATE_RESOLUTION = 1.0  # seconds; a Date header has no fraction
 PRECISION = 0.05  # seconds
+# Seconds by which a deadline is corrected at most, so that a server with a wrong clock can't keep a task waiting.
+MAX_CORRECTION = 600.0
 
 
 class ServerClock:
@@ -51,6 +53,13 @@ class ServerClock:
         return sent + self._lowest, received + self._highest
 
     @property
+    def difference(self) -> float | None:
+        """Server time minus local time in seconds; 0 if the clocks may be equal, None if no response had a ``Date``."""
+        if self._lowest == -math.inf:
+            return None
+        return max(self._lowest, 0.0) + min(self._highest, 0.0)
+
+    @property
     def is_precise(self) -> bool:
         """Whether the difference is known to within a twentieth of a second."""
         return self._highest - self._lowest <= PRECISION
@@ -64,6 +73,13 @@ class ServerClock:
         middle = (self._lowest + self._highest) / 2
         return math.ceil(now + middle) - middle - now
 
+    def record_response(self, sent: float, received: float, response: SendResult) -> None:
+        """Narrow the bounds by a response of the API itself: not a proxy's, and not a cache's, whose dates are old."""
+        if not isinstance(response, Response) or "age" in response.headers:
+            return
+        if response.status < 300 or "json" in response.headers.get("content-type", ""):
+            self.record_exchange(sent, received, response)
+
     def record_exchange(self, sent: float, received: float, response: SendResult) -> None:
         """Narrow the bounds by one exchange."""
         self.last_exchange = sent, received
@@ -76,6 +92,18 @@ class ServerClock:
             self._lowest, self._highest = lowest, highest
         else:
             self._lowest, self._highest = max(self._lowest, lowest), min(self._highest, highest)
+
+
+def clock_correction(theirs: float | None, own: float | None) -> float:
+    """Seconds to add to the time of this machine, to get the time of another one.
+
+    :param theirs: the :attr:`ServerClock.difference` that the other machine has measured; 0 for the server itself.
+    :param own: the one that this machine has measured.
+    :returns: 0 if one of them is unknown; never more than :data:`MAX_CORRECTION`.
+    """
+    if theirs is None or own is None:
+        return 0.0
+    return max(-MAX_CORRECTION, min(own - theirs, MAX_CORRECTION))
 
 
 def _date(response: SendResult) -> float | None:

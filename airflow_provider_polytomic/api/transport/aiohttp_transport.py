@@ -6,6 +6,7 @@ import asyncio
 import functools
 import os
 import ssl
+import time
 from collections.abc import Callable
 from io import BytesIO
 from typing import Any
@@ -16,6 +17,7 @@ import certifi
 from yarl import URL
 
 from ..executions.batch_poller import BatchPoller
+from ..executions.server_clock import ServerClock
 from ..plan import BODY_TOO_LARGE, Request, SendResult, TransportFailure
 from ..settings import MAX_TRIGGERER_BODY_SIZE, Settings, warn_if_unverified
 from .failures import classify_transport_error
@@ -43,9 +45,16 @@ class Transport:
             max_field_size=MAX_HEADER_LINE,
         )
         self.batch_poller = BatchPoller(self.send, settings.triggerer_batch_size, on_batch_poll)
+        self.server_clock = ServerClock()
         self.users = 0
 
     async def send(self, request: Request) -> SendResult:
+        sent = time.time()
+        response = await self._send(request)
+        self.server_clock.record_response(sent, time.time(), response)
+        return response
+
+    async def _send(self, request: Request) -> SendResult:
         settings = self.settings
         timeout = settings.request_timeout(request)
         status = None
