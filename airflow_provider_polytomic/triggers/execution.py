@@ -24,7 +24,10 @@ from airflow_provider_polytomic.hooks.polytomic import PolytomicHook, share_sett
 from airflow_provider_polytomic.triggers._worker_clock import WorkerClock
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from airflow_provider_polytomic.api.models import Execution
+    from airflow_provider_polytomic.api.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -204,10 +207,8 @@ class PolytomicExecutionTrigger(BaseTrigger):
             await asyncio.sleep(seconds)
 
         # The connection is read with the first request, so that an outage of a secrets backend is tolerated like the
-        # API's. One that was changed before the task deferred must not be read as it was before.
-        not_before = time.time() if self.waiting_since is None else self.waiting_since
-        read_settings = share_settings(PolytomicHook(self.polytomic_conn_id), not_before)
-        client = AsyncClient(None, read_settings, batch_poll_observer())
+        # API's.
+        client = AsyncClient(None, self._share_settings(), batch_poll_observer())
         clock = WorkerClock(self.clock_difference, self.waiting_since, client)
         try:
             return await adrive(
@@ -233,6 +234,11 @@ class PolytomicExecutionTrigger(BaseTrigger):
             )
         finally:
             await client.close()
+
+    def _share_settings(self) -> Callable[[], Awaitable[Settings]]:
+        # A connection that was changed before the task deferred must not be read as it was before.
+        not_before = time.time() if self.waiting_since is None else self.waiting_since
+        return share_settings(PolytomicHook(self.polytomic_conn_id), not_before)
 
     # The position in the console log is stored in an XCom of the task, for a triggerer that takes over.
 
