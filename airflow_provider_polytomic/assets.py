@@ -102,7 +102,7 @@ def event_extra(table: WrittenTable, execution: Execution) -> dict[str, Any]:
     """Return the extra of a table's asset event. It contains no lists, which fail the task on Airflow 2.11 and 3.0."""
     return {
         "sync_id": table.sync_id,
-        "execution_id": execution.id,
+        "execution_id": table.execution_id or execution.id,
         "schema": table.schema,
         "output_name": table.output_name,
         "record_count": table.records,

@@ -34,6 +34,7 @@ class DeferralState:
     :param attempts: how many keys of the try are used up.
     :param deadline_limit: the argument that sets the deadline: see :func:`~.task_context.find_deadline_limit`.
     :param resolved_at: when the task started, resumed or attached to the execution, in seconds since the epoch.
+    :param earlier_ids: the executions of earlier tries that count together with the task's execution.
     """
 
     task_instance_name: str | None = None
@@ -44,6 +45,7 @@ class DeferralState:
     attempts: int = 0
     deadline_limit: str | None = None
     resolved_at: float | None = None
+    earlier_ids: list[str] = field(default_factory=list)
 
     VERSION: ClassVar[int] = 1
 
@@ -55,6 +57,8 @@ class DeferralState:
         """
         :raises ValueError: the value is not a deferral state of this version.
         """
+        from airflow_provider_polytomic.api.plan import is_valid_id
+
         if not isinstance(value, dict) or value.get("version") != cls.VERSION:
             raise ValueError(f"Not a deferral state of version {cls.VERSION}: {value!r:.200}")
         state = cls(**{item.name: value[item.name] for item in fields(cls) if item.name in value})
@@ -67,6 +71,7 @@ class DeferralState:
             or type(state.resolved_at) not in (int, float, NoneType)
             or type(state.attempts) is not int
             or not 0 <= state.attempts <= _max_attempts()
+            or not (isinstance(state.earlier_ids, list) and all(map(is_valid_id, state.earlier_ids)))
         ):
             raise ValueError(f"Deferral state with an invalid field: {value!r:.200}")
         return state

@@ -43,6 +43,7 @@ class ExecutionArguments(BaseOperator):
     min_records: int | None
     cancel_on_kill: bool
     log_console: bool
+    retry_failed_schemas_only = False  # of bulk syncs
     assets: bool | Mapping[str, Any]
 
     def _set_arguments(

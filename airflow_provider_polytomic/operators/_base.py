@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from airflow_provider_polytomic._airflow.deferral import DeferralState, ExecutionEvent
     from airflow_provider_polytomic._airflow.task_context import Tries
     from airflow_provider_polytomic.api.executions.console_log import ConsoleLogFollower
-    from airflow_provider_polytomic.api.executions.start import Blocked, Decision, ResolvedExecution
+    from airflow_provider_polytomic.api.executions.start_decision import Blocked, Decision, ResolvedExecution
     from airflow_provider_polytomic.api.executions.start_request import StartRequest
     from airflow_provider_polytomic.api.models import Execution
     from airflow_provider_polytomic.lineage import LineageRecord
@@ -71,7 +71,7 @@ class ExecutionOperator(ExecutionRequests):
                 target.require_time_left(str(event.execution_id))
                 return self._start_and_finish(context, target, state.attempts)
             self._may_have_started = True
-            execution = self._handle_event(event)
+            execution = self._merge_ended(event.sync_id, self._handle_event(event), state.earlier_ids)
             console = self._open_console_log(event.sync_id, execution.id, event.console_cursor)
             report = self._end_wait(context, target, execution, console)
             if self._must_start_again(target, state.origin, execution):
@@ -92,7 +92,7 @@ class ExecutionOperator(ExecutionRequests):
             if not self.wait_for_completion:
                 self._ownership.release()
                 return resolved.execution.id
-            execution = self._wait_or_defer(context, target, resolved, console)
+            execution = resolved.repair.merge(self._wait_or_defer(context, target, resolved, console))
             report = self._end_wait(context, target, execution, console)
             if not self._must_start_again(target, resolved.origin, execution):
                 return self._finish(report, execution, resolved.origin)
@@ -154,7 +154,7 @@ class ExecutionOperator(ExecutionRequests):
 
         :raises AirflowSkipException: a foreign execution is running, and ``if_running`` is ``skip``.
         """
-        from airflow_provider_polytomic.api.executions.start import ResolvedExecution, Skipped
+        from airflow_provider_polytomic.api.executions.start_decision import ResolvedExecution, Skipped
         from airflow_provider_polytomic.operators._start_request import build_start_request, skip_reason
 
         request = build_start_request(self, context, self._tries, target.sync_id, attempts)
@@ -173,7 +173,8 @@ class ExecutionOperator(ExecutionRequests):
         """Run one pass of the start protocol, which may start an execution and cancel another one."""
         from airflow_provider_polytomic.api.call import with_deadline
         from airflow_provider_polytomic.api.errors import PolytomicConflictError
-        from airflow_provider_polytomic.api.executions.start import ResolvedExecution, start_or_resume
+        from airflow_provider_polytomic.api.executions.start import start_or_resume
+        from airflow_provider_polytomic.api.executions.start_decision import ResolvedExecution
         from airflow_provider_polytomic.api.syncs.destination import with_resync_mode_hint
 
         self._starting_sync_id = target.sync_id
@@ -227,7 +228,8 @@ class ExecutionOperator(ExecutionRequests):
             seen: Execution | None = self._run(poll_execution(self._kind, target.sync_id, execution_id)).value
             if seen is not None and seen.is_terminal:
                 return seen
-            state = DeferralState(sync_name=target.sync_name, origin=resolved.origin)
+            earlier_ids = resolved.repair.execution_ids
+            state = DeferralState(sync_name=target.sync_name, origin=resolved.origin, earlier_ids=earlier_ids)
             self._defer(context, target, execution_id, state, seen)
         plan = wait_for_execution(
             self._kind,
@@ -302,6 +304,15 @@ class ExecutionOperator(ExecutionRequests):
         raise error
 
     # --- judge and report
+
+    def _merge_ended(self, sync_id: str, execution: Execution, earlier_ids: list[str]) -> Execution:
+        """Merge an execution that has ended with those of earlier tries that count together with it."""
+        if not earlier_ids:
+            return execution
+        from airflow_provider_polytomic.api.executions.repair import merge_ended
+
+        merged: Execution = self._run(merge_ended(self._kind, sync_id, execution, earlier_ids))
+        return merged
 
     def _end_wait(
         self, context: Any, target: Target, execution: Execution, console: ConsoleLogFollower | None

@@ -12,7 +12,7 @@ from airflow_provider_polytomic._airflow import reporting
 if TYPE_CHECKING:
     from airflow_provider_polytomic.api.errors import PolytomicSyncError
     from airflow_provider_polytomic.api.executions.console_log import ConsoleLogFollower
-    from airflow_provider_polytomic.api.executions.start import ResolvedExecution
+    from airflow_provider_polytomic.api.executions.start_decision import ResolvedExecution
     from airflow_provider_polytomic.api.executions.tables import WrittenTable
     from airflow_provider_polytomic.api.models import Execution
     from airflow_provider_polytomic.operators._start_request import Target
@@ -37,7 +37,7 @@ def report_start(operator: Any, context: Any, target: Target, resolved: Resolved
 
     kind, sync_id, execution = operator._kind, target.sync_id, resolved.execution
     verb, addition = {
-        "started": ("Started", format_arguments(operator._get_start_arguments())),
+        "started": ("Started", format_arguments(resolved.repair.narrow(operator._get_start_arguments()))),
         "resumed": ("Resumed", f", which try {resolved.try_number} of this task started"),
         "attached": ("Attached to", ", which this task did not start (if_running='attach')"),
         "fresh": ("Adopted", f", which completed at {execution.completed_at} (fresh_within={operator.fresh_within!r})"),
@@ -45,7 +45,8 @@ def report_start(operator: Any, context: Any, target: Target, resolved: Resolved
     sync = kind.describe(sync_id, target.sync_name)
     operator.log.info("%s execution %s of %s%s.", verb, execution.id, sync, addition)
     wanted = operator.do_xcom_push
-    reporting.push_summary(context, summarize(sync_id, execution, adopted=not resolved.is_owned), wanted=wanted)
+    summary = summarize(sync_id, resolved.repair.merge(execution), adopted=not resolved.is_owned)
+    reporting.push_summary(context, summary, wanted=wanted)
     reporting.push_link(context, operator._hook, kind, sync_id, execution.id, wanted=wanted)
     metrics.record_start(context, kind.name, resolved.origin)
     return replace(target, resolved_at=time.time())
@@ -91,7 +92,9 @@ class EndReport:
         """Count the execution, its records and its errors, if Airflow sends metrics."""
         from airflow_provider_polytomic._airflow import metrics
 
-        kind, execution, since = self._operator._kind.name, self._execution, self._resolved_at
+        kind, since = self._operator._kind.name, self._resolved_at
+        # Earlier tries have counted the executions that a repair merges.
+        execution = getattr(self._execution, "last", self._execution)
         waited = None if since is None else max(time.time() - since, 0.0)
         self._best_effort(
             "metrics",

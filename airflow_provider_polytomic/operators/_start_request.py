@@ -11,7 +11,7 @@ from airflow_provider_polytomic.operators._arguments import IF_RUNNING
 
 if TYPE_CHECKING:
     from airflow_provider_polytomic._airflow.deferral import ExecutionEvent
-    from airflow_provider_polytomic.api.executions.start import ResolvedExecution, Skipped
+    from airflow_provider_polytomic.api.executions.start_decision import ResolvedExecution, Skipped
     from airflow_provider_polytomic.api.executions.start_request import StartRequest, StoredStart
     from airflow_provider_polytomic.api.kinds import SyncKind
     from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
@@ -76,6 +76,7 @@ def build_start_request(
     :raises ValueError: an argument is invalid; the message begins with its name.
     """
     from airflow_provider_polytomic.api.executions.outcome import failure_reason
+    from airflow_provider_polytomic.api.executions.repair import Repair
     from airflow_provider_polytomic.api.executions.start_request import StartRequest
 
     criteria, stored = operator._criteria(), tries.read_stored_start()
@@ -92,6 +93,7 @@ def build_start_request(
         wait_for_completion=operator.wait_for_completion,
         cancel_on_kill=operator.cancel_on_kill,
         attempts=attempts,
+        repair=Repair() if operator.retry_failed_schemas_only else None,
     )
     # A stored start with another key is that of another mapped task, which had this index before.
     return replace(request, stored=stored) if stored and stored.key == request.key(0, 0) else request
@@ -124,4 +126,5 @@ def to_stored_start(context: Any, request: StartRequest, resolved: ResolvedExecu
         sync_name=validation.blank_to_none(sync_name),
         first_try=request.first_try,
         max_tries=task_context.max_tries(context),
+        earlier_ids=resolved.repair.execution_ids,
     )

@@ -62,6 +62,8 @@ class PolytomicBulkSyncOperator(ExecutionOperator):
     :param cancel_on_kill: whether the execution that this task started is canceled when the task ends before it:
         killed, marked, cleared or timed out.
     :param log_console: whether to log the execution's console log during the wait, with one more request per poll.
+    :param retry_failed_schemas_only: whether a retry syncs only the schemas that did not complete, or had errors, in
+        the executions of earlier tries since the last clear. The result is judged over all of them. Excludes ``test``.
     :param assets: whether to emit an asset event with counts for each table that the execution wrote; or a dict of
         assets (a URI, an ``Asset``, or None to leave the table out) by output name or schema id, for tables whose asset
         is not the address in the destination's connection. At most 100 tables get an event.
@@ -110,6 +112,7 @@ class PolytomicBulkSyncOperator(ExecutionOperator):
         min_records: int | None = None,
         cancel_on_kill: bool = True,
         log_console: bool = False,
+        retry_failed_schemas_only: bool = False,
         assets: bool | Mapping[str, Any] = True,
         **kwargs: Any,
     ) -> None:
@@ -121,6 +124,11 @@ class PolytomicBulkSyncOperator(ExecutionOperator):
         values = validation.validate_known(self, _START)
         if values.get("test") and values.get("resync_mode"):
             raise ValueError("test and resync_mode exclude each other")
+        if validation.flag("retry_failed_schemas_only", self.retry_failed_schemas_only):
+            if values.get("test"):
+                raise ValueError("retry_failed_schemas_only and test exclude each other")
+            if not self.wait_for_completion:
+                raise ValueError("retry_failed_schemas_only needs wait_for_completion=True, to know what has failed")
         return values
 
 

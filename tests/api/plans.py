@@ -6,7 +6,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from airflow_provider_polytomic.api.plan import Now, Plan, ReloadCredentials, Request, SendResult, Sleep
+from airflow_provider_polytomic.api.plan import (
+    BatchableSleep,
+    Now,
+    Plan,
+    ReloadCredentials,
+    Request,
+    SendResult,
+    Sleep,
+)
 
 T = TypeVar("T")
 
@@ -36,7 +44,7 @@ class PlanDriver:
             if isinstance(step, Request):
                 self.requests.append(step)
                 outcome = next(self._results)
-            elif isinstance(step, Sleep):
+            elif isinstance(step, Sleep | BatchableSleep):
                 self.sleeps.append(step.seconds)
                 self.now += step.seconds
             elif isinstance(step, Now):

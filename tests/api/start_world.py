@@ -7,6 +7,9 @@ fault      A start is lost on its way, its response is lost, it arrives late, a 
 effect     The server records an error for a start although it has begun an execution.
 kill       The task's process dies.
 failure    An execution of the task fails.
+partial    An execution of the task ends with some or all of its schemas failed.
+cancel     Another client cancels an execution of the task.
+vanish     The sync loses its last schema. The server rejects a start that names it.
 foreign    Another client starts an execution.
 lag        Lists do not show a new execution for some time.
 clear      A user clears the task after its process died.
@@ -18,6 +21,7 @@ An execution may complete at any time; that has no budget.
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from email.utils import formatdate
@@ -30,6 +34,7 @@ from .explorer import MAX_DELAY, Chooser, Died
 MAX_LAG = 50.0  # seconds until an execution is listed; less than REPLICA_LAG
 RECORDED_ERROR = Response(500, {}, b'{"status": 500, "message": "oops", "key": "internal"}')
 SYNC = "s"
+SCHEMAS = ["a", "b", "c"]
 
 
 @dataclass
@@ -41,6 +46,7 @@ class Execution:
     :ivar does: its fields that show what it does; empty for a model sync.
     :ivar unlisted_until: when lists begin to show it.
     :ivar ended_at: when it ended, by the server's clock.
+    :ivar schemas: the status of each schema, if the world has schemas.
     """
 
     id: str
@@ -50,15 +56,18 @@ class Execution:
     status: str = "running"
     unlisted_until: float = 0.0
     ended_at: float | None = None
+    schemas: dict[str, str] = field(default_factory=dict)
 
     @property
     def json(self) -> dict[str, Any]:
+        rows = [{"schema": name, "status": status} for name, status in self.schemas.items()]
         return {
             "id": self.id,
             "status": self.status,
             "created_at": _iso(self.at),
             "completed_at": _iso(self.ended_at),
             **self.does,
+            **({"schemas": rows} if rows else {}),
         }
 
 
@@ -78,6 +87,9 @@ class Budget:
     effects: int = 0
     lags: int = 0
     edits: int = 0
+    partials: int = 0
+    cancels: int = 0
+    vanishes: int = 0
     retries: int = 2
 
 
@@ -106,6 +118,9 @@ class World:
     :ivar behind_errors: executions that a start with a recorded error began.
     :ivar beside_errors: executions that other clients began during a start with a recorded error.
     :ivar begun_meanwhile: executions that began during the current request.
+    :ivar schemas: the schemas of the sync; none if the task does not repair.
+    :ivar bodies: the body with which each key was sent, since the last clear.
+    :ivar cleared_at: the number of executions at the last clear.
     :ivar skew: seconds that the server's clock is ahead of the task's.
     """
 
@@ -122,6 +137,9 @@ class World:
     beside_errors: set[str] = field(default_factory=set)
     begun_meanwhile: set[str] = field(default_factory=set)
     skew: float = -7200.25
+    schemas: list[str] = field(default_factory=list)
+    bodies: dict[str, Any] = field(default_factory=dict)
+    cleared_at: int = 0
 
     @property
     def running(self) -> Execution | None:
@@ -135,11 +153,25 @@ class World:
         assert self.running is None
         self.now += 0.3  # less than the resolution of a Date header
         execution = Execution(f"e{len(self.executions)}", key, self.now + self.skew, self.start.does(key))
+        requested = self.bodies.get(key or "", {}).get("schemas") or self.schemas
+        execution.schemas = dict.fromkeys(requested, "running")
+        if key and not self.lost_schema:
+            # A schema that completed since the last clear is never synced again, as far as a key returns its execution.
+            assert not set(requested) & self.completed_schemas(self.behind_errors), (requested, self.executions)
         if self.budget.lags and self.choose("listed", "not listed yet") != "listed":
             self.budget.lags -= 1
             execution.unlisted_until = self.now + MAX_LAG
         self.executions.append(execution)
         return execution
+
+    @property
+    def lost_schema(self) -> bool:
+        return bool(self.schemas) and len(self.schemas) < len(SCHEMAS)
+
+    def completed_schemas(self, without: Collection[str] = ()) -> set[str]:
+        """The schemas that executions of the task completed since the last clear."""
+        own = [item for item in self.executions[self.cleared_at :] if item.key is not None and item.id not in without]
+        return {name for item in own for name, status in item.schemas.items() if status == "completed"}
 
     def find(self, execution_id: str) -> Execution:
         return next(item for item in self.executions if item.id == execution_id)
@@ -147,6 +179,36 @@ class World:
     def end(self, execution: Execution, status: str) -> None:
         execution.status = "canceled" if execution.status == "canceling" else status
         execution.ended_at = self.now + self.skew
+        if execution.status == "failed":
+            execution.schemas = {}  # it failed before any schema
+        execution.schemas = dict.fromkeys(execution.schemas, execution.status)
+
+    def end_partly(self, execution: Execution, completed: int) -> None:
+        """End an execution after this number of schemas."""
+        self.end(execution, "errors")
+        for number, name in enumerate(execution.schemas):
+            execution.schemas[name] = "completed" if number < completed else "failed"
+
+    def bad_ends(self, execution: Execution) -> list[str]:
+        """How an execution may end without success."""
+        if execution.key is None or execution.status != "running":
+            return []
+        ends = ["failed"] if self.budget.failures else []
+        ends += ["canceled"] if self.budget.cancels else []
+        if self.budget.partials and execution.schemas:
+            ends += [f"{number} completed" for number in range(len(execution.schemas))]
+        return ends
+
+    def end_badly(self, execution: Execution, how: str) -> None:
+        if how == "failed":
+            self.budget.failures -= 1
+            self.end(execution, how)
+        elif how == "canceled":
+            self.budget.cancels -= 1
+            self.end(execution, how)
+        else:
+            self.budget.partials -= 1
+            self.end_partly(execution, int(how.split()[0]))
 
     # --- events
 
@@ -158,27 +220,33 @@ class World:
                 self.process(key)
         options = ["nothing"]
         if self.running is not None:
-            options.append("end well")
-            if self.budget.failures and self.running.key is not None:
-                options.append("end badly")
+            options += ["end well", *self.bad_ends(self.running)]
         elif self.budget.foreign:
             options.append("foreign")
+        if self.budget.vanishes:
+            options.append("vanish")
         match self.choose(*options):
+            case "nothing":
+                pass
+            case "vanish":
+                self.budget.vanishes -= 1
+                self.schemas = self.schemas[:-1]
             case "end well":
                 self.end(self.running, "completed")  # type: ignore[arg-type]
-            case "end badly":
-                self.budget.failures -= 1
-                self.end(self.running, "failed")  # type: ignore[arg-type]
             case "foreign":
                 self.budget.foreign -= 1
                 self.begin(None)
+            case how:
+                self.end_badly(self.running, how)  # type: ignore[arg-type]
 
     # --- the API
 
     def process(self, key: str) -> Response:
         """Process a start. The first response for a key is recorded."""
         if key not in self.keys:
-            if self.running is not None:
+            if self.schemas and not set(self.bodies[key].get("schemas", ())) <= set(self.schemas):
+                self.keys[key] = Response(400, {}, b'{"status": 400, "message": "no such schema", "key": "invalid"}')
+            elif self.running is not None:
                 self.keys[key] = Response(409, {}, b'{"status": 409, "message": "already running", "key": "conflict"}')
             else:
                 self.keys[key] = Response(200, {}, json.dumps({"data": self.begin(key).json}).encode())
@@ -204,6 +272,8 @@ class World:
                 execution.status = "canceling"
             return Response(200)
         assert request.idempotency_key is not None
+        # A key is always sent with the same body.
+        assert self.bodies.setdefault(request.idempotency_key, request.json) == request.json
         return self.post(request.idempotency_key)
 
     def get(self, request: Request) -> Response:

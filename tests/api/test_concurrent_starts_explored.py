@@ -15,7 +15,8 @@ import pytest
 
 from airflow_provider_polytomic.api.errors import PolytomicError
 from airflow_provider_polytomic.api.executions.server_clock import ServerClock
-from airflow_provider_polytomic.api.executions.start import Blocked, ResolvedExecution, _start_or_resume
+from airflow_provider_polytomic.api.executions.start import _start_or_resume
+from airflow_provider_polytomic.api.executions.start_decision import Blocked, ResolvedExecution
 from airflow_provider_polytomic.api.executions.start_request import MAX_ATTEMPTS, StartRequest
 from airflow_provider_polytomic.api.plan import Now, Request, SendResult, Sleep
 

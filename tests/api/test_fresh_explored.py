@@ -19,7 +19,8 @@ from typing import Any
 import pytest
 
 from airflow_provider_polytomic.api.errors import PolytomicError
-from airflow_provider_polytomic.api.executions.start import Blocked, ResolvedExecution, start_or_resume
+from airflow_provider_polytomic.api.executions.start import start_or_resume
+from airflow_provider_polytomic.api.executions.start_decision import Blocked, ResolvedExecution
 from airflow_provider_polytomic.api.executions.start_request import MAX_ATTEMPTS, StartRequest, first_try_since_clear
 from airflow_provider_polytomic.api.plan import Now, Request, SendResult, Sleep
 

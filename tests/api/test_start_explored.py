@@ -17,7 +17,9 @@ from typing import Any
 import pytest
 
 from airflow_provider_polytomic.api.errors import PolytomicConflictError, PolytomicError
-from airflow_provider_polytomic.api.executions.start import Blocked, ResolvedExecution, Skipped, start_or_resume
+from airflow_provider_polytomic.api.executions.repair import Repair
+from airflow_provider_polytomic.api.executions.start import start_or_resume
+from airflow_provider_polytomic.api.executions.start_decision import Blocked, ResolvedExecution, Skipped
 from airflow_provider_polytomic.api.executions.start_request import (
     MAX_ATTEMPTS,
     StartRequest,
@@ -27,7 +29,7 @@ from airflow_provider_polytomic.api.executions.start_request import (
 from airflow_provider_polytomic.api.plan import Now, Request, Sleep
 
 from .explorer import EXTRA, Chooser, Died, explore
-from .start_world import SYNC, Budget, Execution, Start, World
+from .start_world import SCHEMAS, SYNC, Budget, Execution, Start, World
 
 # Limits of the protocol (docs/promises.md).
 DIED_BEHIND_ERROR = "limit: the process died after a recorded error that began an execution"
@@ -56,12 +58,11 @@ def wait_for_end(world: World, execution_id: str) -> Execution:
     execution = next(item for item in world.executions if item.id == execution_id)
     world.maybe_die()
     if execution.status in ("running", "canceling"):
-        options = ["completed"]
-        if world.budget.failures and execution.key is not None and execution.status == "running":
-            options.append("failed")
-        how = world.choose(*options)
-        world.budget.failures -= how == "failed"
-        world.end(execution, how)
+        how = world.choose("completed", *world.bad_ends(execution))
+        if how == "completed":
+            world.end(execution, how)
+        else:
+            world.end_badly(execution, how)
         world.now += 1
     world.maybe_die()
     return execution
@@ -74,21 +75,23 @@ def run_task(world: World, policy: str, store: bool) -> str:
     """
     retries, start = world.budget.retries, world.start
     number, max_tries, stored = 1, retries, None
-    cleared_at = 0  # number of executions at the last clear
     counts_clears = world.budget.edits > 0  # as Airflow 3.2 and newer do
     ever_cleared = False
     while True:
         first = first_try_since_clear(
             number, max_tries, retries, stored=stored, uncleared=counts_clears and not ever_cleared
         )
-        request = StartRequest(start.kind, SYNC, ("t",), number, first, start.arguments, policy, stored=stored)
+        repair = Repair() if world.schemas else None
+        request = StartRequest(
+            start.kind, SYNC, ("t",), number, first, start.arguments, policy, stored=stored, repair=repair
+        )
         world.started_in_this_try = 0
         world.keys_of_try = {request.key(number, attempt) for attempt in range(MAX_ATTEMPTS)}
         try:
             while True:
                 decision = drive(world, request)
                 if isinstance(decision, Skipped):
-                    return finish(world, "skipped", None, cleared_at)
+                    return finish(world, "skipped", None)
                 if isinstance(decision, Blocked):
                     wait_for_end(world, decision.execution.id)
                     request = replace(request, attempts=decision.attempts)
@@ -100,8 +103,9 @@ def run_task(world: World, policy: str, store: bool) -> str:
                 ended = wait_for_end(world, decision.execution.id)
                 if ended.status == "canceled" and decision.origin == "resumed":
                     continue
-                if ended.status == "completed":
-                    return finish(world, "adopted" if decision.origin == "attached" else "green", ended, cleared_at)
+                merged = decision.repair.merge(request.kind.execution_class(**ended.json))
+                if merged.succeeded:
+                    return finish(world, "adopted" if decision.origin == "attached" else "green", ended)
                 break
         except Died:
             known = {stored.execution_id} if stored else set()
@@ -112,13 +116,14 @@ def run_task(world: World, policy: str, store: bool) -> str:
             if world.budget.clears and not world.in_flight and world.choose("retry", "clear") == "clear":
                 world.budget.clears -= 1
                 ever_cleared = True
-                max_tries, cleared_at = number + retries, len(world.executions)
+                max_tries, world.cleared_at = number + retries, len(world.executions)
+                world.bodies.clear()
         except PolytomicConflictError:
             assert policy == "fail", "each attempt met a conflict"
         except PolytomicError:
             pass
         if number > max_tries:
-            return finish(world, "red", None, cleared_at)
+            return finish(world, "red", None)
         if world.budget.edits and (edited := world.choose("unchanged", "0", "1", "5")) != "unchanged":
             world.budget.edits -= 1
             retries = int(edited)
@@ -133,18 +138,19 @@ def stored_start(request: StartRequest, acquired: ResolvedExecution, max_tries: 
         request.key(0, 0),
         first_try=request.first_try,
         max_tries=max_tries,
+        earlier_ids=acquired.repair.execution_ids,
     )
 
 
-def finish(world: World, how: str, ended: Execution | None, cleared_at: int) -> str:
+def finish(world: World, how: str, ended: Execution | None) -> str:
     for key in list(world.in_flight):  # delayed starts arrive in the end
         del world.in_flight[key]
         world.process(key)
     if how == "green" and ended is not None and ended.id in world.beside_errors:
         return BESIDE_ERROR
     left = [item for item in world.own_executions if item.status in ("running", "canceling")]
-    failed = [item for item in world.own_executions if item.status == "failed"]
-    since = [item for item in world.executions[cleared_at:] if item.key is not None]
+    failed = [item for item in world.own_executions if item.status in ("failed", "errors", "canceled")]
+    since = [item for item in world.executions[world.cleared_at :] if item.key is not None]
 
     # A task that has ended leaves none of its executions running.
     assert not left, (how, world.executions)
@@ -152,7 +158,9 @@ def finish(world: World, how: str, ended: Execution | None, cleared_at: int) -> 
         # A task succeeds only with its own execution, started after the last clear.
         assert ended is not None
         assert ended.key is not None
-        assert ended in world.executions[cleared_at:]
+        assert ended in world.executions[world.cleared_at :]
+        # Together with the executions before it, it completed each schema.
+        assert set(world.schemas) <= world.completed_schemas()
         # There is one success, and one further execution for each failed one.
         assert len([item for item in since if item.status == "completed"]) == 1, world.executions
     assert len(since) <= 1 + len([item for item in failed if item in since]), (how, world.executions)
@@ -218,3 +226,38 @@ def test_start_protocol_starts_one_execution_and_loses_none_in_any_order_of_even
     assert bool(ends["adopted"]) == (policy == "attach" and CONFIGURATIONS[name].foreign > 0 and "," not in start)
     assert bool(ends[DIED_BEHIND_ERROR]) == (CONFIGURATIONS[name].effects > 0 and CONFIGURATIONS[name].kills > 0)
     assert bool(ends[BESIDE_ERROR]) == (name == "foreign executions and faults" and start != "bulk, resync")
+
+
+REPAIRS = {
+    "three partial failures": Budget(partials=3 + EXTRA, retries=3),
+    "partial failures and a kill": Budget(partials=2, kills=1 + EXTRA),
+    "partial failures and a fault": Budget(partials=1 + EXTRA, faults=1, retries=1 + EXTRA),
+    "partial and whole failures": Budget(partials=2 + EXTRA, failures=1, retries=3),
+    "partial failures and a canceled execution": Budget(partials=2 + EXTRA, cancels=1, retries=3),
+    "a partial failure, a kill and a clear": Budget(partials=1, kills=1 + EXTRA, clears=1, retries=1 + EXTRA),
+    "a partial failure and a foreign execution": Budget(partials=1 + EXTRA, foreign=1, retries=1 + EXTRA),
+    "a partial failure and an effect": Budget(partials=1, effects=1, retries=1 + EXTRA),
+    "a schema that vanishes": Budget(partials=2, vanishes=1, retries=3),
+    "a schema that vanishes, and a kill": Budget(partials=1, vanishes=1, kills=1, retries=1 + EXTRA),
+}
+
+
+@pytest.mark.parametrize("policy", ["wait", "attach", "cancel"])
+@pytest.mark.parametrize("store", [False, True])
+@pytest.mark.parametrize("name", REPAIRS)
+def test_repairing_retry_syncs_only_what_is_left_in_any_order_of_events(
+    name: str, policy: str, store: bool, record_property: Any
+) -> None:
+    """The invariants hold too when a retry syncs only what is left, and no key is sent with two bodies.
+
+    No schema that completed since the clear is synced again, and a success includes all schemas.
+    """
+
+    def scenario(choose: Chooser) -> str:
+        return run_task(World(choose, replace(REPAIRS[name]), Start(), schemas=SCHEMAS), policy, store)
+
+    ends = explore(scenario)
+
+    record_property("sequences", sum(ends.values()))
+    print(f"\nexplored {sum(ends.values())} sequences: {dict(ends)}")
+    assert ends["green"] > 0

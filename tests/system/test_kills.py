@@ -155,6 +155,33 @@ def test_retry_resumes_its_execution_when_retries_were_lowered_between_two_tries
     assert (run.state, run.statuses, run.cancel_requests) == ("success", ["completed"], [])
 
 
+# --- repaired
+
+
+def repaired(run: Run) -> None:
+    run.trigger("repairing")
+    _until_waiting(run)
+    run.until_started().parts[0].outcome = "failed"
+    run.finish("errors")
+    _succeed(run, 2)
+
+
+@with_plays(repaired)
+def test_retry_repairs_the_failed_schema(run: Run) -> None:
+    """The logs of both tries say what failed, what the second try syncs, and how the task ends."""
+    first, second = run.started
+    failed, other = (part.schema for part in first.parts)
+    assert (run.state, run.statuses) == ("success", ["errors", "completed"])
+    assert (first.start_body, second.start_body) == ({}, {"schemas": [failed]})
+    assert "1 of 2 schemas failed" in run.log(1)
+    assert other not in "".join(line for line in run.log(1).splitlines() if "  schema " in line)
+    log = run.log(2)
+    assert f"Execution {first.id} of bulk sync {run.sync_id}, which try 1 started, ended with status 'errors'." in log
+    assert "Starting a new one with 1 of 2 schemas." in log
+    assert f"Started execution {second.id} of bulk sync {run.sync_id} with {{'schemas': ['{failed}']}}." in log
+    assert f"Execution {second.id} of bulk sync {run.sync_id} succeeded: completed, 2 of 2 schemas" in log
+
+
 # --- marked, failed, deleted
 
 

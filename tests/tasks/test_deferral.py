@@ -51,6 +51,8 @@ def test_deferral_state_of_another_version_is_refused(value: Any) -> None:
         {"attempts": 6},
         {"attempts": None},
         {"deadline_limit": 1.5},
+        {"earlier_ids": None},
+        {"earlier_ids": ["e1", ".."]},
     ],
     ids=str,
 )

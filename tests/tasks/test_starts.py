@@ -320,6 +320,9 @@ def test_retry_finds_its_sync_without_a_lookup_when_the_start_is_stored(
     assert [returned] == [execution.id for execution in polytomic_sandbox.starts(sync_id)]
 
 
+MALFORMED_IDS = StoredStart(1, "e", "s", "k").to_store() | {"earlier_ids": ["d", ".."]}
+
+
 @pytest.mark.parametrize(
     "value",
     [
@@ -329,6 +332,7 @@ def test_retry_finds_its_sync_without_a_lookup_when_the_start_is_stored(
         {"version": 1, "try_number": "1", "execution_id": "e", "sync_id": "s", "key": "k"},
         {"version": 1, "try_number": 1, "execution_id": "..", "sync_id": "s", "key": "k"},
         {"version": 1, "try_number": 1, "execution_id": "e", "sync_id": "s", "key": "k", "sync_name": 7},
+        MALFORMED_IDS,
     ],
 )
 def test_stored_start_rejects_a_malformed_record(value: Any) -> None:
@@ -339,7 +343,7 @@ def test_stored_start_rejects_a_malformed_record(value: Any) -> None:
 
 def test_stored_start_survives_serialization() -> None:
     """Writing and reading a record loses nothing."""
-    start = StoredStart(2, "e", "s", "k", sync_name="Orders", first_try=1, max_tries=3)
+    start = StoredStart(2, "e", "s", "k", sync_name="Orders", first_try=1, max_tries=3, earlier_ids=["d"])
 
     assert StoredStart.from_store(start.to_store()) == start
 

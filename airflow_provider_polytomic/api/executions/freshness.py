@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ..idempotency import read_current
-from ..models import Execution
 from ..plan import Plan, current_time
 from .execution_list import ExecutionList
 from .matching import covers_request
 from .server_clock import ServerClock
 from .start_request import StartRequest
+
+if TYPE_CHECKING:
+    from ..models import Execution
 
 
 def find_fresh_execution(
@@ -17,7 +21,8 @@ def find_fresh_execution(
     """Find the newest execution that completed within ``fresh_within``, covers the request, and is a success.
 
     Its age is measured by the server's clock. What is unknown counts as no: an execution without ``completed_at``, and
-    any execution while the server sends no ``Date``.
+    any execution while the server sends no ``Date``. A repair does not narrow the request: an execution of only the
+    schemas that are left may have ended before they failed.
     """
     if request.fresh_within is None:
         return None

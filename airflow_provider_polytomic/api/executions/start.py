@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import logging
 import random
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from .. import models
 from ..errors import (
@@ -22,6 +22,7 @@ from ..errors import (
     PolytomicConflictError,
     PolytomicNotFoundError,
     PolytomicServerError,
+    PolytomicValidationError,
     add_context,
 )
 from ..idempotency import REPLICA_LAG, read_current, replay_key, resolve_outcome
@@ -31,7 +32,9 @@ from .cancel import CANCEL_TIMEOUT, cancel_execution
 from .execution_list import ExecutionList, list_executions
 from .freshness import find_fresh_execution
 from .matching import covers_request
+from .repair import Repair, read_repair
 from .server_clock import ServerClock
+from .start_decision import Blocked, Decision, Origin, ResolvedExecution, Skipped
 from .start_effect import find_started_execution
 from .start_request import MAX_ATTEMPTS, StartRequest
 
@@ -43,49 +46,8 @@ log = logging.getLogger(__name__)
 NEW_SYNC_DELAYS = (1.0, 2.0, 4.0)  # seconds between lists while they return 404: the sync may be new
 
 
-@dataclass(frozen=True)
-class ResolvedExecution:
-    """The execution to wait for. Its status may be outdated: poll it before judging it.
-
-    :param try_number: the try whose key started it; the current try for one that is not owned.
-    :param origin: ``started`` by this try, ``resumed`` from an earlier try, ``attached``: started by another client, or
-        ``fresh``: ended shortly before.
-    """
-
-    execution: Execution
-    try_number: int
-    origin: Literal["started", "resumed", "attached", "fresh"] = "started"
-
-    @property
-    def is_owned(self) -> bool:
-        """Whether the task has started the execution, in this try or an earlier one."""
-        return self.origin in ("started", "resumed")
-
-
-@dataclass(frozen=True)
-class Blocked:
-    """Another execution has to end first: wait for it, then call :func:`start_or_resume` again.
-
-    :param reason: the cause, for a log line.
-    :param attempts: how many keys of this try are used up.
-    """
-
-    execution: Execution
-    reason: str
-    attempts: int = 0
-
-
-@dataclass(frozen=True)
-class Skipped:
-    """Another execution is running, and ``if_running`` is ``skip``.
-
-    :param execution: that execution; None if no list shows it.
-    """
-
-    execution: Execution | None
-
-
-Decision = ResolvedExecution | Blocked | Skipped
+def _resolve(request: StartRequest, execution: Execution, try_number: int, origin: Origin) -> ResolvedExecution:
+    return ResolvedExecution(execution, try_number, origin, request.repair or Repair())
 
 
 def start_or_resume(request: StartRequest) -> Plan[Decision]:
@@ -102,16 +64,19 @@ def start_or_resume(request: StartRequest) -> Plan[Decision]:
 def _start_or_resume(request: StartRequest, server_clock: ServerClock) -> Plan[Decision]:
     sent_before = yield from current_time()  # by an earlier try, if at all
     baseline = yield from _list_when_known(request)
-    resumed = yield from _replay_earlier_tries(request, baseline, sent_before)
+    request, resumed = yield from _replay_earlier_tries(request, baseline, sent_before)
     if resumed is not None:
         return resumed
     # Without earlier tries, no request was sent since the first list.
     listed = baseline if request.first_try == request.try_number else (yield from list_executions(request))
     error: PolytomicApiError = _conflict_error(request, f"{_subject(request)}: no attempts are left")
+    rejected_attempt: int | None = None  # the one in which the server rejected a start of some schemas
     for attempt in range(request.attempts, MAX_ATTEMPTS + 1):
         if listed.non_terminal is not None:
             decision = yield from _replay_or_apply_if_running(request, listed, baseline, sent_before, server_clock)
-            return replace(decision, attempts=attempt) if isinstance(decision, Blocked) else decision
+            # The next pass replays the rejection, because the attempts after it send another body.
+            next_attempt = attempt if rejected_attempt is None else rejected_attempt
+            return replace(decision, attempts=next_attempt) if isinstance(decision, Blocked) else decision
         fresh = yield from find_fresh_execution(request, listed, server_clock)
         if fresh is not None:
             return ResolvedExecution(fresh, request.try_number, "fresh")
@@ -119,8 +84,11 @@ def _start_or_resume(request: StartRequest, server_clock: ServerClock) -> Plan[D
             break
         result = yield from _start_attempt(request, attempt, listed, server_clock)
         if isinstance(result, models.Execution):
-            return ResolvedExecution(result, request.try_number)
+            return _resolve(request, result, request.try_number, "started")
         error = result
+        if isinstance(error, PolytomicValidationError):
+            rejected_attempt, request = attempt, _widen(request, error)
+            continue
         if isinstance(error, PolytomicConflictError):
             found = yield from _list_until_conflict_shows(request, listed, error)
             if isinstance(found, Skipped):
@@ -136,49 +104,62 @@ def _start_or_resume(request: StartRequest, server_clock: ServerClock) -> Plan[D
 # --- earlier tries
 
 
-def _replay_earlier_tries(request: StartRequest, baseline: ExecutionList, sent_before: float) -> Plan[Decision | None]:
+def _replay_earlier_tries(
+    request: StartRequest, baseline: ExecutionList, sent_before: float
+) -> Plan[tuple[StartRequest, Decision | None]]:
     """Replay the earlier tries since the last clear, in order, to find an execution to resume.
 
     Replaying an unused key starts an execution, which is then taken as this try's own.
+
+    :returns: the request with what the earlier tries have left to repair, and what to resume or to wait for.
     """
     for earlier in range(request.first_try, request.try_number):
         if request.stored is not None and earlier < request.stored.try_number:
             continue  # superseded by the start of a later try
-        found = yield from _replay_try(request, earlier, sent_before)
+        request, found = yield from _replay_try(request, earlier, sent_before)
         if found is None:
             continue
         is_new = baseline.predates(found)  # the replay started it
+        origin: Origin = "started" if is_new else "resumed"
         if not request.wait_for_completion:
-            return ResolvedExecution(found, earlier, "started" if is_new else "resumed")
+            return request, _resolve(request, found, earlier, origin)
         if not found.is_terminal and found.status == "canceling":
-            return Blocked(found, f"execution {found.id}, which try {earlier} of this task started, is being canceled")
-        if not found.is_terminal or request.succeeded(found):
-            return ResolvedExecution(found, earlier, "started" if is_new else "resumed")
-        if is_new:
-            return ResolvedExecution(found, earlier)  # it failed immediately, which is the current try's failure
+            reason = f"execution {found.id}, which try {earlier} of this task started, is being canceled"
+            return request, Blocked(found, reason)
+        # One that is new and failed immediately is the current try's failure.
+        if not found.is_terminal or request.has_succeeded(found) or is_new:
+            return request, _resolve(request, found, earlier, origin)
+        request = request.after(found)
         log.info(
-            "Execution %s of %s, which try %d started, ended with status %r. Starting a new one.",
+            "Execution %s of %s, which try %d started, ended with status %r. Starting a new one%s.",
             found.id,
             request.kind.describe(request.sync_id),
             earlier,
             found.status,
+            request.repair.describe() if request.repair else "",
         )
-    return None
+    return request, None
 
 
-def _replay_try(request: StartRequest, try_number: int, sent_before: float) -> Plan[Execution | None]:
+def _replay_try(
+    request: StartRequest, try_number: int, sent_before: float
+) -> Plan[tuple[StartRequest, Execution | None]]:
     """Return the execution that a try started, with its current status.
 
     Replaying an unused key starts an execution.
 
-    :returns: None when the try started nothing, or its execution no longer exists.
+    :returns: the request as that execution was started, and the execution: None when the try started nothing, or its
+        execution no longer exists.
     """
     if request.stored is not None and request.stored.try_number == try_number:
         execution_id = request.stored.execution_id
+        if request.repair is not None:
+            repair = yield from read_repair(request.kind, request.sync_id, request.stored.earlier_ids)
+            request = replace(request, repair=repair)
     else:
-        replayed = yield from _replay_try_attempts(request, try_number, sent_before)
+        request, replayed = yield from _replay_try_attempts(request, try_number, sent_before)
         if replayed is None:
-            return None
+            return request, None
         execution_id = replayed.id
     execution: Execution | None = yield from read_current(request.kind.execution(request.sync_id, execution_id))
     if execution is None:
@@ -188,18 +169,25 @@ def _replay_try(request: StartRequest, try_number: int, sent_before: float) -> P
             request.kind.describe(request.sync_id),
             try_number,
         )
-    return execution
+    return request, execution
 
 
-def _replay_try_attempts(request: StartRequest, try_number: int, sent_before: float) -> Plan[Execution | None]:
-    """Replay the keys of a try until one returns an execution. Replaying an unused key starts one."""
+def _replay_try_attempts(
+    request: StartRequest, try_number: int, sent_before: float
+) -> Plan[tuple[StartRequest, Execution | None]]:
+    """Replay the keys of a try until one returns an execution. Replaying an unused key starts one.
+
+    :returns: the request as the last key was sent, and the execution.
+    """
     for attempt in range(MAX_ATTEMPTS):
         result = yield from replay_key(request.call(try_number, attempt), "start", sent_before)
         if isinstance(result, models.Execution):
-            return result
+            return request, result
         # The server has recorded an error for this key, which will therefore never start an execution.
         log.info("Attempt %d of try %d started no execution: %s", attempt, try_number, result)
-    return None
+        if isinstance(result, PolytomicValidationError) and request.is_narrowed:
+            request = _widen(request, result)
+    return request, None
 
 
 # --- this try
@@ -207,10 +195,11 @@ def _replay_try_attempts(request: StartRequest, try_number: int, sent_before: fl
 
 def _start_attempt(
     request: StartRequest, attempt: int, listed: ExecutionList, server_clock: ServerClock
-) -> Plan[Execution | PolytomicConflictError | PolytomicServerError]:
+) -> Plan[Execution | PolytomicConflictError | PolytomicServerError | PolytomicValidationError]:
     """Start with one key of this try.
 
-    :returns: the execution, or the error that the server recorded for this key.
+    :returns: the execution, or the error that the server recorded for this key. A rejection is among those only if
+        the start is one of some schemas.
     """
     # Only the first exchange counts: a repetition returns the recorded response.
     first_exchange: tuple[float, float] | None = None
@@ -220,7 +209,19 @@ def _start_attempt(
         first_exchange = first_exchange or server_clock.last_exchange
         return (yield from find_started_execution(request, listed, server_clock, *first_exchange))
 
-    return (yield from resolve_outcome(request.call(request.try_number, attempt), "start", find_effect=find_effect))
+    call = request.call(request.try_number, attempt)
+    try:
+        return (yield from resolve_outcome(call, "start", find_effect=find_effect))
+    except PolytomicValidationError as error:
+        if request.is_narrowed:
+            return error
+        raise
+
+
+def _widen(request: StartRequest, rejection: PolytomicValidationError) -> StartRequest:
+    """The request that syncs everything, after the server rejected a start of the schemas that are left."""
+    log.warning("%s: Polytomic rejected a start of some schemas: %s. Syncing all.", _subject(request), rejection)
+    return request.without_repair()
 
 
 def _list_until_conflict_shows(
@@ -283,7 +284,7 @@ def _replay_or_apply_if_running(
     assert non_terminal is not None  # noqa: S101  the caller has checked
     is_owned, execution = yield from _replay_tries_before_clear(request, non_terminal, baseline, sent_before)
     if execution.id != non_terminal.id:
-        return ResolvedExecution(execution, request.try_number)
+        return _resolve(request.without_repair(), execution, request.try_number, "started")
     if not is_owned:
         fresh = yield from find_fresh_execution(request, listed, server_clock)
         if fresh is not None:
@@ -305,7 +306,8 @@ def _replay_tries_before_clear(
     if request.stored is not None and request.stored.execution_id == non_terminal.id:
         return True, non_terminal
     for earlier in range(request.first_try - 1, 0, -1):
-        execution = yield from _replay_try_attempts(request, earlier, sent_before)
+        # Everything, because the clear has made the repairs of these tries void.
+        _, execution = yield from _replay_try_attempts(request.without_repair(), earlier, sent_before)
         if execution is not None and (execution.id == non_terminal.id or baseline.predates(execution)):
             return True, execution
     return False, non_terminal
@@ -328,9 +330,9 @@ def _decide_by_if_running(request: StartRequest, non_terminal: Execution) -> Dec
     if (
         request.if_running == "attach"
         and non_terminal.status != "canceling"
-        and covers_request(non_terminal, request.arguments)
+        and covers_request(non_terminal, request.start_arguments)
     ):
-        return ResolvedExecution(non_terminal, request.try_number, "attached")
+        return _resolve(request, non_terminal, request.try_number, "attached")
     return None
 
 

@@ -41,7 +41,7 @@ def find_started_execution(
             execution
             for execution in reversed(listed.executions)
             if not before.has(execution)
-            and matches_request(execution, request.arguments)
+            and matches_request(execution, request.start_arguments)
             and (
                 (now - failed <= UNDATED_EFFECT_LAG and before.predates(execution))
                 if within is None

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..call import Call
 from ..idempotency import compute_key
 from ..kinds import SyncKind, get_sync_kind
 from ..plan import is_valid_id
+from .repair import Repair
 
 if TYPE_CHECKING:
     from ..models import Execution
@@ -28,6 +29,7 @@ class StoredStart:
     :param key: ``StartRequest.key(0, 0)``, which identifies the task and the arguments of the start.
     :param first_try: the first try since the last clear.
     :param max_tries: Airflow's ``max_tries`` of the task instance, which only a clear changes.
+    :param earlier_ids: the executions of earlier tries that count together with this one: see :class:`.Repair`.
     """
 
     try_number: int
@@ -37,6 +39,7 @@ class StoredStart:
     sync_name: str | None = None
     first_try: int = 1
     max_tries: int = 0
+    earlier_ids: list[str] = field(default_factory=list)
 
     VERSION: ClassVar[int] = 1
 
@@ -53,12 +56,15 @@ class StoredStart:
         if not isinstance(value, dict) or value.get("version") != cls.VERSION:
             raise ValueError(f"not a stored start of version {cls.VERSION}: {value!r:.200}")
         given = {item.name: value.get(item.name) for item in fields(cls)}
+        given["earlier_ids"] = value.get("earlier_ids", [])
         texts = [given[name] for name in ("execution_id", "sync_id", "key")]
         numbers = [given[name] for name in ("try_number", "first_try", "max_tries")]
         if not all(map(is_valid_id, texts)) or not all(type(number) is int for number in numbers):
             raise ValueError(f"a stored start with wrong fields: {value!r:.200}")
         if not isinstance(given["sync_name"], str | None):
             raise ValueError(f"a stored start with a wrong sync_name: {value!r:.200}")
+        if not isinstance(given["earlier_ids"], list) or not all(map(is_valid_id, given["earlier_ids"])):
+            raise ValueError(f"a stored start with wrong earlier_ids: {value!r:.200}")
         return cls(**given)  # type: ignore[arg-type]  # checked above
 
 
@@ -79,6 +85,7 @@ class StartRequest:
     :param cancel_on_kill: whether to cancel, instead of waiting for, an execution from before a clear.
     :param attempts: how many keys of this try are used up.
     :param stored: the record of the last start, if there is one.
+    :param repair: what the earlier tries have left to sync, as far as is known; None if each start syncs everything.
     """
 
     kind_name: str
@@ -94,6 +101,29 @@ class StartRequest:
     cancel_on_kill: bool = True
     attempts: int = 0
     stored: StoredStart | None = None
+    repair: Repair | None = None
+
+    @property
+    def start_arguments(self) -> dict[str, Any]:
+        """The arguments of the next start: those of the task, or with the schemas that are left to repair."""
+        return self.repair.narrow(self.arguments) if self.repair else self.arguments
+
+    @property
+    def is_narrowed(self) -> bool:
+        """Whether the next start syncs only the schemas that are left to repair."""
+        return self.repair is not None and bool(self.repair.schemas)
+
+    def without_repair(self) -> StartRequest:
+        """The same request, whose starts sync everything again."""
+        return replace(self, repair=Repair()) if self.repair else self
+
+    def after(self, execution: Execution) -> StartRequest:
+        """The same request after an execution of its ended without success."""
+        return replace(self, repair=self.repair.after(execution, self.start_arguments)) if self.repair else self
+
+    def has_succeeded(self, execution: Execution) -> bool:
+        """Whether an execution that has ended is a success, together with those of earlier tries."""
+        return self.succeeded(self.repair.merge(execution) if self.repair else execution)
 
     @property
     def kind(self) -> SyncKind:
@@ -101,7 +131,7 @@ class StartRequest:
 
     @property
     def digest(self) -> str:
-        """A hash of the sync and the arguments."""
+        """A hash of the sync and the task's arguments, whatever is left to repair."""
         body = self.kind.start(self.sync_id, **self.arguments).request.json
         return compute_key([self.kind_name, self.sync_id, body])
 
@@ -112,7 +142,7 @@ class StartRequest:
     def call(self, try_number: int, attempt: int) -> Call[Execution]:
         """The start with the key of an attempt. Sending it may start an execution."""
         key = self.key(try_number, attempt)
-        return self.kind.start(self.sync_id, **self.arguments, idempotency_key=key)
+        return self.kind.start(self.sync_id, **self.start_arguments, idempotency_key=key)
 
     @property
     def was_cleared(self) -> bool:

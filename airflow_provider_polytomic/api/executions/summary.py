@@ -47,6 +47,7 @@ def summarize(sync_id: str, execution: Execution, *, adopted: bool = False) -> d
         "adopted": adopted,
     }
     if isinstance(execution, models.BulkSyncExecution):
+        summary["executions"] = getattr(execution, "execution_ids", None) or [execution.id]
         summary["schemas"] = _take_fitting(summary, _schema_rows(execution))
         summary["schemas_omitted"] = execution.schema_count - len(summary["schemas"])
     elif isinstance(execution, models.ModelSyncExecution):

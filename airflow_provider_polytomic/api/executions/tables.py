@@ -29,6 +29,7 @@ class WrittenTable:
     sources: tuple[Table, ...]
     records: int | None = None
     errors: int | None = None
+    execution_id: str | None = None  # of an earlier try, if that wrote the table
 
 
 def written_tables(sync_id: str, execution: Execution, base_url: str) -> Plan[list[WrittenTable]]:
@@ -85,6 +86,7 @@ def _bulk_table(
     sync_id: str, row: SchemaExecution, base_url: str, table: Table | None = None, source_id: str | None = None
 ) -> WrittenTable:
     schema = str(row.schema_id)
+    execution_id = getattr(row, "execution_id", None)  # only a merged execution sets it
     return WrittenTable(
         sync_id=sync_id,
         schema=schema,
@@ -93,6 +95,7 @@ def _bulk_table(
         sources=(polytomic_address(base_url, "connections", source_id, schema),) if source_id else (),
         records=row.record_count,
         errors=row.error_count,
+        execution_id=execution_id if isinstance(execution_id, str) else None,
     )
 
 

@@ -40,13 +40,13 @@ if POD_EXECUTOR in os.environ["AIRFLOW__CORE__EXECUTOR"]:
 EDITED = Path(os.environ["AIRFLOW_HOME"]) / "retries"
 
 
-def sync_task(task_id, conf, way, kind="bulk", retries=3):
+def sync_task(task_id, conf, way, kind="bulk", retries=3, **more):
     return KINDS[kind](
         task_id=task_id,
         sync_id=f"{{{{ dag_run.conf['{conf}'] }}}}",
         retries=retries,
         retry_delay=timedelta(seconds=1),
-        **{"poke_interval": 1, **WAYS[way]},
+        **{"poke_interval": 1, **WAYS[way], **more},
     )
 
 
@@ -59,6 +59,9 @@ for kind in KINDS:
 with DAG("pair_bulk", schedule=None) as pair:
     sync_task("sync", "sync", "deferred")
     sync_task("other", "other", "deferred")
+
+with DAG("repairing_bulk", schedule=None) as repairing:
+    sync_task("sync", "sync", "deferred", retry_failed_schemas_only=True)
 
 with DAG("edited_bulk", schedule=None) as edited:
     sync_task("sync", "sync", "worker", retries=int(EDITED.read_text()) if EDITED.exists() else 3)
