@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from ..models import Execution
 from ..plan import Plan
 from .server_clock import ServerClock
+
+if TYPE_CHECKING:
+    from ..models import Execution
 
 T = TypeVar("T")
 
