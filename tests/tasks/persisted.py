@@ -82,6 +82,7 @@ VOLATILE = {
     "deadline": NOON + 3600,
     "waiting_since": NOON,
     "resolved_at": NOON,
+    "clock_difference": 0.5,
     "polled_at": NOON,
     "message": "something went wrong",
 }
