@@ -45,7 +45,7 @@ class ExecutionOperator(ExecutionRequests):
         :returns: the execution's id.
         """
         with self._handle_errors(context):
-            return self._start_and_finish(context, self._resolve_target(context))
+            return self._start_and_finish(context, self._prepare_target(context))
 
     def execute_complete(self, context: Any, event: Any = None) -> str:
         """Continue the task after the deferral: judge and report what the trigger event says.
@@ -60,7 +60,7 @@ class ExecutionOperator(ExecutionRequests):
             event = ExecutionEvent.from_payload(event)
             state = event.deferral_state
             if is_stray_event(context, state):
-                return self._start_and_finish(context, self._resolve_target(context))
+                return self._start_and_finish(context, self._prepare_target(context))
             if event.precedes_start:
                 event = restore_deadline(event, self._kind, self._hook)
             target = self._set_map_index_name(context, Target.from_event(event))
@@ -120,7 +120,7 @@ class ExecutionOperator(ExecutionRequests):
 
     # --- resolve
 
-    def _resolve_target(self, context: Any) -> Target:
+    def _prepare_target(self, context: Any) -> Target:
         """The sync by id or name. A retry takes the sync in which an earlier try started an execution."""
         from airflow_provider_polytomic._airflow.task_context import compute_deadline, find_deadline_limit, resolve_sync
         from airflow_provider_polytomic.operators._start_request import Target

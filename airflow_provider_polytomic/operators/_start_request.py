@@ -91,7 +91,7 @@ def build_start_request(
         fresh_within=validation.duration("fresh_within", operator.fresh_within),
         succeeded=lambda execution: failure_reason(execution, **criteria) is None,
         wait_for_completion=operator.wait_for_completion,
-        cancel_on_kill=operator.cancel_on_kill,
+        cancel_from_before_clear=operator.cancel_on_kill,
         attempts=attempts,
         repair=Repair() if operator.retry_failed_schemas_only else None,
     )

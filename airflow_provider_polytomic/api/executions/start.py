@@ -349,7 +349,7 @@ def _conflict_error(request: StartRequest, message: str) -> PolytomicConflictErr
 
 def _cancel_if_requested(request: StartRequest, non_terminal: Execution, is_owned: bool) -> Plan[Blocked]:
     relation = "which this task started before it was cleared" if is_owned else "which this task did not start"
-    cancels = (is_owned and request.cancel_on_kill) or request.if_running == "cancel"
+    cancels = (is_owned and request.cancel_from_before_clear) or request.if_running == "cancel"
     if cancels and non_terminal.status != "canceling":
         subject = f"Execution {non_terminal.id} of {request.kind.describe(request.sync_id)}"
         log.info(

@@ -82,7 +82,7 @@ class StartRequest:
     :param fresh_within: seconds since the end of an execution that is taken instead of starting one; None for none.
     :param succeeded: whether an execution that has ended is a success by the task's criteria.
     :param wait_for_completion: whether the task waits for the end. If not, an execution counts once it is started.
-    :param cancel_on_kill: whether to cancel, instead of waiting for, an execution from before a clear.
+    :param cancel_from_before_clear: whether to cancel, instead of waiting for, an execution from before a clear.
     :param attempts: how many keys of this try are used up.
     :param stored: the record of the last start, if there is one.
     :param repair: what the earlier tries have left to sync, as far as is known; None if each start syncs everything.
@@ -98,7 +98,7 @@ class StartRequest:
     fresh_within: float | None = None
     succeeded: Callable[[Execution], bool] = lambda execution: execution.succeeded
     wait_for_completion: bool = True
-    cancel_on_kill: bool = True
+    cancel_from_before_clear: bool = True
     attempts: int = 0
     stored: StoredStart | None = None
     repair: Repair | None = None

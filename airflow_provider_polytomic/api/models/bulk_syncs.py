@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from .executions import BulkSyncExecution, SchemaExecution
-from .fields import Id, Time
+from .field_types import Id, Time
 from .tolerant import Integer, Model
 
 

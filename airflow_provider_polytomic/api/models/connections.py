@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .fields import Id, Time
+from .field_types import Id, Time
 from .tolerant import Integer, Model
 
 

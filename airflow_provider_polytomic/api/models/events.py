@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
-from .fields import Id, Time
+from .field_types import Id, Time
 from .tolerant import Integer, Model
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import ConfigDict, Field
 
-from .fields import Id, Status, Time
+from .field_types import Id, Status, Time
 from .statuses import KNOWN_STATUSES, NON_TERMINAL_STATUSES, TERMINAL_STATUSES
 from .tolerant import Integer, Model
 
