@@ -107,22 +107,18 @@ def test_pause_a_sync(hook: PolytomicHook) -> None:
     assert hook.get_bulk_sync(SALESFORCE_TO_WAREHOUSE).active is True
 
 
-class TestEndless:
-    @pytest.fixture
-    def polytomic_sandbox_speed(self) -> float:
-        return 0.001
+@pytest.mark.parametrize("polytomic_sandbox_speed", [0.001])
+def test_cancel_a_running_execution(hook: PolytomicHook, capsys: pytest.CaptureFixture[str]) -> None:
+    """The running execution is canceled. Without one, nothing is."""
+    cancel_running = tasks("Cancel a running execution").cancel_running
+    cancel_running(SALESFORCE_TO_WAREHOUSE)
+    started = hook.start_bulk_sync(SALESFORCE_TO_WAREHOUSE)
 
-    def test_cancel_a_running_execution(self, hook: PolytomicHook, capsys: pytest.CaptureFixture[str]) -> None:
-        """The running execution is canceled. Without one, nothing is."""
-        cancel_running = tasks("Cancel a running execution").cancel_running
-        cancel_running(SALESFORCE_TO_WAREHOUSE)
-        started = hook.start_bulk_sync(SALESFORCE_TO_WAREHOUSE)
+    cancel_running(SALESFORCE_TO_WAREHOUSE)
+    ended = hook.get_bulk_sync_execution(SALESFORCE_TO_WAREHOUSE, started.id)
 
-        cancel_running(SALESFORCE_TO_WAREHOUSE)
-        ended = hook.get_bulk_sync_execution(SALESFORCE_TO_WAREHOUSE, started.id)
-
-        assert ended.status in ("canceling", "canceled")
-        assert capsys.readouterr().out.count(started.id) == 1
+    assert ended.status in ("canceling", "canceled")
+    assert capsys.readouterr().out.count(started.id) == 1
 
 
 def rule(schedule: Any) -> dict[str, Any]:
