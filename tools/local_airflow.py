@@ -410,7 +410,9 @@ class LocalAirflow:
         self.until(known, f"DAG {dag_id}", timeout)
 
     def add_pool(self, name: str, slots: int) -> None:
-        """Create a pool that includes deferred tasks."""
+        """Create a pool that includes deferred tasks. One with this name is replaced."""
+        if name in {pool["name"] for pool in self.api("GET", "/pools")["pools"]}:
+            self.api("DELETE", f"/pools/{name}")
         body = {"name": name, "slots": slots, "include_deferred": True}
         self.api("POST", "/pools", json=body)
 

@@ -37,7 +37,7 @@ from airflow_provider_polytomic.api.models import (
     LogFiles,
     ModelSyncExecution,
     SchemaExecution,
-    fields,
+    field_types,
 )
 from airflow_provider_polytomic.api.models.tolerant import Model
 from airflow_provider_polytomic.api.pagination import ListCall, Page
@@ -403,7 +403,7 @@ def test_times_are_read_as_aware_datetimes(text: str | None, time: dt.datetime |
 def test_fast_time_parser_agrees_with_pydantic(value: Any) -> None:
     """Times in the usual format are parsed without pydantic."""
     read = SchemaExecution.model_validate_json(json.dumps({"created_at": value})).created_at
-    assert read == fields._any_time().validate_python(value)
+    assert read == field_types._any_time().validate_python(value)
     assert read is None or read.utcoffset() is not None
 
 
