@@ -9,7 +9,6 @@ import ssl
 import time
 from collections.abc import Callable
 from io import BytesIO
-from typing import Any
 from weakref import WeakKeyDictionary
 
 import aiohttp
@@ -90,6 +89,7 @@ class Transport:
 
 # Per event loop, because a session belongs to the loop in which it was created.
 _shared: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Settings, Transport]] = WeakKeyDictionary()
+_creating: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
 
 
 async def acquire_transport(settings: Settings, on_batch_poll: Callable[[int], None] | None = None) -> Transport:
@@ -102,9 +102,11 @@ async def acquire_transport(settings: Settings, on_batch_poll: Callable[[int], N
     """
     sessions = _shared.setdefault(asyncio.get_running_loop(), {})
     if settings not in sessions:
-        tls = await _load_tls(settings.verify, settings.ca_bundle)
-        if settings not in sessions:  # another task may have created it meanwhile
-            sessions[settings] = Transport(settings, tls, on_batch_poll)
+        # Many triggers start together, and a thread for each, to load the certificates, would stall the event loop.
+        async with _creating.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
+            if settings not in sessions:  # another task may have created it meanwhile
+                tls = await asyncio.to_thread(_tls, settings.verify, settings.ca_bundle)
+                sessions[settings] = Transport(settings, tls, on_batch_poll)
     transport = sessions[settings]
     transport.users += 1
     return transport
@@ -116,25 +118,6 @@ async def release_transport(transport: Transport) -> None:
     if transport.users == 0:
         del _shared[asyncio.get_running_loop()][transport.settings]
         await transport.close()
-
-
-# The loads that are under way: many triggers start together, and a thread for each would stall the event loop.
-_loads: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Any, asyncio.Task[ssl.SSLContext]]] = WeakKeyDictionary()
-
-
-async def _load_tls(verify: bool, ca_bundle: str | None) -> ssl.SSLContext:
-    loads, key = _loads.setdefault(asyncio.get_running_loop(), {}), (verify, ca_bundle)
-    load = loads.get(key)
-    if load is None:
-        load = loads[key] = asyncio.create_task(asyncio.to_thread(_tls, verify, ca_bundle))
-
-        def end(ended: asyncio.Task[ssl.SSLContext]) -> None:
-            del loads[key]
-            if not ended.cancelled():
-                ended.exception()  # retrieved, because all triggers may have been canceled
-
-        load.add_done_callback(end)
-    return await asyncio.shield(load)  # a trigger that is canceled must not cancel the load of the others
 
 
 def _tls(verify: bool, ca_bundle: str | None) -> ssl.SSLContext:
