@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 OUTCOMES = ("ended", "timeout", "error")
-ORIGINS = ("started", "resumed", "attached", "fresh")
+OWNED_ORIGINS = ("started", "resumed")
+ORIGINS = (*OWNED_ORIGINS, "attached", "fresh")
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class DeferralState:
     @property
     def is_owned(self) -> bool:
         """Whether the task has started the execution, in this try or an earlier one."""
-        return self.origin in ("started", "resumed") and not self.is_blocking
+        return self.origin in OWNED_ORIGINS and not self.is_blocking
 
 
 def _max_attempts() -> int:
@@ -102,7 +103,7 @@ class ExecutionEvent:
     :param limit: for a timeout, ``queue_timeout``; None for the deadline.
     :param status: the status of an execution that was queued for too long.
     :param console_cursor: the position up to which the console log was logged.
-    :param execution: the summary of the execution that has ended: see :func:`.summary.to_event_summary`.
+    :param execution: the summary of the execution that has ended: see :func:`.event_summary.to_event_summary`.
     """
 
     outcome: str

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_polytomic import assets
 from airflow_provider_polytomic._airflow import reporting
+from airflow_provider_polytomic._airflow.deferral import OWNED_ORIGINS
 
 if TYPE_CHECKING:
     from airflow_provider_polytomic.api.errors import PolytomicSyncError
@@ -80,7 +81,7 @@ class EndReport:
         from airflow_provider_polytomic.api.executions.summary import summarize
 
         def push() -> None:
-            summary = summarize(self._sync_id, self._execution, adopted=origin not in ("started", "resumed"))
+            summary = summarize(self._sync_id, self._execution, adopted=origin not in OWNED_ORIGINS)
             reporting.push_summary(self._context, summary, wanted=self._operator.do_xcom_push)
 
         self._best_effort("summary", push)
