@@ -107,7 +107,7 @@ def test_queue_timeout_counts_from_the_wait_when_the_server_does_not_say_the_tim
 
 
 def test_queue_timeout_counts_from_an_earlier_wait_when_the_server_does_not_say_the_time() -> None:
-    """A triggerer that takes over does not begin again."""
+    """A triggerer that takes over continues the count of the one before."""
     server = Server(is_dated=False)
 
     server.wait_too_long(waiting_since=EPOCH - 500)

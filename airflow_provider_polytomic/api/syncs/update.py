@@ -11,11 +11,11 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any
 
+from .. import models
 from ..call import Call, fetch
 from ..endpoints import bulk_syncs
 from ..errors import PolytomicLookupError
 from ..idempotency import compute_key, read_current, replay_key
-from ..models import BulkSync
 from ..parsers import parse_document
 from ..plan import Plan, current_time, sleep
 from .create import CreateRequest, create_once, list_syncs_named, require_complete
@@ -74,7 +74,7 @@ def _create(request: CreateRequest) -> Plan[str]:
     sent_before = yield from current_time()
     call = bulk_syncs.create(body, idempotency_key=compute_key(["ensure", body]))
     created = yield from replay_key(call, "creation", sent_before)
-    if isinstance(created, BulkSync):
+    if isinstance(created, models.BulkSync):
         current = yield from read_current(bulk_syncs.get(created.id))
         if current is not None:
             log.info("Created bulk sync %r (%s).", body["name"], created.id)
