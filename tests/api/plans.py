@@ -19,6 +19,19 @@ from airflow_provider_polytomic.api.plan import (
 T = TypeVar("T")
 
 
+def advance(plan: Plan[Any], outcome: Any, now: float) -> Request | Sleep:
+    """Continue a plan to its next request or sleep, in a world whose clock stands still meanwhile.
+
+    :param outcome: the response to its last request; None at the start and after a sleep.
+    :raises StopIteration: the plan has ended.
+    """
+    while True:
+        step = plan.send(outcome)
+        if isinstance(step, Request | Sleep):
+            return step
+        outcome = now if isinstance(step, Now) else None
+
+
 @dataclass
 class PlanDriver:
     """Passes the listed results to the requests of a plan, one after the other, and records its steps."""

@@ -18,9 +18,10 @@ from airflow_provider_polytomic.api.executions.server_clock import ServerClock
 from airflow_provider_polytomic.api.executions.start import _start_or_resume
 from airflow_provider_polytomic.api.executions.start_decision import Blocked, ResolvedExecution
 from airflow_provider_polytomic.api.executions.start_request import MAX_ATTEMPTS, StartRequest
-from airflow_provider_polytomic.api.plan import Now, Request, SendResult, Sleep
+from airflow_provider_polytomic.api.plan import Request, SendResult
 
 from .explorer import EXTRA, Chooser, explore
+from .plans import advance
 from .start_world import RECORDED_ERROR, SYNC, Budget, Start, World
 
 
@@ -60,15 +61,13 @@ class Task:
         if self.next is not None:
             sent, outcome = world.now, world.send(self.next)
             self.server_clock.record_exchange(sent, world.now, outcome)
+        self.next = None
         try:
-            while True:
-                step = self.plan.send(outcome)
-                outcome = world.now if isinstance(step, Now) else None
-                self.next = step if isinstance(step, Request) else None
-                if isinstance(step, Sleep):
-                    self.wakes_at = world.now + step.seconds
-                if isinstance(step, Sleep | Request):
-                    return
+            step = advance(self.plan, outcome, world.now)
+            if isinstance(step, Request):
+                self.next = step
+            else:
+                self.wakes_at = world.now + step.seconds
         except StopIteration as end:
             match end.value:
                 case ResolvedExecution(execution=execution):

@@ -22,9 +22,10 @@ from airflow_provider_polytomic.api.errors import PolytomicError
 from airflow_provider_polytomic.api.executions.start import start_or_resume
 from airflow_provider_polytomic.api.executions.start_decision import Blocked, ResolvedExecution
 from airflow_provider_polytomic.api.executions.start_request import MAX_ATTEMPTS, StartRequest, first_try_since_clear
-from airflow_provider_polytomic.api.plan import Now, Request, SendResult, Sleep
+from airflow_provider_polytomic.api.plan import Request, SendResult
 
 from .explorer import EXTRA, Chooser, explore
+from .plans import advance
 from .start_world import SYNC, Budget, Execution, Start, World
 
 FRESH_WITHIN = 1000.0  # seconds; more than all requests and waits of a sequence take
@@ -121,15 +122,13 @@ class Task:
         if dies:
             self.die()
             return
+        self.next = None
         try:
-            while True:
-                step = self.plan.send(outcome)
-                outcome = world.now if isinstance(step, Now) else None
-                self.next = step if isinstance(step, Request) else None
-                if isinstance(step, Sleep):
-                    self.wakes_at = world.now + step.seconds
-                if isinstance(step, Sleep | Request):
-                    return
+            step = advance(self.plan, outcome, world.now)
+            if isinstance(step, Request):
+                self.next = step
+            else:
+                self.wakes_at = world.now + step.seconds
         except StopIteration as end:
             self.forget()
             self.decide(world, end.value)
