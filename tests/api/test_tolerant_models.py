@@ -26,7 +26,7 @@ from airflow_provider_polytomic.api.models import (
     BulkSyncStatus,
     Execution,
     ModelSyncExecution,
-    repair,
+    invalid_values,
 )
 from airflow_provider_polytomic.api.models.tolerant import Model
 from airflow_provider_polytomic.api.plan import Response
@@ -39,7 +39,7 @@ TIME = "2026-09-23T01:02:03Z"
 
 @pytest.fixture(autouse=True)
 def _reset_reported_fields(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(repair, "_reported", set())
+    monkeypatch.setattr(invalid_values, "_reported", set())
 
 
 def parse_one(kind: type[Any]) -> Any:
@@ -190,7 +190,7 @@ def test_unexpected_type_is_logged_once_without_the_value(caplog: pytest.LogCapt
 
 def test_well_formed_response_is_not_repaired(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is validated once."""
-    monkeypatch.setattr(repair, "repair", None)
+    monkeypatch.setattr(invalid_values, "replace_invalid_values", None)
     assert read(BulkSyncExecution, schemas=[{"schema": "a", "record_count": 1}], surprise={"a": 1}).schemas
 
 
@@ -326,4 +326,4 @@ def test_fuzz_covers_every_model() -> None:
     for kind, response in WELL_FORMED.items():
         value = parse_one(kind)(body(response))
         assert not isinstance(value, Execution) or value.succeeded
-    assert not repair._reported
+    assert not invalid_values._reported

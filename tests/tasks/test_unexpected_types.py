@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_polytomic.api.errors import PolytomicLookupError, PolytomicResponseError, PolytomicSyncError
-from airflow_provider_polytomic.api.models import repair
+from airflow_provider_polytomic.api.models import invalid_values
 from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
 from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator
 from airflow_provider_polytomic.operators.model_sync import PolytomicModelSyncOperator
@@ -56,7 +56,7 @@ def kind(request: pytest.FixtureRequest) -> Kind:
 
 @pytest.fixture(autouse=True)
 def _forget_reported_fields(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(repair, "_reported", set())
+    monkeypatch.setattr(invalid_values, "_reported", set())
 
 
 def edit_each(change: Callable[[Any], object]) -> Callable[[Any], None]:

@@ -29,7 +29,7 @@ _JSON_TYPES = {
     dict: "object",
     NoneType: "null",
 }
-_DROPPED = object()  # stands for an element that is removed when all errors have been repaired
+_DROPPED = object()  # stands for an element that is removed when all invalid values have been replaced
 _reported: set[str] = set()  # fields of which this process has logged a warning
 
 
@@ -44,7 +44,7 @@ class _Fault:
     name: str  # of the field at fault
 
 
-def repair(root: type[TolerantModel], data: Any, error: ValidationError) -> bool:
+def replace_invalid_values(root: type[TolerantModel], data: Any, error: ValidationError) -> bool:
     """Replace the invalid values in ``data``. Returns False if one of them must be readable."""
     shortened: list[list[Any]] = []
     for problem in error.errors(include_url=False, include_context=False):

@@ -40,10 +40,10 @@ class TolerantModel(BaseModel):
         try:
             return super().model_validate(obj, **options)
         except ValidationError as error:
-            from .repair import repair
+            from .invalid_values import replace_invalid_values
 
             repaired = copy.deepcopy(obj)
-            if not repair(cls, repaired, error):
+            if not replace_invalid_values(cls, repaired, error):
                 raise
         return super().model_validate(repaired, **options)
 
@@ -57,10 +57,10 @@ class TolerantModel(BaseModel):
         except ValidationError as error:
             invalid = error.errors(include_url=False, include_input=False)[0]["type"] == "json_invalid"
             if not invalid:
-                from .repair import repair
+                from .invalid_values import replace_invalid_values
 
                 data = from_json(json_data)
-                if not repair(cls, data, error):
+                if not replace_invalid_values(cls, data, error):
                     raise
                 return super().model_validate(data, **options)
             whole = _without_half_characters(json_data)
