@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 from airflow_provider_polytomic.sandbox.app import Sandbox
 from airflow_provider_polytomic.sandbox.seed import default_seed
 from airflow_provider_polytomic.sandbox.server import Server
+from tests.plays import find_plays, perform_plays, run  # noqa: F401
 from tests.system.machinery import find_limit
 from tests.system.metrics import Metrics
 from tests.system.pods import EXECUTOR
@@ -22,7 +23,6 @@ from tools.stage import Run, Stage, open_ended_sync
 
 EXAMPLES = Path(__file__).parents[2] / "example_dags"
 KEY = "s3cr3t-key-for-tests"
-CONCURRENT_PLAYS = 8
 
 
 @pytest.fixture(scope="session")
@@ -93,18 +93,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 # --- plays
 
 
-def _plays(items: list[pytest.Item]) -> list[Any]:
-    """Return the plays of tests."""
-    items = [item for item in items if "performed" in item.fixturenames and not item.get_closest_marker("skip")]
-    return list(dict.fromkeys(item.callspec.params["run"] for item in items))
-
-
 @pytest.fixture(scope="session")
 def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
     """An Airflow for all modules with plays, with a sync for each play and three more."""
     syncs = [
         open_ended_sync(f"Play {number}", getattr(play, "kind", "bulk"), getattr(play, "schemas", 2))
-        for number, play in enumerate(_plays(request.session.items))
+        for number, play in enumerate(find_plays(request.session.items))
     ]
     syncs += [open_ended_sync(f"Sync {n}") for n in range(3)]
     # The first executor runs all tasks that do not name the other one.
@@ -114,31 +108,7 @@ def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
 
 @pytest.fixture(scope="module")
 def performed(request: pytest.FixtureRequest, stage: Stage) -> Iterator[dict[Any, Future[Run]]]:
-    """All plays of the module, a limited number at a time, because more tasks would only delay each other."""
-    syncs = dict(zip(_plays(request.session.items), stage.syncs, strict=False))
-    plays = _plays([item for item in request.session.items if getattr(item, "module", None) is request.module])
-    plays.sort(key=lambda play: getattr(play, "barrier", None) is None)  # those that wait at a barrier come first
-    for name, action in getattr(request.module, "BARRIERS", {}).items():
-        stage.add_barrier(name, max(1, sum(getattr(play, "barrier", None) == name for play in plays)), action)
-    pool = ThreadPoolExecutor(CONCURRENT_PLAYS)
-    yield {play: pool.submit(_perform, play, stage.run(syncs[play])) for play in plays}
-    # Plays go on only after a failure; then the end of the stage ends them.
-    stage.abort_barriers()
-    pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _perform(play: Any, run: Run) -> Run:
-    try:
-        play(run)
-    except BaseException:
-        run.stage.abort_barriers()
-        raise
-    return run
-
-
-@pytest.fixture
-def run(request: pytest.FixtureRequest, performed: dict[Any, Future[Run]]) -> Run:
-    """The run of the test's play, after its end."""
-    run = performed[request.param].result()
-    print(run.report())  # pytest shows it for a failed test
-    return run
+    """All plays of the module, each on the sync that was made for it."""
+    syncs = dict(zip(find_plays(request.session.items), stage.syncs, strict=False))
+    with perform_plays(request, stage, syncs.__getitem__) as plays:
+        yield plays
