@@ -128,12 +128,12 @@ def task_count(seconds: float) -> int:
     return max(TASKS, round(TASKS * seconds / 180))
 
 
-def schedule(seed: int, seconds: float, kills: Mapping[str, Kill] = KILLS) -> list[Event]:
-    """Return the events of a storm, which depend only on seed and length."""
+def schedule(seed: int, seconds: float, tasks: int, kills: Mapping[str, Kill] = KILLS) -> list[Event]:
+    """Return the events of a storm, which depend only on seed, length, and number of tasks."""
     dice = random.Random(seed)
     minutes = seconds / 60
     events = []
-    for number in range(task_count(seconds)):
+    for number in range(tasks):
         dag = ("deferred", "worker")[number // SYNCS % 2]
         events.append(Event(dice.uniform(0, ARRIVALS * seconds), "task", dag, number % SYNCS, number))
 
@@ -249,12 +249,15 @@ class Task:
 class Storm:
     """One storm, from its first task until all tasks have ended."""
 
-    def __init__(self, stage: Stage, seed: int, seconds: float, planned: Mapping[str, Kill] = KILLS) -> None:
+    def __init__(
+        self, stage: Stage, seed: int, seconds: float, tasks: int, planned: Mapping[str, Kill] = KILLS
+    ) -> None:
         self.stage = stage
         self.seed = seed
         self.seconds = seconds
         self.planned = planned
-        self._events = schedule(seed, seconds, planned)
+        self._events = schedule(seed, seconds, tasks, planned)
+        self._delayed: list[Event] = []  # kills for which no task was running
         self.tasks: list[Task] = []
         self.faults: list[tuple[str, int, Fault]] = []  # kind, sync
         self.kills: list[tuple[str, Task | None]] = []
@@ -280,7 +283,9 @@ class Storm:
                     elif act := self.planned[event.what].act:
                         restarts.append(executor.submit(self._disturb, event, act))
                     else:
-                        self._kill(event)
+                        self._delayed.append(event)
+                if self._delayed and self._kill(self._delayed[0]):
+                    del self._delayed[0]
                 for queue in queues.values():
                     if queue and queue[0].has_ended:
                         queue.pop(0)
@@ -314,19 +319,23 @@ class Storm:
             execution = self.stage.sandbox.start_foreign(run.sync_id, **{PART[run.kind]: [FOREIGN_PART]})
             self.foreign.append(execution)
 
-    def _kill(self, event: Event) -> None:
-        processes = {process.pid: process for process in self.stage.airflow.processes()}
-        running = [task for task in self.tasks if task.run.state == "running" and task.run.task["pid"] in processes]
+    def _kill(self, event: Event) -> bool:
+        """Kill processes of a running task, and return whether there was one."""
+        running = [task for task in self.tasks if task.run.state == "running"]
+        processes = {process.pid: process for process in self.stage.airflow.processes()} if running else {}
+        running = [task for task in running if task.run.task["pid"] in processes]
         if not running:
-            return
+            return False
         victim = random.Random(event.dice).choice(running)
         process = processes[victim.run.task["pid"]]
         pids = [process.pid] if event.what == "task" else [process.parent, process.pid]
-        if all(pid in processes for pid in pids):
-            for pid in pids:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            self.kills.append((event.what, victim))
+        if not all(pid in processes for pid in pids):
+            return False
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.kills.append((event.what, victim))
+        return True
 
     def _disturb(self, event: Event, act: Callable[[Any, random.Random], None]) -> None:
         self.kills.append((event.what, None))

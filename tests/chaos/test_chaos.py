@@ -28,8 +28,9 @@ SEED = int(os.environ.get("CHAOS_SEED") or random.SystemRandom().randrange(1_000
 @pytest.fixture(scope="module")
 def aftermath(request: pytest.FixtureRequest) -> Iterator[Aftermath]:
     """The result of one storm."""
-    with Stage(Path(__file__).parent / "dags", specs(SEED, task_count(SECONDS))) as stage:
-        yield run_storm(request, Storm(stage, SEED, SECONDS), "CHAOS")
+    tasks = task_count(SECONDS)
+    with Stage(Path(__file__).parent / "dags", specs(SEED, tasks)) as stage:
+        yield run_storm(request, Storm(stage, SEED, SECONDS, tasks), "CHAOS")
 
 
 def test_all_tasks_of_a_storm_succeed(aftermath: Aftermath) -> None:
