@@ -63,7 +63,7 @@ def send_once(call: Call[T], operation: Operation, *, timeout: float | None = No
     return outcome
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class _KeyRequests(Generic[T]):
     """What the requests with one key have shown so far. Times are in seconds since the epoch.
 

@@ -14,7 +14,7 @@ T = TypeVar("T")
 MAX_PAGES = 10_000  # of one list
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Page(Generic[T]):
     """One page of a list.
 
@@ -27,7 +27,7 @@ class Page(Generic[T]):
     size: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class ListCall(Generic[T]):
     """A list that the API returns in pages: the request for its first page, and the parser of each page."""
 

@@ -20,7 +20,7 @@ import json
 import re
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, TypeVar, cast
+from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
 from urllib.parse import quote
 
 from .text import CONTROL_CHARACTERS
@@ -62,8 +62,7 @@ class Response:
     secrets: tuple[str, ...] = field(default=(), repr=False, compare=False)  # texts that no message may quote
 
 
-@dataclass(frozen=True)
-class TransportFailure:
+class TransportFailure(NamedTuple):
     """No complete response arrived. The request may have been processed, unless ``sent`` is False."""
 
     reason: str
@@ -71,13 +70,11 @@ class TransportFailure:
     status: int | None = None  # of a response that ended early
 
 
-@dataclass(frozen=True)
-class Sleep:
+class Sleep(NamedTuple):
     seconds: float
 
 
-@dataclass(frozen=True)
-class BatchableSleep:
+class BatchableSleep(NamedTuple):
     """Sleep until an execution of a bulk sync has to be polled.
 
     The driver may extend the sleep while batch polling shows that the execution has not ended.
@@ -96,12 +93,10 @@ class BatchableSleep:
     schema_count: int = 0
 
 
-@dataclass(frozen=True)
 class Now:
     pass
 
 
-@dataclass(frozen=True)
 class ReloadCredentials:
     pass
 

@@ -145,7 +145,7 @@ class ExecutionOperator(ExecutionRequests):
         from airflow_provider_polytomic._airflow.reporting import set_map_index_name
 
         name = set_map_index_name(self._send_and_own, self._kind, self, context, target.sync_id, target.sync_name)
-        return replace(target, sync_name=name)
+        return target._replace(sync_name=name)
 
     # --- start or resume
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from airflow_provider_polytomic.api.kinds import SyncKind
@@ -17,8 +16,7 @@ log = logging.getLogger(__name__)
 WORKER_KILL_TIMEOUT = 3.0  # seconds for the cancel of a kill; Airflow 3 ends the process 5 seconds after its signal
 
 
-@dataclass(frozen=True)
-class OwnedExecution:
+class OwnedExecution(NamedTuple):
     """An execution that the task started, with what a cancel needs."""
 
     settings: Settings

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_polytomic import assets
@@ -50,7 +49,7 @@ def report_start(operator: Any, context: Any, target: Target, resolved: Resolved
     reporting.push_summary(context, summary, wanted=wanted)
     reporting.push_link(context, operator._hook, kind, sync_id, execution.id, wanted=wanted)
     metrics.record_start(context, kind.name, resolved.origin)
-    return replace(target, resolved_at=time.time())
+    return target._replace(resolved_at=time.time())
 
 
 class EndReport:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_polytomic._airflow import task_context, validation
 from airflow_provider_polytomic.operators._arguments import IF_RUNNING
@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
 
 
-@dataclass(frozen=True)
-class Target:
+class Target(NamedTuple):
     """The sync to execute, and until when.
 
     :param sync_name: the sync's name, if it is known.

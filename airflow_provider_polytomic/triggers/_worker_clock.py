@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ class WorkerClock:
                 # The deadline can be earlier by this clock: poll directly before, which measures the difference.
                 deadline = min(deadline, max(deadline - MAX_CORRECTION, time.time() + step.seconds))
         interval = step.interval
-        step = replace(step, deadline=deadline, interval=lambda now: interval(now + correction))
+        step = step._replace(deadline=deadline, interval=lambda now: interval(now + correction))
         return await self._client.sleep_batchable(step)
 
     def _correct(self) -> float:

@@ -231,9 +231,9 @@ def test_broken_response_is_a_transport_failure_with_the_same_reason_in_both_tra
             seconds = slower * (failure.request.timeout or 60)
             (result,) = send(settings(server.url), replace(failure.request, timeout=seconds))
             reason = expected.reason.format(host=server.host, seconds=f"{seconds:g}")
-            if result == replace(expected, reason=reason) or not failure.request.timeout:
+            if result == expected._replace(reason=reason) or not failure.request.timeout:
                 break
-    assert result == replace(expected, reason=reason)
+    assert result == expected._replace(reason=reason)
 
 
 def test_request_succeeds_after_a_broken_connection(send: Send) -> None:

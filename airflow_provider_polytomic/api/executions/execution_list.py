@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..pagination import PageReader
 from ..plan import Plan
@@ -17,8 +16,7 @@ FRESH_LIMIT = 10  # executions to list for a request that a fresh execution sati
 LIST_LIMIT = 3  # executions to list: at most one has not ended, and each may contain thousands of schemas
 
 
-@dataclass(frozen=True)
-class ExecutionList:
+class ExecutionList(NamedTuple):
     """One response of the list of executions, newest first."""
 
     executions: list[Execution]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from ..plan import Plan
 from .server_clock import ServerClock
@@ -16,8 +15,7 @@ T = TypeVar("T")
 QUEUED_STATUSES = frozenset({"created", "scheduled", "queued", "waiting"})
 
 
-@dataclass(frozen=True)
-class Exceeded:
+class Exceeded(NamedTuple):
     """A limit that has passed.
 
     :param reason: what has passed. It continues "Execution 123 of …".

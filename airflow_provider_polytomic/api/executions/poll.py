@@ -22,7 +22,7 @@ T = TypeVar("T")
 PAGE_SIZE = 10  # executions per page: each may contain thousands of schemas
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class PollResult(Generic[T]):
     """The result of one poll: a value, an error, or neither when there is nothing yet.
 

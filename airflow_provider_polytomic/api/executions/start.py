@@ -76,7 +76,7 @@ def _start_or_resume(request: StartRequest, server_clock: ServerClock) -> Plan[D
             decision = yield from _replay_or_apply_if_running(request, listed, baseline, sent_before, server_clock)
             # The next pass replays the rejection, because the attempts after it send another body.
             next_attempt = attempt if rejected_attempt is None else rejected_attempt
-            return replace(decision, attempts=next_attempt) if isinstance(decision, Blocked) else decision
+            return decision._replace(attempts=next_attempt) if isinstance(decision, Blocked) else decision
         fresh = yield from find_fresh_execution(request, listed, server_clock)
         if fresh is not None:
             return ResolvedExecution(fresh, request.try_number, "fresh")

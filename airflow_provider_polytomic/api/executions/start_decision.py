@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from .repair import Repair
 
@@ -13,8 +12,7 @@ if TYPE_CHECKING:
 Origin = Literal["started", "resumed", "attached", "fresh"]
 
 
-@dataclass(frozen=True)
-class ResolvedExecution:
+class ResolvedExecution(NamedTuple):
     """The execution to wait for. Its status may be outdated: poll it before judging it.
 
     :param try_number: the try whose key started it; the current try for one that is not owned.
@@ -26,7 +24,7 @@ class ResolvedExecution:
     execution: Execution
     try_number: int
     origin: Origin = "started"
-    repair: Repair = field(default_factory=Repair)
+    repair: Repair = Repair()
 
     @property
     def is_owned(self) -> bool:
@@ -34,8 +32,7 @@ class ResolvedExecution:
         return self.origin in ("started", "resumed")
 
 
-@dataclass(frozen=True)
-class Blocked:
+class Blocked(NamedTuple):
     """Another execution has to end first: wait for it, then call :func:`.start_or_resume` again.
 
     :param reason: the cause, for a log line.
@@ -47,8 +44,7 @@ class Blocked:
     attempts: int = 0
 
 
-@dataclass(frozen=True)
-class Skipped:
+class Skipped(NamedTuple):
     """Another execution is running, and ``if_running`` is ``skip``.
 
     :param execution: that execution; None if no list shows it.
