@@ -18,10 +18,11 @@ _LITERAL = frozenset({NoneType, bool, int, float})
 _LONGEST = 1e9  # seconds, 31 years: time.sleep accepts it on all platforms
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False, "none": False, "": False}
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")  # control characters, invalid in an id
-_STRING = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
-_PIECE = re.compile(r"""[\[({]\s*['"]|['"]\s*[\])}]|\w\([\[({)]""")  # such as in dict_keys(['a']) and deque([])
-_PRINTED_SET = re.compile(r"(?:frozenset|set)\((.*)\)", re.DOTALL)
+# Compiled by re at first use: few DAG files need them.
+_UNPRINTABLE = r"[\x00-\x1f\x7f-\x9f\u2028\u2029]"  # control characters, invalid in an id
+_STRING = r"""(?s)'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
+_PIECE = r"""[\[({]\s*['"]|['"]\s*[\])}]|\w\([\[({)]"""  # such as in dict_keys(['a']) and deque([])
+_PRINTED_SET = r"(?s)(?:frozenset|set)\((.*)\)"
 
 
 def is_templated(value: Any) -> bool:
@@ -101,7 +102,7 @@ def canonical_id(name: str, value: str) -> str:
     value = value.strip()
     if _UUID.fullmatch(value):
         return value.lower()
-    if value in ("", ".", "..") or len(value.split()) > 1 or _UNPRINTABLE.search(value):
+    if value in ("", ".", "..") or len(value.split()) > 1 or re.search(_UNPRINTABLE, value):
         raise ValueError(
             f"{name} must not be '.' or '..', or contain white space or control characters: {format_value(value)}"
         )
@@ -186,7 +187,7 @@ def _items_of(name: str, value: str) -> Any:
 
     :raises ValueError: it is not JSON, Python's notation, or comma-separated text.
     """
-    printed_set = _PRINTED_SET.fullmatch(value)
+    printed_set = re.fullmatch(_PRINTED_SET, value)
     if printed_set is not None or value.startswith(("[", "(", "{")):
         with contextlib.suppress(ValueError, TypeError):
             if printed_set is None:
@@ -210,18 +211,18 @@ def _items_of(name: str, value: str) -> Any:
 
 def _is_fragment(item: str) -> bool:
     """Whether an item of comma-separated text is a fragment of a printed value, such as an array or a list."""
-    if item == "None" or item.startswith(tuple("[](){}<'\"")) or _UNPRINTABLE.search(item):
+    if item == "None" or item.startswith(tuple("[](){}<'\"")) or re.search(_UNPRINTABLE, item):
         return True
     if any(item.count(opening) != item.count(closing) for opening, closing in ("[]", "()", "{}")):
         return True
-    return _PIECE.search(item) is not None
+    return re.search(_PIECE, item) is not None
 
 
 def ids(name: str, value: Any) -> list[str] | None:
     """A list of schema ids, which the source defines: any text without control characters."""
     values = texts(name, value)
     for number, item in enumerate(values or ()):
-        if _UNPRINTABLE.search(item):
+        if re.search(_UNPRINTABLE, item):
             raise ValueError(f"{name}[{number}] must not contain control characters: {format_value(item)}")
     return values
 
@@ -307,7 +308,7 @@ def _parse_printed(value: str) -> Any:
     with contextlib.suppress(ValueError, RecursionError):
         return json.loads(value)
     # Not for adjacent strings, which Python joins: numpy prints an array as ['a' 'b'].
-    if not re.search(r'"\s*\w*"', _STRING.sub('"', value)):
+    if not re.search(r'"\s*\w*"', re.sub(_STRING, '"', value)):
         with contextlib.suppress(ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
             return ast.literal_eval(value.strip())
     raise ValueError("neither JSON nor a literal")
