@@ -11,6 +11,7 @@ when its main process ends, its other processes are killed and the component is 
 from __future__ import annotations
 
 import contextlib
+import signal
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping
@@ -77,27 +78,44 @@ class ProductionAirflow(LocalAirflow):
 
     def end(self, name: str, grace: float = 0.0) -> None:
         """End a component as a pod: SIGTERM, and SIGKILL to what is left after ``grace`` seconds. It starts again."""
-        with self.down(name, grace):
-            pass
+        if not grace:
+            with self.down(name):
+                return
+        with self.terminated(name), contextlib.suppress(subprocess.TimeoutExpired):
+            self._components[name].wait(grace)
 
     @contextlib.contextmanager
-    def down(self, name: str, grace: float = 0.0) -> Iterator[None]:
-        """End a component as :meth:`end` does, and start it again only after the block."""
+    def down(self, name: str) -> Iterator[None]:
+        """Kill a component, and start it again after the block."""
+        with self._unsupervised(name):
+            self._kill_and_wait(name)
+            yield
+
+    @contextlib.contextmanager
+    def terminated(self, name: str, *, whole: bool = False) -> Iterator[None]:
+        """Send a SIGTERM to a component; after the block, kill what is left of it, and start it again.
+
+        :param whole: whether all processes of the component receive it, and not only the main process.
+        """
+        with self._unsupervised(name):
+            self.kill(name, signal.SIGTERM, whole=whole)
+            yield
+            self._kill_and_wait(name)
+
+    @contextlib.contextmanager
+    def _unsupervised(self, name: str) -> Iterator[None]:
         self._down.add(name)
-        process = self._components[name]
         try:
-            if grace:
-                process.terminate()
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(grace)
-            self.kill(name, whole=True)
-            process.wait()
             yield
         finally:
             with self._starting:
                 if not self._stopping.is_set():
                     self._start_component(name)
                 self._down.discard(name)
+
+    def _kill_and_wait(self, name: str) -> None:
+        self.kill(name, whole=True)
+        self._components[name].wait()
 
     def restart(self, component: str) -> None:
         """Restart a component, and wait until it is healthy."""
@@ -116,13 +134,14 @@ class ProductionAirflow(LocalAirflow):
         if name == "api-server":
             return super().is_healthy(name)
         if name.endswith("worker"):
-            return " ready." in self._log_since_start(name)
+            return " ready." in self.log_since_start(name)
         with contextlib.suppress(psycopg2.OperationalError):
             beat = self._latest_heartbeat(name)
             return beat is not None and beat > (since or datetime.now(timezone.utc) - HEARTBEAT_AGE)
         return False
 
-    def _log_since_start(self, name: str) -> str:
+    def log_since_start(self, name: str) -> str:
+        """Return what a component has logged since its last start."""
         with (self.home / "components" / f"{name}.log").open("rb") as log:
             log.seek(self._log_offsets[name])
             return log.read().decode(errors="replace")

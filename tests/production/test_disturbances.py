@@ -11,10 +11,10 @@ import itertools
 import signal
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from tools.production import DOUBLED, TASKS_PER_WORKER
 from tools.stage import Run
 
 from .conftest import ProductionStage
@@ -23,6 +23,8 @@ pytestmark = pytest.mark.production
 
 NUMBERS = itertools.count(1)  # of syncs
 GRACE = 5.0  # seconds between the SIGTERM and the SIGKILL of a component
+IN_WORKERS, DEFERRED = 6, 34  # tasks that wait during the rolling restart
+WORKERS = ("worker", "second-worker")
 API_OUTAGE = 20.0  # seconds
 
 
@@ -95,28 +97,42 @@ def until_resumed(run: Run) -> None:
 
 def test_worker_that_receives_sigterm_finishes_its_tasks_within_the_grace_period(stage: ProductionStage) -> None:
     """Its main process takes no new tasks, and the running ones continue; the retry of a killed one resumes."""
-    waiting = start_waiting(stage, 4, 1)
+    stage.airflow.wait_healthy(*WORKERS)
+    waiting = start_waiting(stage, 3, 1)
     on_worker = Counter(run.task["hostname"] for run in waiting if run.state == "running")
     ((worker, _),) = on_worker.most_common(1)
     (first, *others) = [run for run in waiting if run.state == "running" and run.task["hostname"] == worker]
-    with ThreadPoolExecutor(1) as pool:
-        end = pool.submit(stage.airflow.end, worker, 4 * GRACE)
-        stage.until(lambda: "Warm shutdown" in "\n".join(stage.airflow.component_log(worker)), "a warm shutdown")
-        first.finish()
-        first.until_state("success")
-        assert not end.done()
-        end.result()
+    with stage.airflow.terminated(worker):
+        stage.until(lambda: "Warm shutdown" in stage.airflow.log_since_start(worker), "a warm shutdown")
+        finish([first])
+        assert {run.state for run in others} == {"running"}
     for run in others:
         until_resumed(run)
     finish([run for run in waiting if run is not first])
-    stage.airflow.wait_healthy(worker)
     assert results(waiting) == SUCCEEDED_ONCE
     assert tries([first]) == {1}
     assert tries(others) == {2}
 
 
+def test_sigterm_to_all_processes_of_a_celery_worker_cancels_its_executions(stage: ProductionStage) -> None:
+    """Each task cancels its execution once, and its retry starts another one. Deferred tasks are not affected."""
+    stage.airflow.wait_healthy(*WORKERS)
+    in_workers, deferred = start_waiting(stage, 2, 0), start_waiting(stage, 0, 1)
+    worker = in_workers[0].task["hostname"]
+    ended = [run for run in in_workers if run.task["hostname"] == worker]
+    with stage.airflow.terminated(worker, whole=True):
+        for run in ended:
+            run.until(lambda run=run: run.statuses[0] == "canceled", "a canceled execution")
+        for run in ended:
+            run.until_started(2)
+    finish([*in_workers, *deferred])
+    assert results(ended) == {("success", ("canceled", "completed"), 1)}
+    assert results([run for run in (*in_workers, *deferred) if run not in ended]) == SUCCEEDED_ONCE
+
+
 def test_trigger_that_runs_in_two_triggerers_resumes_its_task_once(stage: ProductionStage) -> None:
     """One triggerer is suspended until the other has taken over its triggers, and continues with them for a while."""
+    stage.airflow.wait_healthy("triggerer", "second-triggerer")
     waiting = start_waiting(stage, 0, 4)
     frozen = waiting[0].until(lambda: (waiting[0].task.get("triggerer_job") or {}).get("hostname"), "a triggerer")
     moving = [run for run in waiting if (run.task.get("triggerer_job") or {}).get("hostname") == frozen]
@@ -126,24 +142,25 @@ def test_trigger_that_runs_in_two_triggerers_resumes_its_task_once(stage: Produc
     finish(moving[:1])
     stage.airflow.kill(frozen, signal.SIGCONT, whole=True)
     finish([run for run in waiting if run is not moving[0]])
-    stage.airflow.wait_healthy(frozen)
     assert results(waiting) == SUCCEEDED_ONCE
     assert tries(waiting) == {1}
 
 
 def test_tasks_continue_when_one_of_two_schedulers_is_killed(stage: ProductionStage) -> None:
     """No task is interrupted, and one that is triggered next is scheduled by the other scheduler."""
+    stage.airflow.wait_healthy("scheduler", "second-scheduler")
     waiting = start_waiting(stage, 2, 2)
     with stage.airflow.down("scheduler"):
         waiting += start_waiting(stage, 1, 1)
         finish(waiting)
-    stage.airflow.wait_healthy("scheduler")
     assert results(waiting) == SUCCEEDED_ONCE
     assert tries(waiting) == {1}
 
 
+@pytest.mark.long
 def test_tasks_lose_no_execution_when_the_api_server_is_gone_for_a_while(stage: ProductionStage) -> None:
     """Executions end during and after the outage. Deferred tasks cancel nothing."""
+    stage.airflow.wait_healthy()
     in_workers, deferred = start_waiting(stage, 2, 0), start_waiting(stage, 0, 3)
     with stage.airflow.down("api-server"):
         in_workers[0].finish()
@@ -158,11 +175,45 @@ def test_tasks_lose_no_execution_when_the_api_server_is_gone_for_a_while(stage: 
     assert has_lost_nothing(in_workers[1])
 
 
+@pytest.mark.long
+def test_tasks_continue_when_the_broker_loses_all_messages(stage: ProductionStage) -> None:
+    """Airflow queues a task again whose message is lost; the others are not interrupted."""
+    stage.airflow.wait_healthy()
+    deferred = start_waiting(stage, 0, 2)
+    waiting = deferred + start_waiting(stage, len(WORKERS) * TASKS_PER_WORKER, 0)
+    queued = trigger(stage, "worker")  # no worker takes it
+    queued.until_state("queued")
+    stage.airflow.restart_broker()
+    finish(waiting)
+    queued.until_started()
+    finish([queued])
+    assert results([*waiting, queued]) == SUCCEEDED_ONCE
+    assert tries(waiting) == {1}
+
+
+@pytest.mark.long
 def test_tasks_lose_no_execution_when_the_database_crashes(stage: ProductionStage) -> None:
     """PostgreSQL drops all connections and recovers, and components that end are started again."""
+    stage.airflow.wait_healthy()
     in_workers, deferred = start_waiting(stage, 2, 0), start_waiting(stage, 0, 2)
     stage.airflow.postgres.restart()
     stage.airflow.wait_healthy()
+    _until_polled_again(deferred)
+    finish(deferred)
+    for run in in_workers:
+        finish_until_success(run)
+    assert results(deferred) == SUCCEEDED_ONCE
+    assert all(map(has_lost_nothing, in_workers))
+
+
+@pytest.mark.long
+def test_rolling_restart_of_all_components_loses_no_execution(stage: ProductionStage) -> None:
+    """Each component in turn receives a SIGTERM and, after a grace period, a SIGKILL. Deferred tasks cancel nothing."""
+    stage.airflow.wait_healthy()
+    in_workers, deferred = start_waiting(stage, IN_WORKERS, 0), start_waiting(stage, 0, DEFERRED)
+    for name in ("api-server", "dag-processor", *DOUBLED, *(f"second-{name}" for name in DOUBLED)):
+        stage.airflow.end(name, GRACE)
+        stage.airflow.wait_healthy(name)
     _until_polled_again(deferred)
     finish(deferred)
     for run in in_workers:
