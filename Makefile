@@ -19,6 +19,9 @@ DAY_lowest := 2025-06-01
 PACKAGES_lowest := --resolution lowest-direct 'pydantic-core>=2.18.2'
 PACKAGES = $(or $(PACKAGES_$(AIRFLOW)),apache-airflow==$(AIRFLOW))
 
+# Any value adds the tests that CI runs only once a week: make test-production ALL=1
+ALL ?=
+
 # Spoil the batch status of syncs: make test-deaths SUMMARY=stale (tests/summaries.py)
 SUMMARY ?=
 export SUMMARY
@@ -76,8 +79,8 @@ test-deaths: venv ## Run the tests that kill, clear, mark and delete tasks on a 
 test-chaos: venv ## Run a storm of faults and kills over a real Airflow: CHAOS_SECONDS=180, CHAOS_SEED=…
 	$(PYTEST) -v -s -m chaos $(ARGS)
 
-test-production: venv ## Disturb an Airflow as in production: Celery workers, a broker, two of each component
-	$(PYTEST) -v -m production --durations=10 $(ARGS)
+test-production: venv ## Disturb an Airflow as in production: PRODUCTION_SECONDS=60, PRODUCTION_SEED=…, ALL=1
+	$(PYTEST) -v -m "production$(if $(ALL),, and not long)" --durations=10 $(ARGS)
 
 test-ui: venv ## Run the tests of the UI of a real Airflow in Chromium, which is installed if possible
 	@$(BIN)/python -m tools.chromium

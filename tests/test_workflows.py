@@ -146,8 +146,8 @@ def test_workflow_runs_the_suites_of_ci(jobs: dict[str, Any]) -> None:
     made = re.findall(r"^make (test-\w+)$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
 
     assert jobs["stages"]["strategy"]["matrix"]["target"] == made != []
-    command = {"run": 'make "$TARGET" PYTHON=python', "env": {"TARGET": "${{ matrix.target }}"}}
-    assert jobs["stages"]["steps"][-1] == command
+    env = {"TARGET": "${{ matrix.target }}", "ALL": "${{ github.event_name == 'schedule' && '1' || '' }}"}
+    assert jobs["stages"]["steps"][-1] == {"run": 'make "$TARGET" PYTHON=python', "env": env}
 
 
 def test_workflow_runs_each_week_with_the_newest_releases() -> None:

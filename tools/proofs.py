@@ -1,6 +1,6 @@
 """Check in the reports of the last test runs that the tests named in the promises passed: see PROMISES.
 
-make test test-deaths test-chaos test-ui proofs
+make test test-deaths test-chaos test-production test-ui proofs
 """
 
 from __future__ import annotations

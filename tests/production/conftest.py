@@ -2,6 +2,7 @@
 
 make test-production                                                   with a storm of one minute, and a random seed
 make test-production PRODUCTION_SEED=4711 PRODUCTION_SECONDS=1800      with a storm of half an hour, and that seed
+make test-production ALL=1                                             also the long tests
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ TESTS = Path(__file__).parents[1]
 DAGS = (TESTS / "system" / "dags" / "sync_dags.py", TESTS / "chaos" / "dags" / "chaos_dags.py")
 SECONDS = float(os.environ.get("PRODUCTION_SECONDS") or 60)
 SEED = int(os.environ.get("PRODUCTION_SEED") or random.SystemRandom().randrange(1_000_000))
-TASKS = max(24, round(12 * SECONDS / 60))
+TASKS = max(20, round(12 * SECONDS / 60))
 # Airflow notices soon that a message is lost.
 CONFIG = {"SCHEDULER__TASK_QUEUED_TIMEOUT": 40, "SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": 5}
 
