@@ -107,7 +107,8 @@ class ExecutionOperator(ExecutionRequests):
 
         self._tries, self._may_have_started = Tries(context, self.retries), False
         try:
-            with as_airflow_errors(lambda: self._may_have_started or self._tries.infer_is_retry()):
+            conn_id = self.polytomic_conn_id
+            with as_airflow_errors(conn_id, lambda: self._may_have_started or self._tries.infer_is_retry()):
                 yield
         except Exception as error:
             if isinstance(error, PolytomicTimeoutError) and error.limit is None and self._deadline_limit:

@@ -328,7 +328,7 @@ class PolytomicCreateBulkSyncOperator(BaseOperator):
         from airflow_provider_polytomic.api.syncs.update import ensure_sync
 
         number, first = task_context.try_number(context), task_context.first_try(context, self.retries)
-        with as_airflow_errors(lambda: number > first):
+        with as_airflow_errors(self.polytomic_conn_id, lambda: number > first):
             validation.require_rendered(self)
             body = self._body()
             client = task_context.create_hook(self.polytomic_conn_id).client

@@ -96,14 +96,14 @@ class ExecutionSensor(BaseSensorOperator):
         with self._skip_on_failure():
             if not self.deferrable:
                 return super().execute(context)
-            with as_airflow_errors(lambda: self._has_response):
+            with as_airflow_errors(self.polytomic_conn_id, lambda: self._has_response):
                 return self._poll_or_defer(context)
 
     def poke(self, context: Any) -> PokeReturnValue:
         """Poll once, and finish when the execution has ended."""
         from airflow_provider_polytomic._airflow.errors import as_airflow_errors
 
-        with as_airflow_errors(lambda: self._has_response):
+        with as_airflow_errors(self.polytomic_conn_id, lambda: self._has_response):
             sync_id, sync_name = self._resolve_sync(context)
             execution = self._poll(context, sync_id)
             if execution is None or not execution.is_terminal:
@@ -118,7 +118,7 @@ class ExecutionSensor(BaseSensorOperator):
         from airflow_provider_polytomic._airflow.deferral import ExecutionEvent, is_stray_event
         from airflow_provider_polytomic._airflow.errors import as_airflow_errors
 
-        with self._skip_on_failure(), as_airflow_errors(lambda: True):
+        with self._skip_on_failure(), as_airflow_errors(self.polytomic_conn_id, lambda: True):
             event = ExecutionEvent.from_payload(event, may_lack_execution=True)
             state = event.deferral_state
             if is_stray_event(context, state, any_try=True):

@@ -35,6 +35,7 @@ from .conftest import DagRun, Store, Task, TaskDeferred, fire, make_context
 
 EXECUTIONS = f"/api/bulk/syncs/{SYNC}/executions"
 SHORT: dict[str, Any] = {"poke_interval": 0.05}
+UNREADABLE = r"verify must be .* no valid .*Airflow connection: 'polytomic_default'$"
 
 
 def task(**arguments: Any) -> Task:
@@ -1146,6 +1147,23 @@ class TestRotatedKey:
 
         assert returned == polytomic_sandbox.starts(SYNC)[0].id
 
+    def test_error_names_the_connection_when_the_key_is_rejected_while_waiting(
+        self, polytomic_sandbox: Any, deferrable: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Also if the request was sent by the triggerer."""
+        monkeypatch.setenv("AIRFLOW_CONN_POLYTOMIC_EU", os.environ["AIRFLOW_CONN_POLYTOMIC_DEFAULT"])
+
+        def rotate() -> None:
+            while sum(request.path.startswith(EXECUTIONS + "/") for request in polytomic_sandbox.requests) < 2:
+                time.sleep(0.001)
+            polytomic_sandbox.rotate_key("another-key")
+
+        thread = threading.Thread(target=rotate, daemon=True)
+        thread.start()
+        with pytest.raises(PolytomicAuthError, match=r"HTTP 401.*Airflow connection: 'polytomic_eu'$"):
+            task(deferrable=deferrable, poke_interval=0.02, timeout=60, polytomic_conn_id="polytomic_eu").run()
+        thread.join()
+
     @pytest.mark.parametrize("passes", [True, False])
     def test_operator_treats_an_unreadable_connection_as_an_outage(
         self, polytomic_sandbox: Any, deferrable: bool, monkeypatch: pytest.MonkeyPatch, passes: bool
@@ -1169,7 +1187,7 @@ class TestRotatedKey:
 
         thread = threading.Thread(target=rotate, daemon=True)
         thread.start()
-        with nullcontext() if passes else pytest.raises(PolytomicUnreachableError, match=r"verify must be .* no valid"):
+        with nullcontext() if passes else pytest.raises(PolytomicUnreachableError, match=UNREADABLE):
             task(deferrable=deferrable, poke_interval=0.02, retries=1).run(tries(1, None, max_tries=1))
         thread.join()
         assert seen.is_set()

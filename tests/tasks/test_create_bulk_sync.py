@@ -208,7 +208,10 @@ def test_retry_returns_the_sync_that_a_dead_try_created(
 ) -> None:
     """The retry finds the sync whether the list of syncs shows it already or not."""
     lost = polytomic_sandbox.faults.drop_after(CREATE, times=None)
-    with pytest.raises(PolytomicUnreachableError, match="Could not confirm whether the creation succeeded"):
+    with pytest.raises(
+        PolytomicUnreachableError,
+        match=r"Could not confirm whether the creation succeeded.*Airflow connection: 'polytomic_default'$",
+    ):
         task(if_exists=if_exists).run(make_try_context(1))
     lost.left = 0
     (sync_id,) = list_sync_ids(polytomic_sandbox)
