@@ -93,10 +93,12 @@ class BatchableSleep(NamedTuple):
     schema_count: int = 0
 
 
+@dataclass(frozen=True)  # a tuple without fields would equal every other
 class Now:
     pass
 
 
+@dataclass(frozen=True)
 class ReloadCredentials:
     pass
 
