@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_polytomic._airflow.compat import Asset, AssetAlias, add_asset_event, make_alias
+from airflow_provider_polytomic._airflow.compat import add_asset_event, make_alias
 
 if TYPE_CHECKING:
+    from airflow_provider_polytomic._airflow.compat import AssetAlias
     from airflow_provider_polytomic._airflow.reporting import Reporting
     from airflow_provider_polytomic.api.executions.tables import WrittenTable
     from airflow_provider_polytomic.api.models import Execution
@@ -20,32 +21,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_EVENTS = 100  # per task; each is a row in Airflow's database, and may trigger DAG runs
-
-
-def task_alias(dag_id: str | None, task_id: str) -> AssetAlias:
-    """Return the alias for all tables of a task: ``polytomic:dag_id.task_id``, or ``polytomic:task_id``."""
-    return AssetAlias(name=f"polytomic:{dag_id}.{task_id}" if dag_id else f"polytomic:{task_id}")
-
-
-def validate_assets(assets: Any) -> None:
-    """Validate the argument ``assets`` of an operator.
-
-    :raises ValueError: it is invalid.
-    """
-    if isinstance(assets, bool):
-        return
-    if not isinstance(assets, Mapping):
-        raise ValueError(f"assets must be True, False, or a dict from tables to assets, not {assets!r:.200}")
-    for table, asset in assets.items():
-        if not isinstance(table, str) or not isinstance(asset, str | Asset | None):
-            raise ValueError(
-                f"assets must map each table to a URI, an Asset or None; {table!r:.100} has {asset!r:.100}"
-            )
-        if isinstance(asset, str):
-            try:
-                Asset(asset)
-            except ValueError as error:
-                raise ValueError(f"assets contains an invalid URI for {table!r:.100}: {error}") from None
 
 
 def emit_events(

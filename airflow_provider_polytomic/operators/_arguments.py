@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from airflow_provider_polytomic import assets as _assets
 from airflow_provider_polytomic._airflow import validation
-from airflow_provider_polytomic._airflow.compat import BaseOperator
-
-if TYPE_CHECKING:
-    from airflow_provider_polytomic._airflow.compat import AssetAlias
+from airflow_provider_polytomic._airflow.compat import Asset, AssetAlias, BaseOperator
 
 IF_RUNNING = ("wait", "attach", "fail", "skip", "cancel")
 _CHECKS: dict[str, validation.Check] = {
@@ -64,7 +60,7 @@ class ExecutionArguments(BaseOperator):
         if interval is None:
             raise ValueError("poke_interval must be more than 0 seconds, not None")
         timeout = validation.seconds("timeout", timeout)
-        _assets.validate_assets(assets)
+        _validate_assets(assets)
         for name in _FLAGS:
             validation.flag(name, others[name])
         validation.set_attributes(self, poke_interval=interval, timeout=timeout, assets=assets, **others)
@@ -107,4 +103,30 @@ class ExecutionArguments(BaseOperator):
 
     @property
     def _alias(self) -> AssetAlias:
-        return _assets.task_alias(self.dag_id if self.has_dag() else None, self.task_id)
+        return task_alias(self.dag_id if self.has_dag() else None, self.task_id)
+
+
+def task_alias(dag_id: str | None, task_id: str) -> AssetAlias:
+    """Return the alias for all tables of a task: ``polytomic:dag_id.task_id``, or ``polytomic:task_id``."""
+    return AssetAlias(name=f"polytomic:{dag_id}.{task_id}" if dag_id else f"polytomic:{task_id}")
+
+
+def _validate_assets(assets: Any) -> None:
+    """Validate the argument ``assets`` of an operator.
+
+    :raises ValueError: it is invalid.
+    """
+    if isinstance(assets, bool):
+        return
+    if not isinstance(assets, Mapping):
+        raise ValueError(f"assets must be True, False, or a dict from tables to assets, not {assets!r:.200}")
+    for table, asset in assets.items():
+        if not isinstance(table, str) or not isinstance(asset, str | Asset | None):
+            raise ValueError(
+                f"assets must map each table to a URI, an Asset or None; {table!r:.100} has {asset!r:.100}"
+            )
+        if isinstance(asset, str):
+            try:
+                Asset(asset)
+            except ValueError as error:
+                raise ValueError(f"assets contains an invalid URI for {table!r:.100}: {error}") from None

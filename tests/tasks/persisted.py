@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_polytomic import assets
+from airflow_provider_polytomic.operators._arguments import task_alias
 from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator, PolytomicCreateBulkSyncOperator
 from airflow_provider_polytomic.operators.model_sync import PolytomicModelSyncOperator
 from airflow_provider_polytomic.sandbox import world
@@ -167,7 +168,7 @@ def collect_persisted_data(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     found["watcher state and payloads"] = _watcher_state_scene(monkeypatch)
     found["creation"] = _creation_scene(monkeypatch)
     found["trigger errors"] = _trigger_errors_scene(monkeypatch)
-    found["aliases"] = [assets.task_alias(None, "sync").name, assets.task_alias("a_dag", "sync").name]
+    found["aliases"] = [task_alias(None, "sync").name, task_alias("a_dag", "sync").name]
     persisted: dict[str, Any] = _replace_volatile(found)
     return persisted
 
