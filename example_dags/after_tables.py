@@ -5,6 +5,7 @@ address, which other providers use too. An asset that has a name in Airflow keep
 """
 
 from datetime import datetime
+from typing import Any
 
 try:
     from airflow.sdk import Asset, dag, task
@@ -12,20 +13,20 @@ try:
     ACCOUNTS = Asset(name="accounts", uri="snowflake://ab12345/ANALYTICS/salesforce/account")
     CONTACTS = Asset("snowflake://ab12345/ANALYTICS/salesforce/contact")
 except ImportError:  # Airflow 2
-    from airflow.datasets import Dataset
-    from airflow.decorators import dag, task
+    from airflow.datasets import Dataset  # type: ignore
+    from airflow.decorators import dag, task  # type: ignore
 
     ACCOUNTS = Dataset("snowflake://ab12345/ANALYTICS/salesforce/account")
     CONTACTS = Dataset("snowflake://ab12345/ANALYTICS/salesforce/contact")
 
 
 @dag(schedule=[ACCOUNTS, CONTACTS], start_date=datetime(2026, 1, 1), tags=["polytomic"])
-def after_tables():
+def after_tables() -> None:
     @task
-    def report(**context):
+    def report(**context: Any) -> dict[str, int]:
         # Airflow 2 calls assets datasets.
         loaded = context.get("triggering_asset_events") or context.get("triggering_dataset_events") or {}
-        rows = {}
+        rows: dict[str, int] = {}
         for events in loaded.values():
             for event in events:
                 rows[event.extra["output_name"]] = event.extra["record_count"]

@@ -7,13 +7,13 @@ Polytomic are kept.
 try:
     from airflow.sdk import dag
 except ImportError:  # Airflow 2
-    from airflow.decorators import dag
+    from airflow.decorators import dag  # type: ignore
 
 from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator, PolytomicCreateBulkSyncOperator
 
 
 @dag(schedule=None, tags=["polytomic"], params={"schema": "crm"})
-def create_then_run():
+def create_then_run() -> None:
     create = PolytomicCreateBulkSyncOperator(
         task_id="create",
         name="Accounts and contacts to {{ params.schema }}",

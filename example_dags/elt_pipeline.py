@@ -10,12 +10,13 @@ The environment variable ELT_WAREHOUSE sets the path of the file; the parameter 
 import os
 import sqlite3
 from contextlib import closing
+from typing import Any
 
 try:
     from airflow.sdk import Param, dag, task
 except ImportError:  # Airflow 2
-    from airflow.decorators import dag, task
-    from airflow.models.param import Param
+    from airflow.decorators import dag, task  # type: ignore
+    from airflow.models.param import Param  # type: ignore
 
 from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator
 
@@ -36,7 +37,7 @@ PIPELINE_BY_SIZE = """
     tags=["polytomic"],
     params={"warehouse": Param(os.environ.get("ELT_WAREHOUSE", "/tmp/warehouse.sqlite"), type="string")},
 )
-def elt_pipeline():
+def elt_pipeline() -> None:
     load = PolytomicBulkSyncOperator(
         task_id="load",
         sync_name="Salesforce to warehouse",
@@ -46,13 +47,13 @@ def elt_pipeline():
     )
 
     @task
-    def transform(params):
-        with closing(sqlite3.connect(params["warehouse"])) as warehouse:
+    def transform(**context: Any) -> None:
+        with closing(sqlite3.connect(context["params"]["warehouse"])) as warehouse:
             warehouse.executescript(PIPELINE_BY_SIZE)
 
     @task
-    def report(params):
-        with closing(sqlite3.connect(params["warehouse"])) as warehouse:
+    def report(**context: Any) -> dict[str, int]:
+        with closing(sqlite3.connect(context["params"]["warehouse"])) as warehouse:
             rows = warehouse.execute("SELECT * FROM pipeline_by_size ORDER BY amount").fetchall()
         for size, opportunities, amount in rows:
             print(f"{size}: {opportunities} opportunities worth {amount}")

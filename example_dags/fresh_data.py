@@ -11,8 +11,8 @@ from datetime import timedelta
 try:
     from airflow.sdk import Param, dag
 except ImportError:  # Airflow 2
-    from airflow.decorators import dag
-    from airflow.models.param import Param
+    from airflow.decorators import dag  # type: ignore
+    from airflow.models.param import Param  # type: ignore
 
 from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator
 
@@ -22,7 +22,7 @@ from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOper
     tags=["polytomic"],
     params={"force": Param(False, type="boolean", description="Sync the orders even if they are fresh?")},
 )
-def fresh_data():
+def fresh_data() -> None:
     customers = PolytomicBulkSyncOperator(
         task_id="customers",
         sync_name="Salesforce to warehouse",

@@ -8,10 +8,11 @@ In the UI, the parameter is a switch in the "Trigger" form. On the command line:
 try:
     from airflow.sdk import Param, dag
 except ImportError:  # Airflow 2
-    from airflow.decorators import dag
-    from airflow.models.param import Param
+    from airflow.decorators import dag  # type: ignore
+    from airflow.models.param import Param  # type: ignore
 
 from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator
+from airflow_provider_polytomic.types import Template
 
 
 @dag(
@@ -19,12 +20,12 @@ from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOper
     tags=["polytomic"],
     params={"full_rebuild": Param(False, type="boolean", description="Drop account and contact and load all of them?")},
 )
-def full_rebuild_param():
+def full_rebuild_param() -> None:
     # An empty string means "not set", so one task serves both cases.
     PolytomicBulkSyncOperator(
         task_id="sync",
         sync_name="Salesforce to warehouse",
-        resync_mode="{{ 'rebuild' if params.full_rebuild else '' }}",
+        resync_mode=Template("{{ 'rebuild' if params.full_rebuild else '' }}"),
         schemas="{{ 'account,contact' if params.full_rebuild else '' }}",
         deferrable=True,
         poke_interval=5,

@@ -5,13 +5,13 @@ from datetime import timedelta
 try:
     from airflow.sdk import dag
 except ImportError:  # Airflow 2
-    from airflow.decorators import dag
+    from airflow.decorators import dag  # type: ignore
 
 from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator
 
 
 @dag(schedule=None, tags=["polytomic"])
-def repair_failed():
+def repair_failed() -> None:
     PolytomicBulkSyncOperator(
         task_id="sync",
         sync_name="Salesforce to warehouse",

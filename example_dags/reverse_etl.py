@@ -1,9 +1,11 @@
 """Reverse ETL: write warehouse data to a business application, and wait for the execution in another task."""
 
+from typing import Any
+
 try:
     from airflow.sdk import dag, task
 except ImportError:  # Airflow 2
-    from airflow.decorators import dag, task
+    from airflow.decorators import dag, task  # type: ignore
 
 from airflow_provider_polytomic.operators.model_sync import PolytomicModelSyncOperator
 from airflow_provider_polytomic.sensors.model_sync import PolytomicModelSyncSensor
@@ -12,7 +14,7 @@ SYNC = "Customer health to Salesforce"
 
 
 @dag(schedule=None, tags=["polytomic"])
-def reverse_etl():
+def reverse_etl() -> None:
     write_back = PolytomicModelSyncOperator(
         task_id="write_back",
         sync_name=SYNC,
@@ -40,7 +42,7 @@ def reverse_etl():
     )
 
     @task
-    def report(execution):
+    def report(execution: Any) -> None:
         print(f"{execution['record_count']} records, {execution['error_count']} rejected: {execution['errors']}")
 
     report(written.output["execution"])

@@ -1,5 +1,7 @@
 """Run after a sync that Polytomic starts, on its own schedule or manually (Airflow 3)."""
 
+from typing import Any
+
 from airflow.sdk import Asset, AssetWatcher, dag, task
 
 from airflow_provider_polytomic.triggers.events import PolytomicSyncEventTrigger
@@ -26,16 +28,16 @@ failed = Asset(
 )
 
 
-def payloads(triggering_asset_events, asset):
+def payloads(asset: Asset, context: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the events of this run: several, if several executions ended before the run started."""
-    return [event.extra["payload"] for event in triggering_asset_events[asset]]
+    return [event.extra["payload"] for event in context["triggering_asset_events"][asset]]
 
 
 @dag(schedule=[loaded], tags=["polytomic"])
-def run_after_sync():
+def run_after_sync() -> None:
     @task
-    def use_the_data(triggering_asset_events):
-        executions = payloads(triggering_asset_events, loaded)
+    def use_the_data(**context: Any) -> list[str]:
+        executions = payloads(loaded, context)
         for execution in executions:
             print(f"{execution['sync_name']} completed: execution {execution['execution_id']}")
         return [execution["execution_id"] for execution in executions]
@@ -44,10 +46,10 @@ def run_after_sync():
 
 
 @dag(schedule=[failed], tags=["polytomic"])
-def run_after_sync_failed():
+def run_after_sync_failed() -> None:
     @task
-    def notify(triggering_asset_events):
-        executions = payloads(triggering_asset_events, failed)
+    def notify(**context: Any) -> list[str]:
+        executions = payloads(failed, context)
         for execution in executions:
             print(f"{execution['sync_name']}: {execution['event']}: {execution['error']}")
         return [execution["execution_id"] for execution in executions]

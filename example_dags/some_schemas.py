@@ -1,9 +1,11 @@
 """Sync the tables that match a pattern, and continue with those that received rows."""
 
+from typing import Any
+
 try:
     from airflow.sdk import dag, task
 except ImportError:  # Airflow 2
-    from airflow.decorators import dag, task
+    from airflow.decorators import dag, task  # type: ignore
 
 from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator
 
@@ -12,9 +14,9 @@ TABLES = ["orders", "customers"]
 
 
 @dag(schedule=None, tags=["polytomic"])
-def some_schemas():
+def some_schemas() -> None:
     @task
-    def choose_schemas():
+    def choose_schemas() -> list[str]:
         from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
 
         hook = PolytomicHook()
@@ -26,12 +28,12 @@ def some_schemas():
     )
 
     @task.branch
-    def with_rows(execution):
+    def with_rows(execution: Any) -> list[str]:
         tables = [row["output_name"] for row in execution["schemas"] if row["record_count"]]
         return [f"transform_{table}" for table in tables]
 
     @task
-    def transform(table):
+    def transform(table: str) -> None:
         print(f"{table} has new rows")
 
     branches = [transform.override(task_id=f"transform_{table}")(table) for table in TABLES]

@@ -3,7 +3,7 @@
 try:
     from airflow.sdk import dag, task
 except ImportError:  # Airflow 2
-    from airflow.decorators import dag, task
+    from airflow.decorators import dag, task  # type: ignore
 
 from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator
 from airflow_provider_polytomic.sensors.bulk_sync import PolytomicBulkSyncSensor
@@ -12,11 +12,11 @@ SYNC = "Salesforce to warehouse"
 
 
 @dag(schedule=None, tags=["polytomic"])
-def start_then_sensor():
+def start_then_sensor() -> None:
     start = PolytomicBulkSyncOperator(task_id="start", sync_name=SYNC, wait_for_completion=False)
 
     @task
-    def meanwhile():
+    def meanwhile() -> None:
         print("This task runs while the sync runs.")
 
     wait = PolytomicBulkSyncSensor(
@@ -31,7 +31,7 @@ def start_then_sensor():
     start >> meanwhile()
 
     @task
-    def use_the_data():
+    def use_the_data() -> None:
         print("The sync succeeded.")
 
     wait >> use_the_data()

@@ -8,7 +8,7 @@ docs/howto/test-before-run.md.
 try:
     from airflow.sdk import dag
 except ImportError:  # Airflow 2
-    from airflow.decorators import dag
+    from airflow.decorators import dag  # type: ignore
 
 from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator
 
@@ -16,7 +16,7 @@ SYNC = "Postgres to warehouse"
 
 
 @dag(schedule=None, tags=["polytomic"])
-def test_then_run():
+def test_then_run() -> None:
     test = PolytomicBulkSyncOperator(task_id="test", sync_name=SYNC, test=True, deferrable=True, poke_interval=5)
     run = PolytomicBulkSyncOperator(task_id="run", sync_name=SYNC, deferrable=True, poke_interval=5)
     test >> run

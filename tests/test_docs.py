@@ -11,13 +11,13 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import certifi
 import pytest
 import yaml
 
-from airflow_provider_polytomic import __version__
+from airflow_provider_polytomic import __version__, types
 from airflow_provider_polytomic._airflow import compat
 from airflow_provider_polytomic.api import errors, idempotency
 from airflow_provider_polytomic.api.client import drive
@@ -32,8 +32,6 @@ from airflow_provider_polytomic.api.transport import requests_transport
 from airflow_provider_polytomic.get_provider_info import EXTRA_FIELDS, UI_FIELDS, get_provider_info
 from airflow_provider_polytomic.hooks._sync_calls import DEFAULT_MAX_LOG_BYTES, MAX_SYNCS_PER_PAGE
 from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
-from airflow_provider_polytomic.operators import bulk_sync
-from airflow_provider_polytomic.operators._arguments import IF_RUNNING
 from airflow_provider_polytomic.sandbox.__main__ import _parser
 from airflow_provider_polytomic.sandbox.app import Sandbox
 from airflow_provider_polytomic.sandbox.seed import load_seed
@@ -153,17 +151,17 @@ def test_create_operator_table_lists_every_enumeration_value() -> None:
     }
 
     for name, values in {
-        "mode": bulk_sync.MODES,
-        "automatically_add_new_fields": bulk_sync.DISCOVERIES,
-        "normalize_names": bulk_sync.NORMALIZATIONS,
-        "if_exists": bulk_sync.IF_EXISTS,
+        "mode": types.BulkSyncMode,
+        "automatically_add_new_fields": types.Discovery,
+        "normalize_names": types.NameNormalization,
+        "if_exists": types.IfExists,
     }.items():
-        assert [value for value in values if f'`"{value}"`' not in documented[name]] == []
+        assert [value for value in get_args(values) if f'`"{value}"`' not in documented[name]] == []
 
 
 def test_behavior_page_explains_every_value_of_if_running() -> None:
     """The table has the values that the operators accept, in the same order."""
-    assert [f'"{value}"' for value in IF_RUNNING] == [
+    assert [f'"{value}"' for value in get_args(types.IfRunning)] == [
         names(row["`if_running`"])[0] for row in rows(BEHAVIOR, "When another execution is running")
     ]
 

@@ -8,11 +8,11 @@ import pkgutil
 import re
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import pytest
 
-from airflow_provider_polytomic import __version__, links
+from airflow_provider_polytomic import __version__, links, types
 from airflow_provider_polytomic.api import endpoints, errors, settings
 from airflow_provider_polytomic.get_provider_info import EXTRA_FIELDS, get_provider_info
 from airflow_provider_polytomic.hooks import polytomic
@@ -42,6 +42,10 @@ def public_names() -> dict[str, str]:
     for part in pkgutil.iter_modules(endpoints.__path__, f"{endpoints.__name__}."):
         for function in _functions(importlib.import_module(part.name)):
             found |= _parameters(function, function)
+    for name in types.__all__:
+        value = getattr(types, name)
+        found[f"types.{name}"] = ", ".join(map(repr, get_args(value))) if get_origin(value) is Literal else ""
+        found |= {f"types.{name}({field})": "" for field in getattr(value, "__annotations__", {})}
     found |= _parameters(app.Sandbox, app.Sandbox.__init__) | _methods(app.Sandbox)
     # A decorated fixture is wrapped in another way by each version of pytest; its name is what is used.
     fixtures = [name for name in vars(pytest_plugin) if name.startswith("polytomic_sandbox")]
@@ -150,7 +154,7 @@ def test_changelog_names_every_changed_public_name() -> None:
 
 
 def test_public_names_include_all_kinds() -> None:
-    """Operators, sensors, hook, triggers, errors, endpoints, sandbox and connection."""
+    """Operators, sensors, hook, triggers, errors, endpoints, types, sandbox and connection."""
     found = public_names()
 
     assert found["operators.bulk_sync.PolytomicBulkSyncOperator(if_running)"] == "'wait'"
@@ -159,6 +163,8 @@ def test_public_names_include_all_kinds() -> None:
     assert found["triggers.events.PolytomicSyncEventTrigger(poke_interval)"] == "60"
     assert found["api.errors.PolytomicNotFoundError"] == "PolytomicApiError"
     assert found["api.endpoints.bulk_syncs.get(sync_id)"] == "required"
+    assert found["types.IfExists"] == "'fail', 'skip', 'update'"
+    assert {"types.Template", "types.Schedule(frequency)", "types.NewBulkSync(mode)"} <= set(found)
     assert "sandbox.pytest_plugin.polytomic_sandbox" in found
     assert found["connection.timeout"] == "60.0"
     assert found["connection.conn_id"] == "polytomic_default"

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
         BaseOperatorLink,
         BaseSensorOperator,
         PokeReturnValue,
+        XComArg,
     )
+    from airflow.sdk.definitions.param import DagParam
+    from airflow.sdk.definitions.xcom_arg import PlainXComArg
     from airflow.sdk.exceptions import (
         AirflowFailException,
         AirflowRescheduleException,
@@ -54,6 +57,8 @@ _PLACES = {
     "BaseOperatorLink": ("airflow.sdk", "airflow.models.baseoperatorlink"),
     "BaseSensorOperator": ("airflow.sdk", "airflow.sensors.base"),
     "BaseTrigger": ("airflow.triggers.base",),
+    "DagParam": ("airflow.sdk.definitions.param", "airflow.models.param"),  # Airflow 2
+    "PlainXComArg": ("airflow.sdk.definitions.xcom_arg", "airflow.models.xcom_arg"),  # Airflow 2
     "PokeReturnValue": ("airflow.sdk", "airflow.sensors.base"),
     "SharedStreamProducer": ("airflow.triggers.shared_stream", "builtins:object"),  # before 3.3
     # Each process initializes one of Airflow's two metrics clients. Before 3.2 there is one.
@@ -61,6 +66,7 @@ _PLACES = {
     "TriggerEvent": ("airflow.triggers.base",),
     "TriggererStats": ("airflow.observability.stats:Stats", "airflow.stats:Stats"),
     "XCom": ("airflow.sdk.execution_time.xcom", "airflow.models.xcom"),  # Airflow 2
+    "XComArg": ("airflow.sdk", "airflow.models.xcom_arg"),  # Airflow 2
     "conf": ("airflow.sdk.configuration", "airflow.configuration"),  # before 3.2
     "mask_secret": ("airflow.sdk.log", "airflow.utils.log.secrets_masker"),  # Airflow 2
 }
@@ -79,9 +85,12 @@ __all__ = [
     "BaseOperatorLink",
     "BaseSensorOperator",
     "BaseTrigger",
+    "DagParam",
+    "PlainXComArg",
     "PokeReturnValue",
     "SharedStreamProducer",
     "TriggerEvent",
+    "XComArg",
     "add_asset_event",
     "aget_connection",
     "aget_xcom",

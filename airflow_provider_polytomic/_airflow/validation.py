@@ -156,10 +156,10 @@ def _number(text: str) -> bool | int | float | None:
 
 
 def choice(name: str, value: Any, choices: Iterable[str]) -> str | None:
-    value = text(name, value)
-    if value is not None and value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, not {format_value(value)}")
-    return value
+    chosen = text(name, value)
+    if chosen is not None and chosen not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, not {format_value(chosen)}")
+    return chosen
 
 
 def one_of(choices: Sequence[str]) -> Check:

@@ -20,7 +20,7 @@ import json
 import re
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
+from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar, cast
 from urllib.parse import quote
 
 from .text import CONTROL_CHARACTERS
@@ -175,7 +175,7 @@ def build_query(**values: object) -> tuple[tuple[str, str], ...]:
     return tuple(pairs)
 
 
-def to_list(name: str, values: Iterable[Any] | None) -> list[Any]:
+def to_list(name: str, values: Iterable[Any] | Literal[False] | None) -> list[Any]:
     """Convert an argument to a list; None becomes an empty list.
 
     :param name: the argument's name, for messages.

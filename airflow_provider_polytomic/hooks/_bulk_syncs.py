@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +20,11 @@ from ._sync_calls import (
 )
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from airflow_provider_polytomic.api.executions.log_files import LogFile
     from airflow_provider_polytomic.api.models import BulkSync, BulkSyncExecution
+    from airflow_provider_polytomic.types import BulkSyncChanges, FetchMode, NewBulkSync, ResyncMode
 
 MAX_LISTED_SCHEMAS = 20  # in an error message
 
@@ -91,7 +94,7 @@ class BulkSyncCalls(SyncCalls):
         sync: BulkSync = self._find_sync("bulk", name)
         return sync
 
-    def create_bulk_sync(self, **body: Any) -> BulkSync:
+    def create_bulk_sync(self, **body: Unpack[NewBulkSync]) -> BulkSync:
         """Create a bulk sync (``POST /api/bulk/syncs``).
 
         If the response is lost, the request is repeated with the same idempotency key for up to a minute, which never
@@ -102,10 +105,10 @@ class BulkSyncCalls(SyncCalls):
         """
         from airflow_provider_polytomic.api.endpoints import bulk_syncs
 
-        sync: BulkSync = self._create_sync(bulk_syncs, body)
+        sync: BulkSync = self._create_sync(bulk_syncs, dict(body))
         return sync
 
-    def update_bulk_sync(self, sync_id: str, **changes: Any) -> BulkSync:
+    def update_bulk_sync(self, sync_id: str, **changes: Unpack[BulkSyncChanges]) -> BulkSync:
         """Change fields of a bulk sync: read it, merge the changes, and write it (``GET``, then ``PUT``).
 
         :param changes: fields of the API's request with their new values; other fields keep theirs.
@@ -113,7 +116,7 @@ class BulkSyncCalls(SyncCalls):
         """
         from airflow_provider_polytomic.api.endpoints import bulk_syncs
 
-        sync: BulkSync = self._update_sync(bulk_syncs, sync_id, changes)
+        sync: BulkSync = self._update_sync(bulk_syncs, sync_id, dict(changes))
         return sync
 
     def activate_bulk_sync(self, sync_id: str, active: bool = True) -> None:
@@ -136,9 +139,9 @@ class BulkSyncCalls(SyncCalls):
         sync_id: str,
         *,
         test: bool | None = None,
-        resync_mode: str | None = None,
-        fetch_mode: str | None = None,
-        schemas: Sequence[str] | None = None,
+        resync_mode: ResyncMode | None = None,
+        fetch_mode: FetchMode | None = None,
+        schemas: Iterable[str] | None = None,
         idempotency_key: str | None = None,
     ) -> BulkSyncExecution:
         """Start an execution of a bulk sync (``POST /api/bulk/syncs/{id}/executions``).

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow_provider_polytomic._airflow import validation
 
@@ -20,8 +20,11 @@ from ._sync_calls import (
 )
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from airflow_provider_polytomic.api.executions.log_files import LogFile
     from airflow_provider_polytomic.api.models import ModelSync, ModelSyncExecution
+    from airflow_provider_polytomic.types import LogType, ModelSyncChanges, NewModelSync, SourceIdentity
 
 
 class ModelSyncCalls(SyncCalls):
@@ -77,7 +80,7 @@ class ModelSyncCalls(SyncCalls):
         sync: ModelSync = self._find_sync("model", name)
         return sync
 
-    def create_model_sync(self, **body: Any) -> ModelSync:
+    def create_model_sync(self, **body: Unpack[NewModelSync]) -> ModelSync:
         """Create a model sync (``POST /api/syncs``).
 
         If the response is lost, the request is repeated with the same idempotency key for up to a minute, which never
@@ -88,10 +91,10 @@ class ModelSyncCalls(SyncCalls):
         """
         from airflow_provider_polytomic.api.endpoints import model_syncs
 
-        sync: ModelSync = self._create_sync(model_syncs, body)
+        sync: ModelSync = self._create_sync(model_syncs, dict(body))
         return sync
 
-    def update_model_sync(self, sync_id: str, **changes: Any) -> ModelSync:
+    def update_model_sync(self, sync_id: str, **changes: Unpack[ModelSyncChanges]) -> ModelSync:
         """Change fields of a model sync: read it, merge the changes, and write it (``GET``, then ``PUT``).
 
         :param changes: fields of the API's request with their new values; other fields keep theirs.
@@ -99,7 +102,7 @@ class ModelSyncCalls(SyncCalls):
         """
         from airflow_provider_polytomic.api.endpoints import model_syncs
 
-        sync: ModelSync = self._update_sync(model_syncs, sync_id, changes)
+        sync: ModelSync = self._update_sync(model_syncs, sync_id, dict(changes))
         return sync
 
     def activate_model_sync(self, sync_id: str, active: bool = True) -> None:
@@ -123,8 +126,8 @@ class ModelSyncCalls(SyncCalls):
         *,
         test: bool | None = None,
         resync: bool | None = None,
-        identities: Sequence[str] | None = None,
-        source_identities: Sequence[Sequence[dict[str, Any]]] | None = None,
+        identities: Iterable[str] | None = None,
+        source_identities: Iterable[Sequence[SourceIdentity]] | None = None,
         idempotency_key: str | None = None,
     ) -> ModelSyncExecution:
         """Start an execution of a model sync (``POST /api/syncs/{id}/executions``).
@@ -202,7 +205,7 @@ class ModelSyncCalls(SyncCalls):
         return execution
 
     def iter_model_sync_logs(
-        self, sync_id: str, execution_id: str, log_type: str, *, max_bytes: int = DEFAULT_MAX_LOG_BYTES
+        self, sync_id: str, execution_id: str, log_type: LogType, *, max_bytes: int = DEFAULT_MAX_LOG_BYTES
     ) -> Iterator[LogFile]:
         """Read the log files of an execution in chunks (``GET /api/syncs/{id}/executions/{exec_id}/{log_type}``).
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from airflow_provider_polytomic._airflow import validation
 from airflow_provider_polytomic._airflow.compat import Asset, AssetAlias, BaseOperator
+from airflow_provider_polytomic.types import IfRunning
 
-IF_RUNNING = ("wait", "attach", "fail", "skip", "cancel")
+if TYPE_CHECKING:
+    from airflow_provider_polytomic._airflow.compat import PlainXComArg
+
 _CHECKS: dict[str, validation.Check] = {
     "sync_id": validation.identifier,
-    "if_running": validation.one_of(IF_RUNNING),
+    "if_running": validation.one_of(get_args(IfRunning)),
     "allow_errors": validation.error_limit,
     "min_records": validation.count,
     "queue_timeout": validation.duration,
@@ -41,6 +44,11 @@ class ExecutionArguments(BaseOperator):
     log_console: bool
     retry_failed_schemas_only = False  # of bulk syncs
     assets: bool | Mapping[str, Any]
+    if TYPE_CHECKING:
+
+        @property
+        def output(self) -> PlainXComArg:  # Airflow declares a type without ``output["execution"]``
+            ...
 
     def _set_arguments(
         self,
@@ -103,7 +111,8 @@ class ExecutionArguments(BaseOperator):
 
     @property
     def _alias(self) -> AssetAlias:
-        return task_alias(self.dag_id if self.has_dag() else None, self.task_id)
+        has_dag = self.has_dag()  # type: ignore[no-untyped-call]  # Airflow's
+        return task_alias(self.dag_id if has_dag else None, self.task_id)
 
 
 def task_alias(dag_id: str | None, task_id: str) -> AssetAlias:

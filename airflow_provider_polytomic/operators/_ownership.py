@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from airflow_provider_polytomic.api.kinds import SyncKind
+    from airflow_provider_polytomic.api.models import Execution
     from airflow_provider_polytomic.api.plan import Request, SendResult
     from airflow_provider_polytomic.api.settings import Settings
 
@@ -82,7 +83,8 @@ def read_started_id(kind: SyncKind, request: Request, response: SendResult) -> s
     if request.idempotency_key is None:
         return None
     try:
-        return decode(Call(request, kind.start("-").parse), response).id
+        started: Execution = decode(Call(request, kind.start("-").parse), response)
+        return started.id
     except PolytomicError:
         return None  # the plan judges the response
 

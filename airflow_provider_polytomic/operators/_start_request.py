@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from airflow_provider_polytomic._airflow import task_context, validation
-from airflow_provider_polytomic.operators._arguments import IF_RUNNING
+from airflow_provider_polytomic.types import IfRunning
 
 if TYPE_CHECKING:
     from airflow_provider_polytomic._airflow.deferral import ExecutionEvent
@@ -86,7 +86,7 @@ def build_start_request(
         try_number=tries.number,
         first_try=tries.infer_first_try(),
         arguments=operator._get_start_arguments(),
-        if_running=validation.choice("if_running", operator.if_running, IF_RUNNING) or "wait",
+        if_running=validation.choice("if_running", operator.if_running, get_args(IfRunning)) or "wait",
         fresh_within=validation.duration("fresh_within", operator.fresh_within),
         succeeded=lambda execution: failure_reason(execution, **criteria) is None,
         wait_for_completion=operator.wait_for_completion,

@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 from airflow_provider_polytomic._airflow import validation
 from airflow_provider_polytomic._airflow.compat import BaseOperator, default_deferrable
 from airflow_provider_polytomic.operators._arguments import NOT_OWN
 from airflow_provider_polytomic.operators._base import ExecutionOperator
+from airflow_provider_polytomic.types import (
+    AdditionalSchedule,
+    BulkSyncMode,
+    Discovery,
+    FetchMode,
+    IfExists,
+    IfRunning,
+    NameNormalization,
+    Resolvable,
+    ResyncMode,
+    Schedule,
+    SchemaConfiguration,
+    Template,
+)
 
-RESYNC_MODES = ("refetch", "resync", "rebuild")
-FETCH_MODES = ("none", "incremental", "full")
 _START: dict[str, validation.Check] = {
     "test": validation.boolean,
-    "resync_mode": validation.one_of(RESYNC_MODES),
-    "fetch_mode": validation.one_of(FETCH_MODES),
+    "resync_mode": validation.one_of(get_args(ResyncMode)),
+    "fetch_mode": validation.one_of(get_args(FetchMode)),
     "schemas": validation.non_empty(validation.ids),
 }
-IF_EXISTS = ("fail", "skip", "update")
-MODES = ("snapshot", "replicate", "append")
-DISCOVERIES = ("all", "onlyIncremental", "onlyNonIncremental", "none")
-NORMALIZATIONS = ("enabled", "disabled", "legacy")
 
 
 class PolytomicBulkSyncOperator(ExecutionOperator):
@@ -94,22 +102,22 @@ class PolytomicBulkSyncOperator(ExecutionOperator):
     def __init__(
         self,
         *,
-        sync_id: str | None = None,
-        sync_name: str | None = None,
-        test: bool = False,
-        resync_mode: str | None = None,
-        fetch_mode: str | None = None,
-        schemas: Sequence[str] | None = None,
-        polytomic_conn_id: str = validation.DEFAULT_CONN_ID,
+        sync_id: str | Resolvable | None = None,
+        sync_name: str | Resolvable | None = None,
+        test: bool | str | Resolvable = False,
+        resync_mode: ResyncMode | Template | Resolvable | None = None,
+        fetch_mode: FetchMode | Template | Resolvable | None = None,
+        schemas: str | Collection[str] | Resolvable | None = None,
+        polytomic_conn_id: str | Resolvable = validation.DEFAULT_CONN_ID,
         wait_for_completion: bool = True,
         deferrable: bool = default_deferrable(),
         poke_interval: float | timedelta = 30,
         timeout: float | timedelta | None = None,
-        queue_timeout: float | timedelta | str | None = None,
-        if_running: str = "wait",
-        fresh_within: float | timedelta | str | None = None,
-        allow_errors: bool | int | float = False,
-        min_records: int | None = None,
+        queue_timeout: float | timedelta | str | Resolvable | None = None,
+        if_running: IfRunning | Template | Resolvable = "wait",
+        fresh_within: float | timedelta | str | Resolvable | None = None,
+        allow_errors: bool | int | float | str | Resolvable = False,
+        min_records: int | str | Resolvable | None = None,
         cancel_on_kill: bool = True,
         log_console: bool = False,
         retry_failed_schemas_only: bool = False,
@@ -251,7 +259,7 @@ class PolytomicCreateBulkSyncOperator(BaseOperator):
     )
     _FIELDS: ClassVar[dict[str, validation.Check]] = {
         "name": validation.required(validation.text),
-        "mode": validation.required(validation.one_of(MODES)),
+        "mode": validation.required(validation.one_of(get_args(BulkSyncMode))),
         "default_schedule": validation.required(_schedule),
         "destination_configuration": validation.required(validation.mapping),
         "source_connection_id": validation.identifier,
@@ -260,9 +268,9 @@ class PolytomicCreateBulkSyncOperator(BaseOperator):
         "schemas": _schemas,
         "active": _switch,
         "additional_schedules": _schedules,
-        "automatically_add_new_fields": validation.one_of(DISCOVERIES),
-        "automatically_add_new_objects": validation.one_of(DISCOVERIES),
-        "normalize_names": validation.one_of(NORMALIZATIONS),
+        "automatically_add_new_fields": validation.one_of(get_args(Discovery)),
+        "automatically_add_new_objects": validation.one_of(get_args(Discovery)),
+        "normalize_names": validation.one_of(get_args(NameNormalization)),
         "data_cutoff_timestamp": _time,
         "disable_record_timestamps": _switch,
         "concurrency_limit": validation.count,
@@ -274,29 +282,29 @@ class PolytomicCreateBulkSyncOperator(BaseOperator):
     def __init__(
         self,
         *,
-        name: str,
-        mode: str,
-        default_schedule: dict[str, Any],
-        destination_configuration: dict[str, Any],
-        source_connection: str | None = None,
-        source_connection_id: str | None = None,
-        destination_connection: str | None = None,
-        destination_connection_id: str | None = None,
-        source_configuration: dict[str, Any] | None = None,
-        schemas: Sequence[str | dict[str, Any]] | None = None,
-        active: bool | None = None,
-        additional_schedules: Sequence[dict[str, Any]] | None = None,
-        automatically_add_new_fields: str | None = None,
-        automatically_add_new_objects: str | None = None,
-        normalize_names: str | None = None,
-        data_cutoff_timestamp: datetime | str | None = None,
-        disable_record_timestamps: bool | None = None,
-        concurrency_limit: int | None = None,
-        resync_concurrency_limit: int | None = None,
-        policies: Sequence[str] | None = None,
-        organization_id: str | None = None,
-        if_exists: str = "fail",
-        polytomic_conn_id: str = validation.DEFAULT_CONN_ID,
+        name: str | Resolvable,
+        mode: BulkSyncMode | Template | Resolvable,
+        default_schedule: Schedule | str | Resolvable,
+        destination_configuration: dict[str, Any] | str | Resolvable,
+        source_connection: str | Resolvable | None = None,
+        source_connection_id: str | Resolvable | None = None,
+        destination_connection: str | Resolvable | None = None,
+        destination_connection_id: str | Resolvable | None = None,
+        source_configuration: dict[str, Any] | str | Resolvable | None = None,
+        schemas: str | Collection[str | SchemaConfiguration] | Resolvable | None = None,
+        active: bool | str | Resolvable | None = None,
+        additional_schedules: str | Collection[AdditionalSchedule] | Resolvable | None = None,
+        automatically_add_new_fields: Discovery | Template | Resolvable | None = None,
+        automatically_add_new_objects: Discovery | Template | Resolvable | None = None,
+        normalize_names: NameNormalization | Template | Resolvable | None = None,
+        data_cutoff_timestamp: datetime | str | Resolvable | None = None,
+        disable_record_timestamps: bool | str | Resolvable | None = None,
+        concurrency_limit: int | str | Resolvable | None = None,
+        resync_concurrency_limit: int | str | Resolvable | None = None,
+        policies: str | Collection[str] | Resolvable | None = None,
+        organization_id: str | Resolvable | None = None,
+        if_exists: IfExists | Template | Resolvable = "fail",
+        polytomic_conn_id: str | Resolvable = validation.DEFAULT_CONN_ID,
         **kwargs: Any,
     ) -> None:
         arguments = locals()
@@ -313,7 +321,7 @@ class PolytomicCreateBulkSyncOperator(BaseOperator):
             by_id, either = f"{end}_connection_id", f"{end}_connection"
             validation.exactly_one(by_id, getattr(self, by_id), either, getattr(self, either))
         if not validation.is_templated(self.if_exists):
-            validation.choice("if_exists", self.if_exists, IF_EXISTS)
+            validation.choice("if_exists", self.if_exists, get_args(IfExists))
         known = validation.validate_known(self, self._FIELDS)
         return {name: value for name, value in known.items() if value is not None}
 
@@ -342,7 +350,7 @@ class PolytomicCreateBulkSyncOperator(BaseOperator):
                 task=task_context.idempotency_scope(context),
                 try_number=number,
                 first_try=first,
-                if_exists=validation.choice("if_exists", self.if_exists, IF_EXISTS) or "fail",
+                if_exists=validation.choice("if_exists", self.if_exists, get_args(IfExists)) or "fail",
             )
             if request.if_exists == "update":
                 return client.run(ensure_sync(request))

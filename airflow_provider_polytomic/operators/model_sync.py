@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -10,6 +10,7 @@ from airflow_provider_polytomic._airflow import validation
 from airflow_provider_polytomic._airflow.compat import default_deferrable
 from airflow_provider_polytomic.operators._arguments import NOT_OWN
 from airflow_provider_polytomic.operators._base import ExecutionOperator
+from airflow_provider_polytomic.types import IfRunning, Resolvable, SourceIdentity, Template
 
 MAX_IDENTITIES = 1000
 _START: dict[str, validation.Check] = {
@@ -81,22 +82,22 @@ class PolytomicModelSyncOperator(ExecutionOperator):
     def __init__(
         self,
         *,
-        sync_id: str | None = None,
-        sync_name: str | None = None,
-        test: bool = False,
-        resync: bool = False,
-        identities: Sequence[str] | None = None,
-        source_identities: Sequence[Any] | None = None,
-        polytomic_conn_id: str = validation.DEFAULT_CONN_ID,
+        sync_id: str | Resolvable | None = None,
+        sync_name: str | Resolvable | None = None,
+        test: bool | str | Resolvable = False,
+        resync: bool | str | Resolvable = False,
+        identities: str | Collection[str] | Resolvable | None = None,
+        source_identities: str | Sequence[Sequence[SourceIdentity]] | Resolvable | None = None,
+        polytomic_conn_id: str | Resolvable = validation.DEFAULT_CONN_ID,
         wait_for_completion: bool = True,
         deferrable: bool = default_deferrable(),
         poke_interval: float | timedelta = 30,
         timeout: float | timedelta | None = None,
-        queue_timeout: float | timedelta | str | None = None,
-        if_running: str = "wait",
-        fresh_within: float | timedelta | str | None = None,
-        allow_errors: bool | int | float = False,
-        min_records: int | None = None,
+        queue_timeout: float | timedelta | str | Resolvable | None = None,
+        if_running: IfRunning | Template | Resolvable = "wait",
+        fresh_within: float | timedelta | str | Resolvable | None = None,
+        allow_errors: bool | int | float | str | Resolvable = False,
+        min_records: int | str | Resolvable | None = None,
         cancel_on_kill: bool = True,
         log_console: bool = False,
         assets: bool | Mapping[str, Any] = True,

@@ -8,7 +8,8 @@ import sys
 import threading
 
 from .app import Sandbox
-from .seed import BulkSyncSpec, ModelSyncSpec, SeedError, default_seed
+from .seed import BulkSyncSpec, ModelSyncSpec, default_seed
+from .seed_reader import SeedError
 from .server import HOST, Server
 
 

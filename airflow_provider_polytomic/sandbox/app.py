@@ -21,7 +21,8 @@ from .execution import Execution
 from .faults import Conditions, Fault, Faults
 from .idempotency import RecordedResponses
 from .routes import bulk_schedules, bulk_schemas, bulk_syncs, connections, events, logs, model_syncs, organizations
-from .seed import BulkSyncSpec, OrganizationSpec, SchemaSpec, Seed, SeedError, load_seed
+from .seed import BulkSyncSpec, OrganizationSpec, SchemaSpec, Seed, load_seed
+from .seed_reader import SeedError
 from .wire import Call, HttpError, Router
 from .world import World
 

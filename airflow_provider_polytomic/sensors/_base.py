@@ -21,8 +21,10 @@ from airflow_provider_polytomic._airflow.compat import (
     default_deferrable,
 )
 from airflow_provider_polytomic.links import PolytomicExecutionLink
+from airflow_provider_polytomic.types import Resolvable
 
 if TYPE_CHECKING:
+    from airflow_provider_polytomic._airflow.compat import PlainXComArg
     from airflow_provider_polytomic.api.executions.outage import OutageTracker
     from airflow_provider_polytomic.api.kinds import SyncKind
     from airflow_provider_polytomic.api.models import Execution
@@ -37,29 +39,44 @@ class ExecutionSensor(BaseSensorOperator):
     """
 
     kind_name: ClassVar[str]  # of the sync: "bulk" or "model"
+    sync_id: str | None
+    sync_name: str | None
+    execution_id: str | None
+    completed_after: datetime | str | None
+    allow_errors: bool | int | float
+    polytomic_conn_id: str
+    deferrable: bool
     operator_extra_links = (PolytomicExecutionLink(),)
     ui_color = "#f1eeff"
+    if TYPE_CHECKING:
+
+        @property
+        def output(self) -> PlainXComArg:  # Airflow declares a type without ``output["execution"]``
+            ...
 
     def __init__(
         self,
         *,
-        sync_id: str | None = None,
-        sync_name: str | None = None,
-        execution_id: str | None = None,
-        completed_after: datetime | str | None = None,
-        allow_errors: bool | int | float = False,
-        polytomic_conn_id: str = validation.DEFAULT_CONN_ID,
+        sync_id: str | Resolvable | None = None,
+        sync_name: str | Resolvable | None = None,
+        execution_id: str | Resolvable | None = None,
+        completed_after: datetime | str | Resolvable | None = None,
+        allow_errors: bool | int | float | str | Resolvable = False,
+        polytomic_conn_id: str | Resolvable = validation.DEFAULT_CONN_ID,
         deferrable: bool = default_deferrable(),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.sync_id = sync_id
-        self.sync_name = sync_name
-        self.execution_id = execution_id
-        self.completed_after = completed_after
-        self.allow_errors = allow_errors
-        self.polytomic_conn_id = polytomic_conn_id
-        self.deferrable = validation.flag("deferrable", deferrable)
+        validation.set_attributes(
+            self,
+            sync_id=sync_id,
+            sync_name=sync_name,
+            execution_id=execution_id,
+            completed_after=completed_after,
+            allow_errors=allow_errors,
+            polytomic_conn_id=polytomic_conn_id,
+            deferrable=validation.flag("deferrable", deferrable),
+        )
         if validation.seconds("poke_interval", self.poke_interval) is None:
             raise ValueError("poke_interval must be more than 0 seconds, not None")
         self._validate()

@@ -9,7 +9,7 @@ import json
 import logging
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from airflow_provider_polytomic._airflow import validation
 from airflow_provider_polytomic._airflow.compat import (
@@ -18,6 +18,7 @@ from airflow_provider_polytomic._airflow.compat import (
     asset_state_stores,
 )
 from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
+from airflow_provider_polytomic.types import EventName, KindName
 
 from ._event_poller import EventBatch, EventPoller, warn
 
@@ -26,8 +27,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-EVENTS = ("completed", "completed_with_errors", "failed", "canceled")
-KINDS = ("bulk", "model")
+EVENTS: tuple[EventName, ...] = get_args(EventName)
 SAVE_INTERVAL = 300.0  # seconds between two saves of an unchanged position
 # Seconds to list executions when events may have expired. Airflow fails a watcher that takes 300 s for a batch.
 CATCH_UP_TIMEOUT = 200.0
@@ -64,14 +64,14 @@ class PolytomicSyncEventTrigger(BaseEventTrigger):
         *,
         sync_id: str | None = None,
         sync_name: str | None = None,
-        kind: str | None = None,
-        events: str | Sequence[str] = "completed",
+        kind: KindName | None = None,
+        events: EventName | Sequence[EventName] = "completed",
         trigger_source: str | None = None,
         polytomic_conn_id: str = PolytomicHook.default_conn_name,
         poke_interval: float | timedelta = 60,
         **unknown: Any,
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # Airflow's
         _check_unknown(unknown)
         self.sync_id = _text("sync_id", sync_id)
         if self.sync_id is not None:
@@ -79,7 +79,7 @@ class PolytomicSyncEventTrigger(BaseEventTrigger):
         self.sync_name = _text("sync_name", sync_name)
         if self.sync_id is not None and self.sync_name is not None:
             raise ValueError("sync_id and sync_name exclude each other: pass one of them, or neither for any sync")
-        self.kind = validation.choice("kind", _text("kind", kind), KINDS)
+        self.kind = validation.choice("kind", _text("kind", kind), get_args(KindName))
         self.events = _events(events)
         self.trigger_source = _text("trigger_source", trigger_source)
         if self.trigger_source is not None and (self.kind != "bulk" or "canceled" in self.events):

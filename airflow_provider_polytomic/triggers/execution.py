@@ -91,7 +91,7 @@ class PolytomicExecutionTrigger(BaseTrigger):
         clock_difference: float | None = None,
         **_unknown_arguments: Any,  # of a row that another release wrote
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # Airflow's
         for name, value in (
             ("cancel_at_deadline", cancel_at_deadline),
             ("cancel_on_kill", cancel_on_kill),
