@@ -49,18 +49,29 @@ Resolvable: TypeAlias = XComArg | DagParam
 # --- fixed values
 
 ResyncMode: TypeAlias = Literal["refetch", "resync", "rebuild"]
+"""The values of ``resync_mode`` of a start."""
 FetchMode: TypeAlias = Literal["none", "incremental", "full"]
+"""The values of ``fetch_mode`` of a start."""
 IfRunning: TypeAlias = Literal["wait", "attach", "fail", "skip", "cancel"]
+"""The values of ``if_running`` of an operator."""
 IfExists: TypeAlias = Literal["fail", "skip", "update"]
+"""The values of ``if_exists`` of a creation."""
 BulkSyncMode: TypeAlias = Literal["snapshot", "replicate", "append"]
+"""The values of ``mode`` of a bulk sync."""
 Discovery: TypeAlias = Literal["all", "onlyIncremental", "onlyNonIncremental", "none"]
+"""The values of ``automatically_add_new_fields`` and ``automatically_add_new_objects`` of a bulk sync."""
 NameNormalization: TypeAlias = Literal["enabled", "disabled", "legacy"]
+"""The values of ``normalize_names`` of a bulk sync."""
 Frequency: TypeAlias = Literal[
     "manual", "continuous", "hourly", "daily", "weekly", "custom", "builder", "runafter", "multi", "dbtcloud"
 ]
+"""The values of ``frequency`` of a schedule."""
 LogType: TypeAlias = Literal["records", "errors", "warnings", "inserts", "updates", "deletes"]
+"""The values of ``log_type`` of ``hook.iter_model_sync_logs``."""
 KindName: TypeAlias = Literal["bulk", "model"]
+"""The values of ``kind`` of an event trigger."""
 EventName: TypeAlias = Literal["completed", "completed_with_errors", "failed", "canceled"]
+"""The values of ``events`` of an event trigger."""
 
 # --- parts of bodies
 

@@ -100,7 +100,7 @@ class BulkSyncCalls(SyncCalls):
         If the response is lost, the request is repeated with the same idempotency key for up to a minute, which never
         creates a second sync.
 
-        :param body: the fields of the API's request.
+        :param body: the fields of the API's request: :class:`airflow_provider_polytomic.types.NewBulkSync`.
         :raises ValueError: a field cannot be encoded as JSON, or is text instead of a boolean.
         """
         from airflow_provider_polytomic.api.endpoints import bulk_syncs
@@ -111,7 +111,8 @@ class BulkSyncCalls(SyncCalls):
     def update_bulk_sync(self, sync_id: str, **changes: Unpack[BulkSyncChanges]) -> BulkSync:
         """Change fields of a bulk sync: read it, merge the changes, and write it (``GET``, then ``PUT``).
 
-        :param changes: fields of the API's request with their new values; other fields keep theirs.
+        :param changes: fields of the API's request with their new values; other fields keep theirs:
+            :class:`airflow_provider_polytomic.types.BulkSyncChanges`.
         :raises ValueError: a field cannot be encoded as JSON, or is text instead of a boolean.
         """
         from airflow_provider_polytomic.api.endpoints import bulk_syncs

@@ -86,7 +86,7 @@ class ModelSyncCalls(SyncCalls):
         If the response is lost, the request is repeated with the same idempotency key for up to a minute, which never
         creates a second sync.
 
-        :param body: the fields of the API's request.
+        :param body: the fields of the API's request: :class:`airflow_provider_polytomic.types.NewModelSync`.
         :raises ValueError: a field cannot be encoded as JSON, or is text instead of a boolean.
         """
         from airflow_provider_polytomic.api.endpoints import model_syncs
@@ -97,7 +97,8 @@ class ModelSyncCalls(SyncCalls):
     def update_model_sync(self, sync_id: str, **changes: Unpack[ModelSyncChanges]) -> ModelSync:
         """Change fields of a model sync: read it, merge the changes, and write it (``GET``, then ``PUT``).
 
-        :param changes: fields of the API's request with their new values; other fields keep theirs.
+        :param changes: fields of the API's request with their new values; other fields keep theirs:
+            :class:`airflow_provider_polytomic.types.ModelSyncChanges`.
         :raises ValueError: a field cannot be encoded as JSON, or is text instead of a boolean.
         """
         from airflow_provider_polytomic.api.endpoints import model_syncs
