@@ -1,7 +1,6 @@
-"""Types for DAG files that a type checker reads: fixed values, templates, schedules, and bodies of requests."""
+"""Types of arguments, for type checkers: fixed values, templates, and dicts such as schedules."""
 
-from __future__ import annotations
-
+# Annotations are not strings here: a TypedDict would compile each of them, in every process that reads a DAG file.
 from collections.abc import Sequence
 from typing import Any, Literal, NewType, TypeAlias
 
@@ -11,7 +10,6 @@ from airflow_provider_polytomic._airflow.compat import DagParam, XComArg
 
 __all__ = [
     "AdditionalSchedule",
-    "BulkSyncChanges",
     "BulkSyncMode",
     "Discovery",
     "EventName",
@@ -21,11 +19,7 @@ __all__ = [
     "IfRunning",
     "KindName",
     "LogType",
-    "ModelSyncChanges",
-    "ModelSyncSchedule",
     "NameNormalization",
-    "NewBulkSync",
-    "NewModelSync",
     "Resolvable",
     "ResyncMode",
     "Schedule",
@@ -73,7 +67,7 @@ KindName: TypeAlias = Literal["bulk", "model"]
 EventName: TypeAlias = Literal["completed", "completed_with_errors", "failed", "canceled"]
 """The values of ``events`` of an event trigger."""
 
-# --- parts of bodies
+# --- dicts
 
 
 class Schedule(TypedDict, total=False):
@@ -110,21 +104,6 @@ class SchemaConfiguration(TypedDict, total=False):
     history_enabled: bool
 
 
-class ModelSyncSchedule(TypedDict, total=False):
-    """A schedule of a model sync. Times are in UTC, as text. It needs a ``frequency``."""
-
-    frequency: Required[Frequency]
-    minute: str
-    hour: str
-    day_of_week: str
-    day_of_month: str
-    month: str
-    connection_id: str
-    job_id: int
-    run_after: dict[str, Any]
-    run_after_success_only: bool
-
-
 class SourceField(TypedDict):
     """A field of a model."""
 
@@ -137,81 +116,3 @@ class SourceIdentity(TypedDict):
 
     source: SourceField
     value: Any
-
-
-# --- bodies
-
-
-class _BulkSyncOptions(TypedDict, total=False):
-    mode: BulkSyncMode
-    active: bool
-    source_configuration: dict[str, Any] | None
-    schemas: Sequence[str | SchemaConfiguration]
-    additional_schedules: Sequence[AdditionalSchedule] | None
-    automatically_add_new_fields: Discovery
-    automatically_add_new_objects: Discovery
-    normalize_names: NameNormalization
-    data_cutoff_timestamp: str | None
-    disable_record_timestamps: bool
-    concurrency_limit: int | None
-    resync_concurrency_limit: int | None
-    policies: Sequence[str] | None
-    organization_id: str
-
-
-class NewBulkSync(_BulkSyncOptions):
-    """The fields with which ``hook.create_bulk_sync`` creates a bulk sync."""
-
-    name: str
-    source_connection_id: str
-    destination_connection_id: str
-    destination_configuration: dict[str, Any]
-    default_schedule: Schedule
-
-
-class BulkSyncChanges(_BulkSyncOptions, total=False):
-    """The fields of a bulk sync that ``hook.update_bulk_sync`` changes."""
-
-    name: str
-    source_connection_id: str
-    destination_connection_id: str
-    destination_configuration: dict[str, Any]
-    default_schedule: Schedule
-
-
-class _ModelSyncOptions(TypedDict, total=False):
-    active: bool
-    identity: dict[str, Any] | None
-    identities: dict[str, Any] | None
-    filters: Sequence[dict[str, Any]] | None
-    filter_logic: str | None
-    model_filters: dict[str, Any] | None
-    target_filters: dict[str, Any] | None
-    overrides: Sequence[dict[str, Any]] | None
-    override_fields: Sequence[dict[str, Any]] | None
-    only_enrich_updates: bool
-    skip_initial_backfill: bool
-    sync_all_records: bool
-    encryption_passphrase: str | None
-    policies: Sequence[str] | None
-    organization_id: str
-
-
-class NewModelSync(_ModelSyncOptions):
-    """The fields with which ``hook.create_model_sync`` creates a model sync."""
-
-    name: str
-    mode: str
-    fields: Sequence[dict[str, Any]]
-    target: dict[str, Any]
-    schedule: ModelSyncSchedule
-
-
-class ModelSyncChanges(_ModelSyncOptions, total=False):
-    """The fields of a model sync that ``hook.update_model_sync`` changes."""
-
-    name: str
-    mode: str
-    fields: Sequence[dict[str, Any]]
-    target: dict[str, Any]
-    schedule: ModelSyncSchedule

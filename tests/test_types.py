@@ -16,6 +16,7 @@ import pytest
 from airflow_provider_polytomic import types
 from airflow_provider_polytomic.api import models
 from airflow_provider_polytomic.api.events.poll import ENDS
+from airflow_provider_polytomic.hooks import bodies
 from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator, PolytomicCreateBulkSyncOperator
 from airflow_provider_polytomic.operators.model_sync import PolytomicModelSyncOperator
 from airflow_provider_polytomic.sandbox import schedule
@@ -143,6 +144,6 @@ def test_create_operator_and_hook_have_the_same_fields() -> None:
     parameters = set(inspect.signature(inspect.unwrap(PolytomicCreateBulkSyncOperator.__init__)).parameters)
     own = {"self", "kwargs", "source_connection", "destination_connection", "if_exists", "polytomic_conn_id"}
 
-    assert set(typing.get_type_hints(types.NewBulkSync)) == parameters - own
-    assert set(typing.get_type_hints(types.BulkSyncChanges)) == parameters - own
-    assert set(typing.get_type_hints(types.ModelSyncChanges)) == set(typing.get_type_hints(types.NewModelSync))
+    assert set(typing.get_type_hints(bodies.NewBulkSync)) == parameters - own
+    assert set(typing.get_type_hints(bodies.BulkSyncChanges)) == parameters - own
+    assert set(typing.get_type_hints(bodies.ModelSyncChanges)) == set(typing.get_type_hints(bodies.NewModelSync))
