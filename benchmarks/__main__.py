@@ -12,13 +12,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from . import calls, cold, goals, imports, lives, restart, waiting
+from . import calls, cold, goals, growth, imports, lives, restart, waiting
 from .harness import ROOT, VENVS, Bench, bench
 from .plot import plot
 from .tables import tables
 from .waiters import KINDS
 
-PARTS = ("waiting", "lives", "restart", "imports", "cold", "calls")
+PARTS = ("waiting", "lives", "restart", "imports", "cold", "calls", "growth")
 OWN_KINDS = ("provider", "provider-unbatched", "A10", "C", "null")
 PEERS = tuple(name for name, kind in KINDS.items() if kind.is_peer)
 SCALE = ("provider", "C", "A10", "null")
@@ -136,6 +136,9 @@ def measure(bench: Bench, options: argparse.Namespace) -> Iterator[dict[str, Any
         yield result
     if "calls" in parts:
         result["calls"] = calls.measure(bench, options.reps or (5 if options.full else 3))
+        yield result
+    if "growth" in parts:
+        result["growth"] = growth.measure(bench, options.reps or (5 if options.full else 3))
     result["about"] = about(bench)
     print()
     yield result

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from math import ceil
 from typing import Any
 
+from .growth import STEPS
 from .waiters import BATCH, KINDS
 from .waiting import SCHEMAS, scenes
 
@@ -43,6 +45,7 @@ def goals(result: dict[str, Any]) -> list[Goal]:
         *_imports(result),
         *_cold(result.get("cold", {})),
         *_calls(result),
+        *_growth(result.get("growth", {})),
     ]
 
 
@@ -160,3 +163,15 @@ def _calls(result: dict[str, Any]) -> Iterator[Goal]:
     yield Goal("list of 5,000, x requests and json", 1.1, of("list_ms_x_requests"))
     yield Goal("list of 5,000, x the SDK", 0.3, of("list_ms_x_sdk"))
     yield Goal("list of 5,000: most memory, x that of one page", 1.2, of("peak_x_page"))
+
+
+def _growth(growth: dict[str, Any]) -> Iterator[Goal]:
+    """Costs that are linear or better: ten times the schemas cost at most ten times as much."""
+    sizes = growth.get("schemas", {})
+    for step in STEPS:
+        costs = [found[f"{step}_ms"]["median"] for found in sizes.values()]
+        steepest = max((after / before for before, after in pairwise(costs)), default=None)
+        yield Goal(f"{step}: cost of ten times the schemas, x", 10, steepest)
+    yield Goal("event with 10,000 schemas, kB", 65, sizes["10000"]["event_kb"]["max"] if sizes else None, exact=True)
+    tasks = [found["cpu_ms_per_task"]["median"] for found in growth.get("tasks", {}).values()]
+    yield Goal("100 tasks in a process: CPU per task, x that of one", 1, tasks[-1] / tasks[0] if tasks else None)

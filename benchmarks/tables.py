@@ -9,6 +9,19 @@ from .goals import goals
 from .waiters import KINDS
 from .waiting import FIGURES, scenes
 
+GROWTH = {
+    "schemas": {
+        "read_ms": "read, ms",
+        "judge_ms": "judge, ms",
+        "summarize_ms": "summarize, ms",
+        "event_ms": "event, ms",
+        "tables_ms": "tables, ms",
+        "event_kb": "event, kB",
+        "peak_kb": "most memory to read, kB",
+    },
+    "tasks": {"cpu_ms_per_task": "start and deferral, CPU ms per task", "memory_mb": "memory of all, MB"},
+}
+
 
 def tables(result: dict[str, Any]) -> Iterator[str]:
     """Everything that a run has measured, as tables in Markdown."""
@@ -38,6 +51,11 @@ def tables(result: dict[str, Any]) -> Iterator[str]:
         columns |= {"page_peak_kb": "peak of a page, kB", "list_peak_kb": "of the list, kB"}
         rows = [[client, *(cell(of_it[name]) for name in columns)] for client, of_it in result["calls"].items()]
         yield "Calls\n\n" + table(["client", *columns.values()], rows)
+    for what, columns in GROWTH.items():
+        if "growth" in result:
+            found = result["growth"][what]
+            rows = [[f"{int(size):,}", *(cell(of_it[name]) for name in columns)] for size, of_it in found.items()]
+            yield f"Growth with the number of {what}\n\n" + table([what, *columns.values()], rows)
     measured = [goal for goal in goals(result) if goal.value is not None]
     rows = [[goal.name, number(goal.limit), number(goal.value), goal.verdict] for goal in measured]
     yield "Goals\n\n" + table(["goal", "at most", "measured", ""], rows)

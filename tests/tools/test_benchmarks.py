@@ -15,7 +15,7 @@ import pytest
 
 from airflow_provider_polytomic.api.models import BulkSyncExecution, BulkSyncStatusSummary, ModelSyncExecution
 from benchmarks import __main__ as command
-from benchmarks import figures, goals, harness, imports, probe, tables, waiting
+from benchmarks import figures, goals, growth, harness, imports, probe, tables, waiting
 from benchmarks.server import Settings, World
 from benchmarks.waiters import KINDS
 from benchmarks.work import WARM_UP, execution_id, number_of, sync_id
@@ -273,12 +273,22 @@ def test_readme_lists_all_parts_kinds_and_options(capsys: pytest.CaptureFixture[
     assert [name for name in (*command.PARTS, *KINDS, *imports.KINDS, *options) if f"`{name}`" not in text] == []
 
 
+def test_growth_measures_each_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The event stays small, whatever the number of schemas."""
+    monkeypatch.setattr(growth, "LEAST", 1e-9)
+    costs = growth.schemas_main(1000)
+
+    assert {f"{step}_ms" for step in growth.STEPS} < set(costs)
+    assert costs["event_kb"] < 64 < costs["peak_kb"]
+
+
 @pytest.mark.system
-def test_small_run_measures_all_parts(tmp_path: Path) -> None:
-    """All parts run within a minute, and all counts are as expected."""
+def test_small_run_measures_the_parts(tmp_path: Path) -> None:
+    """All parts but the growth run within a minute, and all counts are as expected."""
     pytest.importorskip("airflow.dag_processing.dagbag", reason="they measure with a newer Airflow")
     result = tmp_path / "result.json"
     few = [
+        *(part for part in command.PARTS if part != "growth"),
         "--kinds",
         "provider,provider-unbatched,A10,C",
         "--n",
