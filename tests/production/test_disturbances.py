@@ -215,9 +215,9 @@ def test_rolling_restart_of_all_components_loses_no_execution(stage: ProductionS
         stage.airflow.end(name, GRACE)
         stage.airflow.wait_healthy(name)
     _until_polled_again(deferred)
-    finish(deferred)
-    for run in in_workers:
+    for run in in_workers:  # first, so that the workers are free
         finish_until_success(run)
+    finish(deferred)
     assert results(deferred) == SUCCEEDED_ONCE
     assert all(map(has_lost_nothing, in_workers))
 
