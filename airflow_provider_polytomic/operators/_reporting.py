@@ -106,11 +106,12 @@ class EndReport:
 
         Not for a fresh execution: it wrote them before this task began.
         """
-        from airflow_provider_polytomic.api.executions.messages import format_progress
+        from airflow_provider_polytomic.api.executions.messages import format_merged, format_progress
 
         execution, operator = self._execution, self._operator
         sync = operator._kind.describe(self._sync_id, self._sync_name)
-        operator.log.info("Execution %s of %s succeeded: %s.", execution.id, sync, format_progress(execution))
+        counts = format_progress(execution) + format_merged(execution)
+        operator.log.info("Execution %s of %s succeeded: %s.", execution.id, sync, counts)
         if origin == "fresh":
             return
         self._best_effort("lineage", self._record_lineage)

@@ -182,7 +182,8 @@ class Execution:
             return None
         if self.part_status(part, now) == "failed":
             return part.status_message or f"{part.output_name}: the source closed the connection"
-        return part.status_message or None if part.errors or part.warnings or part.outcome else None
+        has_message = part.errors or part.warnings or part.outcome not in (None, "completed")
+        return part.status_message or None if has_message else None
 
     def message(self, now: float) -> str | None:
         if not self.ended(now) or self.final == "completed":

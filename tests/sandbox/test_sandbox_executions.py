@@ -189,6 +189,19 @@ def test_executions_use_the_outcomes_of_the_seed_in_order(make: Any) -> None:
     assert ended == ["failed", "completed", "completed"]
 
 
+def test_schema_that_completes_after_a_failure_has_no_message(make: Any) -> None:
+    """Its message in the seed describes the failure."""
+    client = make(
+        one_sync(schemas=[{"id": "a", "outcome": ["failed", "completed"], "status_message": "no such field"}])
+    )
+    messages = []
+    for _ in range(2):
+        execution_id = client.start()
+        client.clock.now += 60
+        messages.append(client.execution(execution_id)["schemas"][0]["status_message"])
+    assert messages == ["no such field", None]
+
+
 @pytest.mark.parametrize(("outcome", "status"), [({}, "errors"), ({"outcome": "completed"}, "completed")])
 def test_failed_schema_makes_the_execution_end_with_errors(make: Any, outcome: dict[str, str], status: str) -> None:
     """Unless the seed sets an outcome for the execution."""

@@ -95,6 +95,27 @@ def test_retry_logs_how_many_schemas_it_syncs(polytomic_sandbox: Any, caplog: py
     assert "Starting a new one with 2 of 3 schemas." in caplog.text
 
 
+def test_repair_logs_the_executions_that_its_counts_include(
+    polytomic_sandbox: Any, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """So that nobody looks for all records in the last execution."""
+    caplog.set_level(logging.INFO)
+    task = make_task()
+    with pytest.raises(PolytomicSyncError, match="2 of 3 schemas failed\\."):
+        task.run(tries(1, None))
+    with pytest.raises(PolytomicSyncError) as failure:
+        task.run(tries(2, None))
+    task.run(tries(3, None))
+
+    first, second, third = ids(polytomic_sandbox)
+    assert f"1 of 3 schemas failed, together with execution {first} of an earlier try.\n" in str(failure.value)
+    log = caplog.text + capsys.readouterr().out  # Airflow 2 logs to the former, Airflow 3 to the latter
+    assert (
+        f"Execution {third} of bulk sync {SYNC} succeeded: completed, 3 of 3 schemas completed, 123 records, "
+        f"together with executions {first}, {second} of earlier tries." in log
+    )
+
+
 def test_retry_of_200_schemas_syncs_the_ten_that_failed(polytomic_sandbox: Any, deferrable: bool) -> None:
     """Assets and lineage contain each of the 200 tables once, although the summary lists 100 of them."""
     schemas = [SchemaSpec(f"t{number:03}", outcome=["failed", "completed"] * (number < 10)) for number in range(200)]

@@ -23,6 +23,16 @@ def format_progress(execution: Execution) -> str:
     return printable(", ".join([str(execution.status), *details]) + so_far, MAX_PROGRESS_LENGTH)
 
 
+def format_merged(execution: Execution) -> str:
+    """The earlier executions whose schemas a merged execution counts, for the end of a sentence; else nothing."""
+    *earlier, _ = getattr(execution, "execution_ids", None) or [execution.id]
+    if not earlier:
+        return ""
+    several = len(earlier) > 1
+    ids = printable(", ".join(earlier), MAX_PROGRESS_LENGTH)
+    return f", together with execution{'s' * several} {ids} of {'earlier tries' if several else 'an earlier try'}"
+
+
 def format_failure(
     kind: SyncKind, sync_id: str, sync_name: str | None, execution: Execution, reason: str, console_tail: list[str]
 ) -> str:
@@ -31,7 +41,7 @@ def format_failure(
     :param reason: the result of :func:`.outcome.failure_reason`.
     :param console_tail: the last lines of the execution's console log.
     """
-    lines = [f"Execution {execution.id} of {kind.describe(sync_id, sync_name)} {reason}."]
+    lines = [f"Execution {execution.id} of {kind.describe(sync_id, sync_name)} {reason}{format_merged(execution)}."]
     if isinstance(execution, models.BulkSyncExecution):
         lines += _bulk_failure_details(execution)
     elif isinstance(execution, models.ModelSyncExecution):
