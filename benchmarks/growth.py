@@ -96,10 +96,11 @@ def cpu_ms(do: Callable[[], Any]) -> float:
     """The CPU time of a call, repeated until it can be measured."""
     do()
     gc.collect()
-    times, began = 0, time.process_time()
-    while (used := time.process_time() - began) < LEAST:
+    times, used, began = 0, 0.0, time.process_time()
+    while used < LEAST:
         do()
         times += 1
+        used = time.process_time() - began
     return used * 1000 / times
 
 
