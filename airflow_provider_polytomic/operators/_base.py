@@ -66,9 +66,8 @@ class ExecutionOperator(ExecutionRequests):
             target = self._set_map_index_name(context, Target.from_event(event))
             self._deadline_limit = state.deadline_limit
             if state.is_blocking:
-                require_end_of_blocking_execution(event)
-                self.log.info("Blocking execution %s of %s has ended.", event.execution_id, self._describe(target))
-                target.require_time_left(str(event.execution_id))
+                require_end_of_blocking_execution(event, self._describe(target))
+                target.require_time_left(self._describe(target), str(event.execution_id))
                 return self._start_and_finish(context, target, state.attempts)
             self._may_have_started = True
             execution = self._merge_ended(event.sync_id, self._handle_event(event), state.earlier_ids)
@@ -181,7 +180,8 @@ class ExecutionOperator(ExecutionRequests):
         self._starting_sync_id = target.sync_id
         plan = with_resync_mode_hint(start_or_resume(request), target.sync_id, request.arguments.get("resync_mode"))
         try:
-            decision: Decision = self._run(with_deadline(target.deadline, plan, "an execution could be started"))
+            milestone = f"an execution of {self._describe(target)} could be started"
+            decision: Decision = self._run(with_deadline(target.deadline, plan, milestone))
         except PolytomicConflictError:
             self._ownership.release()  # the executions of earlier tries have ended
             raise
@@ -210,10 +210,16 @@ class ExecutionOperator(ExecutionRequests):
             state = DeferralState(sync_name=target.sync_name, is_blocking=True, attempts=decision.attempts)
             self._defer(context, target, execution.id, state, execution)
         plan = wait_for_execution(
-            self._kind, sync_id, execution.id, poke_interval=self.poke_interval, deadline=target.deadline
+            self._kind,
+            sync_id,
+            execution.id,
+            sync_name=target.sync_name,
+            is_blocking=True,
+            poke_interval=self.poke_interval,
+            deadline=target.deadline,
         )
-        _blocking_execution.wait_for_blocking_execution(self._run, plan)
-        target.require_time_left(execution.id)
+        _blocking_execution.wait_for_blocking_execution(self._run, plan, execution.id, self._describe(target))
+        target.require_time_left(self._describe(target), execution.id)
 
     def _wait_or_defer(
         self, context: Any, target: Target, resolved: ResolvedExecution, console: ConsoleLogFollower | None
@@ -236,6 +242,7 @@ class ExecutionOperator(ExecutionRequests):
             self._kind,
             target.sync_id,
             execution_id,
+            sync_name=target.sync_name,
             poke_interval=self.poke_interval,
             deadline=target.deadline,
             cancel_at_deadline=self.cancel_on_kill and resolved.is_owned,
@@ -336,7 +343,7 @@ class ExecutionOperator(ExecutionRequests):
         """
         if origin != "resumed" or execution.status != "canceled":
             return False
-        target.require_time_left(execution.id)
+        target.require_time_left(self._describe(target), execution.id)
         subject = f"Execution {execution.id} of {self._describe(target)}"
         self.log.info("%s, which an earlier try started, was canceled. Starting a new one.", subject)
         return True

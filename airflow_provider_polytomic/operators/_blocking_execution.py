@@ -2,35 +2,41 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from airflow_provider_polytomic._airflow.deferral import ExecutionEvent
 
-_HINT = "it is a blocking execution, which had to end before this task could start its own"
+log = logging.getLogger(__name__)
+
+_HINT = "it had to end before this task could start its own"
 
 
-def wait_for_blocking_execution(run: Callable[[Any], Any], plan: Any) -> None:
+def wait_for_blocking_execution(run: Callable[[Any], Any], plan: Any, execution_id: str, sync: str) -> None:
     """Wait in the worker for the end of a blocking execution.
 
     :param run: runs a plan.
     :param plan: waits for its end.
+    :param sync: the sync, as messages name it.
     :raises PolytomicTimeoutError: the deadline has passed.
     """
     from airflow_provider_polytomic.api.errors import PolytomicNotFoundError, PolytomicTimeoutError, add_context
 
     try:
-        run(plan)
+        status = run(plan).status
     except PolytomicNotFoundError:
-        pass  # an execution that no longer exists does not block
+        status = None
     except PolytomicTimeoutError as error:
         raise add_context(error, _HINT) from None
+    _log_end(execution_id, sync, status)
 
 
-def require_end_of_blocking_execution(event: ExecutionEvent) -> None:
+def require_end_of_blocking_execution(event: ExecutionEvent, sync: str) -> None:
     """Check that a trigger event reports the end of a blocking execution.
 
+    :param sync: the sync, as messages name it.
     :raises PolytomicError: it reports a timeout, or an error.
     """
     from airflow_provider_polytomic.api.errors import PolytomicNotFoundError, PolytomicTimeoutError
@@ -39,3 +45,12 @@ def require_end_of_blocking_execution(event: ExecutionEvent) -> None:
         raise PolytomicTimeoutError(f"{event.message}; {_HINT}")
     if event.outcome == "error" and event.error_type != PolytomicNotFoundError.__name__:
         raise event.read_error()
+    _log_end(str(event.execution_id), sync, (event.execution or {}).get("status"))
+
+
+def _log_end(execution_id: str, sync: str, status: object) -> None:
+    """Log the end of a blocking execution. One that no longer exists, without a status, does not block either."""
+    from airflow_provider_polytomic.api.text import printable
+
+    end = f"has ended: {printable(status, 100)}" if status else "no longer exists"
+    log.info("Blocking execution %s of %s %s.", execution_id, sync, end)

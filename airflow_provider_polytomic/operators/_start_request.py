@@ -36,9 +36,10 @@ class Target(NamedTuple):
         state = event.deferral_state
         return cls(event.sync_id, state.sync_name, event.deadline, state.resolved_at)
 
-    def require_time_left(self, ended_id: str) -> None:
+    def require_time_left(self, sync: str, ended_id: str) -> None:
         """Check that the deadline has not passed, so that no execution is started just to be canceled.
 
+        :param sync: the sync, as messages name it.
         :param ended_id: the execution that had to end first.
         :raises PolytomicTimeoutError: it has passed.
         """
@@ -46,7 +47,8 @@ class Target(NamedTuple):
 
         if self.deadline is not None and time.time() >= self.deadline:
             raise PolytomicTimeoutError(
-                f"The deadline passed before an execution could be started: execution {ended_id} had to end first"
+                f"The deadline passed before an execution of {sync} could be started: "
+                f"execution {ended_id} had to end first"
             )
 
 

@@ -228,7 +228,10 @@ class ExecutionSensor(BaseSensorOperator):
     def _subject(self, sync_id: str) -> str:
         execution_id = self._known_id
         which = f"Execution {execution_id}" if execution_id else "The next execution"
-        return f"{which} of {self._kind.describe(sync_id)}"
+        return f"{which} of {self._describe(sync_id)}"
+
+    def _describe(self, sync_id: str) -> str:
+        return self._kind.describe(sync_id, self._sync[1] if self._sync else None)
 
     def _poll(self, context: Any, sync_id: str) -> Execution | None:
         """Request the execution; None while there is none, or while the API does not respond."""
@@ -260,11 +263,10 @@ class ExecutionSensor(BaseSensorOperator):
         self._has_response = True
         execution: Execution | None = poll.value
         if execution is None:
-            self.log.info("No execution of %s has started yet.", self._kind.describe(sync_id))
+            self.log.info("No execution of %s has started yet.", self._describe(sync_id))
         else:
             self._execution_id = execution.id
-            subject = f"Execution {execution.id} of {self._kind.describe(sync_id)}"
-            self.log.info("%s: %s", subject, format_progress(execution))
+            self.log.info("%s: %s", self._subject(sync_id), format_progress(execution))
             self._push_link(context, sync_id, execution.id)
         return execution
 

@@ -26,6 +26,8 @@ from airflow_provider_polytomic.triggers._worker_clock import WorkerClock
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from airflow_provider_polytomic.api.executions.console_log import ConsoleLogFollower
+    from airflow_provider_polytomic.api.kinds import SyncKind
     from airflow_provider_polytomic.api.models import Execution
     from airflow_provider_polytomic.api.settings import Settings
 
@@ -191,14 +193,11 @@ class PolytomicExecutionTrigger(BaseTrigger):
 
     async def _wait_for_execution(self) -> Execution:
         from airflow_provider_polytomic.api.client import AsyncClient, adrive
-        from airflow_provider_polytomic.api.executions.console_log import ConsoleLogFollower
         from airflow_provider_polytomic.api.executions.wait import wait_for_execution
         from airflow_provider_polytomic.api.kinds import get_sync_kind
 
-        kind, console_log = get_sync_kind(self.kind), None
-        if self.log_console and self.execution_id is not None:
-            await self._read_console_cursor()
-            console_log = ConsoleLogFollower(kind, self.sync_id, self.execution_id, self.console_cursor)
+        kind, state = get_sync_kind(self.kind), self._read_deferral_state()
+        console_log = await self._open_console_log(kind)
 
         async def sleep(seconds: float) -> None:
             if console_log is not None and console_log.cursor != self.console_cursor:
@@ -216,6 +215,8 @@ class PolytomicExecutionTrigger(BaseTrigger):
                     kind,
                     self.sync_id,
                     self.execution_id,
+                    sync_name=state.sync_name,
+                    is_blocking=state.is_blocking,
                     after=datetime.fromisoformat(self.after) if self.after else None,
                     poke_interval=self.poke_interval,
                     deadline=self.deadline,
@@ -235,12 +236,27 @@ class PolytomicExecutionTrigger(BaseTrigger):
         finally:
             await client.close()
 
+    def _read_deferral_state(self) -> deferral.DeferralState:
+        """The state for messages. A malformed one counts as empty here: it is the task that refuses it."""
+        try:
+            return deferral.DeferralState.from_json(self.deferral_state)
+        except ValueError:
+            return deferral.DeferralState()
+
     def _share_settings(self) -> Callable[[], Awaitable[Settings]]:
         # A connection that was changed before the task deferred must not be read as it was before.
         not_before = time.time() if self.waiting_since is None else self.waiting_since
         return share_settings(PolytomicHook(self.polytomic_conn_id), not_before)
 
     # The position in the console log is stored in an XCom of the task, for a triggerer that takes over.
+
+    async def _open_console_log(self, kind: SyncKind) -> ConsoleLogFollower | None:
+        from airflow_provider_polytomic.api.executions.console_log import ConsoleLogFollower
+
+        if not self.log_console or self.execution_id is None:
+            return None
+        await self._read_console_cursor()
+        return ConsoleLogFollower(kind, self.sync_id, self.execution_id, self.console_cursor)
 
     async def _read_console_cursor(self) -> None:
         if self.task_instance is None:  # in dag.test(), where no triggerer takes over

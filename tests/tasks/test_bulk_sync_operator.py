@@ -31,7 +31,7 @@ from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOper
 from airflow_provider_polytomic.sandbox.seed import POSTGRES_TO_WAREHOUSE as OTHER
 from airflow_provider_polytomic.sandbox.seed import SALESFORCE_TO_WAREHOUSE as SYNC
 
-from .conftest import DagRun, Store, Task, TaskDeferred, fire, make_context
+from .conftest import DagRun, Store, Task, TaskDeferred, finish_after_polls, fire, make_context
 
 EXECUTIONS = f"/api/bulk/syncs/{SYNC}/executions"
 SHORT: dict[str, Any] = {"poke_interval": 0.05}
@@ -425,6 +425,42 @@ def test_log_distinguishes_deferrals_for_blocking_and_owned_executions(
     assert log.count("Then this task starts its own.") == 1
 
 
+@endless
+def test_log_calls_a_blocking_execution_so_until_it_has_ended(
+    polytomic_sandbox: Any, caplog: pytest.LogCaptureFixture, deferrable: bool
+) -> None:
+    """Its progress cannot be taken for that of the task's own execution."""
+    caplog.set_level("INFO")
+    blocking = polytomic_sandbox.start_foreign(SYNC)
+
+    with finish_after_polls(polytomic_sandbox, blocking):
+        work = task(deferrable=deferrable, sync_name="Salesforce to warehouse", wait_for_completion=False)
+        returned = work.run()
+
+    sync = f"of bulk sync 'Salesforce to warehouse' ({SYNC})"
+    lines = [record.getMessage() for record in caplog.records]
+    ends = [line for line in lines if line.startswith(f"Blocking execution {blocking.id} {sync}")]
+    assert ends[-1] == f"Blocking execution {blocking.id} {sync} has ended: completed."
+    assert not [line for line in lines if line.startswith(f"Execution {blocking.id}")]
+    assert not [line for line in lines if line.startswith(f"Blocking execution {returned}")]
+
+
+@endless
+@pytest.mark.parametrize("is_blocking", [False, True])
+def test_timeout_names_the_sync_and_the_execution(polytomic_sandbox: Any, deferrable: bool, is_blocking: bool) -> None:
+    """The name is known because the sync was looked up by it."""
+    foreign = polytomic_sandbox.start_foreign(SYNC) if is_blocking else None
+
+    with pytest.raises(PolytomicTimeoutError) as caught:
+        task(deferrable=deferrable, sync_name="Salesforce to warehouse", timeout=0.3).run()
+
+    noun = "Blocking execution" if is_blocking else "Execution"
+    execution = foreign or polytomic_sandbox.starts(SYNC)[0]
+    subject = f"{noun} {execution.id} of bulk sync 'Salesforce to warehouse' ({SYNC}) had not ended at the deadline; "
+    assert str(caught.value).startswith(subject)
+    assert str(caught.value).endswith("The deadline is set by timeout=0.3 s")
+
+
 @slower
 @pytest.mark.parametrize("policy", ["wait", "cancel"])
 def test_operator_waits_for_or_cancels_a_blocking_execution(
@@ -557,7 +593,7 @@ class TestDeadline:
         """The deadline includes the time spent waiting for a blocking execution."""
         foreign = polytomic_sandbox.start_foreign(SYNC)
 
-        with pytest.raises(PolytomicTimeoutError, match="blocking"):
+        with pytest.raises(PolytomicTimeoutError, match=r"^Blocking .*; it had to end before"):
             task(timeout=0.3, deferrable=deferrable).run()
         assert polytomic_sandbox.running(SYNC).id == foreign.id
         assert len(polytomic_sandbox.starts(SYNC)) == 1
@@ -576,7 +612,9 @@ class TestDeadline:
         """The message has the failure that delayed the start."""
         polytomic_sandbox.faults.status(503, f"GET {EXECUTIONS}", times=None)
 
-        with pytest.raises(PolytomicTimeoutError, match=r"before an execution could be started: .*503"):
+        with pytest.raises(
+            PolytomicTimeoutError, match=rf"before an execution of bulk sync {SYNC} could be started: .*503"
+        ):
             task(timeout=0.3, deferrable=deferrable).run()
         assert polytomic_sandbox.starts(SYNC) == []
 
@@ -586,12 +624,14 @@ class TestDeadline:
         """The blocking execution ends, but the deadline has passed by then."""
         foreign = polytomic_sandbox.start_foreign(SYNC)
 
-        def finish_late(_run: Any, _plan: Any) -> None:
+        def finish_late(*_: Any) -> None:
             polytomic_sandbox.finish(SYNC, foreign.id)
             time.sleep(0.4)
 
         monkeypatch.setattr(_blocking_execution, "wait_for_blocking_execution", finish_late)
-        with pytest.raises(PolytomicTimeoutError, match=f"before an execution could be started: .*{foreign.id}"):
+        with pytest.raises(
+            PolytomicTimeoutError, match=f"before an execution of bulk sync {SYNC} could be started: .*{foreign.id}"
+        ):
             task(timeout=0.3).run()
         assert [execution.id for execution in polytomic_sandbox.starts(SYNC)] == [foreign.id]
 
@@ -613,7 +653,9 @@ class TestDeadline:
             execution={"execution_id": ended.id, "status": status},
         )
 
-        with pytest.raises(PolytomicTimeoutError, match=f"before an execution could be started: .*{ended.id}"):
+        with pytest.raises(
+            PolytomicTimeoutError, match=f"before an execution of bulk sync {SYNC} could be started: .*{ended.id}"
+        ):
             task().make().execute_complete(make_context(), event.to_payload())
         assert [execution.id for execution in polytomic_sandbox.starts(SYNC)] == [ended.id]
 

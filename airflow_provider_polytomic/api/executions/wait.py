@@ -33,6 +33,8 @@ def wait_for_execution(
     sync_id: str,
     execution_id: str | None,
     *,
+    sync_name: str | None = None,
+    is_blocking: bool = False,
     after: datetime | None = None,
     poke_interval: float,
     deadline: float | None = None,
@@ -46,6 +48,8 @@ def wait_for_execution(
     """Wait until an execution has ended, with whatever status.
 
     :param execution_id: the execution; None for the oldest one that had not ended at ``after``, test runs excluded.
+    :param sync_name: the sync's name for messages, if it is known.
+    :param is_blocking: whether messages call it a blocking execution.
     :param after: a point in time, by default now.
     :param poke_interval: maximum seconds between polls. Polling starts at :data:`MIN_POLL_INTERVAL` and backs off to a
         quarter of the elapsed time, so that short syncs are found soon and long ones are not polled too often.
@@ -68,7 +72,7 @@ def wait_for_execution(
     waiting_since = min(began if waiting_since is None else waiting_since, began)
     deadline = None if deadline is None else max(deadline, waiting_since + first_sleep)
     interval = functools.partial(_next_interval, waiting_since, poke_interval)
-    progress = _ProgressLog(kind, sync_id, execution_id)
+    progress = _ProgressLog(kind.describe(sync_id, sync_name), execution_id, is_blocking, console)
     outage = OutageTracker(progress.subject, poke_interval, waiting_since)
     limits = WaitLimits(deadline, queue_timeout, waiting_since)
     delay = first_sleep and first_sleep + interval(began) * random.random()  # random: triggers may start together
@@ -85,9 +89,7 @@ def wait_for_execution(
             execution_id, schema_count = execution.id, execution.schema_count
             if execution.is_terminal:
                 return execution
-            progress.record(execution)
-            if console is not None:
-                yield from console.follow(_request_timeout(deadline, now))
+            yield from progress.record(execution, _request_timeout(deadline, now))
         exceeded = limits.check(execution, now)
         if exceeded is not None:
             owned_id = execution_id if cancel_at_deadline else None
@@ -96,17 +98,22 @@ def wait_for_execution(
 
 
 class _ProgressLog:
-    """Logs the progress of an execution whenever it changes, and each unknown status once."""
+    """Logs the progress of an execution whenever it changes, each unknown status once, and the console log."""
 
-    def __init__(self, kind: SyncKind, sync_id: str, execution_id: str | None) -> None:
-        sync = kind.describe(sync_id)
-        self.subject = f"Execution {execution_id} of {sync}" if execution_id else f"The next execution of {sync}"
-        self._sync = sync
+    def __init__(
+        self, sync: str, execution_id: str | None, is_blocking: bool, console: ConsoleLogFollower | None
+    ) -> None:
+        self._sync, self._noun, self._console = sync, "Blocking execution" if is_blocking else "Execution", console
+        self.subject = self._describe(execution_id) if execution_id else f"The next execution of {sync}"
         self._logged = ""
         self._unknown_statuses: set[str | None] = set()
 
-    def record(self, execution: Execution) -> None:
-        self.subject = f"Execution {execution.id} of {self._sync}"
+    def record(self, execution: Execution, timeout: float | None) -> Plan[None]:
+        """Log what is new since the last poll.
+
+        :param timeout: seconds for the request for the console log.
+        """
+        self.subject = self._describe(execution.id)
         if not execution.has_known_status and execution.status not in self._unknown_statuses:
             self._unknown_statuses.add(execution.status)
             log.warning("%s has the unknown status %r. Still waiting.", self.subject, execution.status)
@@ -114,6 +121,11 @@ class _ProgressLog:
         if progress != self._logged:
             self._logged = progress
             log.info("%s: %s", self.subject, progress)
+        if self._console is not None:
+            yield from self._console.follow(timeout)
+
+    def _describe(self, execution_id: str) -> str:
+        return f"{self._noun} {execution_id} of {self._sync}"
 
 
 def _poll(
