@@ -93,8 +93,7 @@ class EndReport:
         from airflow_provider_polytomic._airflow import metrics
 
         kind, since = self._operator._kind.name, self._resolved_at
-        # Earlier tries have counted the executions that a repair merges.
-        execution = getattr(self._execution, "last", self._execution)
+        execution = self._execution.unmerged  # earlier tries have counted the executions that are merged
         waited = None if since is None else max(time.time() - since, 0.0)
         self._best_effort(
             "metrics",

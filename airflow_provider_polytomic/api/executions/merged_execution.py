@@ -14,3 +14,7 @@ class MergedExecution(BulkSyncExecution):
 
     execution_ids: list[str]
     last: BulkSyncExecution
+
+    @property
+    def unmerged(self) -> BulkSyncExecution:
+        return self.last

@@ -53,6 +53,11 @@ class Execution(Model):
     version: str | None = None
 
     @property
+    def unmerged(self) -> Execution:
+        """The execution alone, without those of earlier tries that count together with it."""
+        return self
+
+    @property
     def is_terminal(self) -> bool:
         """Whether the execution has ended: its status is terminal, or it has a ``completed_at``."""
         return self.status in TERMINAL_STATUSES or self.completed_at is not None
