@@ -28,7 +28,7 @@ from tests.documents import read
 
 ROOT = Path(__file__).parents[1]
 PAGE = read(ROOT / "docs" / "howto" / "type-checking.md")
-FORMS, MISTAKES = (ROOT / "tests" / "typing" / name for name in ("documented_forms.py", "mistakes.py"))
+FORMS, MISTAKES = (ROOT / "tests" / "typed" / name for name in ("documented_forms.py", "mistakes.py"))
 EXAMPLES = sorted((ROOT / "example_dags").glob("*.py"))
 TASKS = [
     PolytomicBulkSyncOperator,
