@@ -292,7 +292,7 @@ class Storm:
                 for task in self.tasks:
                     if not task.has_begun and task in queues.get(task.sync, [task])[:1]:
                         task.begin()
-                if now > self.seconds:
+                if now > self.seconds and all(restart.done() for restart in restarts):
                     self.stage.sandbox.faults.clear()
                     if all(task.has_ended for task in self.tasks):
                         break

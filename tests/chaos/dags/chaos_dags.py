@@ -22,7 +22,8 @@ for kind, (operator, part) in KINDS.items():
                 deferrable=way == "deferred",
                 poke_interval=2,
                 retries=60,
-                retry_delay=timedelta(seconds=1),
+                # Tries that fail at once, because the API server is gone, must not delay its next start.
+                retry_delay=timedelta(seconds=3),
                 **part,
             )
         globals()[dag.dag_id] = dag
