@@ -35,6 +35,8 @@ DEMO_VENV := .venv-demo
 BENCH_VENV := .venv-bench
 BIN := $(VENV)/bin
 PYTEST = $(BIN)/python -m pytest --junitxml=$(REPORTS)/$@.xml
+# Twice as many as there are cores, because many unit tests wait for a server or a timer.
+PROCESSES := $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 CHECKED := airflow_provider_polytomic benchmarks example_dags tests tools
 # What the site contains, or what its pages link to.
 PAGES := README.md CHANGELOG.md CODE_OF_CONDUCT.md CONTRIBUTING.md LICENSE SECURITY.md airflow_provider_polytomic docs example_dags tests
@@ -65,7 +67,7 @@ types: venv ## Check types (mypy)
 	$(BIN)/mypy
 
 unit: venv ## Run the unit tests
-	$(PYTEST) -q -m "not system and not deaths and not chaos and not production and not ui" -n auto --dist worksteal $(ARGS)
+	$(PYTEST) -q -m "not system and not deaths and not chaos and not production and not ui" -n $(PROCESSES) --dist worksteal $(ARGS)
 
 system: venv ## Run the tests with a real Airflow and with built packages
 	$(PYTEST) -v -m system -n auto --dist loadfile --no-loadscope-reorder --durations=10 $(ARGS)
