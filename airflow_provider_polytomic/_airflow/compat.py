@@ -185,6 +185,13 @@ def task_state_store(context: Mapping[str, Any]) -> Any:
     return context.get("task_state_store")
 
 
+def is_expanded_argument(task: Any, name: str) -> bool:
+    """Whether a mapped task got this argument from ``.expand()`` or ``.partial()``, and not by default."""
+    # Private names, the same in all versions. Without them, every argument counts as not given.
+    is_mapped = getattr(task, "_BaseOperator__from_mapped", False)
+    return bool(is_mapped) and name in getattr(task, "_BaseOperator__init_kwargs", ())
+
+
 def is_known_uncleared(context: Mapping[str, Any]) -> bool:
     """Whether it is known that no task of the DAG run was ever cleared. Before 3.2 not every clear is counted."""
     from airflow import __version__

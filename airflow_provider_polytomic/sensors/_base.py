@@ -19,6 +19,7 @@ from airflow_provider_polytomic._airflow.compat import (
     BaseSensorOperator,
     PokeReturnValue,
     default_deferrable,
+    is_expanded_argument,
 )
 from airflow_provider_polytomic.links import PolytomicExecutionLink
 from airflow_provider_polytomic.types import Resolvable
@@ -85,6 +86,7 @@ class ExecutionSensor(BaseSensorOperator):
         self._clock_difference: float | None = None  # server time minus local time
         self._sync: tuple[str, str | None] | None = None
         self._outage: OutageTracker | None = None
+        self._has_execution_id_template = validation.is_templated(execution_id)
         self._execution_id: str | None = None  # once found, it stays, even if its end is before completed_after
         self._has_response = False
         self._linked_execution_id: str | None = None
@@ -189,12 +191,26 @@ class ExecutionSensor(BaseSensorOperator):
     def _resolve_sync(self, context: Any) -> tuple[str, str | None]:
         validation.require_rendered(self)
         self._validate()
+        self._require_execution_id()
         if self._sync is None:
             from airflow_provider_polytomic._airflow.task_context import resolve_sync
 
             sync_id, name = resolve_sync(self._run_plan, self._kind, self.sync_id, self.sync_name)
             self._sync = sync_id, self._set_map_index_name(context, sync_id, name)
         return self._sync
+
+    def _require_execution_id(self) -> None:
+        """Reject an ``execution_id`` that rendered to nothing: the sensor would wait for an execution of others.
+
+        :raises ValueError: it did. ``.expand()`` replaces templates before ``__init__``, so None counts as one there.
+        """
+        if validation.blank_to_none(self.execution_id) is not None:
+            return
+        if self._has_execution_id_template or is_expanded_argument(self, "execution_id"):
+            raise ValueError(
+                f"execution_id rendered to nothing ({self.execution_id!r}); does the task that starts the sync run "
+                "before this one, and is its task id right? To wait for the next execution, do not set execution_id"
+            )
 
     def _set_map_index_name(self, context: Any, sync_id: str, sync_name: str | None) -> str | None:
         from airflow_provider_polytomic._airflow.reporting import set_map_index_name
@@ -281,6 +297,7 @@ class ExecutionSensor(BaseSensorOperator):
         from airflow_provider_polytomic._airflow import reporting as _reporting
         from airflow_provider_polytomic._airflow.errors import final_error
         from airflow_provider_polytomic.api.errors import PolytomicSyncError
+        from airflow_provider_polytomic.api.executions.messages import format_progress
         from airflow_provider_polytomic.api.executions.outcome import failure_reason
         from airflow_provider_polytomic.api.executions.summary import summarize
 
@@ -291,6 +308,8 @@ class ExecutionSensor(BaseSensorOperator):
             lambda: _reporting.push_summary(context, summarize(sync_id, execution), wanted=wanted),
         )
         if reason is None:
+            sync = self._kind.describe(sync_id, sync_name)
+            self.log.info("Execution %s of %s succeeded: %s.", execution.id, sync, format_progress(execution))
             return execution.id
         # No retry: it would find the same outcome. Only the task that started the execution can start another one.
         message = _reporting.build_failure_message(reporting, self._kind, sync_id, sync_name, execution, reason)

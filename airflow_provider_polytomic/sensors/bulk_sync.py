@@ -16,7 +16,7 @@ class PolytomicBulkSyncSensor(ExecutionSensor):
     :param sync_id: id of the sync. (templated)
     :param sync_name: name of the sync, instead of ``sync_id``; looked up when the task runs. (templated)
     :param execution_id: the execution to wait for; default: the oldest one that had not ended at
-        ``completed_after`` and is not a test run. (templated)
+        ``completed_after`` and is not a test run. A template that renders to nothing is an error. (templated)
     :param completed_after: a datetime, or text in ISO 8601, in UTC if it has no time zone; default: the time of the
         sensor's first poke. Excludes ``execution_id``. (templated)
     :param allow_errors: tolerated errors. True: any number, also in schemas that failed completely. An int: up to this
