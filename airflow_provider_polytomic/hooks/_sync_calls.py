@@ -60,15 +60,13 @@ class SyncCalls:
         self, kind_name: str, sync_id: str, idempotency_key: str | None, arguments: dict[str, Any]
     ) -> Any:
         from airflow_provider_polytomic.api.kinds import get_sync_kind
-        from airflow_provider_polytomic.api.syncs.destination import with_resync_mode_hint
+        from airflow_provider_polytomic.api.syncs.destination import with_argument_hints
 
         sync_id = required_id("sync_id", sync_id)
         arguments = {name: _START_CHECKS[name](name, value) for name, value in arguments.items()}
         key = str(uuid.uuid4()) if idempotency_key is None else idempotency_key
         call = get_sync_kind(kind_name).start(sync_id, **arguments, idempotency_key=key)
-        return self.client.run(
-            with_resync_mode_hint(self._send_once(call, "start"), sync_id, arguments.get("resync_mode"))
-        )
+        return self.client.run(with_argument_hints(self._send_once(call, "start"), sync_id, arguments))
 
     def _send_once(self, call: Call[T], operation: Operation) -> Plan[T]:
         from airflow_provider_polytomic.api.idempotency import send_once

@@ -175,10 +175,10 @@ class ExecutionOperator(ExecutionRequests):
         from airflow_provider_polytomic.api.errors import PolytomicConflictError
         from airflow_provider_polytomic.api.executions.start import start_or_resume
         from airflow_provider_polytomic.api.executions.start_decision import ResolvedExecution
-        from airflow_provider_polytomic.api.syncs.destination import with_resync_mode_hint
+        from airflow_provider_polytomic.api.syncs.destination import with_argument_hints
 
         self._starting_sync_id = target.sync_id
-        plan = with_resync_mode_hint(start_or_resume(request), target.sync_id, request.arguments.get("resync_mode"))
+        plan = with_argument_hints(start_or_resume(request), target.sync_id, request.arguments)
         try:
             milestone = f"an execution of {self._describe(target)} could be started"
             decision: Decision = self._run(with_deadline(target.deadline, plan, milestone))

@@ -95,6 +95,7 @@ def build_start_request(
         cancel_from_before_clear=operator.cancel_on_kill,
         attempts=attempts,
         repair=Repair() if operator.retry_failed_schemas_only else None,
+        sync_name=validation.blank_to_none(operator.sync_name),
     )
     # A stored start with another key is that of another mapped task, which had this index before.
     return replace(request, stored=stored) if stored and stored.key == request.key(0, 0) else request

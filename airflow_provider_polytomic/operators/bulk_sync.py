@@ -47,7 +47,8 @@ class PolytomicBulkSyncOperator(ExecutionOperator):
     :param fetch_mode: ``none``, ``incremental`` or ``full``; for Salesforce. (templated)
     :param schemas: ids of the schemas to sync; default: all enabled ones. An empty list is invalid. (templated)
     :param polytomic_conn_id: the Airflow connection. (templated)
-    :param wait_for_completion: False ends the task as soon as the execution is started.
+    :param wait_for_completion: False ends the task as soon as the execution is started. It still waits for an
+        execution that has to end first.
     :param deferrable: wait in the triggerer, holding no worker slot; default: ``[operators] default_deferrable``.
     :param poke_interval: maximum poll interval in seconds (or timedelta); default 30. Polling starts at 5 s and backs
         off to a quarter of the elapsed time.

@@ -38,7 +38,8 @@ class PolytomicModelSyncOperator(ExecutionOperator):
         ``source`` (``model_id``, ``field``) and ``value``; at most 1000, and at least one; JSON values only.
         (templated)
     :param polytomic_conn_id: the Airflow connection. (templated)
-    :param wait_for_completion: False ends the task as soon as the execution is started.
+    :param wait_for_completion: False ends the task as soon as the execution is started. It still waits for an
+        execution that has to end first.
     :param deferrable: wait in the triggerer, holding no worker slot; default: ``[operators] default_deferrable``.
     :param poke_interval: maximum poll interval in seconds (or timedelta); default 30.
     :param timeout: seconds (or timedelta) for the whole task; default: none.

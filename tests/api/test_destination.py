@@ -12,7 +12,7 @@ from airflow_provider_polytomic.api.endpoints import bulk_syncs
 from airflow_provider_polytomic.api.errors import PolytomicConflictError, PolytomicValidationError
 from airflow_provider_polytomic.api.idempotency import send_once
 from airflow_provider_polytomic.api.plan import Request, Response, SendResult, TransportFailure, send
-from airflow_provider_polytomic.api.syncs.destination import MAX_REPORTED, check_configuration, with_resync_mode_hint
+from airflow_provider_polytomic.api.syncs.destination import MAX_REPORTED, check_configuration, with_argument_hints
 
 from .plans import PlanDriver
 
@@ -120,7 +120,9 @@ SYNC = published(id="s", destination_connection_id="d")
 def refusal(*results: SendResult, resync_mode: str | None = "rebuild") -> str:
     """The error message of a refused start."""
     with pytest.raises(PolytomicValidationError) as refused:
-        PlanDriver([REFUSED, *results]).drive(with_resync_mode_hint(send_once(START_IT, "start"), "s", resync_mode))
+        PlanDriver([REFUSED, *results]).drive(
+            with_argument_hints(send_once(START_IT, "start"), "s", {"resync_mode": resync_mode})
+        )
     assert refused.value.status_code == 422
     assert "unsupported mode" in str(refused.value)
     return str(refused.value)
@@ -151,11 +153,46 @@ def test_refused_resync_mode_error_stays_when_modes_are_unknown(results: tuple[S
     assert "supports as resync_mode" not in refusal(*results)
 
 
+@pytest.mark.parametrize(
+    ("known", "requested", "hint"),
+    [
+        (["account", "contact"], ["accounts"], "no schema 'accounts'; its schemas are: account, contact"),
+        (["a", "account", "contact"], ["account", "contacts"], "no schema 'contacts'; its schemas are: contact, a"),
+        ([f"table_{number:05}" for number in range(5000)], ["table_x"], "no schema 'table_x'; its schemas are: table_"),
+    ],
+)
+def test_refused_schemas_error_lists_the_schemas_of_the_sync(known: list[str], requested: list[str], hint: str) -> None:
+    """The nearest ids come first, and the list is bounded."""
+    listed = Response(200, {}, json.dumps({"data": [{"id": each} for each in known]}).encode())
+    plan = with_argument_hints(send_once(START_IT, "start"), "s", {"schemas": requested})
+
+    with pytest.raises(PolytomicValidationError) as refused:
+        PlanDriver([REFUSED, listed]).drive(plan)
+
+    assert f"this sync has {hint}" in str(refused.value)
+    assert len(str(refused.value)) < 700
+
+
+@pytest.mark.parametrize(
+    "results", [(BROKEN, BROKEN), (published(),), (Response(200, {}, b'{"data": [{"id": "account"}]}'),)]
+)
+def test_refused_schemas_error_stays_when_the_ids_are_unknown_or_right(results: tuple[SendResult, ...]) -> None:
+    """If the schemas cannot be read, or contain the requested ones, the server's message stays unchanged."""
+    plan = with_argument_hints(send_once(START_IT, "start"), "s", {"schemas": ["account"]})
+
+    with pytest.raises(PolytomicValidationError) as refused:
+        PlanDriver([REFUSED, *results]).drive(plan)
+
+    assert "this sync has no schema" not in str(refused.value)
+
+
 def test_other_errors_are_not_changed() -> None:
     """A refused start without `resync_mode`, and a conflict, cause no further request."""
     assert "supports" not in refusal(resync_mode=None)
     conflict = Response(409, {}, b'{"status": 409, "message": "it runs", "key": "conflict"}')
     with pytest.raises(PolytomicConflictError):
-        PlanDriver([conflict]).drive(with_resync_mode_hint(send_once(START_IT, "start"), "s", "rebuild"))
-    result = PlanDriver([REFUSED]).drive(with_resync_mode_hint(send(Request("GET", "/")), "s", "rebuild"))
+        PlanDriver([conflict]).drive(with_argument_hints(send_once(START_IT, "start"), "s", {"resync_mode": "rebuild"}))
+    result = PlanDriver([REFUSED]).drive(
+        with_argument_hints(send(Request("GET", "/")), "s", {"resync_mode": "rebuild"})
+    )
     assert result == REFUSED

@@ -475,6 +475,10 @@ def test_find_sync_suggests_the_nearest_names() -> None:
     """The error for an unknown name lists the nearest ones, or says that there are no syncs."""
     with pytest.raises(PolytomicLookupError, match="'Salesforce'"):
         Script(page("Salesforce", "Orders")).run(find_sync(BULK, "Salesfroce"))
+    with pytest.raises(PolytomicLookupError, match=r"the nearest names are 'Salesforce to the data warehouse'$"):
+        Script(page("Salesforce to the data warehouse", "Orders")).run(find_sync(BULK, "Salesforce"))
+    with pytest.raises(PolytomicLookupError, match=r"none of the 2 names to which the API key has access is similar$"):
+        Script(page("A5 one", "Salesforce")).run(find_sync(BULK, "US orders"))
     with pytest.raises(PolytomicLookupError, match="access to no model sync"):
         Script(page()).run(find_sync(MODEL, "x"))
 

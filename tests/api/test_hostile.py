@@ -58,7 +58,7 @@ from airflow_provider_polytomic.api.settings import (
     is_too_large,
 )
 from airflow_provider_polytomic.api.syncs import lookup
-from airflow_provider_polytomic.api.syncs.destination import check_configuration, with_resync_mode_hint
+from airflow_provider_polytomic.api.syncs.destination import check_configuration, with_argument_hints
 from airflow_provider_polytomic.api.syncs.lookup import find_sync, walk
 
 from .conftest import Send, send_with_requests
@@ -449,7 +449,9 @@ def test_supported_resync_modes_cannot_forge_log_lines() -> None:
     modes = Response(200, {}, json.dumps({"data": {"supported_resync_modes": [FORGED]}}).encode())
     start = bulk_syncs.start("s", resync_mode="rebuild", idempotency_key="k" * 8)
     with pytest.raises(PolytomicValidationError, match="forged") as caught:
-        PlanDriver([refused, sync, modes]).drive(with_resync_mode_hint(send_once(start, "start"), "s", "rebuild"))
+        PlanDriver([refused, sync, modes]).drive(
+            with_argument_hints(send_once(start, "start"), "s", {"resync_mode": "rebuild"})
+        )
 
     assert str(caught.value).isprintable()
 

@@ -137,6 +137,47 @@ def test_operator_returns_immediately_when_wait_for_completion_is_false(
     assert gets == []
 
 
+class TestBlockingExecution:
+    """An execution of another client that does not end by itself."""
+
+    @pytest.fixture
+    def polytomic_sandbox_speed(self) -> float:
+        return 0.0001
+
+    def test_operator_without_waiting_waits_for_it(self, polytomic_sandbox: Any, deferrable: bool) -> None:
+        """`wait_for_completion=False` waits until its own start is possible; a deferrable task defers for it."""
+        blocking = polytomic_sandbox.start_foreign(SYNC)
+        starting = task(wait_for_completion=False, deferrable=deferrable)
+
+        with finish_after_polls(polytomic_sandbox, blocking):
+            returned = starting.run()
+
+        assert [each.id for each in polytomic_sandbox.starts(SYNC)] == [blocking.id, returned]
+        assert len(starting.deferrals) == int(deferrable)
+
+    @pytest.mark.parametrize("sync_name", ["Salesforce to warehouse", None])
+    def test_conflict_error_contains_the_sync_name(self, polytomic_sandbox: Any, sync_name: str | None) -> None:
+        """As far as the task has it."""
+        running = polytomic_sandbox.start_foreign(SYNC)
+        named = {"sync_name": sync_name} if sync_name else {}
+        sync = f"bulk sync {sync_name!r} ({SYNC})" if sync_name else f"bulk sync {SYNC}"
+
+        with pytest.raises(PolytomicConflictError) as raised:
+            task(if_running="fail", **named).run()
+
+        assert f"execution {running.id} of {sync} has status" in str(raised.value)
+
+
+def test_criteria_have_no_effect_when_wait_for_completion_is_false(polytomic_sandbox: Any, deferrable: bool) -> None:
+    """`queue_timeout`, `min_records` and `allow_errors` concern the end, for which the task does not wait."""
+    returned = task(
+        wait_for_completion=False, deferrable=deferrable, queue_timeout=0.001, min_records=10**9, allow_errors=0
+    ).run()
+
+    assert [each.id for each in polytomic_sandbox.starts(SYNC)] == [returned]
+    assert not any(request.path.endswith("/cancel") for request in polytomic_sandbox.requests)
+
+
 def test_operator_finds_its_sync_by_name_once_per_task(polytomic_sandbox: Any, deferrable: bool) -> None:
     """`sync_name` is looked up once, also when the task defers."""
     task(sync_name="Salesforce to warehouse", deferrable=deferrable).run()

@@ -381,7 +381,14 @@ class TestLimitedResyncModes:
 
         for raised in (by_task, by_hook):
             assert "does not support 'rebuild'" in str(raised.value)
-            assert str(raised.value).endswith("supports as resync_mode: refetch, resync")
+            assert "supports as resync_mode: refetch, resync" in str(raised.value)
+
+    def test_rejected_schemas_list_those_of_the_sync(self, polytomic_sandbox: Sandbox) -> None:
+        """The operator fails without retries."""
+        run = Task(lambda: PolytomicBulkSyncOperator(task_id="run", sync_id=SYNC, schemas=["accounts"]))
+
+        with pytest.raises(AirflowFailException, match="this sync has no schema 'accounts'; its schemas are: account"):
+            run.run()
 
     def test_rejected_resync_mode_keeps_the_servers_message_when_the_destination_fails(
         self, polytomic_sandbox: Sandbox

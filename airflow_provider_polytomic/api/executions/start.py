@@ -133,7 +133,7 @@ def _replay_earlier_tries(
         log.info(
             "Execution %s of %s, which try %d started, ended with status %r. Starting a new one%s.",
             found.id,
-            request.kind.describe(request.sync_id),
+            request.sync,
             earlier,
             found.status,
             request.repair.describe() if request.repair else "",
@@ -166,7 +166,7 @@ def _replay_try(
         log.warning(
             "Execution %s of %s, which try %d started, no longer exists.",
             execution_id,
-            request.kind.describe(request.sync_id),
+            request.sync,
             try_number,
         )
     return request, execution
@@ -321,7 +321,7 @@ def _decide_by_if_running(request: StartRequest, non_terminal: Execution) -> Dec
     """
     if request.if_running == "fail":
         message = (
-            f"Nothing was started: execution {non_terminal.id} of {request.kind.describe(request.sync_id)} has status "
+            f"Nothing was started: execution {non_terminal.id} of {request.sync} has status "
             f"{non_terminal.status!r}, and if_running='fail'"
         )
         raise _conflict_error(request, message)
@@ -337,7 +337,7 @@ def _decide_by_if_running(request: StartRequest, non_terminal: Execution) -> Dec
 
 
 def _subject(request: StartRequest) -> str:
-    return f"{request.kind.label.capitalize()} {request.sync_id}"
+    return request.sync[:1].upper() + request.sync[1:]
 
 
 def _conflict_error(request: StartRequest, message: str) -> PolytomicConflictError:
@@ -351,7 +351,7 @@ def _cancel_if_requested(request: StartRequest, non_terminal: Execution, is_owne
     relation = "which this task started before it was cleared" if is_owned else "which this task did not start"
     cancels = (is_owned and request.cancel_from_before_clear) or request.if_running == "cancel"
     if cancels and non_terminal.status != "canceling":
-        subject = f"Execution {non_terminal.id} of {request.kind.describe(request.sync_id)}"
+        subject = f"Execution {non_terminal.id} of {request.sync}"
         log.info(
             "Canceling execution %s, %s%s.", non_terminal.id, relation, "" if is_owned else " (if_running='cancel')"
         )

@@ -54,7 +54,7 @@ def find_started_execution(
             log.warning(
                 "The server responded to the start with an error, but began execution %s of %s.",
                 candidates[0].id,
-                request.kind.describe(request.sync_id),
+                request.sync,
             )
             return candidates[0]
         # The clock is too imprecise to exclude an execution of another client: take one more sample.

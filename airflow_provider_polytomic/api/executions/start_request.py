@@ -73,6 +73,7 @@ class StartRequest:
     """What to start, and for which task.
 
     :param kind_name: the name of the sync's kind: ``bulk`` or ``model``.
+    :param sync_name: the sync's name for messages, if it is known.
     :param task: identifies the task instance: DAG, run, task, map index, the run's start date.
     :param try_number: the current try.
     :param first_try: the first try since the last clear. Executions of tries from here on are resumed.
@@ -102,6 +103,7 @@ class StartRequest:
     attempts: int = 0
     stored: StoredStart | None = None
     repair: Repair | None = None
+    sync_name: str | None = None
 
     @property
     def start_arguments(self) -> dict[str, Any]:
@@ -128,6 +130,11 @@ class StartRequest:
     @property
     def kind(self) -> SyncKind:
         return get_sync_kind(self.kind_name)
+
+    @property
+    def sync(self) -> str:
+        """The sync, as messages name it."""
+        return self.kind.describe(self.sync_id, self.sync_name)
 
     @property
     def digest(self) -> str:

@@ -5,8 +5,9 @@ Best effort: if a destination publishes nothing, or nothing usable, only the ser
 
 from __future__ import annotations
 
+import difflib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..call import fetch
@@ -55,19 +56,44 @@ def check_configuration(connection_id: str, configuration: dict[str, Any]) -> Pl
         raise ValueError("; ".join([*violations[:MAX_REPORTED], *omitted]))
 
 
-def with_resync_mode_hint(plan: Plan[T], sync_id: str, resync_mode: str | None) -> Plan[T]:
-    """Run a plan that starts a sync. If the API refuses the ``resync_mode``, add the supported modes to the error."""
+def with_argument_hints(plan: Plan[T], sync_id: str, arguments: Mapping[str, Any]) -> Plan[T]:
+    """Run a plan that starts a sync. If the API rejects its arguments, add the valid values to the error.
+
+    :param arguments: those of the start. There are hints for ``resync_mode`` and ``schemas``.
+    """
     try:
         return (yield from plan)
     except PolytomicValidationError as error:
-        if not resync_mode:
-            raise
-        modes = yield from _supported_resync_modes(sync_id)
-        if not modes or resync_mode in modes:
-            raise
-        raise add_context(
-            error, f"the destination of this sync supports as resync_mode: {printable(', '.join(modes), _MAX_LENGTH)}"
-        ) from None
+        rejection: PolytomicError = error
+        for find_hint, value in (
+            (_resync_mode_hint, arguments.get("resync_mode")),
+            (_schemas_hint, arguments.get("schemas")),
+        ):
+            hint = (yield from find_hint(sync_id, value)) if value else None
+            rejection = add_context(rejection, hint) if hint else rejection
+        raise rejection from None
+
+
+def _resync_mode_hint(sync_id: str, resync_mode: str) -> Plan[str | None]:
+    modes = yield from _supported_resync_modes(sync_id)
+    if not modes or resync_mode in modes:
+        return None
+    return f"the destination of this sync supports as resync_mode: {printable(', '.join(modes), _MAX_LENGTH)}"
+
+
+def _schemas_hint(sync_id: str, requested: Sequence[str]) -> Plan[str | None]:
+    try:
+        page = yield from fetch(bulk_syncs.schemas(sync_id).page(None).with_timeout(DESTINATION_TIMEOUT), 1)
+    except PolytomicError as error:
+        log.info("The schemas of bulk sync %s could not be read: %s", sync_id, error)
+        return None
+    known = [schema.id for schema in page.items if schema.id]
+    unknown = [schema_id for schema_id in requested if schema_id not in known]
+    if not known or not unknown or page.next_page_token:
+        return None
+    nearest = difflib.get_close_matches(unknown[0], known, n=5, cutoff=0.5)
+    ids = ", ".join(dict.fromkeys([*nearest, *known]))
+    return f"this sync has no schema {printable(repr(unknown[0]), 100)}; its schemas are: {printable(ids, _MAX_LENGTH)}"
 
 
 def _supported_resync_modes(sync_id: str) -> Plan[list[str]]:

@@ -22,6 +22,7 @@ from ..text import printable
 
 T = TypeVar("T")
 
+MIN_SIMILARITY = 0.5  # of names, from 0 to 1. A distant name in an error hides that the connection is the wrong one
 MAX_WALKS = 5  # of a list that changes during each of them
 
 
@@ -134,12 +135,17 @@ def single_match(listing: Listing[Any], name: str, label: str, id_argument: str)
         message = f"{len(matches)} {label}s are named {name!r}: use {id_argument} with one of {ids}"
         raise PolytomicLookupError(message, [item.id for item in matches])
     names = {item.name for item in listing.items if item.name}
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.4) or sorted(names)[:3]
-    hint = (
-        f"the nearest names are {', '.join(repr(printable(it, 100)) for it in near)}"
-        if near
-        else f"the API key has access to no {label}"
-    )
+    near = difflib.get_close_matches(name, names, n=3, cutoff=MIN_SIMILARITY) or _containing(names, name)[:3]
+    if near:
+        hint = f"the nearest names are {', '.join(repr(printable(it, 100)) for it in near)}"
+    elif names:
+        hint = f"none of the {len(names)} names to which the API key has access is similar"
+    else:
+        hint = f"the API key has access to no {label}"
     if not listing.complete:
         hint += f". The {label} may have been missed: the list changed during each of {MAX_WALKS} walks"
     raise PolytomicLookupError(f"no {label} is named {name!r}; {hint}")
+
+
+def _containing(names: Iterable[str], part: str) -> list[str]:
+    return sorted(name for name in names if part and part.lower() in name.lower())
