@@ -29,10 +29,11 @@ def after_tables() -> None:
         rows: dict[str, int] = {}
         for events in loaded.values():
             for event in events:
-                rows[event.extra["output_name"]] = event.extra["record_count"]
-                print(
-                    f"{event.extra['output_name']}: {event.extra['record_count']} records,", event.extra["execution_id"]
-                )
+                table = event.extra.get("output_name")
+                if table is None:  # an event of another task, or one that was created in the UI
+                    continue
+                rows[table] = event.extra.get("record_count")
+                print(f"{table}: {rows[table]} records, execution {event.extra.get('execution_id')}")
         return rows
 
     report()

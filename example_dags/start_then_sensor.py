@@ -1,4 +1,8 @@
-"""Start a sync in one task, run another task in parallel, and wait for the sync in a third."""
+"""Start a sync in one task, run another task in parallel, and wait for the sync in a third.
+
+With this pattern, a failed sync isn't started again by a retry, and a timeout cancels nothing: the sensor only waits.
+Prefer one deferrable operator, unless a task has to run while the sync runs.
+"""
 
 try:
     from airflow.sdk import dag, task

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import inspect
 import json
@@ -32,8 +33,10 @@ from airflow_provider_polytomic.api.transport import requests_transport
 from airflow_provider_polytomic.get_provider_info import EXTRA_FIELDS, UI_FIELDS, get_provider_info
 from airflow_provider_polytomic.hooks._sync_calls import DEFAULT_MAX_LOG_BYTES, MAX_SYNCS_PER_PAGE
 from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
+from airflow_provider_polytomic.sandbox import pytest_plugin, seed
 from airflow_provider_polytomic.sandbox.__main__ import _parser
 from airflow_provider_polytomic.sandbox.app import Sandbox
+from airflow_provider_polytomic.sandbox.faults import Faults
 from airflow_provider_polytomic.sandbox.seed import load_seed
 from airflow_provider_polytomic.triggers import events as trigger_events
 from airflow_provider_polytomic.triggers import execution as trigger_execution
@@ -328,12 +331,85 @@ def test_sandbox_table_lists_every_option() -> None:
     )
 
 
+def parameters_of(function: Any) -> str:
+    """The parameters of a function without annotations, as the tables show them."""
+    signature = inspect.signature(function)
+    shown = [each.replace(annotation=each.empty) for name, each in signature.parameters.items() if name != "self"]
+    return str(inspect.Signature(shown))
+
+
+def test_sandbox_page_lists_the_methods_of_a_sandbox(polytomic_sandbox: Sandbox) -> None:
+    """With their signatures. Only what the server itself uses is left out."""
+    (table, methods) = (
+        [names(row[column])[0] for row in rows(SANDBOX, "Control a sandbox in a test") if column in row]
+        for column in ("Attribute or method", "Method")
+    )
+    attributes = {name: getattr(Sandbox, name, None) for name in dir(polytomic_sandbox) if not name.startswith("_")}
+    public = {f"{name}{parameters_of(it)}" if callable(it) else name for name, it in attributes.items()}
+    used_by_the_server = {"handle(method, target, headers, body=b'')", "send(request)", "close()", "date"}
+    of_faults = {name: it for name, it in vars(Faults).items() if callable(it) and not name.startswith("_")}
+
+    assert set(table) == public - used_by_the_server
+    assert len(table) == len(set(table))
+    assert set(methods) == {
+        *(f"{name}{parameters_of(it)}" for name, it in of_faults.items() if name != "take"),
+        f"vanish{parameters_of(polytomic_sandbox.faults.vanish)}",
+    }
+
+
+@pytest.mark.parametrize(
+    ("column", "spec"),
+    [
+        ("Field of the file", seed.Seed),
+        ("Field of a connection", seed.ConnectionSpec),
+        ("Field of a bulk sync", seed.BulkSyncSpec),
+        ("Field of a schema", seed.SchemaSpec),
+        ("Field of a model sync", seed.ModelSyncSpec),
+    ],
+)
+def test_sandbox_page_lists_the_fields_of_a_seed(column: str, spec: Any) -> None:
+    """With the defaults that are numbers, and whether a field is required."""
+    documented = {names(row[column])[0]: row["Default"] for row in rows(SANDBOX, "Fields of a seed") if column in row}
+    fields = {each.name: each for each in dataclasses.fields(spec)}
+
+    assert documented.keys() == fields.keys()
+    required = {name for name, it in fields.items() if it.default is it.default_factory is dataclasses.MISSING}
+    assert {name for name, default in documented.items() if default == "required"} == required
+    for name, it in fields.items():
+        if isinstance(it.default, int | float):
+            shown = str(it.default).lower() if isinstance(it.default, bool) else f"{it.default:g}"
+            assert documented[name] == f"`{shown}`", name
+    for name in ("stages",):
+        if name in fields:
+            assert names(documented[name]) == fields[name].default_factory()
+
+
+def test_sandbox_command_for_an_execution_of_others_starts_one(polytomic_sandbox: Sandbox) -> None:
+    """The page's request is accepted by a sandbox with the default seed."""
+    (block,) = [block for block in read(SANDBOX).blocks if block.language == "sh"]
+    command = block.code.replace("http://127.0.0.1:8765", polytomic_sandbox.url)
+
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60, check=True)
+
+    started = json.loads(done.stdout)["data"]["id"]
+    assert [each.id for each in polytomic_sandbox.starts(seed.SALESFORCE_TO_WAREHOUSE)] == [started]
+
+
 def test_testing_page_names_existing_sandbox_attributes(polytomic_sandbox: Sandbox) -> None:
     """Each `.name` on the page is an attribute of the sandbox that the fixture returns."""
     mentioned = re.findall(r"`\.(\w+)", "\n".join(read(TESTING).sections.values()))
 
     assert mentioned
     assert [name for name in mentioned if not hasattr(polytomic_sandbox, name)] == []
+
+
+def test_testing_page_has_the_speed_of_the_fixture() -> None:
+    """The default, and what it means for a duration of ten minutes."""
+    speed = inspect.unwrap(pytest_plugin.polytomic_sandbox_speed)()
+
+    text = " ".join(read(TESTING).sections["Test a timeout"].split())
+    assert f"executions run {speed:g} times faster" in text
+    assert f"`duration: 600` ends after {600 / speed:g} seconds" in text
 
 
 def test_sandbox_prints_the_documented_lines() -> None:
@@ -605,16 +681,26 @@ def airflow_env(tmp_path: Path) -> dict[str, str]:
     return env
 
 
+# For the fixture of a second connection.
+USE_SECOND_CONNECTION = """
+
+def test_second_connection_has_access(eu_connection, polytomic_sandbox):
+    from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
+
+    assert PolytomicHook("polytomic_eu").get_bulk_sync(SALESFORCE_TO_WAREHOUSE).id == SALESFORCE_TO_WAREHOUSE
+"""
+
+
 @pytest.mark.system
 def test_documented_dag_tests_pass(airflow_env: dict[str, str], tmp_path: Path) -> None:
     """The README's DAG and the tests on the testing page pass when they are saved to files."""
     dag = next(block for block in CODE if block.section == "A DAG")
-    conftest, tests = TEST_FILES
+    conftest, tests, second_connection = TEST_FILES
     (tmp_path / "salesforce.py").write_text(source(dag))
-    (tmp_path / "conftest.py").write_text(source(conftest))
-    (tmp_path / "test_salesforce.py").write_text(source(tests))
+    (tmp_path / "conftest.py").write_text(source(conftest) + source(second_connection))
+    (tmp_path / "test_salesforce.py").write_text(source(tests) + USE_SECOND_CONNECTION)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
     done = subprocess.run(command, cwd=tmp_path, env=airflow_env, capture_output=True, text=True, timeout=300)
 
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "2 passed" in done.stdout
+    assert "3 passed" in done.stdout

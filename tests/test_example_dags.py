@@ -13,6 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -208,6 +209,21 @@ def test_repair_failed(run: Run) -> None:
 def test_after_tables(run: Run) -> None:
     """A manual run has no tables to report and succeeds."""
     assert run.tasks == {"report": "success"}
+
+
+def test_after_tables_ignores_events_of_other_tasks() -> None:
+    """Such as the event of an outlet, whose `extra` is empty."""
+    path = EXAMPLES / "after_tables.py"
+    spec = importlib.util.spec_from_file_location("after_tables", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    report = module.after_tables().get_task("report").python_callable
+    own = {"output_name": "account", "record_count": 120, "execution_id": "e"}
+    events = {"snowflake://…/account": [SimpleNamespace(extra={}), SimpleNamespace(extra=own)]}
+
+    assert report(triggering_asset_events=events) == {"account": 120}
 
 
 def test_create_then_run(run: Run) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
+import itertools
 import json
 import os
 import re
@@ -17,10 +19,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.exceptions import AirflowException
 
+from airflow_provider_polytomic._airflow.compat import BaseOperator
+from airflow_provider_polytomic.api.endpoints.schedules import list_ as list_schedules
+from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
+from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator
+from airflow_provider_polytomic.operators.model_sync import PolytomicModelSyncOperator
 from airflow_provider_polytomic.sandbox.app import Sandbox
 from airflow_provider_polytomic.sandbox.seed import POSTGRES_TO_WAREHOUSE, SALESFORCE_TO_WAREHOUSE
 from airflow_provider_polytomic.sandbox.server import Server
+from airflow_provider_polytomic.sensors.bulk_sync import PolytomicBulkSyncSensor
 from tests.documents import ROOT, Block, read, source
 from tools.migrated_database import make_sqlite
 
@@ -28,6 +37,7 @@ GUIDES = ROOT / "docs" / "howto"
 TUTORIAL = read(ROOT / "docs" / "tutorial.md")
 MIGRATING = read(GUIDES / "migrating.md")
 SCHEDULED = read(GUIDES / "after-polytomics-schedule.md")
+SHARED_TABLE = "dbt Cloud, Hightouch, and Census"
 AIRFLOW_3 = importlib.util.find_spec("airflow.sdk") is not None
 COMMAND_TIMEOUT = 600  # seconds, on a busy machine
 # They need a clone, run forever, and need an account.
@@ -167,6 +177,51 @@ def test_full_refresh_guide_lists_the_supported_modes(polytomic_sandbox: Sandbox
     exec(compile(source(block), str(block), "exec"), defined)
 
     assert defined["supported_modes"].function("Salesforce to warehouse") == ["refetch", "resync", "rebuild"]
+
+
+def test_old_arguments_are_errors_when_the_dag_is_parsed() -> None:
+    """Arguments in the migration tables that no operator or sensor here has: none is ignored silently."""
+    classes = (PolytomicBulkSyncOperator, PolytomicBulkSyncSensor, PolytomicModelSyncOperator)
+    tables = "".join(MIGRATING.sections[section] for section in ("Airbyte", "Fivetran", SHARED_TABLE))
+    cells = [line.split("|")[1] for line in tables.splitlines() if line.startswith("|")]
+    old = {name.partition("=")[0] for cell in cells for name in re.findall(r"`(\w+(?:=[^`]*)?)`", cell)}
+    known = {name for cls in classes for name in inspect.signature(inspect.unwrap(cls.__init__)).parameters}
+    unknown = {name for name in old - known if not re.match("[A-Z]", name)} - {"False", "True"}
+
+    assert {"connection_id", "asynchronous", "reschedule_wait_time", "check_interval"} <= unknown
+    for name, cls in itertools.product(unknown, classes):
+        with pytest.raises((TypeError, AirflowException), match=name):
+            cls(task_id="sync", sync_id="b", **{name: 1})
+
+
+def test_new_arguments_in_the_migration_tables_exist() -> None:
+    """Every argument in the column "Here" is one of an operator or a sensor, or of an Airflow task."""
+    classes = (PolytomicBulkSyncOperator, PolytomicBulkSyncSensor, BaseOperator)
+    known = {name for cls in classes for name in inspect.signature(inspect.unwrap(cls.__init__)).parameters}
+    tables = "".join(MIGRATING.sections[section] for section in ("Airbyte", "Fivetran", SHARED_TABLE))
+    cells = [line.split("|")[2] for line in tables.splitlines() if line.startswith("|")]
+    new = {name for cell in cells for name in re.findall(r"`(\w+)(?:=[^`]*)?`", cell)}
+
+    elsewhere = {"api_version", "max_retries", "warning_count", "False", "default_deferrable"}
+    assert new - known - elsewhere == set()
+
+
+def test_task_that_removes_schedules_leaves_a_manual_one(polytomic_sandbox: Sandbox) -> None:
+    """The API accepts the change, and the sync keeps everything else."""
+    (block,) = [block for block in SCHEDULED.blocks if block.section == "Move the schedule to Airflow"]
+    defined: dict[str, Any] = {"__name__": "documentation"}
+    exec(compile(source(block), str(block), "exec"), defined)
+    hook = PolytomicHook()
+    daily = {"frequency": "daily", "hour": "3"}
+    hook.update_bulk_sync(SALESFORCE_TO_WAREHOUSE, default_schedule=daily, additional_schedules=[daily | {"hour": "5"}])
+    before = hook.get_bulk_sync(SALESFORCE_TO_WAREHOUSE)
+
+    defined["remove_schedules"].function("Salesforce to warehouse")
+
+    after = hook.get_bulk_sync(SALESFORCE_TO_WAREHOUSE)
+    schedules = [schedule.frequency for schedule in hook.iterate(list_schedules(SALESFORCE_TO_WAREHOUSE))]
+    assert schedules == ["manual"]
+    assert (after.mode, after.destination_configuration) == (before.mode, before.destination_configuration)
 
 
 def test_connection_command_prints_the_result_of_the_test(polytomic_sandbox: Sandbox) -> None:
