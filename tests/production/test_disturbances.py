@@ -14,7 +14,7 @@ from collections import Counter
 
 import pytest
 
-from tools.production import DOUBLED, TASKS_PER_WORKER
+from tools.production import TASKS_PER_WORKER
 from tools.stage import Run
 
 from .conftest import ProductionStage
@@ -22,8 +22,6 @@ from .conftest import ProductionStage
 pytestmark = pytest.mark.production
 
 NUMBERS = itertools.count(1)  # of syncs
-GRACE = 5.0  # seconds between the SIGTERM and the SIGKILL of a component
-IN_WORKERS, DEFERRED = 6, 34  # tasks that wait during the rolling restart
 WORKERS = ("worker", "second-worker")
 API_OUTAGE = 20.0  # seconds
 
@@ -202,22 +200,6 @@ def test_tasks_lose_no_execution_when_the_database_crashes(stage: ProductionStag
     finish(deferred)
     for run in in_workers:
         finish_until_success(run)
-    assert results(deferred) == SUCCEEDED_ONCE
-    assert all(map(has_lost_nothing, in_workers))
-
-
-@pytest.mark.long
-def test_rolling_restart_of_all_components_loses_no_execution(stage: ProductionStage) -> None:
-    """Each component in turn receives a SIGTERM and, after a grace period, a SIGKILL. Deferred tasks cancel nothing."""
-    stage.airflow.wait_healthy()
-    in_workers, deferred = start_waiting(stage, IN_WORKERS, 0), start_waiting(stage, 0, DEFERRED)
-    for name in ("api-server", "dag-processor", *DOUBLED, *(f"second-{name}" for name in DOUBLED)):
-        stage.airflow.end(name, GRACE)
-        stage.airflow.wait_healthy(name)
-    _until_polled_again(deferred)
-    for run in in_workers:  # first, so that the workers are free
-        finish_until_success(run)
-    finish(deferred)
     assert results(deferred) == SUCCEEDED_ONCE
     assert all(map(has_lost_nothing, in_workers))
 
