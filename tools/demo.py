@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 
 from airflow_provider_polytomic.get_provider_info import EXTRA_FIELDS
 from airflow_provider_polytomic.sandbox.app import Sandbox
-from airflow_provider_polytomic.sandbox.seed import SALESFORCE_TO_WAREHOUSE
+from airflow_provider_polytomic.sandbox.seed import SALESFORCE_TO_WAREHOUSE, Seed
 from airflow_provider_polytomic.sandbox.server import Server
 from tools.local_airflow import FINISHED, LocalAirflow, LocalAirflowError, LogLine, parse_log_line
 
@@ -92,11 +92,11 @@ all processes and removes all files.""")
 
 
 @contextlib.contextmanager
-def sandbox(now: Callable[[], float] = time.time) -> Iterator[tuple[Sandbox, Path]]:
-    """Run a sandbox; yield it and the path of the SQLite file to which its syncs deliver."""
+def sandbox(seed: Seed | None = None) -> Iterator[tuple[Sandbox, Path]]:
+    """Run a sandbox, by default with the default seed; yield it and the SQLite file to which its syncs deliver."""
     with tempfile.TemporaryDirectory(prefix="polytomic-demo-") as folder:
         warehouse = Path(folder) / "warehouse.sqlite"
-        polytomic = Sandbox(now=now, deliver_to=warehouse)
+        polytomic = Sandbox(seed, deliver_to=warehouse)
         server = Server(polytomic)
         say(f"Polytomic sandbox: {polytomic.url}")
         try:

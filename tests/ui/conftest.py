@@ -1,18 +1,20 @@
-"""The Airflow of `make demo-ui` on PostgreSQL, with a sync that waits for the tests, and a browser."""
+"""The Airflow of `make demo-ui` on PostgreSQL, with syncs that fail or wait for the tests, and a browser."""
 
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, FloatRect, Locator, Page, expect, sync_playwright
 
 from airflow_provider_polytomic.sandbox.app import Sandbox
+from airflow_provider_polytomic.sandbox.seed import SALESFORCE_TO_WAREHOUSE, BulkSyncSpec, Seed, default_seed
 from tools import chromium, demo
 from tools.local_airflow import LocalAirflow
+
+Picture = Callable[..., None]
 
 TIMEOUT = 60_000  # milliseconds for each wait, because test machines are busy
 REPORTS = Path(".reports") / "ui"
@@ -26,31 +28,50 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+MARGIN = 8  # pixels below the last element of a picture
+HOUR = 3600.0
+# What happens to the tables `contact` and `opportunity` of the Salesforce sync in its executions, in this order:
+# elt_pipeline, which a test ends; start_and_wait, which fails; and the two tries of repair_failed.
+OUTCOMES = ["completed", "failed", "failed", "completed"]
+FAILURES = {"contact": 'column "Region__c" was removed', "opportunity": "the source closed the connection"}
+# Syncs of many_syncs. Those named in it fail or run for an hour, and the others have nothing to do.
+MANY, FAILING, RUNNING = 200, {2}, range(4, 14)
 
 expect.set_options(timeout=TIMEOUT)
 
 
-class Clock:
-    """The sandbox's clock: it stands still, and so does every execution, until the test calls `go_on`."""
+@pytest.fixture(scope="session")
+def seed() -> Seed:
+    """The default seed with failures, and with two hundred more syncs."""
+    seed = default_seed()
+    salesforce = find_sync(seed, SALESFORCE_TO_WAREHOUSE)
+    salesforce.duration = HOUR
+    for schema in salesforce.schemas:
+        if schema.id in FAILURES:
+            schema.outcome, schema.status_message = OUTCOMES, FAILURES[schema.id]
+    schemas = salesforce.schemas[:1]
+    for number in range(MANY, 0, -1):  # lists begin with the newest
+        seed.bulk_syncs.append(
+            BulkSyncSpec(
+                f"Customer {number:03} to warehouse",
+                f"c0000000-0000-4000-8000-{number:012}",
+                source=salesforce.source,
+                destination=salesforce.destination,
+                schemas=schemas,
+                duration=HOUR if number in RUNNING else 0.0,
+                outcome=["failed"] if number in FAILING else [],
+            )
+        )
+    return seed
 
-    def __init__(self) -> None:
-        self._begun, self._went_on = time.time(), 0.0
 
-    def __call__(self) -> float:
-        return self._begun + (time.monotonic() - self._went_on if self._went_on else 0)
-
-    def go_on(self) -> None:
-        self._went_on = time.monotonic()
+def find_sync(seed: Seed, sync_id: str) -> BulkSyncSpec:
+    return next(sync for sync in seed.bulk_syncs if sync.id == sync_id)
 
 
 @pytest.fixture(scope="session")
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture(scope="session")
-def demonstration(clock: Clock) -> Iterator[tuple[Sandbox, LocalAirflow]]:
-    with demo.sandbox(clock) as (polytomic, warehouse), demo.airflow_with_ui(polytomic, warehouse, True) as local:
+def demonstration(seed: Seed) -> Iterator[tuple[Sandbox, LocalAirflow]]:
+    with demo.sandbox(seed) as (polytomic, warehouse), demo.airflow_with_ui(polytomic, warehouse, True) as local:
         yield polytomic, local
 
 
@@ -85,15 +106,23 @@ def page(browser: Browser, airflow: LocalAirflow) -> Iterator[Page]:
 
 
 @pytest.fixture
-def picture(page: Page) -> Callable[[str], None]:
-    """Saves screenshots by name."""
+def picture(page: Page) -> Picture:
+    """Saves screenshots by name: of the page or of one element, from its top to the bottom of another one."""
     folder = Path(os.environ.get("PICTURES", REPORTS))
-    return lambda name: take(page, folder / f"{name}.png")
+    return lambda name, *elements: take(page, folder / f"{name}.png", *elements)
 
 
-def take(page: Page, path: Path) -> None:
+def take(page: Page, path: Path, *elements: Locator) -> None:
     page.mouse.move(0, 0)  # so that no element is hovered
-    page.screenshot(path=path, animations="disabled", caret="hide")
+    page.screenshot(path=path, animations="disabled", caret="hide", clip=find_area(*elements) if elements else None)
+
+
+def find_area(whole: Locator, last: Locator | None = None) -> FloatRect:
+    box = whole.bounding_box()
+    assert box is not None, whole
+    end = (last or whole).bounding_box()
+    assert end is not None, last
+    return {**box, "height": end["y"] + end["height"] - box["y"] + (MARGIN if last else 0)}
 
 
 @pytest.hookimpl(wrapper=True)

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from airflow_provider_polytomic.get_provider_info import EXTRA_FIELDS
 from airflow_provider_polytomic.sandbox.app import Sandbox
-from airflow_provider_polytomic.sandbox.seed import SALESFORCE_TO_WAREHOUSE
+from airflow_provider_polytomic.sandbox.seed import SALESFORCE_TO_WAREHOUSE, Seed
 from tools.local_airflow import LocalAirflow
 
-from .conftest import Clock
+from .conftest import FAILING, FAILURES, MANY, RUNNING, Picture, find_sync
 
 pytestmark = pytest.mark.ui
 
-Picture = Callable[[str], None]
 TABLE = "snowflake://ab12345/ANALYTICS/salesforce"
 
 
@@ -30,11 +29,35 @@ def waiting(airflow: LocalAirflow) -> str:
 
 
 @pytest.fixture(scope="session")
-def finished(airflow: LocalAirflow, clock: Clock, waiting: str) -> str:
-    """The same run after its end."""
-    clock.go_on()
+def finished(airflow: LocalAirflow, polytomic: Sandbox, seed: Seed, waiting: str, execution_id: str) -> str:
+    """The same run after its end. Later executions of its sync end at once, so their tasks don't defer."""
+    find_sync(seed, SALESFORCE_TO_WAREHOUSE).duration = 0.0
+    polytomic.finish(SALESFORCE_TO_WAREHOUSE, execution_id)
     assert airflow.wait_run("elt_pipeline", waiting.rpartition("/")[2]) == "success"
     return waiting
+
+
+@pytest.fixture(scope="session")
+def failed(airflow: LocalAirflow, finished: str) -> str:
+    """The address of a task whose execution failed."""
+    assert airflow.wait_run("start_and_wait", airflow.trigger("start_and_wait", "failed")) == "failed"
+    return "/dags/start_and_wait/runs/failed/tasks/sync"
+
+
+@pytest.fixture(scope="session")
+def repaired(airflow: LocalAirflow, failed: str) -> str:
+    """The address of a task whose second try repaired two of three tables."""
+    assert airflow.wait_run("repair_failed", airflow.trigger("repair_failed", "repaired")) == "success"
+    return "/dags/repair_failed/runs/repaired/tasks/sync"
+
+
+@pytest.fixture(scope="session")
+def many(airflow: LocalAirflow) -> str:
+    """The address of 200 mapped tasks, ten of which wait and fill the pool."""
+    airflow.trigger("many_syncs", "many", {"name": "Customer*"})
+    for number in RUNNING:
+        airflow.wait_task("many_syncs", "many", "sync", "deferred", map_index=number - 1, timeout=120)
+    return "/dags/many_syncs/runs/many/tasks/sync/mapped"
 
 
 @pytest.fixture(scope="session")
@@ -69,8 +92,9 @@ def test_task_log_has_lines_of_workers_and_triggerer(
     page: Page, finished: str, execution_id: str, picture: Picture
 ) -> None:
     """In one log, with the lines about the sync."""
-    page.set_viewport_size({"width": 1480, "height": 600})
+    page.set_viewport_size({"width": 1180, "height": 700})
     page.goto(f"{finished}/tasks/load")
+    wrap_lines(page)
 
     lines = [
         f"Started execution {execution_id} of bulk sync 'Salesforce to warehouse'",
@@ -80,7 +104,7 @@ def test_task_log_has_lines_of_workers_and_triggerer(
     ]
     for line in lines:
         expect(page.get_by_text(line).first).to_be_visible()
-    picture("log")
+    picture("log", page.locator("#details-panel"))
 
 
 def test_rendered_templates_show_the_arguments(page: Page, finished: str) -> None:
@@ -124,6 +148,73 @@ def test_mapped_tasks_have_the_names_of_their_syncs(page: Page, airflow: LocalAi
     page.goto("/dags/many_syncs/runs/ui/tasks/sync/mapped")
 
     expect(page.get_by_role("link", name="Postgres to warehouse")).to_be_visible()
+
+
+def test_mapped_instances_show_how_many_syncs_run(page: Page, many: str, picture: Picture) -> None:
+    """And how many have ended or are waiting for a slot of the pool."""
+    page.set_viewport_size({"width": 1180, "height": 860})
+    page.goto(f"{many}?sort=map_index")
+
+    panel = page.locator("#details-panel")
+    expect(panel).to_contain_text(f"Task Instances [{MANY}]")
+    expect(panel).to_contain_text(re.compile(rf"Total Deferred\s*{len(RUNNING)}"))
+    expect(panel).to_contain_text(re.compile(rf"Total Failed\s*{len(FAILING)}"))
+    expect(page.get_by_role("link", name="Customer 001 to warehouse")).to_be_visible()
+    picture("mapped", page.locator("#details-panel"))
+
+
+def test_log_of_a_failed_task_says_why(page: Page, failed: str, picture: Picture) -> None:
+    """It contains Polytomic's message, each table that failed, and the end of the console log."""
+    page.set_viewport_size({"width": 1180, "height": 790})
+    page.goto(failed)
+    wrap_lines(page)
+
+    error = page.get_by_text("2 of 3 schemas failed.").first
+    expect(error).to_be_visible()
+    for table, message in FAILURES.items():
+        expect(page.get_by_text(f"schema {table}: failed: {message}").first).to_be_visible()
+        expect(page.get_by_text(f"error: {table} failed: {message}").first).to_be_visible()
+    picture(
+        "failed", page.locator("#details-panel"), page.get_by_text("The last lines of Polytomic's console log").last
+    )
+
+
+def test_repaired_task_shows_what_each_try_did(page: Page, repaired: str, polytomic: Sandbox, picture: Picture) -> None:
+    """The log of each try is behind its number."""
+    page.set_viewport_size({"width": 1180, "height": 790})
+    first, second = (execution.id for execution in polytomic.starts(SALESFORCE_TO_WAREHOUSE)[-2:])
+    page.goto(repaired)
+    wrap_lines(page)
+
+    lines = [
+        "which try 1 started, ended with status 'errors'. Starting a new one with 2 of 3 schemas.",
+        f"Started execution {second}",
+        f"succeeded: completed, 3 of 3 schemas completed, 860 records, together with execution {first} of an earlier",
+    ]
+    for line in lines:
+        expect(page.get_by_text(line).first).to_be_visible()
+    picture("repaired", page.locator("#details-panel"))
+    page.goto(f"{repaired}?try_number=1")
+    expect(page.get_by_text("2 of 3 schemas failed.").first).to_be_visible()
+
+
+def test_xcom_of_a_repaired_task_has_all_tables(page: Page, repaired: str, polytomic: Sandbox) -> None:
+    """As they were synced last, and both executions."""
+    page.goto(f"{repaired}/xcom")
+
+    page.set_viewport_size({"width": 1180, "height": 1400})
+    key = page.get_by_role("cell", name="execution", exact=True)
+    summary = page.get_by_role("row").filter(has=key)
+    summary.get_by_title("Click to expand the range.").first.click()
+    for execution in polytomic.starts(SALESFORCE_TO_WAREHOUSE)[-2:]:
+        expect(summary).to_contain_text(execution.id[:8])  # the rest can be on the next line
+    expect(summary).to_contain_text('"record_count": 860')
+
+
+def wrap_lines(page: Page) -> None:
+    """Show long log lines in full, as the key W does."""
+    expect(page.get_by_text("Started execution").first).to_be_visible()
+    page.keyboard.press("w")
 
 
 def row(page: Page, connection_id: str) -> Locator:
