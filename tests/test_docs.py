@@ -587,6 +587,23 @@ def test_documented_limits_match_the_constants() -> None:
     assert f"differ by more than {(event_poll.MARGIN - event_poll.OVERLAP) / 60:g} minutes" in promises
 
 
+def test_on_call_page_quotes_existing_messages() -> None:
+    """Each log line and error in the first column of the on-call page's tables occurs in the package."""
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "airflow_provider_polytomic").rglob("*.py")]
+    literals = re.sub(r'"\s*\n\s*f?"', "", "\n".join(sources))  # adjacent string literals
+    page = (ROOT / "docs" / "howto" / "on-call.md").read_text(encoding="utf-8")
+    rows = [line.split(" | ")[0] for line in page.splitlines() if line.startswith("| ")]
+
+    quoted = {part.strip() for row in rows for code in re.findall("`([^`]+)`", row) for part in code.split("…")}
+    composed = {  # text that the package puts together -> what its source contains
+        "Could not confirm whether the start succeeded": "Could not confirm whether the {self.operation} succeeded",
+        "Started execution": '("Started", ',
+        "is being canceled: its task was ended": '"its task was ended"',
+    }
+    assert composed.keys() <= quoted
+    assert [part for part in sorted(quoted) if composed.get(part, part) not in literals] == []
+
+
 def test_decision_records_are_short_and_complete() -> None:
     """A decision record has at most 40 lines, with context, decision, and consequences."""
     records = sorted((ROOT / "docs" / "adr").glob("*.md"))
