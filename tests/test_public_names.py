@@ -12,10 +12,10 @@ from typing import Any, Literal, get_args, get_origin
 
 import pytest
 
-from airflow_provider_polytomic import __version__, links, types
+from airflow_provider_polytomic import __version__, bodies, links, types
 from airflow_provider_polytomic.api import endpoints, errors, settings
 from airflow_provider_polytomic.get_provider_info import EXTRA_FIELDS, get_provider_info
-from airflow_provider_polytomic.hooks import bodies, polytomic
+from airflow_provider_polytomic.hooks import polytomic
 from airflow_provider_polytomic.sandbox import app, pytest_plugin
 from airflow_provider_polytomic.triggers import events, execution
 from tests.releases import Golden
@@ -42,7 +42,7 @@ def public_names() -> dict[str, str]:
     for part in pkgutil.iter_modules(endpoints.__path__, f"{endpoints.__name__}."):
         for function in _functions(importlib.import_module(part.name)):
             found |= _parameters(function, function)
-    found |= _types("types", types) | _types("hooks.bodies", bodies)
+    found |= _types("types", types) | _types("bodies", bodies)
     found |= _parameters(app.Sandbox, app.Sandbox.__init__) | _methods(app.Sandbox)
     # A decorated fixture is wrapped in another way by each version of pytest; its name is what is used.
     fixtures = [name for name in vars(pytest_plugin) if name.startswith("polytomic_sandbox")]
@@ -171,7 +171,7 @@ def test_public_names_include_all_kinds() -> None:
     assert found["api.errors.PolytomicNotFoundError"] == "PolytomicApiError"
     assert found["api.endpoints.bulk_syncs.get(sync_id)"] == "required"
     assert found["types.IfExists"] == "'fail', 'skip', 'update'"
-    assert {"types.Template", "types.Schedule(frequency)", "hooks.bodies.NewBulkSync(mode)"} <= set(found)
+    assert {"types.Template", "types.Schedule(frequency)", "bodies.NewBulkSync(mode)"} <= set(found)
     assert "sandbox.pytest_plugin.polytomic_sandbox" in found
     assert found["connection.timeout"] == "60.0"
     assert found["connection.conn_id"] == "polytomic_default"

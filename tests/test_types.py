@@ -13,10 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_polytomic import types
+from airflow_provider_polytomic import bodies, types
 from airflow_provider_polytomic.api import models
 from airflow_provider_polytomic.api.events.poll import ENDS
-from airflow_provider_polytomic.hooks import bodies
 from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator, PolytomicCreateBulkSyncOperator
 from airflow_provider_polytomic.operators.model_sync import PolytomicModelSyncOperator
 from airflow_provider_polytomic.sandbox import schedule

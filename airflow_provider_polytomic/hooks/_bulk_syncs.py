@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_polytomic.api.executions.log_files import LogFile
     from airflow_provider_polytomic.api.models import BulkSync, BulkSyncExecution
-    from airflow_provider_polytomic.hooks.bodies import BulkSyncChanges, NewBulkSync
+    from airflow_provider_polytomic.bodies import BulkSyncChanges, NewBulkSync
     from airflow_provider_polytomic.types import FetchMode, ResyncMode
 
 MAX_LISTED_SCHEMAS = 20  # in an error message
@@ -101,7 +101,7 @@ class BulkSyncCalls(SyncCalls):
         If the response is lost, the request is repeated with the same idempotency key for up to a minute, which never
         creates a second sync.
 
-        :param body: the fields of the API's request: :class:`airflow_provider_polytomic.hooks.bodies.NewBulkSync`.
+        :param body: the fields of the API's request: :class:`airflow_provider_polytomic.bodies.NewBulkSync`.
         :raises ValueError: a field cannot be encoded as JSON, or is text instead of a boolean.
         """
         from airflow_provider_polytomic.api.endpoints import bulk_syncs
@@ -113,7 +113,7 @@ class BulkSyncCalls(SyncCalls):
         """Change fields of a bulk sync: read it, merge the changes, and write it (``GET``, then ``PUT``).
 
         :param changes: fields of the API's request with their new values; other fields keep theirs:
-            :class:`airflow_provider_polytomic.hooks.bodies.BulkSyncChanges`.
+            :class:`airflow_provider_polytomic.bodies.BulkSyncChanges`.
         :raises ValueError: a field cannot be encoded as JSON, or is text instead of a boolean.
         """
         from airflow_provider_polytomic.api.endpoints import bulk_syncs

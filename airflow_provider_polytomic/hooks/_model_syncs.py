@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_polytomic.api.executions.log_files import LogFile
     from airflow_provider_polytomic.api.models import ModelSync, ModelSyncExecution
-    from airflow_provider_polytomic.hooks.bodies import ModelSyncChanges, NewModelSync
+    from airflow_provider_polytomic.bodies import ModelSyncChanges, NewModelSync
     from airflow_provider_polytomic.types import LogType, SourceIdentity
 
 
@@ -87,7 +87,7 @@ class ModelSyncCalls(SyncCalls):
         If the response is lost, the request is repeated with the same idempotency key for up to a minute, which never
         creates a second sync.
 
-        :param body: the fields of the API's request: :class:`airflow_provider_polytomic.hooks.bodies.NewModelSync`.
+        :param body: the fields of the API's request: :class:`airflow_provider_polytomic.bodies.NewModelSync`.
         :raises ValueError: a field cannot be encoded as JSON, or is text instead of a boolean.
         """
         from airflow_provider_polytomic.api.endpoints import model_syncs
@@ -99,7 +99,7 @@ class ModelSyncCalls(SyncCalls):
         """Change fields of a model sync: read it, merge the changes, and write it (``GET``, then ``PUT``).
 
         :param changes: fields of the API's request with their new values; other fields keep theirs:
-            :class:`airflow_provider_polytomic.hooks.bodies.ModelSyncChanges`.
+            :class:`airflow_provider_polytomic.bodies.ModelSyncChanges`.
         :raises ValueError: a field cannot be encoded as JSON, or is text instead of a boolean.
         """
         from airflow_provider_polytomic.api.endpoints import model_syncs

@@ -7,7 +7,7 @@ from typing import Any
 
 from airflow.sdk import DAG, Asset, AssetWatcher, Param, dag, task
 
-from airflow_provider_polytomic.hooks.bodies import NewBulkSync
+from airflow_provider_polytomic.bodies import NewBulkSync
 from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
 from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator, PolytomicCreateBulkSyncOperator
 from airflow_provider_polytomic.operators.model_sync import PolytomicModelSyncOperator
