@@ -45,7 +45,8 @@ class Request:
     def __post_init__(self) -> None:
         key = self.idempotency_key
         if key is not None and not (isinstance(key, str) and _KEY.fullmatch(key)):
-            raise ValueError(f"idempotency_key must be 8 to 255 of A-Z, a-z, 0-9, _ and -: {self.idempotency_key!r}")
+            shown = repr(key) if isinstance(key, str) else f"a {type(key).__name__}"  # another repr may fail
+            raise ValueError(f"idempotency_key must be 8 to 255 of A-Z, a-z, 0-9, _ and -, not {shown}")
 
     @property
     def body(self) -> bytes | None:
