@@ -31,10 +31,18 @@ def waiting(airflow: LocalAirflow) -> str:
 @pytest.fixture(scope="session")
 def finished(airflow: LocalAirflow, polytomic: Sandbox, seed: Seed, waiting: str, execution_id: str) -> str:
     """The same run after its end. Later executions of its sync end at once, so their tasks don't defer."""
+    airflow.until(lambda: poll_count(polytomic, execution_id) >= 2, "a poll by the trigger, after the worker's")
     find_sync(seed, SALESFORCE_TO_WAREHOUSE).duration = 0.0
     polytomic.finish(SALESFORCE_TO_WAREHOUSE, execution_id)
     assert airflow.wait_run("elt_pipeline", waiting.rpartition("/")[2]) == "success"
     return waiting
+
+
+def poll_count(polytomic: Sandbox, execution_id: str) -> int:
+    return sum(
+        request.method == "GET" and request.path.endswith(f"/executions/{execution_id}")
+        for request in polytomic.requests
+    )
 
 
 @pytest.fixture(scope="session")
