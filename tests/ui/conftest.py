@@ -28,7 +28,6 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-MARGIN = 8  # pixels below the last element of a picture
 HOUR = 3600.0
 # What happens to the tables `contact` and `opportunity` of the Salesforce sync in its executions, in this order:
 # elt_pipeline, which a test ends; start_and_wait, which fails; and the two tries of repair_failed.
@@ -122,7 +121,7 @@ def find_area(whole: Locator, last: Locator | None = None) -> FloatRect:
     assert box is not None, whole
     end = (last or whole).bounding_box()
     assert end is not None, last
-    return {**box, "height": end["y"] + end["height"] - box["y"] + (MARGIN if last else 0)}
+    return {**box, "height": end["y"] + end["height"] - box["y"]}
 
 
 @pytest.hookimpl(wrapper=True)

@@ -182,7 +182,8 @@ def test_log_of_a_failed_task_says_why(page: Page, failed: str, picture: Picture
     for table, message in FAILURES.items():
         expect(page.get_by_text(f"schema {table}: failed: {message}").first).to_be_visible()
         expect(page.get_by_text(f"error: {table} failed: {message}").first).to_be_visible()
-    picture("failed", page.locator("#details-panel"))  # ends above the traceback
+    message = page.get_by_text("The last lines of Polytomic's console log").last
+    picture("failed", page.locator("#details-panel"), message)  # without the traceback
 
 
 def test_repaired_task_shows_what_each_try_did(page: Page, repaired: str, polytomic: Sandbox, picture: Picture) -> None:
