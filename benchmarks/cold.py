@@ -75,11 +75,15 @@ class Context(dict[str, Any]):
 
 
 def start(_base_url: str) -> Any:
-    """Start an execution and defer: list, start, poll."""
+    return start_and_defer(SYNC)
+
+
+def start_and_defer(sync: str) -> Any:
+    """Start an execution and defer: list, start, poll. Return the trigger."""
     from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator
 
     task = PolytomicBulkSyncOperator(
-        task_id="task", sync_id=SYNC, polytomic_conn_id=CONNECTION, deferrable=True, assets=False
+        task_id="task", sync_id=sync, polytomic_conn_id=CONNECTION, deferrable=True, assets=False
     )
     try:
         task.execute(Context())

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import probe
 from .calls import peak_kb
-from .cold import Context
+from .cold import start_and_defer
 from .figures import spread
 from .server import Bodies
 from .waiters import CONNECTION
@@ -68,28 +68,15 @@ def tasks_main(number: int, base_url: str, bundle: str) -> dict[str, float]:
     from airflow.sdk.bases.operator import ExecutorSafeguard
 
     ExecutorSafeguard.test_mode = True
-    start(10**6)  # imports
+    start_and_defer(sync_id(10**6))  # imports
     gc.collect()
     began, memory = time.process_time(), probe.memory()
     for task in range(number):
-        start(task)
+        start_and_defer(sync_id(task))
     return {
         "cpu_ms_per_task": (time.process_time() - began) * 1000 / number,
         "memory_mb": (probe.memory() - memory) / 2**20,
     }
-
-
-def start(number: int) -> None:
-    from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator
-
-    task = PolytomicBulkSyncOperator(
-        task_id="task", sync_id=sync_id(number), polytomic_conn_id=CONNECTION, deferrable=True, assets=False
-    )
-    try:
-        task.execute(Context())
-    except BaseException as deferral:
-        if type(deferral).__name__ != "TaskDeferred":
-            raise
 
 
 def cpu_ms(do: Callable[[], Any]) -> float:
