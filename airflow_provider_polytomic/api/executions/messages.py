@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from .. import models
 from ..kinds import SyncKind
 from ..text import printable
-from .summary import MAX_MESSAGE_LENGTH, MAX_SCHEMAS, MAX_STATUS_MESSAGE_LENGTH
+from .summary import MAX_MESSAGE_LENGTH, MAX_SCHEMAS, MAX_STATUS_MESSAGE_LENGTH, counted_ids
 
 if TYPE_CHECKING:
     from ..models import BulkSyncExecution, Execution
@@ -25,7 +25,7 @@ def format_progress(execution: Execution) -> str:
 
 def format_merged(execution: Execution) -> str:
     """The earlier executions whose schemas a merged execution counts, for the end of a sentence; else nothing."""
-    *earlier, _ = getattr(execution, "execution_ids", None) or [execution.id]
+    *earlier, _ = counted_ids(execution)
     if not earlier:
         return ""
     several = len(earlier) > 1

@@ -47,7 +47,7 @@ def summarize(sync_id: str, execution: Execution, *, adopted: bool = False) -> d
         "adopted": adopted,
     }
     if isinstance(execution, models.BulkSyncExecution):
-        summary["executions"] = getattr(execution, "execution_ids", None) or [execution.id]
+        summary["executions"] = counted_ids(execution)
         summary["schemas"] = _take_fitting(summary, _schema_rows(execution))
         summary["schemas_omitted"] = execution.schema_count - len(summary["schemas"])
     elif isinstance(execution, models.ModelSyncExecution):
@@ -57,6 +57,11 @@ def summarize(sync_id: str, execution: Execution, *, adopted: bool = False) -> d
         errors = (printable(text, MAX_MESSAGE_LENGTH) for text in (execution.errors or [])[:MAX_SCHEMAS])
         summary["errors"] = _take_fitting(summary, errors)
     return summary
+
+
+def counted_ids(execution: Execution) -> list[str]:
+    """The executions whose schemas an execution counts, oldest first: several if it is a merged one."""
+    return getattr(execution, "execution_ids", None) or [execution.id]
 
 
 def _time(value: datetime | None) -> str | None:
