@@ -21,7 +21,7 @@ PROVIDER = "airflow_provider_polytomic"
 KINDS: dict[str, tuple[str, list[str], str]] = {
     "provider": (
         "provider",
-        [f"{PROVIDER}.{part}.{kind}_sync" for part in ("operators", "sensors") for kind in ("bulk", "model")],
+        [f"{PROVIDER}.operators.bulk_sync", f"{PROVIDER}.sensors.bulk_sync"],
         f"from {PROVIDER}.operators.bulk_sync import PolytomicBulkSyncOperator as Operator\n"
         "FIELDS = {'sync_id': 'one'}",
     ),
