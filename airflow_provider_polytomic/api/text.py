@@ -20,8 +20,11 @@ def printable(text: object, longest: int) -> str:
     if text is None:
         return ""
     line = str(text)[: 4 * longest]
-    line = " ".join("".join(char if char.isprintable() else " " for char in line).split())
-    line = re.sub(r"(https?://[^\s?\"'<>]*)\?[^\s\"'<>]*", r"\1?***", line)
+    if not line.isprintable():
+        line = "".join(char if char.isprintable() else " " for char in line)
+    line = " ".join(line.split())
+    if "://" in line:
+        line = re.sub(r"(https?://[^\s?\"'<>]*)\?[^\s\"'<>]*", r"\1?***", line)
     return line if len(line) <= longest else line[:longest] + "…"
 
 

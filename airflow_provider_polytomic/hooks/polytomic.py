@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_polytomic._airflow import validation
 from airflow_provider_polytomic._airflow.compat import BaseHook, aget_connection, amask_secrets, mask_secrets
-from airflow_provider_polytomic._airflow.metrics import batch_poll_observer
+from airflow_provider_polytomic._airflow.metrics import BatchPollObserver
 
 from ._bulk_syncs import BulkSyncCalls
 from ._connection import CONN_TYPE, form_behavior, form_widgets, settings_from_connection
@@ -112,7 +112,7 @@ class PolytomicHook(BulkSyncCalls, ModelSyncCalls, BaseHook):
         from airflow_provider_polytomic.api.client import AsyncClient
 
         read_settings = share_settings(self, time.time())
-        return AsyncClient(await read_settings(), read_settings, batch_poll_observer())
+        return AsyncClient(await read_settings(), read_settings, BatchPollObserver())
 
     def call(self, call: Call[T]) -> T:
         """Make one call of an endpoint: ``hook.call(bulk_syncs.get(sync_id))``.

@@ -19,7 +19,7 @@ from airflow_provider_polytomic._airflow.compat import (
     aset_xcom,
     task_instance_state,
 )
-from airflow_provider_polytomic._airflow.metrics import batch_poll_observer
+from airflow_provider_polytomic._airflow.metrics import BatchPollObserver
 from airflow_provider_polytomic.hooks.polytomic import PolytomicHook, share_settings
 from airflow_provider_polytomic.triggers._worker_clock import WorkerClock
 
@@ -207,7 +207,7 @@ class PolytomicExecutionTrigger(BaseTrigger):
 
         # The connection is read with the first request, so that an outage of a secrets backend is tolerated like the
         # API's.
-        client = AsyncClient(None, self._share_settings(), batch_poll_observer())
+        client = AsyncClient(None, self._share_settings(), BatchPollObserver())
         clock = WorkerClock(self.clock_difference, self.waiting_since, client)
         try:
             return await adrive(

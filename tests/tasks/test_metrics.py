@@ -143,12 +143,23 @@ def test_failing_metrics_backend_does_not_change_the_result(
 def test_metrics_client_is_not_loaded_when_airflow_sends_no_metrics(
     polytomic_sandbox: Any, deferrable: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No client is looked up, and the triggerer gets nothing to call."""
+    """No client is looked up, and the triggerer has no thread for metrics."""
     monkeypatch.setattr(compat, "metrics_client", lambda **_: pytest.fail("it was loaded"))
 
     task(deferrable=deferrable).run()
+    metrics.BatchPollObserver()(2)
 
-    assert metrics.batch_poll_observer() is None
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("polytomic-metrics")]
+
+
+def test_invalid_metrics_configuration_does_not_disturb_batch_polls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The observer ignores it, and sends nothing."""
+    monkeypatch.setenv("AIRFLOW__METRICS__STATSD_ON", "perhaps")
+    monkeypatch.setattr(compat, "metrics_client", lambda **_: pytest.fail("it was loaded"))
+    observe = metrics.BatchPollObserver()
+    observe(2)
+
+    assert not observe.is_enabled
 
 
 @pytest.fixture
@@ -166,8 +177,7 @@ def hanging(client: Client) -> Iterator[threading.Event]:
 
 def test_hanging_metrics_backend_does_not_block_the_triggerer(client: Client, hanging: threading.Event) -> None:
     """Sizes that come while it hangs are dropped, and later ones are sent."""
-    observe = metrics.batch_poll_observer()
-    assert observe is not None
+    observe = metrics.BatchPollObserver()
 
     async def main() -> None:
         for size in (3, 4, 5):
