@@ -65,6 +65,7 @@ class Heart:
 def of_waiting(spec: dict[str, Any], probe: dict[str, Any], server: dict[str, Any]) -> dict[str, Any]:
     """Return the figures of one measurement of waiters.
 
+    A poll alone is one of the steady state. All in, a poll has its share of what its waiter costs from start to event.
     The steady state lasts from the first response to the last waiter until the first work ends.
 
     :param probe: what the process with the waiters reports.
@@ -85,6 +86,7 @@ def of_waiting(spec: dict[str, Any], probe: dict[str, Any], server: dict[str, An
     }
     cpu = heart.cpu(server["steady"], server["first_end"]) * 1000
     polls = server["steady_polls"]
+    result["all_in_ms_per_poll"] = result["cpu_ms_per_life"] * waiters / server["polls"] if server["polls"] else None
     result["cpu_ms_per_poll"] = cpu / polls if polls else None
     result["cpu_ms_per_interval"] = cpu / waiters / intervals
     result["core_percent"] = cpu / 10 / (intervals * interval)

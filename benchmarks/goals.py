@@ -12,7 +12,7 @@ from itertools import pairwise
 from math import ceil
 from typing import Any
 
-from .growth import STEPS
+from .growth import STEPS, WAITING
 from .waiters import BATCH, KINDS
 from .waiting import SCHEMAS, scenes
 
@@ -69,6 +69,8 @@ def _waiting(result: dict[str, Any]) -> Iterator[Goal]:
         best = provider / min(peers) if provider is not None and peers else None
         together = ceil(waiters / BATCH) / waiters * rounds
         yield Goal(f"batched: CPU per poll, x A10{at}", 0.15, of("provider", waiters, "x_reference"))
+        all_in = of("provider", waiters, "all_in_x_reference")
+        yield Goal(f"batched: CPU per poll with start and end, x A10{at}", 0.3, all_in)
         yield Goal(f"batched: CPU per poll, x the best other provider{at}", 0.02, best)
         asked = of("provider", waiters, "requests_per_interval", "max")
         yield Goal(f"batched: requests per waiter and interval{at}", together, asked, exact=True)
@@ -99,12 +101,6 @@ def _waiting(result: dict[str, Any]) -> Iterator[Goal]:
             yield Goal(f"event beyond the phase, longest, ms{at}", 50, of(kind, waiters, "beyond_phase_max_ms"))
     wide = of("provider", 200, "lag_max_ms", schemas=200)
     yield Goal("longest stall, ms, provider, 200 waiters, 200 schemas each", 50, wide)
-    for figure, name in (("cpu_ms_per_poll", "CPU per poll"), ("kb_per_waiter", "memory per waiter")):
-        many, few = of("provider", 10_000, figure), of("provider", 1000, figure)
-        yield Goal(f"{name}, 10,000 waiters, x that of 1,000", 1, many / few if many is not None and few else None)
-    interval = max((row["interval"] for row in rows if row["waiters"] == 10_000), default=0)
-    latest = of("provider", 10_000, "detection_max_ms")
-    yield Goal("last event after its end, 10,000 waiters, intervals", 2, latest / interval / 1000 if latest else None)
 
 
 def _lives(lives: dict[str, Any] | None) -> Iterator[Goal]:
@@ -173,5 +169,17 @@ def _growth(growth: dict[str, Any]) -> Iterator[Goal]:
         steepest = max((after / before for before, after in pairwise(costs)), default=None)
         yield Goal(f"{step}: cost of ten times the schemas, x", 10, steepest)
     yield Goal("event with 10,000 schemas, kB", 65, sizes["10000"]["event_kb"]["max"] if sizes else None, exact=True)
-    tasks = [found["cpu_ms_per_task"]["median"] for found in growth.get("tasks", {}).values()]
-    yield Goal("100 tasks in a process: CPU per task, x that of one", 1, tasks[-1] / tasks[0] if tasks else None)
+    for what, figure, name, before in (
+        ("waiters", "cpu_ms_per_life", "CPU per waiter", 1000),
+        ("waiters", "kb_per_waiter", "memory per waiter", 1000),
+        ("tasks", "cpu_ms_per_task", "CPU per mapped task", 100),
+    ):
+        found = growth.get(what, {})
+        many, few = (found.get(str(size), {}).get(figure, {}).get("median") for size in (before * 10, before))
+        times = many / few if many and few else None
+        yield Goal(f"{before * 10:,} {what} in a process: {name}, x that of {before:,}", 1, times)
+    memory = growth.get("tasks", {}).get("1000", {}).get("memory_mb", {}).get("median")
+    yield Goal("1,000 mapped tasks in a process: memory more, MB", 25, memory)
+    waiters = growth.get("waiters", {})
+    latest = waiters["10000"]["detection_max_ms"]["median"] / WAITING["interval"] / 1000 if waiters else None
+    yield Goal("last event after its end, 10,000 waiters, intervals", 2, latest)

@@ -1,6 +1,7 @@
-"""Part ``growth``: how the costs of one execution grow with its schemas, and those of a process with its tasks.
+"""Part ``growth``: how costs grow with the schemas of an execution, the waiters of a triggerer, and mapped tasks.
 
 A cost that is linear or better grows at most as much as the work: its ratio is at most ten from one size to the next.
+For waiters and tasks, the cost of each stays the same or falls.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from . import probe
+from . import probe, waiting
 from .calls import peak_kb
-from .cold import start_and_defer
+from .cold import Context, catch_deferral
 from .figures import spread
 from .server import Bodies
 from .waiters import CONNECTION
@@ -24,7 +25,17 @@ if TYPE_CHECKING:
     from .harness import Bench
 
 SCHEMAS = (1, 10, 100, 1000, 10_000)
-TASKS = (1, 10, 100)
+WAITERS = (10, 100, 1000, 10_000)
+WAITING = {"intervals": 2, "interval": 5.0, "schemas": waiting.SCHEMAS}  # the same for each number of waiters
+WAITER_FIGURES = (
+    "cpu_ms_per_life",
+    "all_in_ms_per_poll",
+    "kb_per_waiter",
+    "lag_max_ms",
+    "collection_max_ms",
+    "detection_max_ms",
+)
+TASKS = (1, 10, 100, 1000)
 STEPS = ("read", "judge", "summarize", "event", "tables")
 LEAST = 0.05  # seconds of CPU per value
 
@@ -61,18 +72,36 @@ def schemas_main(number: int) -> dict[str, float]:
 
 
 def tasks_main(number: int, base_url: str, bundle: str) -> dict[str, float]:
-    """The CPU time of starting an execution and deferring, for each task of a process with many mapped tasks."""
+    """The CPU time that the provider takes for each task of a mapped operator, in one process.
+
+    For each task, the operator is made of the mapped one, its templates are rendered, and it starts an execution and
+    defers, with a TLS session of its own.
+    """
     os.environ[f"AIRFLOW_CONN_{CONNECTION.upper()}"] = json.dumps(
         {"conn_type": "polytomic", "host": base_url, "password": "benchmark", "extra": {"verify": bundle}}
     )
+    from airflow.sdk import DAG
     from airflow.sdk.bases.operator import ExecutorSafeguard
 
+    from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator
+
     ExecutorSafeguard.test_mode = True
-    start_and_defer(sync_id(10**6))  # imports
+    with DAG("growth", schedule=None) as dag:
+        mapped = PolytomicBulkSyncOperator.partial(
+            task_id="task", polytomic_conn_id=CONNECTION, deferrable=True, assets=False
+        ).expand(sync_id=[f"{{{{ '{sync_id(task)}' }}}}" for task in range(number + 1)])
+
+    def run(map_index: int) -> None:
+        context = Context(map_index)
+        context["dag"] = dag
+        mapped.render_template_fields(context)
+        catch_deferral(context["task"], context)
+
+    run(number)  # imports
     gc.collect()
     began, memory = time.process_time(), probe.memory()
     for task in range(number):
-        start_and_defer(sync_id(task))
+        run(task)
     return {
         "cpu_ms_per_task": (time.process_time() - began) * 1000 / number,
         "memory_mb": (probe.memory() - memory) / 2**20,
@@ -101,18 +130,25 @@ def main(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def measure(bench: Bench, times: int) -> dict[str, Any]:
-    """Measure all sizes alternately."""
+    """Measure all sizes: of schemas several times, of waiters and of tasks once, because each takes minutes."""
     by_schemas: dict[int, list[dict[str, float]]] = {number: [] for number in SCHEMAS}
+    by_waiters: dict[int, list[dict[str, float]]] = {number: [] for number in WAITERS}
     by_tasks: dict[int, list[dict[str, float]]] = {number: [] for number in TASKS}
     for _ in range(times):
         for number, rows in by_schemas.items():
             rows.append(bench.measure("growth", {"schemas": number}))
-        for number, rows in by_tasks.items():
-            with bench.serving(intervals=10_000) as serving:
-                spec = {"tasks": number, "port": serving.port, "bundle": str(bench.bundle)}
-                rows.append(bench.measure("growth", spec))
         print(".", end="", flush=True)
-    return {"schemas": _summarize(by_schemas), "tasks": _summarize(by_tasks)}
+    for number, rows in by_waiters.items():
+        measured = waiting.measure_once(bench, {"kind": "provider", "waiters": number, **WAITING})
+        rows.append({name: measured[name] for name in WAITER_FIGURES})
+        print(".", end="", flush=True)
+    for number, rows in by_tasks.items():
+        with bench.serving(intervals=10_000) as serving:
+            spec = {"tasks": number, "port": serving.port, "bundle": str(bench.bundle)}
+            rows.append(bench.measure("growth", spec))
+        print(".", end="", flush=True)
+    found = {"schemas": by_schemas, "waiters": by_waiters, "tasks": by_tasks}
+    return {what: _summarize(measured) for what, measured in found.items()}
 
 
 def _summarize(measured: dict[int, list[dict[str, float]]]) -> dict[str, dict[str, dict[str, float]]]:

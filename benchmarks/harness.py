@@ -73,6 +73,7 @@ class Bench:
             "NO_PROXY": "localhost,127.0.0.1",
             "PYTHONPATH": str(ROOT),
             "SSL_CERT_FILE": str(self.bundle),
+            "REQUESTS_CA_BUNDLE": str(self.bundle),  # requests does not read the other
         }
 
     def measure(self, module: str, spec: dict[str, Any], venv: str = "provider") -> dict[str, Any]:

@@ -95,10 +95,16 @@ class World:
             # The peers' own servers
             case ["v1", "applications", "token"] if method == "POST":
                 return 200, _json({"access_token": "t0ken", "token_type": "Bearer", "expires_in": 86400})
+            case ["v1", "jobs"] if method == "POST":
+                return 200, self.bodies.airbyte(0, ended=False)
             case ["v1", "jobs", name]:
                 return 200, self.bodies.airbyte(*self._get(name, now))
+            case ["v1", "connectors", _, "force"] if method == "POST":
+                return 200, _json({"code": "Success", "message": "Sync has been successfully triggered."})
             case ["v1", "connectors", name]:
                 return 200, self.bodies.fivetran(*self._get(name.removeprefix("connector_"), now))
+            case ["api", "v2", "accounts", _, "jobs", _, "run"] if method == "POST":
+                return 200, self.bodies.dbt(0, ended=False)
             case ["api", "v2", "accounts", _, "runs", name]:
                 return 200, self.bodies.dbt(*self._get(name, now))
         return 404, _json({"message": f"there is nothing at {path}"})

@@ -19,6 +19,13 @@ GROWTH = {
         "event_kb": "event, kB",
         "peak_kb": "most memory to read, kB",
     },
+    "waiters": {
+        "cpu_ms_per_life": "start to event, CPU ms per waiter",
+        "all_in_ms_per_poll": "all in, CPU ms per poll",
+        "kb_per_waiter": "kB per waiter",
+        "lag_max_ms": "longest stall ms",
+        "collection_max_ms": "longest garbage collection ms",
+    },
     "tasks": {"cpu_ms_per_task": "start and deferral, CPU ms per task", "memory_mb": "memory of all, MB"},
 }
 
@@ -41,9 +48,9 @@ def tables(result: dict[str, Any]) -> Iterator[str]:
         rows = [[kind, *(cell(of_it[name]) for name in columns)] for kind, of_it in result["imports"].items()]
         yield "Imports\n\n" + table(["kind", *columns.values()], rows)
     if "cold" in result:
-        columns = {"first_request_ms": "to the first request, CPU ms", "total_ms": "in all, CPU ms"}
+        columns = {"import_ms": "import, CPU ms", "first_request_ms": "to the first request", "total_ms": "in all"}
         columns |= {"first_request_ms_x_requests": "x requests", "total_ms_x_requests": "x requests, in all"}
-        columns |= {"modules": "modules", "own_modules": "own modules"}
+        columns |= {"requests": "requests", "modules": "modules", "own_modules": "own modules"}
         rows = [[kind, *(cell(of_it.get(name)) for name in columns)] for kind, of_it in result["cold"].items()]
         yield "Cold starts\n\n" + table(["kind", *columns.values()], rows)
     if "calls" in result:
@@ -56,6 +63,9 @@ def tables(result: dict[str, Any]) -> Iterator[str]:
             found = result["growth"][what]
             rows = [[f"{int(size):,}", *(cell(of_it[name]) for name in columns)] for size, of_it in found.items()]
             yield f"Growth with the number of {what}\n\n" + table([what, *columns.values()], rows)
+    if seconds := result.get("seconds"):
+        rows = [[part, number(took)] for part, took in {**seconds, "all": sum(seconds.values())}.items()]
+        yield "Duration\n\n" + table(["part", "seconds"], rows)
     measured = [goal for goal in goals(result) if goal.value is not None]
     rows = [[goal.name, number(goal.limit), number(goal.value), goal.verdict] for goal in measured]
     yield "Goals\n\n" + table(["goal", "at most", "measured", ""], rows)

@@ -81,15 +81,30 @@ def _provider(sync_kind: str) -> Callable[[Where], AbstractAsyncContextManager[M
 # --- other providers
 
 
-@asynccontextmanager
-async def airbyte(where: Where) -> AsyncIterator[MakeWaiter]:
+def connect_airbyte(host: str) -> None:
     _connect(
         conn_type="airbyte",
-        host=f"https://{where.host}/v1",
+        host=f"https://{host}/v1",
         login="client",
         password="secret",
         schema="v1/applications/token",
     )
+
+
+def connect_dbt_cloud(host: str) -> None:
+    _connect(conn_type="dbt_cloud", host=host, login="1", password="token")
+
+
+def connect_fivetran(host: str) -> None:
+    _connect(conn_type="fivetran", login="key", password="secret")
+    from fivetran_provider_async.hooks import FivetranHook
+
+    FivetranHook.api_host = host  # there is no setting for it
+
+
+@asynccontextmanager
+async def airbyte(where: Where) -> AsyncIterator[MakeWaiter]:
+    connect_airbyte(where.host)
     from airflow.providers.airbyte.triggers.airbyte import AirbyteSyncTrigger
 
     yield lambda number: AirbyteSyncTrigger(
@@ -99,7 +114,7 @@ async def airbyte(where: Where) -> AsyncIterator[MakeWaiter]:
 
 @asynccontextmanager
 async def dbt_cloud(where: Where) -> AsyncIterator[MakeWaiter]:
-    _connect(conn_type="dbt_cloud", host=where.host, login="1", password="token")
+    connect_dbt_cloud(where.host)
     from airflow.providers.dbt.cloud.triggers.dbt import DbtCloudRunJobTrigger
 
     yield lambda number: DbtCloudRunJobTrigger(
@@ -109,12 +124,10 @@ async def dbt_cloud(where: Where) -> AsyncIterator[MakeWaiter]:
 
 @asynccontextmanager
 async def fivetran(where: Where) -> AsyncIterator[MakeWaiter]:
-    _connect(conn_type="fivetran", login="key", password="secret")
+    connect_fivetran(where.host)
     import pendulum
-    from fivetran_provider_async.hooks import FivetranHook
     from fivetran_provider_async.triggers import FivetranTrigger
 
-    FivetranHook.api_host = where.host  # there is no setting for it
     before = pendulum.datetime(2026, 11, 1)
     yield lambda number: FivetranTrigger(
         task_id="sync",

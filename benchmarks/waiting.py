@@ -115,12 +115,13 @@ def measure(bench: Bench, kinds: Iterable[str], spec: dict[str, Any], repetition
     for repetition in repetitions:
         for kind in kinds:
             of_it = {"kind": kind, "repetition": repetition, "load": os.getloadavg()[0], **spec}
-            measured.append({**of_it, **_measure(bench, of_it)})
+            measured.append({**of_it, **measure_once(bench, of_it)})
             print(".", end="", flush=True)
     return measured
 
 
-def _measure(bench: Bench, spec: dict[str, Any]) -> dict[str, Any]:
+def measure_once(bench: Bench, spec: dict[str, Any]) -> dict[str, Any]:
+    """Measure the waiters of one kind."""
     kind, intervals, interval = KINDS[spec["kind"]], spec["intervals"], spec["interval"]
     settings = {name: spec[name] for name in ("waiters", "intervals", "interval", "schemas")}
     with bench.serving(summary=kind.summary, **settings) as serving:
@@ -129,7 +130,8 @@ def _measure(bench: Bench, spec: dict[str, Any]) -> dict[str, Any]:
     seen = serving.report
     if spec["kind"] == "null":  # as if it had polled
         steady = probed["began"] + interval
-        polls = {"polls_before": spec["waiters"], "steady_polls": spec["waiters"] * intervals}
+        steady_polls = spec["waiters"] * intervals
+        polls = {"polls_before": spec["waiters"], "steady_polls": steady_polls, "polls": spec["waiters"] + steady_polls}
         seen |= {"steady": steady, "first_end": steady + intervals * interval, **polls}
     return of_waiting(spec, probed, seen)
 
@@ -137,6 +139,8 @@ def _measure(bench: Bench, spec: dict[str, Any]) -> dict[str, Any]:
 FIGURES = {
     "cpu_ms_per_poll": "CPU ms per poll",
     "x_reference": f"x {REFERENCE}",
+    "all_in_ms_per_poll": "all in, CPU ms per poll",
+    "all_in_x_reference": f"all in, x {REFERENCE}",
     "core_percent": "% of a core",
     "fixed_ms_per_waiter": "fixed ms per waiter",
     "requests_per_interval": "requests per interval",
@@ -157,6 +161,7 @@ FIGURES = {
 }
 
 
+RATIOS = {"cpu_ms_per_poll": "x_reference", "all_in_ms_per_poll": "all_in_x_reference"}
 Summary = dict[str, dict[str, dict[str, float]]]  # by kind and figure
 
 
@@ -179,9 +184,10 @@ def summary(measured: Sequence[dict[str, Any]]) -> Summary:
             if values := [row[name] for row in rows.values() if row.get(name) is not None]:
                 of_it[name] = spread(values)
         both = sorted(rows.keys() & reference.keys())
-        costs = ([by[one]["cpu_ms_per_poll"] for one in both] for by in (rows, reference))
-        if times := ratios(*costs):
-            of_it["x_reference"] = spread(times)
+        for figure, ratio in RATIOS.items():
+            costs = ([by[one].get(figure) for one in both] for by in (rows, reference))
+            if times := ratios(*costs):
+                of_it[ratio] = spread(times)
         found[kind] = of_it
     return found
 

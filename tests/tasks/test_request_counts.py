@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_polytomic._airflow.compat import AirflowSkipException
+from airflow_provider_polytomic.api.errors import PolytomicConflictError
 from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOperator
 from airflow_provider_polytomic.operators.model_sync import PolytomicModelSyncOperator
 from airflow_provider_polytomic.sandbox.seed import SALESFORCE_TO_WAREHOUSE as SYNC
@@ -26,6 +28,7 @@ NAMES = [
     ("list", "GET", r".*/executions"),
     ("start", "POST", r".*/executions"),
     ("poll", "GET", r".*/executions/[^/]+"),
+    ("cancel", "POST", r".*/executions/[^/]+/cancel"),
     ("connection", "GET", r"/api/connections/[^/]+"),
 ]
 
@@ -46,9 +49,16 @@ class Counted:
         defaults = {"sync_id": MODEL_SYNC if make is PolytomicModelSyncOperator else SYNC, "deferrable": True}
         if "sync_name" in arguments:
             del defaults["sync_id"]
-        self._make = lambda: make(task_id="sync", poke_interval=0.05, **{**defaults, "assets": False, **arguments})
+        given = {**defaults, "assets": False, **arguments}
+        self._make: Callable[..., Any] = lambda **more: make(task_id="sync", poke_interval=0.05, **{**given, **more})
         self.context = make_context(run_id=run_id)
         self._seen = 0
+
+    def make_again(self, **arguments: Any) -> Counted:
+        """The same task with other arguments, as after an edit of the DAG file."""
+        make = self._make
+        self._make = lambda: make(**arguments)
+        return self
 
     def execute(self) -> Any:
         """Start, and return the trigger."""
@@ -136,12 +146,54 @@ def test_retry_resumes_its_execution_with_one_request_for_each_earlier_try(
     assert len(polytomic_sandbox.starts(SYNC)) == 1
 
 
-def test_conflict_adds_a_list_and_the_polls_of_the_blocking_execution(polytomic_sandbox: Any) -> None:
+@pytest.mark.parametrize("has_store", [False, True])
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_retry_by_name_lists_the_syncs_only_without_a_stored_start(
+    polytomic_sandbox: Any, has_store: bool, deferrable: bool
+) -> None:
+    """The stored start contains the id of the sync. Without one, the retry looks the name up again."""
+    task = Counted(polytomic_sandbox, sync_name="Salesforce to warehouse", retries=1)
+    task.context = make_context(Store() if has_store else None, max_tries=1)
+    trigger = task.execute()
+    polytomic_sandbox.finish(trigger.sync_id, trigger.execution_id)
+    task.requests()
+    task.context["ti"].try_number = 2
+    task.make_again(deferrable=deferrable).run()
+
+    lookup_and_replay = ["list of syncs", "list", "start"]
+    assert task.requests() == [*(["list"] if has_store else lookup_and_replay), "poll", "poll"]
+    assert len(polytomic_sandbox.starts(SYNC)) == 1
+
+
+@pytest.mark.parametrize(
+    ("if_running", "error", "expected"),
+    [
+        ("attach", TaskDeferred, ["list", "poll"]),
+        ("fail", PolytomicConflictError, ["list"]),
+        ("skip", AirflowSkipException, ["list"]),
+    ],
+)
+def test_task_that_starts_nothing_because_of_a_conflict_sends_a_list(
+    polytomic_sandbox: Any, if_running: str, error: type[BaseException], expected: list[str]
+) -> None:
+    """One that attaches also polls once before it defers."""
+    polytomic_sandbox.start_foreign(SYNC)
+    task = Counted(polytomic_sandbox, if_running=if_running)
+    with pytest.raises(error):
+        task.run()
+
+    assert task.requests() == expected
+
+
+@pytest.mark.parametrize(("if_running", "cancel"), [("wait", []), ("cancel", ["cancel"])])
+def test_conflict_adds_a_list_and_the_polls_of_the_blocking_execution(
+    polytomic_sandbox: Any, if_running: str, cancel: list[str]
+) -> None:
     """The task waits for a foreign execution, and starts its own."""
     polytomic_sandbox.start_foreign(SYNC)
-    task = Counted(polytomic_sandbox)
+    task = Counted(polytomic_sandbox, if_running=if_running)
     event = task.end(task.execute())
-    assert task.requests() == ["list", "poll"]
+    assert task.requests() == ["list", *cancel, "poll"]
     with pytest.raises(TaskDeferred):
         task.resume(event)
 
@@ -149,11 +201,36 @@ def test_conflict_adds_a_list_and_the_polls_of_the_blocking_execution(polytomic_
 
 
 @pytest.mark.parametrize("polytomic_sandbox_speed", [1000.0])
-def test_task_in_the_worker_sends_only_polls_after_its_start(polytomic_sandbox: Any) -> None:
-    """One poll per poll interval until the execution has ended."""
+@pytest.mark.parametrize(
+    ("arguments", "before", "after"),
+    [
+        ({}, [], []),
+        ({"sync_name": "Salesforce to warehouse"}, ["list of syncs"], []),
+        ({"assets": True}, [], ["sync", "connection"]),
+    ],
+)
+def test_task_in_the_worker_sends_only_polls_after_its_start(
+    polytomic_sandbox: Any, arguments: dict[str, Any], before: list[str], after: list[str]
+) -> None:
+    """One poll per poll interval until the execution has ended; a name and asset events add what they add deferred."""
+    task = Counted(polytomic_sandbox, deferrable=False, **arguments)
+    task.context["outlet_events"] = OutletEventAccessors()
+    task.run()
+    requests = task.requests()
+    polls = requests[len(before) + 2 : len(requests) - len(after)]
+
+    assert requests == [*before, "list", "start", *polls, *after]
+    assert set(polls) == {"poll"}
+
+
+@pytest.mark.parametrize("polytomic_sandbox_speed", [1000.0])
+def test_conflict_in_the_worker_adds_a_list_and_polls(polytomic_sandbox: Any) -> None:
+    """The polls of the blocking execution come before those of the task's own."""
+    polytomic_sandbox.start_foreign(SYNC)
     task = Counted(polytomic_sandbox, deferrable=False)
     task.run()
     requests = task.requests()
+    start = requests.index("start")
 
-    assert requests[:2] == ["list", "start"]
-    assert set(requests[2:]) == {"poll"}
+    assert [requests[0], *requests[start - 1 : start + 1]] == ["list", "list", "start"]
+    assert set(requests[1 : start - 1] + requests[start + 1 :]) == {"poll"}

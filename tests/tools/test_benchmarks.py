@@ -15,7 +15,7 @@ import pytest
 
 from airflow_provider_polytomic.api.models import BulkSyncExecution, BulkSyncStatusSummary, ModelSyncExecution
 from benchmarks import __main__ as command
-from benchmarks import figures, goals, growth, harness, imports, probe, tables, waiting
+from benchmarks import cold, figures, goals, growth, harness, imports, page, probe, tables, waiting
 from benchmarks.server import Settings, World
 from benchmarks.waiters import KINDS
 from benchmarks.work import WARM_UP, execution_id, number_of, sync_id
@@ -185,6 +185,7 @@ def test_figures_are_computed_from_both_reports() -> None:
         "requests": 14,
         "gets": 2,
         "gets_of_ended": 2,
+        "polls": 20,
         "steady": 2.0,
         "first_end": 10.0,
         "polls_before": 2,
@@ -200,6 +201,7 @@ def test_figures_are_computed_from_both_reports() -> None:
     result = figures.of_waiting({"waiters": 2, "intervals": 8, "interval": 1.0}, probed, server)
 
     assert result["cpu_ms_per_poll"] == pytest.approx(8 * 20 / 16)
+    assert result["all_in_ms_per_poll"] == pytest.approx(12 * 20 / 20)
     assert result["fixed_ms_per_waiter"] == pytest.approx((2 * 20 - 2 * 10) / 2)
     assert result["requests_per_interval"] == 0.5
     assert result["tls_contexts_per_waiter"] == 0.5
@@ -260,6 +262,32 @@ def test_table_has_three_digits_and_the_spread() -> None:
     ]
 
 
+# --- the page
+
+
+def test_page_gets_the_tables_of_the_parts_that_a_run_has(tmp_path: Path) -> None:
+    """Only the block after a comment is replaced, and that of a part that was not measured stays."""
+    text = "Text.\n\n<!-- benchmark: cold -->\n\n| old |\n| --- |\n\nMore.\n\n<!-- benchmark: calls -->\n\n| kept |\n"
+    written = tmp_path / "page.md"
+    written.write_text(text)
+    spread = {"median": 12.345, "min": 1.0, "max": 20.0, "times": 3}
+    start = {"requests": 3, "import_ms": spread, "first_request_ms": spread, "total_ms": spread}
+    page.update(written, {"cold": {"start": start, "resume": {"requests": 0, "total_ms": spread}}})
+
+    before, table, after = written.read_text().split("\n\n", 3)[1:]
+    assert before == "<!-- benchmark: cold -->"
+    assert table.splitlines()[2] == "| **this provider** | 12 ms | 12 ms | 12 ms | 3 | 12 ms | 0 |"
+    assert after == "More.\n\n<!-- benchmark: calls -->\n\n| kept |\n"
+
+
+def test_blocks_of_the_page_have_a_function() -> None:
+    """Each comment of docs/performance.md names one, and each is used."""
+    text = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+
+    assert [match[1] for match in page.BLOCK.finditer(text)] == re.findall("<!-- benchmark: (.+) -->", text)
+    assert {match[1] for match in page.BLOCK.finditer(text)} == set(page.BLOCKS)
+
+
 # --- the whole
 
 
@@ -271,6 +299,18 @@ def test_readme_lists_all_parts_kinds_and_options(capsys: pytest.CaptureFixture[
     options = set(re.findall(r"--[a-z]+", capsys.readouterr().out)) - {"--help"}
 
     assert [name for name in (*command.PARTS, *KINDS, *imports.KINDS, *options) if f"`{name}`" not in text] == []
+
+
+def test_requests_are_counted_with_any_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is sent counts if it begins with an HTTP method, however much is sent at once."""
+    monkeypatch.setattr(ssl.SSLSocket, "send", lambda _connection, data: len(data))
+    counted = cold.Requests()
+    assert counted.first is None
+    for data in (b"GET / HTTP/1.1\r\n", b"Host: localhost\r\n\r\n", memoryview(b"PATCH /a HTTP/1.1\r\n")):
+        ssl.SSLSocket.send(None, data)  # type: ignore[arg-type]
+
+    assert counted.number == 2
+    assert counted.first is not None
 
 
 def test_growth_measures_each_step(monkeypatch: pytest.MonkeyPatch) -> None:
