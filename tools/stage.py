@@ -206,6 +206,13 @@ class Run:
         return self.task.get("state")
 
     @property
+    def returned(self) -> str | None:
+        """The execution id that the task returned; None if it has not succeeded."""
+        if self.state != "success":
+            return None
+        return str(self.stage.airflow.xcom(self.dag_id, self.run_id, self.task_id))
+
+    @property
     def link(self) -> str | None:
         """The URL of the task's link to its execution."""
         return self.stage.airflow.link(self.dag_id, self.run_id, self.task_id)

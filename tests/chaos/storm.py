@@ -218,13 +218,6 @@ class Task:
         return [self.run.stage.sandbox.status(execution.id) for execution in self.executions]
 
     @property
-    def returned(self) -> str | None:
-        """The execution id that the task returned."""
-        if self.run.state != "success":
-            return None
-        return str(self.run.stage.airflow.xcom(self.run.dag_id, self.run.run_id, self.run.task_id))
-
-    @property
     def doubled(self) -> int:
         """The number of executions that were started after one had completed."""
         statuses = self.statuses
@@ -239,7 +232,7 @@ class Task:
     @property
     def orphaned(self) -> int:
         """The number of executions that run after the end of the task, or completed without being returned."""
-        returned = self.returned
+        returned = self.run.returned
         return sum(
             status not in TERMINAL or (status == "completed" and execution.id != returned)
             for execution, status in zip(self.executions, self.statuses, strict=True)

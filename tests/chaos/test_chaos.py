@@ -44,7 +44,7 @@ def test_tasks_of_a_storm_return_their_completed_execution(aftermath: Aftermath)
     wrong = [
         task.part
         for task in aftermath.storm.tasks
-        if not task.executions or (task.returned, task.statuses[-1]) != (task.executions[-1].id, "completed")
+        if not task.executions or (task.run.returned, task.statuses[-1]) != (task.executions[-1].id, "completed")
     ]
     assert wrong == [], aftermath.reports(*wrong)
 
@@ -70,7 +70,7 @@ def test_no_execution_of_a_storm_is_orphaned(aftermath: Aftermath) -> None:
 
 def test_storm_cancels_and_returns_no_foreign_execution(aftermath: Aftermath) -> None:
     """Executions that no task has started are neither canceled nor adopted."""
-    returned = {task.returned for task in aftermath.storm.tasks}
+    returned = {task.run.returned for task in aftermath.storm.tasks}
     assert aftermath.storm.foreign
     assert [e.id for e in aftermath.storm.foreign if e.canceling_since is not None or e.id in returned] == []
 

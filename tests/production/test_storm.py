@@ -18,7 +18,7 @@ from tests.chaos.test_chaos import (  # noqa: F401
     test_storm_starts_only_expected_executions,
     test_tasks_of_a_storm_return_their_completed_execution,
 )
-from tools.production import DOUBLED, ProductionAirflow
+from tools.production import API_SERVERS, ProductionAirflow
 
 from .conftest import SECONDS, SEED, TASKS, ProductionStage
 
@@ -39,9 +39,9 @@ def _end(kind: str, grace: float = 0.0) -> Act:
     return act
 
 
-def _stop_the_api_server(airflow: ProductionAirflow, _: random.Random) -> None:
-    airflow.wait_healthy("api-server")
-    with airflow.down("api-server"):
+def _stop_both_api_servers(airflow: ProductionAirflow, _: random.Random) -> None:
+    airflow.wait_healthy(*API_SERVERS)
+    with airflow.down(*API_SERVERS):
         time.sleep(API_OUTAGE)
 
 
@@ -56,9 +56,9 @@ def _restart_the_database(airflow: ProductionAirflow, _: random.Random) -> None:
 KILLS = {
     "task": Kill(8.0),
     "worker's process and task": Kill(2.0),
-    **{kind: Kill(0.5, _end(kind)) for kind in DOUBLED},
+    **{kind: Kill(0.5, _end(kind)) for kind in ("scheduler", "triggerer", "worker")},
     "worker after SIGTERM": Kill(0.5, _end("worker", GRACE)),
-    "api-server": Kill(0.3, _stop_the_api_server),
+    "both API servers": Kill(0.3, _stop_both_api_servers),
     "broker": Kill(0.3, _restart_the_broker),
     "database": Kill(0.3, _restart_the_database),
 }
