@@ -137,10 +137,12 @@ def schedule(seed: int, seconds: float, tasks: int, kills: Mapping[str, Kill] = 
         dag = ("deferred", "worker")[number // SYNCS % 2]
         events.append(Event(dice.uniform(0, ARRIVALS * seconds), "task", dag, number % SYNCS, number))
 
-    def sprinkle(kind: str, what: str, a_minute: float, syncs: Sequence[int] = EACH, begin: float = 0.0) -> None:
+    def sprinkle(
+        kind: str, what: str, a_minute: float, syncs: Sequence[int] = EACH, between: tuple[float, float] = (0.0, 1.0)
+    ) -> None:
         # At least one of each, also of rare ones.
         for _ in range(max(1, round(a_minute * minutes))):
-            at = dice.uniform(begin * seconds, seconds)
+            at = dice.uniform(*between) * seconds
             events.append(Event(at, kind, what, dice.choice(syncs), dice.getrandbits(32)))
 
     def sprinkle_both(kind: str, what: str, a_minute: float, syncs: Sequence[int] = EACH) -> None:
@@ -151,7 +153,8 @@ def schedule(seed: int, seconds: float, tasks: int, kills: Mapping[str, Kill] = 
         sprinkle_both("fault", what, a_minute)
     sprinkle_both("fault", RECORDED, RECORDED_A_MINUTE, LONELY)
     for what, kill in kills.items():
-        sprinkle("kill", what, kill.a_minute, begin=0.1)
+        # A component that is killed while no task begins anymore would mostly delay the end.
+        sprinkle("kill", what, kill.a_minute, between=(0.1, ARRIVALS if kill.act else 1.0))
     sprinkle_both("foreign", "execution", FOREIGN_A_MINUTE, [number for number in EACH if number not in LONELY])
     return sorted(events, key=lambda event: event.at)
 
