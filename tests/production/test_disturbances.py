@@ -11,10 +11,12 @@ import itertools
 import signal
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 
-from tools.production import TASKS_PER_WORKER
+from tools.production import API_SERVERS, TASKS_PER_WORKER
 from tools.stage import Run
 
 from .conftest import ProductionStage
@@ -23,6 +25,8 @@ pytestmark = pytest.mark.production
 
 NUMBERS = itertools.count(1)  # of syncs
 WORKERS = ("worker", "second-worker")
+IN_WORKERS, DEFERRED = 6, 34  # tasks that wait while all components are restarted
+GRACE = 10.0  # seconds until the rest of a component is killed
 API_OUTAGE = 20.0  # seconds
 
 
@@ -156,15 +160,15 @@ def test_tasks_continue_when_one_of_two_schedulers_is_killed(stage: ProductionSt
 
 
 @pytest.mark.long
-def test_tasks_lose_no_execution_when_the_api_server_is_gone_for_a_while(stage: ProductionStage) -> None:
+def test_tasks_lose_no_execution_when_both_api_servers_are_gone_for_a_while(stage: ProductionStage) -> None:
     """Executions end during and after the outage. Deferred tasks cancel nothing."""
     stage.airflow.wait_healthy()
     in_workers, deferred = start_waiting(stage, 2, 0), start_waiting(stage, 0, 3)
-    with stage.airflow.down("api-server"):
+    with stage.airflow.down(*API_SERVERS):
         in_workers[0].finish()
         deferred[0].finish()
         time.sleep(API_OUTAGE)
-    stage.airflow.wait_healthy("api-server")
+    stage.airflow.wait_healthy(*API_SERVERS)
     finish(deferred[1:])
     for run in [*in_workers, deferred[0]]:
         finish_until_success(run)
@@ -202,6 +206,47 @@ def test_tasks_lose_no_execution_when_the_database_crashes(stage: ProductionStag
         finish_until_success(run)
     assert results(deferred) == SUCCEEDED_ONCE
     assert all(map(has_lost_nothing, in_workers))
+
+
+@pytest.mark.long
+def test_rolling_restart_of_all_components_interrupts_no_task(stage: ProductionStage) -> None:
+    """As Kubernetes does it: all components at once, of two peers one after the other, each with a SIGTERM.
+
+    Deferred tasks continue and tasks of workers end meanwhile. Each of the 40 tasks succeeds in its first try.
+    """
+    stage.airflow.wait_healthy()
+    deferred = [trigger(stage, "deferred") for _ in range(DEFERRED)]
+    in_workers = [trigger(stage, "worker") for _ in range(IN_WORKERS)]
+    for run in deferred:
+        run.until_state("deferred")
+    for run in in_workers:
+        run.until_polled(run.until_started())
+    runs = [*in_workers, *deferred]
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(partial(_restart_in_turn, stage), ("api-server", "dag-processor", "scheduler", "triggerer")))
+    _until_polled_again(runs)
+    assert Counter(run.state for run in runs) == {"running": IN_WORKERS, "deferred": DEFERRED}
+    waiting = iter(deferred)
+    for name in WORKERS:
+        with stage.airflow.terminated(name, grace=GRACE):
+            stage.until(lambda name=name: "Warm shutdown" in stage.airflow.log_since_start(name), "a warm shutdown")
+            for run in itertools.islice(waiting, TASKS_PER_WORKER):
+                run.finish()
+            finish([run for run in in_workers if run.task["hostname"] == name])
+        stage.airflow.wait_healthy(name)
+    finish(list(waiting))
+    for run in deferred:
+        run.until_state("success")
+    assert results(runs) == SUCCEEDED_ONCE
+    assert tries(runs) == {1}
+    assert [run.returned for run in runs] == [run.started[0].id for run in runs]
+
+
+def _restart_in_turn(stage: ProductionStage, kind: str) -> None:
+    for name in stage.airflow.names:
+        if name in (kind, f"second-{kind}"):
+            stage.airflow.end(name, GRACE)
+            stage.airflow.wait_healthy(name)
 
 
 def _until_polled_again(runs: list[Run]) -> None:
