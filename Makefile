@@ -81,7 +81,7 @@ test-deaths: venv ## Run the tests that kill, clear, mark and delete tasks on a 
 test-chaos: venv ## Run a storm of faults and kills over a real Airflow: CHAOS_SECONDS=180, CHAOS_SEED=…
 	$(PYTEST) -v -s -m chaos $(ARGS)
 
-test-production: venv ## Disturb an Airflow as in production: PRODUCTION_SECONDS=60, PRODUCTION_SEED=…, ALL=1
+test-production: venv ## Disturb an Airflow as in production: PRODUCTION_SECONDS=180, PRODUCTION_SEED=…, ALL=1
 	$(PYTEST) -v -m "production$(if $(ALL),, and not long)" --durations=10 $(ARGS)
 
 test-ui: venv ## Run the tests of the UI of a real Airflow in Chromium, which is installed if possible

@@ -1,6 +1,6 @@
 """The stage of these tests: an Airflow as in production, which all of them share, because its start takes a while.
 
-make test-production                                                   with a storm of one minute, and a random seed
+make test-production                                                   with a storm of three minutes, and a random seed
 make test-production PRODUCTION_SEED=4711 PRODUCTION_SECONDS=1800      with a storm of half an hour, and that seed
 make test-production ALL=1                                             also the long tests
 """
@@ -22,7 +22,7 @@ from tools.stage import Stage
 
 TESTS = Path(__file__).parents[1]
 DAGS = (TESTS / "system" / "dags" / "sync_dags.py", TESTS / "chaos" / "dags" / "chaos_dags.py")
-SECONDS = float(os.environ.get("PRODUCTION_SECONDS") or 60)
+SECONDS = float(os.environ.get("PRODUCTION_SECONDS") or 180)
 SEED = int(os.environ.get("PRODUCTION_SEED") or random.SystemRandom().randrange(1_000_000))
 TASKS = max(20, round(12 * SECONDS / 60))
 # Airflow notices soon that a message is lost. It fails no task that only waits for a worker on a busy machine; by
