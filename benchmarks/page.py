@@ -38,7 +38,7 @@ def update(page: Path, result: dict[str, Any]) -> None:
     def replaced(match: re.Match[str]) -> str:
         name = match[1]
         part = name.partition("-")[0]
-        if part not in result and part not in ("about", "goals"):
+        if part not in result and part != "goals":
             return match[0]
         return f"{name}{match[2]}" + "\n".join(BLOCKS[name](result)) + "\n"
 
