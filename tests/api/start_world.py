@@ -141,6 +141,22 @@ class World:
     bodies: dict[str, Any] = field(default_factory=dict)
     cleared_at: int = 0
 
+    def copy(self) -> World:
+        """A world that nothing changes if this one changes."""
+        return replace(
+            self,
+            budget=replace(self.budget),
+            executions=[replace(item, schemas=dict(item.schemas)) for item in self.executions],
+            keys=dict(self.keys),
+            in_flight=dict(self.in_flight),
+            keys_of_try=set(self.keys_of_try),
+            behind_errors=set(self.behind_errors),
+            beside_errors=set(self.beside_errors),
+            begun_meanwhile=set(self.begun_meanwhile),
+            schemas=list(self.schemas),
+            bodies=dict(self.bodies),
+        )
+
     @property
     def running(self) -> Execution | None:
         return next((item for item in self.executions if item.status in ("running", "canceling")), None)

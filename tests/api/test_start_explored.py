@@ -11,7 +11,7 @@ failed), *skipped*, killed in its last try, or at a limit of the protocol.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -28,12 +28,13 @@ from airflow_provider_polytomic.api.executions.start_request import (
 )
 from airflow_provider_polytomic.api.plan import Now, Request, Sleep
 
-from .explorer import EXTRA, Chooser, Died, explore
+from .explorer import EXTRA, Chooser, Died, explore_steps
 from .start_world import SCHEMAS, SYNC, Budget, Execution, Start, World
 
 # Limits of the protocol (docs/promises.md).
 DIED_BEHIND_ERROR = "limit: the process died after a recorded error that began an execution"
 BESIDE_ERROR = "limit: took an equal execution that began during a failed request"
+FAILED = "the try failed"
 
 
 def drive(world: World, request: StartRequest) -> Any:
@@ -68,66 +69,119 @@ def wait_for_end(world: World, execution_id: str) -> Execution:
     return execution
 
 
-def run_task(world: World, policy: str, store: bool) -> str:
-    """Run all tries of one task.
+@dataclass
+class Task:
+    """All tries of one task.
 
-    :returns: how the scenario ended.
+    :ivar store: whether Airflow has a task state store.
+    :ivar retries: as in the DAG file, which a user may edit.
+    :ivar request: the start request of the current try; None before it begins.
     """
-    retries, start = world.budget.retries, world.start
-    number, max_tries, stored = 1, retries, None
-    counts_clears = world.budget.edits > 0  # as Airflow 3.2 and newer do
-    ever_cleared = False
-    while True:
+
+    world: World
+    policy: str
+    store: bool
+    retries: int
+    max_tries: int
+    counts_clears: bool
+    number: int = 1
+    stored: StoredStart | None = None
+    ever_cleared: bool = False
+    request: StartRequest | None = None
+
+    @classmethod
+    def of(cls, world: World, policy: str, store: bool) -> Task:
+        retries = world.budget.retries
+        return cls(world, policy, store, retries, retries, counts_clears=world.budget.edits > 0)  # as Airflow 3.2 does
+
+    def copy(self) -> Task:
+        return replace(self, world=self.world.copy())
+
+    def advance(self, choose: Chooser) -> str | None:
+        """Run one pass of the protocol, and wait for the execution that it decided for.
+
+        :returns: how the scenario ended, if it has.
+        """
+        self.world.choose = choose
+        if self.request is None:
+            self.request = self.begin_try()
+        try:
+            end = self.run_pass(self.request)
+            if end != FAILED:
+                return end
+        except Died:
+            known = {self.stored.execution_id} if self.stored else set()
+            if self.world.behind_errors - known:
+                return DIED_BEHIND_ERROR
+            if self.number > self.max_tries:
+                return "killed in its last try"
+            if self.world.budget.clears and not self.world.in_flight and choose("retry", "clear") == "clear":
+                self.clear()
+        except PolytomicConflictError:
+            assert self.policy == "fail", "each attempt met a conflict"
+        except PolytomicError:
+            pass
+        if self.number > self.max_tries:
+            return finish(self.world, "red", None)
+        if self.world.budget.edits and (edited := choose("unchanged", "0", "1", "5")) != "unchanged":
+            self.world.budget.edits -= 1
+            self.retries = int(edited)
+        self.number += 1
+        self.request = None
+        return None
+
+    def begin_try(self) -> StartRequest:
+        world, start = self.world, self.world.start
+        uncleared = self.counts_clears and not self.ever_cleared
         first = first_try_since_clear(
-            number, max_tries, retries, stored=stored, uncleared=counts_clears and not ever_cleared
+            self.number, self.max_tries, self.retries, stored=self.stored, uncleared=uncleared
         )
         repair = Repair() if world.schemas else None
         request = StartRequest(
-            start.kind, SYNC, ("t",), number, first, start.arguments, policy, stored=stored, repair=repair
+            start.kind,
+            SYNC,
+            ("t",),
+            self.number,
+            first,
+            start.arguments,
+            self.policy,
+            stored=self.stored,
+            repair=repair,
         )
         world.started_in_this_try = 0
-        world.keys_of_try = {request.key(number, attempt) for attempt in range(MAX_ATTEMPTS)}
-        try:
-            while True:
-                decision = drive(world, request)
-                if isinstance(decision, Skipped):
-                    return finish(world, "skipped", None)
-                if isinstance(decision, Blocked):
-                    wait_for_end(world, decision.execution.id)
-                    request = replace(request, attempts=decision.attempts)
-                    continue
-                assert isinstance(decision, ResolvedExecution)
-                if store and decision.origin != "attached":
-                    stored = stored_start(request, decision, max_tries)
-                    request = replace(request, stored=stored)
-                ended = wait_for_end(world, decision.execution.id)
-                if ended.status == "canceled" and decision.origin == "resumed":
-                    continue
-                merged = decision.repair.merge(request.kind.execution_class(**ended.json))
-                if merged.succeeded:
-                    return finish(world, "adopted" if decision.origin == "attached" else "green", ended)
-                break
-        except Died:
-            known = {stored.execution_id} if stored else set()
-            if world.behind_errors - known:
-                return DIED_BEHIND_ERROR
-            if number > max_tries:
-                return "killed in its last try"
-            if world.budget.clears and not world.in_flight and world.choose("retry", "clear") == "clear":
-                world.budget.clears -= 1
-                ever_cleared = True
-                max_tries, world.cleared_at = number + retries, len(world.executions)
-                world.bodies.clear()
-        except PolytomicConflictError:
-            assert policy == "fail", "each attempt met a conflict"
-        except PolytomicError:
-            pass
-        if number > max_tries:
-            return finish(world, "red", None)
-        if world.budget.edits and (edited := world.choose("unchanged", "0", "1", "5")) != "unchanged":
-            world.budget.edits -= 1
-            retries = int(edited)
-        number += 1
+        world.keys_of_try = {request.key(self.number, attempt) for attempt in range(MAX_ATTEMPTS)}
+        return request
+
+    def run_pass(self, request: StartRequest) -> str | None:
+        """Run one pass.
+
+        :returns: how the scenario ended, :data:`FAILED` if the try failed, or None if it needs another pass.
+        """
+        world = self.world
+        decision = drive(world, request)
+        if isinstance(decision, Skipped):
+            return finish(world, "skipped", None)
+        if isinstance(decision, Blocked):
+            wait_for_end(world, decision.execution.id)
+            self.request = replace(request, attempts=decision.attempts)
+            return None
+        assert isinstance(decision, ResolvedExecution)
+        if self.store and decision.origin != "attached":
+            self.stored = stored_start(request, decision, self.max_tries)
+            self.request = replace(request, stored=self.stored)
+        ended = wait_for_end(world, decision.execution.id)
+        if ended.status == "canceled" and decision.origin == "resumed":
+            return None
+        merged = decision.repair.merge(request.kind.execution_class(**ended.json))
+        if merged.succeeded:
+            return finish(world, "adopted" if decision.origin == "attached" else "green", ended)
+        return FAILED
+
+    def clear(self) -> None:
+        self.world.budget.clears -= 1
+        self.ever_cleared = True
+        self.max_tries, self.world.cleared_at = self.number + self.retries, len(self.world.executions)
+        self.world.bodies.clear()
 
 
 def stored_start(request: StartRequest, acquired: ResolvedExecution, max_tries: int) -> StoredStart:
@@ -214,10 +268,9 @@ def test_start_protocol_starts_one_execution_and_loses_none_in_any_order_of_even
 ) -> None:
     """Within the budgets, no sequence of events violates an invariant, and every sequence ends."""
 
-    def scenario(choose: Chooser) -> str:
-        return run_task(World(choose, replace(CONFIGURATIONS[name]), STARTS[start]), policy, store)
+    world = World(Chooser([]), replace(CONFIGURATIONS[name]), STARTS[start])
 
-    ends = explore(scenario)
+    ends = explore_steps(Task.of(world, policy, store))
 
     record_property("sequences", sum(ends.values()))
     print(f"\nexplored {sum(ends.values())} sequences: {dict(ends)}")
@@ -253,10 +306,9 @@ def test_repairing_retry_syncs_only_what_is_left_in_any_order_of_events(
     No schema that completed since the clear is synced again, and a success includes all schemas.
     """
 
-    def scenario(choose: Chooser) -> str:
-        return run_task(World(choose, replace(REPAIRS[name]), Start(), schemas=SCHEMAS), policy, store)
+    world = World(Chooser([]), replace(REPAIRS[name]), Start(), schemas=SCHEMAS)
 
-    ends = explore(scenario)
+    ends = explore_steps(Task.of(world, policy, store))
 
     record_property("sequences", sum(ends.values()))
     print(f"\nexplored {sum(ends.values())} sequences: {dict(ends)}")
