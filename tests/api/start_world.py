@@ -20,6 +20,7 @@ An execution may complete at any time; that has no budget.
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
@@ -73,6 +74,11 @@ class Execution:
 
 def _iso(at: float | None) -> str | None:
     return None if at is None else datetime.fromtimestamp(at, timezone.utc).isoformat()
+
+
+@functools.cache
+def _http_date(seconds: int) -> str:
+    return formatdate(seconds, usegmt=True)
 
 
 @dataclass
@@ -277,7 +283,7 @@ class World:
         result = self.respond(request)
         if not isinstance(result, Response):
             return result
-        return replace(result, headers={**result.headers, "date": formatdate(self.now + self.skew, usegmt=True)})
+        return Response(result.status, {**result.headers, "date": _http_date(int(self.now + self.skew))}, result.body)
 
     def respond(self, request: Request) -> SendResult:
         if request.method == "GET":
