@@ -8,7 +8,7 @@ its key), whether the process dies, and whether another client creates a sync wi
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -18,7 +18,7 @@ from airflow_provider_polytomic.api.plan import Now, Request, Response, SendResu
 from airflow_provider_polytomic.api.syncs.create import CreateRequest, create_once, resolve_connection_ids
 from airflow_provider_polytomic.api.syncs.update import ensure_sync
 
-from .explorer import EXTRA, MAX_DELAY, Chooser, Died, explore
+from .explorer import EXTRA, MAX_DELAY, Chooser, Died, explore_steps
 from .plans import PlanDriver
 
 BODY: dict[str, Any] = {
@@ -68,6 +68,16 @@ class World:
     modes: dict[str, str] = field(default_factory=dict)
     keys: dict[str, tuple[Any, Response]] = field(default_factory=dict)
     in_flight: dict[str, tuple[Any, float]] = field(default_factory=dict)
+
+    def copy(self) -> World:
+        """A world that nothing changes if this one changes."""
+        return replace(
+            self,
+            syncs=list(self.syncs),
+            modes=dict(self.modes),
+            keys=dict(self.keys),
+            in_flight=dict(self.in_flight),
+        )
 
     @property
     def own(self) -> list[str]:
@@ -194,23 +204,36 @@ def drive(world: World, creation: CreateRequest) -> str:
         return str(getattr(end.value, "id", end.value))
 
 
-def run_task(world: World, policy: str) -> str:
-    """Run all tries of a task.
+@dataclass
+class Task:
+    """All tries of a task, each of which is a step."""
 
-    :returns: how the task ended: created, skipped, updated, taken (the name), or red.
-    """
-    returned, how = None, "red"
-    for number in range(1, RETRIES + 2):
-        world.taken = False
+    world: World
+    policy: str
+    number: int = 1
+
+    def copy(self) -> Task:
+        return replace(self, world=self.world.copy())
+
+    def advance(self, choose: Chooser) -> str | None:
+        world = self.world
+        world.choose, world.taken = choose, False
         try:
-            returned = drive(world, CreateRequest(BODY, ("t",), number, 1, policy))
-            how = "created" if returned in world.own else "updated" if policy == "update" else "skipped"
-            break
+            returned = drive(world, CreateRequest(BODY, ("t",), self.number, 1, self.policy))
         except PolytomicLookupError:
-            how = "taken"
-            break
+            return finish(world, self.policy, "taken", None)
         except (Died, PolytomicError):
-            continue
+            self.number += 1
+            return None if self.number <= RETRIES + 1 else finish(world, self.policy, "red", None)
+        how = "created" if returned in world.own else "updated" if self.policy == "update" else "skipped"
+        return finish(world, self.policy, how, returned)
+
+
+def finish(world: World, policy: str, how: str, returned: str | None) -> str:
+    """Check the end of a task.
+
+    :param how: how it ended: created, skipped, updated, taken (the name), or red.
+    """
     for key, (body, _) in list(world.in_flight.items()):  # delayed requests arrive in the end
         world.process(key, body)
 
@@ -236,7 +259,7 @@ def run_task(world: World, policy: str) -> str:
 @pytest.mark.parametrize("policy", ["fail", "skip"])
 def test_creation_creates_one_sync_and_loses_none_in_any_order_of_events(policy: str, strict: bool) -> None:
     """With any deaths and losses within the budgets, at most one sync is created, and the task returns it."""
-    ends = explore(lambda choose: run_task(World(choose, strict, kills=1 + EXTRA), policy))
+    ends = explore_steps(Task(World(Chooser([]), strict, kills=1 + EXTRA), policy))
 
     assert ends["created"] > 100
     assert ends["red"] == 0
@@ -246,7 +269,7 @@ def test_creation_creates_one_sync_and_loses_none_in_any_order_of_events(policy:
 @pytest.mark.parametrize("strict", [False, True], ids=["documented", "strict"])
 def test_update_ends_in_one_sync_with_the_desired_state_in_any_order_of_events(strict: bool) -> None:
     """With any deaths and losses within the budgets, at most one sync is created, and it has the desired state."""
-    ends = explore(lambda choose: run_task(World(choose, strict, kills=1 + EXTRA), "update"))
+    ends = explore_steps(Task(World(Chooser([]), strict, kills=1 + EXTRA), "update"))
 
     assert ends["created"] > 100
     assert ends["updated"] > 100
