@@ -123,6 +123,11 @@ class Tries:
         """The start that an earlier try has stored, or this one."""
         return self._stored_start
 
+    def read_start_since_clear(self) -> StoredStart | None:
+        """The start that a try since the last clear has stored."""
+        stored = self.read_stored_start()
+        return stored if stored is not None and stored.try_number >= self.infer_first_try() else None
+
     def store(self, start: StoredStart) -> None:
         """Store a start for later tries."""
         self._stored_start = start

@@ -92,7 +92,7 @@ class PolytomicAuthError(PolytomicApiError):
 class PolytomicNotFoundError(PolytomicApiError):
     """404 or 410: the sync, execution or connection does not exist, or the API key has no access to it."""
 
-    hint = "check the id, and that the key belongs to the organization that owns it"
+    hint = "check the id, that the object was not deleted, and that the key belongs to the organization that owns it"
 
 
 class PolytomicConflictError(PolytomicApiError):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ from .plan import Plan, Response, SendResult, TransportFailure, current_time, se
 from .retry import backoff, retry_after_delay
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 OUTCOME_TIMEOUT = 60.0  # seconds during which a key is repeated until its outcome is known
 REPLICA_LAG = 60.0  # seconds during which the server's replicas may not know a new object
@@ -154,6 +157,9 @@ def resolve_outcome(
             if recorded is not None and not key_requests.is_uncertain:
                 return recorded
             raise key_requests.unresolved_error(failure)
+        if request_count == 1:
+            text = "%s. Repeating the %s with the same idempotency key until its outcome is known, for up to %.0f s."
+            log.info(text, failure, operation, key_requests.timeout)
         retry_after = retry_after_delay(response, now)
         yield from sleep(backoff(request_count, jitter=random.random()) if retry_after is None else retry_after)
 

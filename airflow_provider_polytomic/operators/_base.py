@@ -129,13 +129,8 @@ class ExecutionOperator(ExecutionRequests):
         self._validate()
         deadline = compute_deadline(self.timeout, self.execution_timeout)
         self._deadline_limit = find_deadline_limit(self.timeout, self.execution_timeout)
-        sync_name, stored = validation.blank_to_none(self.sync_name), self._tries.read_stored_start()
-        if (
-            sync_name is not None
-            and stored is not None
-            and stored.sync_name == sync_name
-            and self._tries.infer_is_retry()
-        ):
+        sync_name, stored = validation.blank_to_none(self.sync_name), self._tries.read_start_since_clear()
+        if sync_name is not None and stored is not None and stored.sync_name == sync_name:
             sync_id = stored.sync_id
         else:
             sync_id, sync_name = resolve_sync(self._run, self._kind, self.sync_id, self.sync_name, deadline)

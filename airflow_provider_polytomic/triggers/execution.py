@@ -301,7 +301,7 @@ class PolytomicExecutionTrigger(BaseTrigger):
             state = None
         if state not in (*ENDED_STATES, ""):
             log.info(
-                "Execution %s of sync %s is left running: the state of its task is %s.",
+                "Execution %s of sync %s is left to its task, which has not ended (state: %s).",
                 self.execution_id,
                 self.sync_id,
                 state or "unknown",

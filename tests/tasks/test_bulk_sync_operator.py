@@ -387,6 +387,21 @@ def test_operator_keeps_waiting_through_failed_polls(polytomic_sandbox: Any, def
     assert len(polytomic_sandbox.starts(SYNC)) == 1
 
 
+def test_log_has_a_line_for_each_kind_of_failure_in_an_outage(
+    polytomic_sandbox: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Repeated failures of one kind are logged once."""
+    polls = f"GET {EXECUTIONS}/.*"
+    polytomic_sandbox.faults.status(503, polls, times=2)
+    polytomic_sandbox.faults.drop_before(polls, times=2)
+
+    task().run()
+
+    failures = [line for line in caplog.messages if "could not be polled" in line]
+    assert len(failures) == 2
+    assert all(re.search(r"Polling again, for up to (600|59\d) s\.$", line) for line in failures)
+
+
 @pytest.mark.parametrize("fault", ["after", "before", "html", "truncated", "gateway"])
 def test_start_with_a_lost_response_starts_one_execution(polytomic_sandbox: Any, deferrable: bool, fault: str) -> None:
     """The start is repeated with the same idempotency key, and the task waits for the execution that exists."""
@@ -826,6 +841,53 @@ def test_retry_resumes_the_execution_after_two_dead_tries(
     assert [returned] == [execution.id for execution in polytomic_sandbox.starts(SYNC)]
 
 
+def test_error_names_the_execution_of_an_earlier_try_that_may_still_be_running(
+    polytomic_sandbox: Any, deferrable: bool, store: Store | None
+) -> None:
+    """A retry whose key is rejected resumes nothing. Its log is the one that people read first."""
+    work = task(retries=1, deferrable=deferrable)
+    with pytest.raises(Died):
+        dying_operator(work.make, "after its response").execute(tries(1, store, max_tries=1))
+    (started,) = polytomic_sandbox.starts(SYNC)
+    polytomic_sandbox.rotate_key("another key")
+
+    with pytest.raises(PolytomicAuthError) as caught:
+        work.run(tries(2, store, max_tries=1))
+
+    known = f"Try 1 of this task started execution {started.id} of bulk sync {SYNC}, which may still be running"
+    unknown = "An execution that an earlier try of this task started may still be running"
+    assert (unknown if store is None else known) in str(caught.value)
+
+
+@endless
+def test_retry_after_a_clear_looks_the_name_up_again(polytomic_sandbox: Any) -> None:
+    """The sync of a try before the clear may be another one than has the name now."""
+    store = Store()
+    polytomic_sandbox.touch(SYNC, name="Target")
+    work = task(sync_name="Target", retries=1, wait_for_completion=False)
+    work.run(tries(1, store, max_tries=1))
+    polytomic_sandbox.touch(SYNC, name="Renamed")
+    with pytest.raises(PolytomicLookupError):
+        work.run(tries(2, store, max_tries=2))  # the first try after a clear
+    polytomic_sandbox.touch(OTHER, name="Target")
+
+    returned = work.run(tries(3, store, max_tries=2))
+
+    assert [returned] == [execution.id for execution in polytomic_sandbox.starts(OTHER)]
+
+
+def test_log_says_that_a_start_is_repeated(polytomic_sandbox: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """A start can be repeated for a minute, which would be silent otherwise."""
+    caplog.set_level("INFO", "airflow_provider_polytomic")
+    polytomic_sandbox.faults.status(503, f"POST {EXECUTIONS}", times=2)
+
+    task().run()
+
+    repeated = [line for line in caplog.messages if "Repeating the start with the same idempotency key" in line]
+    assert len(repeated) == 1
+    assert f"POST /api/bulk/syncs/{SYNC}/executions: HTTP 503" in repeated[0]
+
+
 @slower
 def test_retry_starts_a_new_execution_when_the_last_one_failed(
     polytomic_sandbox: Any, deferrable: bool, store: Store | None
@@ -882,6 +944,7 @@ def test_clear_of_a_successful_task_starts_a_new_execution(
     assert [first, second] == [execution.id for execution in polytomic_sandbox.starts(SYNC)]
 
 
+@slower
 def test_clear_of_a_running_task_cancels_its_execution_and_starts_a_new_one(
     polytomic_sandbox: Any, deferrable: bool, store: Store | None
 ) -> None:
@@ -897,6 +960,7 @@ def test_clear_of_a_running_task_cancels_its_execution_and_starts_a_new_one(
     assert polytomic_sandbox.status(old.id) == "canceled"
 
 
+@endless
 @pytest.mark.parametrize("status", ["completed", "failed"])
 def test_cleared_task_ignores_the_event_of_its_earlier_trigger(
     polytomic_sandbox: Any, status: str, store: Store | None
@@ -917,7 +981,9 @@ def test_cleared_task_ignores_the_event_of_its_earlier_trigger(
 
     _, new = polytomic_sandbox.starts(SYNC)
     assert after.value.trigger.execution_id == new.id
-    assert work.make().execute_complete(cleared, fire(after.value.trigger)) == new.id
+    with finish_after_polls(polytomic_sandbox, new):
+        event = fire(after.value.trigger)
+    assert work.make().execute_complete(cleared, event) == new.id
 
 
 def test_operator_ignores_the_event_of_another_task(polytomic_sandbox: Any) -> None:

@@ -43,6 +43,7 @@ class OutageTracker:
         self._failures = 0
         self._duration = 0.0
         self._last_failure = 0.0
+        self._last_error: type[PolytomicError] | None = None
         self._delay = 0.0  # planned after the last failure
         self._credentials_reread = False
         self._lag_logged = False
@@ -69,10 +70,10 @@ class OutageTracker:
         self._last_failure = now
         if self._failures >= MIN_FAILURES and self._duration >= OUTAGE_BUDGET:
             raise add_context(error, f"no valid response for {self._duration:.0f} s")
-        if self._failures == 1:
-            log.warning(
-                "%s could not be polled: %s. Polling again, for up to %d s.", self._subject, error, OUTAGE_BUDGET
-            )
+        if self._failures == 1 or type(error) is not self._last_error:  # the same error would be logged for minutes
+            left = max(OUTAGE_BUDGET - self._duration, 0.0)
+            log.warning("%s could not be polled: %s. Polling again, for up to %.0f s.", self._subject, error, left)
+        self._last_error = type(error)
         self._delay = self._next_delay(poll.retry_after)
         return self._delay
 

@@ -20,6 +20,7 @@ from .. import models
 from ..errors import (
     PolytomicApiError,
     PolytomicConflictError,
+    PolytomicError,
     PolytomicNotFoundError,
     PolytomicServerError,
     PolytomicValidationError,
@@ -63,8 +64,11 @@ def start_or_resume(request: StartRequest) -> Plan[Decision]:
 
 def _start_or_resume(request: StartRequest, server_clock: ServerClock) -> Plan[Decision]:
     sent_before = yield from current_time()  # by an earlier try, if at all
-    baseline = yield from _list_when_known(request)
-    request, resumed = yield from _replay_earlier_tries(request, baseline, sent_before)
+    try:
+        baseline = yield from _list_when_known(request)
+        request, resumed = yield from _replay_earlier_tries(request, baseline, sent_before)
+    except PolytomicError as failure:
+        raise _name_unresolved_execution(request, failure) from None
     if resumed is not None:
         return resumed
     # Without earlier tries, no request was sent since the first list.
@@ -184,10 +188,21 @@ def _replay_try_attempts(
         if isinstance(result, models.Execution):
             return request, result
         # The server has recorded an error for this key, which will therefore never start an execution.
-        log.info("Attempt %d of try %d started no execution: %s", attempt, try_number, result)
+        log.info("Replaying key %d of try %d found no execution: %s", attempt + 1, try_number, result)
         if isinstance(result, PolytomicValidationError) and request.is_narrowed:
             request = _widen(request, result)
     return request, None
+
+
+def _name_unresolved_execution(request: StartRequest, error: PolytomicError) -> PolytomicError:
+    """Add to an error that an execution of an earlier try may still be running, because nothing else would say so."""
+    if request.first_try == request.try_number:
+        return error
+    stored = request.stored
+    if stored is None or stored.try_number < request.first_try:
+        return add_context(error, "An execution that an earlier try of this task started may still be running")
+    execution = f"execution {stored.execution_id} of {request.sync}"
+    return add_context(error, f"Try {stored.try_number} of this task started {execution}, which may still be running")
 
 
 # --- this try
@@ -305,6 +320,9 @@ def _replay_tries_before_clear(
     """
     if request.stored is not None and request.stored.execution_id == non_terminal.id:
         return True, non_terminal
+    if request.was_cleared:
+        text = "Execution %s of %s is running. Checking whether this task started it before the task was cleared."
+        log.info(text, non_terminal.id, request.sync)
     for earlier in range(request.first_try - 1, 0, -1):
         # Everything, because the clear has made the repairs of these tries void.
         _, execution = yield from _replay_try_attempts(request.without_repair(), earlier, sent_before)
@@ -348,7 +366,9 @@ def _conflict_error(request: StartRequest, message: str) -> PolytomicConflictErr
 
 
 def _cancel_if_requested(request: StartRequest, non_terminal: Execution, is_owned: bool) -> Plan[Blocked]:
-    relation = "which this task started before it was cleared" if is_owned else "which this task did not start"
+    # The clear of a DAG run that has ended changes the keys, so the task cannot recognize what it started before.
+    foreign = "which this task did not start" + (" since it was cleared" if request.was_cleared else "")
+    relation = "which this task started before it was cleared" if is_owned else foreign
     cancels = (is_owned and request.cancel_from_before_clear) or request.if_running == "cancel"
     if cancels and non_terminal.status != "canceling":
         subject = f"Execution {non_terminal.id} of {request.sync}"
