@@ -464,19 +464,25 @@ class VanishInBackground(FinishInBackground):
 # --- foreign executions
 
 
+@endless
 def test_log_distinguishes_deferrals_for_blocking_and_owned_executions(
     polytomic_sandbox: Any, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The worker's log says for which execution the task is deferred, and what follows."""
     caplog.set_level("INFO")
+    work, context = task(deferrable=True), make_context()
     blocking = polytomic_sandbox.start_foreign(SYNC)
-
-    returned = task(deferrable=True).run()
+    with pytest.raises(TaskDeferred) as blocked:
+        work.make().execute(context)
+    with finish_after_polls(polytomic_sandbox, blocking):
+        event = fire(blocked.value.trigger)
+    with pytest.raises(TaskDeferred) as owned:
+        work.make().execute_complete(context, event)
 
     log = caplog.text + capsys.readouterr().out  # Airflow 2 logs to the former, Airflow 3 to the latter
     assert re.findall(r"Deferred: the triggerer waits for the end of (.*?\.)", log) == [
         f"blocking execution {blocking.id}.",
-        f"execution {returned}.",
+        f"execution {owned.value.trigger.execution_id}.",
     ]
     assert log.count("Then this task starts its own.") == 1
 
