@@ -76,10 +76,15 @@ def test_storm_cancels_and_returns_no_foreign_execution(aftermath: Aftermath) ->
 
 
 def test_storm_has_enough_faults_and_kills(aftermath: Aftermath) -> None:
-    """Most kinds of faults hit requests of both kinds of syncs, and everything was killed that was planned."""
+    """Most kinds of faults hit requests of both kinds of syncs, and everything was killed that was planned.
+
+    In less than three minutes, half of the kinds of faults are enough, because the rare ones may meet no request.
+    """
+    kinds = len({*FAULTS, RECORDED})
+    enough, of_model_syncs = (0.75, 0.5) if SECONDS >= 180 else (0.5, 0.25)
     hits = {(fault_of, sync in MODEL) for fault_of, sync, fault in aftermath.storm.faults if fault.hits}
-    assert len({fault_of for fault_of, _ in hits}) >= 0.75 * len({*FAULTS, RECORDED})
-    assert len({fault_of for fault_of, of_model in hits if of_model}) >= 0.5 * len({*FAULTS, RECORDED})
+    assert len({fault_of for fault_of, _ in hits}) >= enough * kinds
+    assert len({fault_of for fault_of, of_model in hits if of_model}) >= of_model_syncs * kinds
     assert {kind for kind, _ in aftermath.storm.kills} == set(aftermath.storm.planned)
     assert aftermath.all.tasks >= 30
     assert sum(task.run.kind == "model" for task in aftermath.storm.tasks) >= 9
