@@ -51,6 +51,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "create_then_run": ("create_then_run", {}),
     "reverse_etl": ("reverse_etl", {}),
     "elt_pipeline": ("elt_pipeline", {}),
+    "nightly_syncs": ("nightly_syncs", {}),
     **({"run_after_sync": ("run_after_sync", {})} if AIRFLOW_3 else {}),
 }
 
@@ -253,6 +254,15 @@ def test_elt_pipeline(run: Run) -> None:
         transformed = database.execute("SELECT sum(opportunities), round(sum(amount), 2) FROM pipeline_by_size")
         assert transformed.fetchone() == loaded
     assert loaded[0] > 0
+
+
+def test_nightly_syncs(run: Run) -> None:
+    """Both syncs run once, and the last task adds their records."""
+    assert run.tasks == {"load_orders": "success", "load_accounts": "success", "report": "success"}
+    assert [run.statuses(sync_id) for sync_id in (POSTGRES_TO_WAREHOUSE, SALESFORCE_TO_WAREHOUSE)] == [
+        ["completed"],
+        ["completed"],
+    ]
 
 
 @needs_airflow_3

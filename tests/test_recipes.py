@@ -1,4 +1,4 @@
-"""The recipes: their tasks, called in order, and two complete DAGs on Airflow."""
+"""The recipes: their tasks, called in order, and complete DAGs on Airflow."""
 
 from __future__ import annotations
 
@@ -18,7 +18,12 @@ from airflow_provider_polytomic.api.endpoints import bulk_syncs, schedules
 from airflow_provider_polytomic.api.errors import PolytomicResponseError, PolytomicTimeoutError
 from airflow_provider_polytomic.hooks.polytomic import PolytomicHook
 from airflow_provider_polytomic.sandbox.app import Sandbox
-from airflow_provider_polytomic.sandbox.seed import POSTGRES, SALESFORCE_TO_WAREHOUSE
+from airflow_provider_polytomic.sandbox.seed import (
+    POSTGRES,
+    POSTGRES_TO_WAREHOUSE,
+    SALESFORCE_TO_WAREHOUSE,
+    default_seed,
+)
 from airflow_provider_polytomic.sandbox.server import Server
 from tests.documents import ROOT, Block, read, source
 from tools.migrated_database import make_sqlite
@@ -265,6 +270,24 @@ def run_dag(dag_id: str, code: str, sandbox: Sandbox, home: Path, **conf: str) -
         states = dict(database.execute("SELECT task_id, state FROM task_instance").fetchall())
         ((run_state,),) = database.execute("SELECT state FROM dag_run").fetchall()
     return Run(run_state == "success", log, states)
+
+
+@pytest.mark.system
+def test_alert_of_the_nightly_example_names_the_execution_and_its_failed_tables(tmp_path: Path) -> None:
+    """The callback of a failed task reads the error and the XCom of the execution."""
+    seed = default_seed()
+    (orders,) = [sync for sync in seed.bulk_syncs if sync.id == POSTGRES_TO_WAREHOUSE]
+    orders.schemas[0].outcome = ["failed"]
+    sandbox = Sandbox(seed, speed=100)
+    code = (ROOT / "example_dags" / "nightly_syncs.py").read_text().replace('"retries": 2', '"retries": 0')
+
+    run = run_dag("nightly_syncs", code, sandbox, tmp_path)
+
+    assert not run.succeeded, run.log
+    (execution,) = sandbox.starts(POSTGRES_TO_WAREHOUSE)
+    assert f"ALERT: nightly_syncs.load_orders: Execution {execution.id} of bulk sync" in run.log
+    status, failed = sandbox.status(execution.id), [orders.schemas[0].id]
+    assert f"ALERT: execution {execution.id} has status {status}. Not completed: {failed}" in run.log
 
 
 @pytest.mark.system
