@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_EVENTS = 100  # per task; each is a row in Airflow's database, and may trigger DAG runs
+MAX_LOGGED_URIS = 10
 
 
 def emit_events(
@@ -53,6 +54,9 @@ def emit_events(
             return
         add = partial(add_asset_event, events, asset, event_extra(table, execution))
         reporting.best_effort(f"asset event of {asset}", add)
+    uris = [str(getattr(asset, "uri", asset)) for _, asset in tables]
+    more = f", and {len(uris) - MAX_LOGGED_URIS} more" if len(uris) > MAX_LOGGED_URIS else ""
+    log.info("Asset events: %s%s.", ", ".join(uris[:MAX_LOGGED_URIS]), more)
 
 
 def _select_tables(written: list[WrittenTable], names: Mapping[str, Any]) -> list[tuple[WrittenTable, Any]]:

@@ -8,12 +8,13 @@ from datetime import datetime
 from typing import Any
 
 try:
-    from airflow.sdk import Asset, dag, task
+    from airflow.sdk import Asset, AssetAlias, dag, task
 
     ACCOUNTS = Asset(name="accounts", uri="snowflake://ab12345/ANALYTICS/salesforce/account")
     CONTACTS = Asset("snowflake://ab12345/ANALYTICS/salesforce/contact")
 except ImportError:  # Airflow 2
     from airflow.datasets import Dataset  # type: ignore
+    from airflow.datasets import DatasetAlias as AssetAlias  # type: ignore
     from airflow.decorators import dag, task  # type: ignore
 
     ACCOUNTS = Dataset("snowflake://ab12345/ANALYTICS/salesforce/account")
@@ -27,7 +28,9 @@ def after_tables() -> None:
         # Airflow 2 calls assets datasets.
         loaded = context.get("triggering_asset_events") or context.get("triggering_dataset_events") or {}
         rows: dict[str, int] = {}
-        for events in loaded.values():
+        for asset, events in loaded.items():
+            if isinstance(asset, AssetAlias):  # Airflow 3 also lists each event for the alias of its task
+                continue
             for event in events:
                 table = event.extra.get("output_name")
                 if table is None:  # an event of another task, or one that was created in the UI

@@ -213,7 +213,7 @@ def test_after_tables(run: Run) -> None:
 
 
 def test_after_tables_ignores_events_of_other_tasks() -> None:
-    """Such as the event of an outlet, whose `extra` is empty."""
+    """Such as the event of an outlet, whose `extra` is empty. Those of an alias are those of its assets."""
     path = EXAMPLES / "after_tables.py"
     spec = importlib.util.spec_from_file_location("after_tables", path)
     assert spec is not None
@@ -222,7 +222,10 @@ def test_after_tables_ignores_events_of_other_tasks() -> None:
     spec.loader.exec_module(module)
     report = module.after_tables().get_task("report").python_callable
     own = {"output_name": "account", "record_count": 120, "execution_id": "e"}
-    events = {"snowflake://…/account": [SimpleNamespace(extra={}), SimpleNamespace(extra=own)]}
+    events = {
+        "snowflake://…/account": [SimpleNamespace(extra={}), SimpleNamespace(extra=own)],
+        module.AssetAlias(name="polytomic:load.sync"): [SimpleNamespace(extra={**own, "record_count": 0})],
+    }
 
     assert report(triggering_asset_events=events) == {"account": 120}
 

@@ -12,8 +12,10 @@ from typing import Any, Generic, TypeVar
 from pydantic import ValidationError
 
 from .errors import (
+    PolytomicError,
     PolytomicResponseError,
     PolytomicTimeoutError,
+    add_context,
     body_excerpt,
     error_from_response,
 )
@@ -101,7 +103,12 @@ def fetch(call: Call[T], max_retries: int = DEFAULT_MAX_RETRIES) -> Plan[T]:
             jitter=random.random(),
         )
         if delay is None:
-            return decode(call, response)
+            try:
+                return decode(call, response)
+            except PolytomicError as error:
+                if request_count > 1:
+                    add_context(error, f"gave up after {request_count} requests")
+                raise
         yield from sleep(delay)
         request_count += 1
 

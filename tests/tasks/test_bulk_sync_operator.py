@@ -866,7 +866,7 @@ def test_error_names_the_execution_of_an_earlier_try_that_may_still_be_running(
 
 
 @endless
-def test_retry_after_a_clear_looks_the_name_up_again(polytomic_sandbox: Any) -> None:
+def test_retry_after_a_clear_searches_the_name_again(polytomic_sandbox: Any) -> None:
     """The sync of a try before the clear may be another one than has the name now."""
     store = Store()
     polytomic_sandbox.touch(SYNC, name="Target")

@@ -57,7 +57,7 @@ def cancel_unless_ended(kind: SyncKind, sync_id: str, execution_id: str, timeout
         log.info("%s has ended with status %r. There is nothing to cancel.", subject, poll.value.status)
         return
     if poll.error is not None:
-        log.warning("%s could not be polled and is canceled in any case: %s", subject, poll.error)
+        log.warning("%s could not be polled. A cancel request is sent anyway: %s", subject, poll.error)
     left = timeout - ((yield from current_time()) - began)
     refusal = yield from cancel_execution(kind, sync_id, execution_id, max(left, timeout / 2))
     if refusal:
