@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from airflow_provider_polytomic.operators.model_sync import PolytomicModelSyncOp
 from airflow_provider_polytomic.sandbox.seed import SALESFORCE_TO_WAREHOUSE, WAREHOUSE_TO_SALESFORCE
 from airflow_provider_polytomic.triggers import execution as trigger_module
 
-from .conftest import Task, TaskDeferred, fire, make_context, recreate_in_triggerer
+from .conftest import Task, TaskDeferred, finish_after_polls, fire, make_context, recreate_in_triggerer
 
 SYNCS = {"bulk": SALESFORCE_TO_WAREHOUSE, "model": WAREHOUSE_TO_SALESFORCE}
 OPERATORS = {"bulk": PolytomicBulkSyncOperator, "model": PolytomicModelSyncOperator}
@@ -64,9 +65,22 @@ def test_task_log_contains_each_console_line_once(
     assert len(logged()) > 4
 
 
+@pytest.mark.parametrize("polytomic_sandbox_speed", [0.0001], ids=["endless"])
 def test_console_log_is_requested_at_most_once_per_poll(polytomic_sandbox: Any, deferrable: bool) -> None:
     """Each poll of the execution is followed by at most one request."""
-    task(deferrable=deferrable).run()
+    context = make_context()
+    push = context["ti"].xcom_push
+
+    with ExitStack() as ending:
+
+        def push_and_end_after_polls(key: str, value: Any) -> None:
+            push(key, value)
+            running = polytomic_sandbox.running(SYNCS["bulk"])
+            if key == "execution" and running:
+                ending.enter_context(finish_after_polls(polytomic_sandbox, running, times=3))
+
+        context["ti"].xcom_push = push_and_end_after_polls
+        task(deferrable=deferrable).run(context)
 
     (execution,) = polytomic_sandbox.starts(SYNCS["bulk"])
     polls = sum(request.path.endswith(f"/executions/{execution.id}") for request in polytomic_sandbox.requests)
