@@ -36,6 +36,7 @@ def alert(context: Any) -> None:
     start_date=datetime(2026, 1, 1),
     catchup=False,  # a sync loads what has changed since its last run, so missed runs need no repetition
     max_active_runs=1,
+    is_paused_upon_creation=True,  # until the pool exists
     tags=["polytomic"],
     default_args={
         "deferrable": True,
