@@ -504,7 +504,7 @@ def test_trigger_that_moves_to_another_triggerer_cancels_nothing(stage: Stage) -
     stage.airflow.freeze("triggerer")
     run.until_polled(execution, times=run.poll_count(execution) + 1)
     stage.airflow.kill("triggerer", signal.SIGCONT, whole=True)
-    run.until(lambda: "is left running" in run.log(), "the first triggerer to give up the trigger")
+    run.until(lambda: "is left to its task" in run.log(), "the first triggerer to give up the trigger")
     run.finish()
     run.until_state("success")
     assert (run.statuses, run.cancel_requests) == (["completed"], [])
