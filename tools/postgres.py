@@ -10,11 +10,13 @@ from pathlib import Path
 from tools.processes import as_member
 
 # Speed instead of durability after a crash of the machine: the folder is deleted with the Airflow that uses it. Every
-# component and every request of the API server may hold a connection.
+# component and every request of the API server may hold a connection. The connection of a killed scheduler stays open
+# in the processes that it has forked; without a timeout, its locks would keep other schedulers from its DAG runs.
 SETTINGS = """
 fsync = off
 full_page_writes = off
 max_connections = 400
+idle_in_transaction_session_timeout = 60s
 """
 
 
