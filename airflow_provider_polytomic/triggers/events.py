@@ -7,6 +7,8 @@ import functools
 import hashlib
 import json
 import logging
+import math
+import time
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, get_args
@@ -32,6 +34,9 @@ SAVE_INTERVAL = 300.0  # seconds between two saves of an unchanged position
 # Seconds to list executions when events may have expired. Airflow fails a watcher that takes 300 s for a batch.
 CATCH_UP_TIMEOUT = 200.0
 MAX_CONCURRENT_LISTS = 10  # syncs whose executions are listed at the same time
+# Seconds in which the scheduler has usually started the DAG runs of an event. Up to Airflow 3.3, an event that arrives
+# earlier after another one has no run of its own: the run of the event after it contains both.
+RUN_CREATION_TIME = 10.0
 STORED_MARKER = "stored"  # an argument that only serialized triggers have
 
 
@@ -97,6 +102,7 @@ class PolytomicSyncEventTrigger(BaseEventTrigger):
         self.poke_interval = interval
         self._position: Position | None = None
         self._save_after = 0.0
+        self._fired_at = -math.inf  # by the monotonic clock
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments from which Airflow creates the trigger again."""
@@ -131,7 +137,10 @@ class PolytomicSyncEventTrigger(BaseEventTrigger):
         """Yield an event for each execution that has ended and matches the arguments."""
         async for batch in shared_stream:
             new = await self._find_new(batch)
-            for end in new:
+            for number, end in enumerate(new, start=1):
+                if number == len(new):
+                    await self._wait_for_runs()
+                self._fired_at = time.monotonic()
                 yield TriggerEvent(dict(end.data))
             # Not before Airflow has stored the events: after a restart, those before the position are skipped.
             if self._position is not None and (new or self._position.polled_at >= self._save_after):
@@ -145,6 +154,14 @@ class PolytomicSyncEventTrigger(BaseEventTrigger):
                 yield event
         finally:
             await poller.aclose()
+
+    async def _wait_for_runs(self) -> None:
+        """Wait until the scheduler has started the runs of earlier events, so that the next event gets its own run.
+
+        Without the last event of a batch, nothing would start a run for those before it until another execution ends.
+        """
+        pause = min(RUN_CREATION_TIME, self.poke_interval)
+        await asyncio.sleep(max(0.0, self._fired_at + pause - time.monotonic()))
 
     # --- new ends
 

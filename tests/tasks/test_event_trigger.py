@@ -475,6 +475,31 @@ def test_burst_of_several_pages_fires_completely_in_order(polytomic_sandbox: San
     asyncio.run(scenario())
 
 
+def test_last_of_several_events_fires_after_a_pause(polytomic_sandbox: Sandbox) -> None:
+    """The scheduler starts the run of the first event meanwhile, and another run for all others with the last one."""
+    pause = 1.0
+
+    async def scenario() -> None:
+        watcher = recreate_trigger(trigger(poke_interval=pause))
+        poller = watcher.create_shared_stream_producer(watcher.serialize()[1])
+
+        async def batches() -> AsyncIterator[_event_poller.EventBatch]:
+            for ends in (0, 3, 1):
+                for _ in range(ends):
+                    end_execution(polytomic_sandbox)
+                batch = await poller.poll()
+                assert batch is not None
+                yield batch
+
+        times = [time.monotonic() async for _ in watcher.filter_shared_stream(batches())]
+        await poller.aclose()
+        _, second, third, fourth = times
+        assert third - second >= 0.9 * pause
+        assert fourth - third >= 0.9 * pause
+
+    asyncio.run(scenario())
+
+
 # --- restarts
 
 

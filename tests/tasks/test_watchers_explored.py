@@ -162,7 +162,8 @@ class Watcher:
     """A trigger in a triggerer, which receives one batch after another."""
 
     def __init__(self, arguments: dict[str, Any], store: Store | None) -> None:
-        self.trigger = PolytomicSyncEventTrigger(**arguments)
+        # The pause before the last of several events is as long as the interval, and takes real time.
+        self.trigger = PolytomicSyncEventTrigger(**arguments, poke_interval=0.001)
         self.trigger.asset_state_store = store
         self.fired: list[str] = []
         self._batches: asyncio.Queue[EventBatch] = asyncio.Queue()
