@@ -210,6 +210,10 @@ class PolytomicExecutionTrigger(BaseTrigger):
         client = AsyncClient(None, self._share_settings(), BatchPollObserver())
         clock = WorkerClock(self.clock_difference, self.waiting_since, client)
         try:
+            # Before the first sleep: triggers that start together and end with their first poll would otherwise open
+            # and close a session one after the other.
+            with contextlib.suppress(Exception):  # the first poll reports it
+                await client.connect()
             return await adrive(
                 wait_for_execution(
                     kind,

@@ -14,6 +14,7 @@ from airflow_provider_polytomic.api.executions import outage
 from airflow_provider_polytomic.api.transport import aiohttp_transport
 from airflow_provider_polytomic.hooks import polytomic as hook_module
 from airflow_provider_polytomic.sandbox.seed import SALESFORCE_TO_WAREHOUSE as SYNC
+from airflow_provider_polytomic.sandbox.seed import WAREHOUSE_TO_SALESFORCE as MODEL
 from airflow_provider_polytomic.triggers import execution as module
 from airflow_provider_polytomic.triggers.execution import PolytomicExecutionTrigger
 
@@ -81,7 +82,7 @@ def test_trigger_keeps_waiting_when_its_connection_is_briefly_unreadable(
     read, times = hook_module.aget_connection, iter(range(9))
 
     async def flaky(conn_id: str) -> Any:
-        if next(times) < 3:
+        if next(times) < 4:  # the last of them is that of the first poll
             raise RuntimeError("secrets backend: 503")
         return await read(conn_id)
 
@@ -291,3 +292,23 @@ def test_triggers_of_one_connection_share_one_session(polytomic_sandbox: Any) ->
 
     asyncio.run(run())
     assert max(sessions) == 1
+
+
+@pytest.mark.parametrize(("kind", "sync_id"), [("bulk", SYNC), ("model", MODEL)])
+def test_trigger_holds_the_shared_session_before_its_first_poll(
+    kind: str, sync_id: str, polytomic_sandbox: Any
+) -> None:
+    """Triggers that start together and end with their first poll use one session, and not one each."""
+
+    async def run() -> None:
+        waiting = PolytomicExecutionTrigger(kind, sync_id, "e1", poke_interval=60).run()
+        first = asyncio.ensure_future(anext(waiting))
+        while not aiohttp_transport._shared.get(asyncio.get_running_loop()):  # noqa: ASYNC110  there is no event
+            await asyncio.sleep(0.005)
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        assert not aiohttp_transport._shared.get(asyncio.get_running_loop())
+
+    asyncio.run(asyncio.wait_for(run(), 4))
+    assert polytomic_sandbox.requests == []
