@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import html
 import json
 import re
@@ -37,12 +38,14 @@ def redact(text: str, secrets: Iterable[str]) -> str:
 
 def encoded_forms(secrets: Iterable[str]) -> set[str]:
     """All forms in which a response may contain the secrets: literal, and encoded for JSON, HTML or a URL."""
-    forms: set[str] = set()
-    for secret in secrets:
-        in_json = json.dumps(secret)[1:-1]
-        in_html_safe_json = in_json.replace("&", r"\u0026").replace("<", r"\u003c").replace(">", r"\u003e")
-        slashes_escaped = in_json.replace("/", r"\/")
-        unescaped = json.dumps(secret, ensure_ascii=False)[1:-1]
-        forms |= {secret, in_json, in_html_safe_json, slashes_escaped, unescaped}
-        forms |= {html.escape(secret), quote(secret, safe="")}
-    return forms - {""}
+    return {form for secret in secrets for form in _encoded_forms(secret)}
+
+
+@functools.lru_cache(maxsize=32)  # every response is searched for the same few secrets
+def _encoded_forms(secret: str) -> frozenset[str]:
+    in_json = json.dumps(secret)[1:-1]
+    in_html_safe_json = in_json.replace("&", r"\u0026").replace("<", r"\u003c").replace(">", r"\u003e")
+    slashes_escaped = in_json.replace("/", r"\/")
+    unescaped = json.dumps(secret, ensure_ascii=False)[1:-1]
+    in_any_json = {in_json, in_html_safe_json, slashes_escaped, unescaped}
+    return frozenset(({secret, html.escape(secret), quote(secret, safe="")} | in_any_json) - {""})

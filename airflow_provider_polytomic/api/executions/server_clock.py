@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from datetime import timezone
 from email.utils import parsedate_to_datetime
@@ -107,10 +108,13 @@ def clock_correction(theirs: float | None, own: float | None) -> float:
 
 
 def _date(response: SendResult) -> float | None:
-    if not isinstance(response, Response):
-        return None
+    return _parse_date(response.headers.get("date", "")) if isinstance(response, Response) else None
+
+
+@functools.lru_cache(maxsize=16)  # all responses within a second have the same Date
+def _parse_date(text: str) -> float | None:
     try:
-        date = parsedate_to_datetime(response.headers.get("date", ""))
+        date = parsedate_to_datetime(text)
         return date.replace(tzinfo=date.tzinfo or timezone.utc).timestamp()
     except (ValueError, TypeError, OverflowError, OSError):
         return None
