@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import json
 import os
 import sqlite3
@@ -74,65 +75,87 @@ class Run:
         return [self.sandbox.status(execution.id) for execution in self.sandbox.starts(sync_id)]
 
 
-def run_dag(dag_id: str, conf: dict[str, Any], env: dict[str, str], home: Path) -> Run:
-    """Run a DAG with `airflow dags test`, with its own sandbox and database."""
-    warehouse = home / "warehouse.sqlite"
-    seed = default_seed()
-    schemas = {schema.output_name: schema for sync in seed.bulk_syncs for schema in sync.schemas}
-    schemas["customers"].rows = 0
-    if dag_id == "repair_failed":
-        schemas["contact"].outcome = ["failed", "completed"]
-    sandbox = Sandbox(seed, speed=20, deliver_to=warehouse)
-    with closing(Server(sandbox)):
-        connection = {"conn_type": "polytomic", "host": sandbox.url, "password": sandbox.key}
-        done = subprocess.run(
-            [sys.executable, "-m", "airflow", "dags", "test", dag_id, "--conf", json.dumps(conf)],
-            env={
-                **env,
-                **airflow_home(home),
-                "AIRFLOW_CONN_POLYTOMIC_DEFAULT": json.dumps(connection),
-                "ELT_WAREHOUSE": str(warehouse),
-            },
-            capture_output=True,
-            text=True,
-            timeout=240,
-        )
-    assert done.returncode == 0, done.stdout + done.stderr
-    with closing(sqlite3.connect(home / "airflow.db")) as database:
-        rows = database.execute("SELECT task_id, map_index, state FROM task_instance").fetchall()
-    tasks = {task if index < 0 else f"{task}[{index}]": state for task, index, state in rows}
-    return Run(tasks, sandbox, warehouse)
+class Airflow:
+    """Runs DAGs one after the other with `airflow dags test`, in one process and with one database."""
 
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        make_sqlite(home / "airflow.db")
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW_", "_AIRFLOW_"))}
+        env = {
+            **inherited,
+            "AIRFLOW_HOME": str(home),
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
+            "AIRFLOW__CORE__DAGS_FOLDER": str(EXAMPLES),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+            "NO_PROXY": "127.0.0.1",
+            "PYTHONPATH": str(EXAMPLES.parent),
+        }
+        with (home / "output").open("w") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tests.dags_test_process"],
+                env=env,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=output,
+                text=True,
+            )
 
-def airflow_home(home: Path) -> dict[str, str]:
-    return {"AIRFLOW_HOME": str(home), "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db"}
+    def run(self, dag_id: str, conf: dict[str, Any]) -> Run:
+        """Run a DAG with its own sandbox."""
+        warehouse = self._home / f"{dag_id}.{len(conf)}.sqlite"
+        seed = default_seed()
+        schemas = {schema.output_name: schema for sync in seed.bulk_syncs for schema in sync.schemas}
+        schemas["customers"].rows = 0
+        if dag_id == "repair_failed":
+            schemas["contact"].outcome = ["failed", "completed"]
+        sandbox = Sandbox(seed, speed=20, deliver_to=warehouse)
+        with closing(Server(sandbox)):
+            connection = {"conn_type": "polytomic", "host": sandbox.url, "password": sandbox.key}
+            env = {"AIRFLOW_CONN_POLYTOMIC_DEFAULT": json.dumps(connection), "ELT_WAREHOUSE": str(warehouse)}
+            exit_code = self._send({"arguments": ["dags", "test", dag_id, "--conf", json.dumps(conf)], "env": env})
+        assert exit_code == 0, (self._home / "output").read_text()
+        with closing(sqlite3.connect(self._home / "airflow.db")) as database:
+            newest = "SELECT run_id FROM dag_run WHERE dag_id = ?1 ORDER BY id DESC LIMIT 1"
+            rows = database.execute(
+                f"SELECT task_id, map_index, state FROM task_instance WHERE dag_id = ?1 AND run_id = ({newest})",
+                (dag_id,),
+            ).fetchall()
+        tasks = {task if index < 0 else f"{task}[{index}]": state for task, index, state in rows}
+        return Run(tasks, sandbox, warehouse)
+
+    def _send(self, request: dict[str, Any]) -> Any:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(json.dumps(request), file=self._process.stdin, flush=True)
+        reply = self._process.stdout.readline()
+        assert reply, (self._home / "output").read_text()
+        return json.loads(reply)
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.communicate()
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[Run]]]:
-    """Run all cases, three at a time, because they mostly wait."""
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW_", "_AIRFLOW_"))}
-    env = {
-        **inherited,
-        "AIRFLOW__CORE__DAGS_FOLDER": str(EXAMPLES),
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
-        "NO_PROXY": "127.0.0.1",
-    }
-    pool = ThreadPoolExecutor(max_workers=3)
+    """Run all cases in four processes, because tasks mostly wait."""
+    airflows = [Airflow(tmp_path_factory.mktemp("airflow")) for _ in range(4)]
+    pools = [ThreadPoolExecutor(max_workers=1) for _ in airflows]
     futures = {}
-    for name, (dag_id, conf) in CASES.items():
-        home = tmp_path_factory.mktemp(name)
-        make_sqlite(home / "airflow.db")
-        futures[name] = pool.submit(run_dag, dag_id, conf, env, home)
+    for (name, case), number in zip(CASES.items(), itertools.cycle(range(len(airflows)))):
+        futures[name] = pools[number].submit(airflows[number].run, *case)
     yield futures
-    pool.shutdown(cancel_futures=True)
+    for pool, airflow in zip(pools, airflows, strict=True):
+        pool.shutdown(wait=False, cancel_futures=True)
+        airflow.close()
 
 
 @pytest.fixture
 def run(runs: dict[str, Future[Run]], request: pytest.FixtureRequest) -> Run:
     """Return the run of the case with the name of the test."""
-    return runs[request.node.name.removeprefix("test_")].result()
+    return runs[request.node.name.removeprefix("test_")].result(timeout=600)
 
 
 def test_start_and_wait(run: Run) -> None:
