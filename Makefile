@@ -35,8 +35,8 @@ DEMO_VENV := .venv-demo
 BENCH_VENV := .venv-bench
 BIN := $(VENV)/bin
 PYTEST = $(BIN)/python -m pytest --junitxml=$(REPORTS)/$@.xml
-# Twice as many as there are cores, because many unit tests wait for a server or a timer.
-PROCESSES := $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
+# Three times as many as there are cores, because many unit tests wait for a server or a timer.
+PROCESSES := $(shell echo $$((3 * $$(getconf _NPROCESSORS_ONLN))))
 CHECKED := airflow_provider_polytomic benchmarks example_dags tests tools
 # What the site contains, or what its pages link to.
 PAGES := README.md CHANGELOG.md CODE_OF_CONDUCT.md CONTRIBUTING.md LICENSE SECURITY.md airflow_provider_polytomic docs example_dags tests
