@@ -26,6 +26,7 @@ from airflow_provider_polytomic.triggers._worker_clock import WorkerClock
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from airflow_provider_polytomic.api.client import AsyncClient
     from airflow_provider_polytomic.api.executions.console_log import ConsoleLogFollower
     from airflow_provider_polytomic.api.kinds import SyncKind
     from airflow_provider_polytomic.api.models import Execution
@@ -192,7 +193,7 @@ class PolytomicExecutionTrigger(BaseTrigger):
         )
 
     async def _wait_for_execution(self) -> Execution:
-        from airflow_provider_polytomic.api.client import AsyncClient, adrive
+        from airflow_provider_polytomic.api.client import adrive
         from airflow_provider_polytomic.api.executions.wait import wait_for_execution
         from airflow_provider_polytomic.api.kinds import get_sync_kind
 
@@ -205,15 +206,9 @@ class PolytomicExecutionTrigger(BaseTrigger):
                 await self._store_console_cursor()
             await asyncio.sleep(seconds)
 
-        # The connection is read with the first request, so that an outage of a secrets backend is tolerated like the
-        # API's.
-        client = AsyncClient(None, self._share_settings(), BatchPollObserver())
+        client = await self._open_client()
         clock = WorkerClock(self.clock_difference, self.waiting_since, client)
         try:
-            # Before the first sleep: triggers that start together and end with their first poll would otherwise open
-            # and close a session one after the other.
-            with contextlib.suppress(Exception):  # the first poll reports it
-                await client.connect()
             return await adrive(
                 wait_for_execution(
                     kind,
@@ -239,6 +234,20 @@ class PolytomicExecutionTrigger(BaseTrigger):
             )
         finally:
             await client.close()
+
+    async def _open_client(self) -> AsyncClient:
+        """Open a client, with the session that all triggers of the connection share.
+
+        Otherwise, triggers that start together and end with their first poll would open and close a session one after
+        the other.
+        """
+        from airflow_provider_polytomic.api.client import AsyncClient
+
+        client = AsyncClient(None, self._share_settings(), BatchPollObserver())
+        # The first poll reads the connection again, so that an outage of a secrets backend is tolerated like the API's.
+        with contextlib.suppress(Exception):
+            await client.connect()
+        return client
 
     def _read_deferral_state(self) -> deferral.DeferralState:
         """The state for messages. A malformed one counts as empty here: it is the task that refuses it."""
