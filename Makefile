@@ -35,8 +35,10 @@ DEMO_VENV := .venv-demo
 BENCH_VENV := .venv-bench
 BIN := $(VENV)/bin
 PYTEST = $(BIN)/python -m pytest --junitxml=$(REPORTS)/$@.xml
-# Three times as many as there are cores, because many unit tests wait for a server or a timer.
-PROCESSES := $(shell echo $$((3 * $$(getconf _NPROCESSORS_ONLN))))
+CORES := $(shell getconf _NPROCESSORS_ONLN)
+# More than there are cores, because most tests wait for a server or a timer.
+PROCESSES := $(shell echo $$((3 * $(CORES))))
+SYSTEM_PROCESSES := $(shell echo $$(($(CORES) + 1)))
 CHECKED := airflow_provider_polytomic benchmarks example_dags tests tools
 # What the site contains, or what its pages link to.
 PAGES := README.md CHANGELOG.md CODE_OF_CONDUCT.md CONTRIBUTING.md LICENSE SECURITY.md airflow_provider_polytomic docs example_dags tests
@@ -70,7 +72,7 @@ unit: venv ## Run the unit tests
 	$(PYTEST) -q -m "not system and not deaths and not chaos and not production and not ui" -n $(PROCESSES) --dist worksteal $(ARGS)
 
 system: venv ## Run the tests with a real Airflow and with built packages
-	$(PYTEST) -v -m system -n auto --dist loadfile --no-loadscope-reorder --durations=10 $(ARGS)
+	$(PYTEST) -v -m system -n $(SYSTEM_PROCESSES) --dist loadfile --no-loadscope-reorder --durations=10 $(ARGS)
 
 test-matrix: ## Run the tests with several Airflows, Pythons and lowest versions: CELLS='3.0.6/3.10 newest/*'
 	@$(PYTHON) -m tools.matrix $(foreach cell,$(CELLS),'$(cell)')
