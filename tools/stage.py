@@ -206,6 +206,11 @@ class Run:
         return self.task.get("state")
 
     @property
+    def try_number(self) -> int:
+        """Read now. `task` is as of the last poll, and a new try may have begun."""
+        return int(self.stage.airflow.task_instance(self.dag_id, self.run_id, self.task_id)["try_number"])
+
+    @property
     def returned(self) -> str | None:
         """The execution id that the task returned; None if it has not succeeded."""
         if self.state != "success":

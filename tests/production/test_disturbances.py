@@ -93,7 +93,7 @@ def tries(runs: list[Run]) -> set[int]:
 
 def until_resumed(run: Run) -> None:
     """Wait until a retry polls the execution."""
-    run.until(lambda: run.task["try_number"] == 2 and run.state == "running", "the retry")
+    run.until(lambda: run.task.get("try_number") == 2 and run.state == "running", "the retry")
     run.until_polled(run.started[0], run.poll_count(run.started[0]) + 1)
 
 

@@ -47,7 +47,7 @@ def killed_again_in_the_retry(run: Run) -> None:
     """As before, and the retry is killed before its first request."""
     killed_before_the_response(run)
     held = run.stage.sandbox.faults.delay(MAX_HOLD, f"GET {SYNCS}")
-    run.until(lambda: run.task["try_number"] == 2, "a retry")
+    run.until(lambda: run.task.get("try_number") == 2, "a retry")
     _kill_at(run, held, "the retry's first request")
 
 
@@ -63,7 +63,7 @@ def test_killed_creation_creates_one_sync(stage: Stage, play: Callable[[Run], No
     play(run)
     run.until_state("success")
 
-    assert run.task["try_number"] > 1
+    assert run.try_number > 1
     assert stage.airflow.wait_run(run.dag_id, run.run_id) == "success"
     (sync_id,) = _ids(stage, run.sync_id)
     assert stage.airflow.xcom(run.dag_id, run.run_id, "create") == sync_id

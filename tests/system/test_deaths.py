@@ -54,7 +54,7 @@ def killed_before_the_response(run: Run) -> Iterator[None]:
     yield
     run.until(lambda: held.hits and len(run.started) > before, "a start at the server")
     yield
-    number = run.task["try_number"]  # read before the kill, because the next try may begin at once
+    number = run.try_number  # read before the kill, because the next try may begin at once
     run.kill()
     assert run.started[-1].id not in run.log(number)
     run.release(held, IN_FLIGHT)
@@ -84,7 +84,7 @@ def left_by_its_worker(run: Run) -> Iterator[None]:
     run.until_polled(run.until_started(), times=2)
     yield
     os.kill(run.worker().pid, signal.SIGKILL)
-    run.until(lambda: run.task["try_number"] > 1, "a retry")
+    run.until(lambda: run.task.get("try_number", 0) > 1, "a retry")
 
 
 def killed_at_the_end(run: Run, status: str = "completed") -> Iterator[None]:
@@ -166,7 +166,7 @@ class Play:
                     run.until_state("deferred")
                 run.finish(status)
         run.until_state("success")
-        assert run.task["try_number"] > sum(not act.__name__.startswith("orphaned") for act in self.acts)
+        assert run.try_number > sum(not act.__name__.startswith("orphaned") for act in self.acts)
 
 
 def _kill_the_triggerer(airflow: LocalAirflow) -> None:

@@ -149,7 +149,7 @@ def edited_between_two_tries(run: Run) -> None:
     run.until_polled(run.until_started(), times=2)
     (run.stage.airflow.home / "retries").write_text("1")
     run.kill()
-    run.until(lambda: run.task["try_number"] == 2 and run.state == "running", "the second try")
+    run.until(lambda: run.task.get("try_number") == 2 and run.state == "running", "the second try")
     run.until_polled(run.started[0], times=4)
     run.finish()
     run.until_state("success")
@@ -288,7 +288,7 @@ def test_marked_task_cancels_nothing_with_cancel_on_kill_false(run: Run) -> None
 def cleared_but_left_alone(run: Run) -> None:
     _until_waiting(run.trigger("deferred_left_alone"))
     run.clear()
-    run.until(lambda: run.task["try_number"] == 2, "the try after the clear")
+    run.until(lambda: run.task.get("try_number") == 2, "the try after the clear")
     run.until_state("deferred")
     run.finish()
     _succeed(run, 2)
@@ -393,7 +393,7 @@ def terminated_in_a_pod(run: Run) -> None:
 def terminated_in_a_pod_but_left_alone(run: Run) -> None:
     _until_waiting_in_a_pod(run.trigger("pod_left_alone"))
     end_pod(run, GRACE)
-    run.until(lambda: run.task["try_number"] == 2 and run.state == "running", "the retry")
+    run.until(lambda: run.task.get("try_number") == 2 and run.state == "running", "the retry")
     run.until_polled(run.started[0], times=run.poll_count(run.started[0]) + 1)
     _succeed_in_a_pod(run)
 
@@ -401,7 +401,7 @@ def terminated_in_a_pod_but_left_alone(run: Run) -> None:
 def killed_in_a_pod(run: Run) -> None:
     _until_waiting_in_a_pod(run.trigger("pod"))
     end_pod(run, grace=0)
-    run.until(lambda: run.task["try_number"] == 2 and run.state == "running", "the retry")
+    run.until(lambda: run.task.get("try_number") == 2 and run.state == "running", "the retry")
     run.until_polled(run.started[0], times=run.poll_count(run.started[0]) + 1)
     _succeed_in_a_pod(run)
 
