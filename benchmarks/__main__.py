@@ -13,13 +13,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from . import calls, cold, goals, growth, imports, lives, page, restart, waiting
+from . import calls, cold, goals, growth, imports, lives, page, restart, triggerer, waiting
 from .harness import ROOT, VENVS, Bench, bench
 from .plot import plot
 from .tables import tables
 from .waiters import KINDS
 
-PARTS = ("waiting", "lives", "restart", "imports", "cold", "calls", "growth")
+PARTS = ("waiting", "lives", "restart", "triggerer", "imports", "cold", "calls", "growth")
 OWN_KINDS = ("provider", "provider-unbatched", "A10", "C", "null")
 PEERS = tuple(name for name, kind in KINDS.items() if kind.is_peer)
 REPEATED = ("provider", "A10")  # whose ratio the goals compare
@@ -113,6 +113,7 @@ def measure(bench: Bench, options: argparse.Namespace) -> Iterator[dict[str, Any
         "waiting": lambda: _measure_waiting(bench, options),
         "lives": lambda: lives.measure(bench, triggers, max(min(1000, triggers // 2), 1)),
         "restart": lambda: restart.measure(bench, reps or 2, numbers),
+        "triggerer": lambda: triggerer.measure(reps or 2, max(numbers)),
         "imports": lambda: imports.measure(bench, import_kinds, reps or 3),
         "cold": lambda: cold.measure(bench, reps or (9 if full else 5), peers),
         "calls": lambda: calls.measure(bench, reps or 3),

@@ -106,6 +106,12 @@ def _restart(result: dict[str, Any]) -> Block:
     return _table(columns, rows)
 
 
+def _triggerer(result: dict[str, Any]) -> Block:
+    labels = {"provider": WAITERS["provider"], "airflow": "a trigger of Airflow that fires at once"}
+    rows = [[label, _of(result["triggerer"][kind], "cpu_ms_per_trigger", "ms")] for kind, label in labels.items()]
+    return _table(("CPU of the triggerer per trigger",), rows)
+
+
 def _imports(result: dict[str, Any]) -> Block:
     labels = {"provider": OWN, "bare": "an empty operator, sensor, and hook", **PROVIDERS}
     rows = [
@@ -202,6 +208,7 @@ BLOCKS: dict[str, Callable[[dict[str, Any]], Block]] = {
         },
     ),
     "restart": _restart,
+    "triggerer": _triggerer,
     "cold": _cold,
     "imports": _imports,
     "calls": _calls,

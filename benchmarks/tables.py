@@ -43,6 +43,10 @@ def tables(result: dict[str, Any]) -> Iterator[str]:
         columns |= {"collection_ms": "longest garbage collection ms", "reads": "reads of the connection"}
         rows = [[kind, *(cell(of_it[name]) for name in columns)] for kind, of_it in found.items()]
         yield f"Restart with {triggers} triggers\n\n" + table(["kind", *columns.values()], rows)
+    if "triggerer" in result:
+        columns = {"cpu_ms_per_trigger": "CPU ms per trigger", "cpu_ms": "CPU ms in all", "seconds": "seconds"}
+        rows = [[kind, *(cell(of_it.get(name)) for name in columns)] for kind, of_it in result["triggerer"].items()]
+        yield "Restart of a real triggerer\n\n" + table(["kind", *columns.values()], rows)
     if "imports" in result:
         columns = {"cpu_ms": "CPU ms", "modules": "modules", "memory_mb": "MB", "parse_ms": "first parse ms"}
         rows = [[kind, *(cell(of_it[name]) for name in columns)] for kind, of_it in result["imports"].items()]

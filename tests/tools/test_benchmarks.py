@@ -361,6 +361,7 @@ def test_small_run_measures_the_parts(tmp_path: Path) -> None:
     assert {result["lives"][f"left_{what}"] for what in ("sessions", "tasks", "files", "connections")} == {0}
     assert result["imports"]["provider"]["heavy"] == result["imports"]["provider"]["third_party"] == []
     assert result["calls"]["provider"]["get_5_ms"]["median"] > 0
+    assert set(result["triggerer"]) == {"none", "provider", "airflow"}
     assert "| provider " in done.stdout
     assert "connections left after all lives" in done.stdout
 
