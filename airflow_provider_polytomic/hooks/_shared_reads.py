@@ -57,8 +57,11 @@ class SharedReader:
     async def __call__(self) -> Settings:
         if self._has_settings:
             self._not_before, self._has_settings = time.time(), False
-        # A client that is canceled must not cancel the read of the others.
-        settings = await asyncio.shield(self._find_or_begin().task)
+        read = self._find_or_begin().task
+        # A client that is canceled must not cancel the read of the others. With `shield`, Python 3.14 would log the
+        # error of a read that all clients have left.
+        await asyncio.wait([read])
+        settings = read.result()
         self._has_settings = True
         return settings
 
