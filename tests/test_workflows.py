@@ -146,8 +146,19 @@ def test_workflow_runs_the_suites_of_ci(jobs: dict[str, Any]) -> None:
     made = re.findall(r"^make (test-\w+)$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
 
     assert jobs["stages"]["strategy"]["matrix"]["target"] == made != []
-    env = {"TARGET": "${{ matrix.target }}", "ALL": "${{ github.event_name == 'schedule' && '1' || '' }}"}
+    env = {name.upper(): f"${{{{ matrix.{name} }}}}" for name in ("target", "airflow", "args")}
+    env["ALL"] = "${{ github.event_name == 'schedule' && matrix.airflow == 'newest' && '1' || '' }}"
     assert jobs["stages"]["steps"][-1] == {"run": 'make "$TARGET" PYTHON=python', "env": env}
+
+
+def test_workflow_runs_celery_workers_of_the_oldest_airflow(jobs: dict[str, Any]) -> None:
+    """All tests of an Airflow as in production but the storm."""
+    (cell,) = jobs["stages"]["strategy"]["matrix"]["include"]
+    left_out = {path.name for path in (ROOT / "tests" / "production").glob("test_*.py")} - {
+        Path(path).name for path in cell["args"].split() if (ROOT / path).is_file()
+    }
+
+    assert (cell["target"], cell["airflow"], left_out) == ("test-production", "2.11.2", {"test_storm.py"})
 
 
 def test_workflow_runs_each_week_with_the_newest_releases() -> None:

@@ -52,6 +52,9 @@ class ProductionAirflow(LocalAirflow):
         executors = str((config or {}).get("CORE__EXECUTOR", "LocalExecutor"))
         own = {
             "CELERY__BROKER_URL": f"redis://127.0.0.1:{self._broker_port}/0",
+            # The Celery provider of Airflow 2 lists workers before it starts its own processes, which then wait for the
+            # broker's response to that forever, all but one.
+            **({"CELERY_BROKER_TRANSPORT_OPTIONS__SOCKET_TIMEOUT": 3} if AIRFLOW_2 else {}),
             "CORE__EXECUTOR": executors.replace("LocalExecutor", "CeleryExecutor"),
             "CORE__HOSTNAME_CALLABLE": "getpass.getuser",
             # As by default: a worker ends a task when three heartbeats in a row fail.
