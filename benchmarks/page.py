@@ -50,8 +50,8 @@ def _about(result: dict[str, Any]) -> Block:
     return [
         f"The numbers in the tables are from one run on {at.day} {at:%B %Y} with Python {result['about']['python']},",
         f"Airflow {own['apache-airflow']}, and aiohttp {own['aiohttp']} on two shared cores, over TLS on one machine,",
-        "without a network in between. Times vary by a quarter between runs, and those below 0.1 ms by a half. Counts",
-        "are exact.",
+        "without a network in between. Times vary by a quarter between runs, and those below 0.1 ms by a half. Ratios",
+        "are those of measurements that ran one after the other, and not of the rounded medians in the tables.",
     ]
 
 
