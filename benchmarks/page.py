@@ -10,6 +10,7 @@ from typing import Any
 
 from .goals import goals
 from .harness import VENVS
+from .restart import MEASURED
 from .tables import number
 from .waiting import SCHEMAS, scenes
 
@@ -95,13 +96,12 @@ def _cold(result: dict[str, Any]) -> Block:
 
 
 def _restart(result: dict[str, Any]) -> Block:
-    labels = {"provider": WAITERS["provider"], "provider-model": WAITERS["provider-model"], "A10": WAITERS["A10"]}
     figures = {"cpu_ms_per_trigger": "CPU per trigger", "stall_ms": "longest stall"}
     restarts = result["restart"]
     columns = [f"{int(triggers):,} triggers: {name}" for triggers in restarts for name in figures.values()]
     rows = [
-        [label, *(_of(found[kind], figure, "ms") for found in restarts.values() for figure in figures)]
-        for kind, label in labels.items()
+        [WAITERS[kind], *(_of(found[kind], figure, "ms") for found in restarts.values() for figure in figures)]
+        for kind in MEASURED
     ]
     return _table(columns, rows)
 

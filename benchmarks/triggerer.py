@@ -31,7 +31,7 @@ IDLE = 10.0  # seconds in which a triggerer without triggers starts, and then id
 # Seconds after the start of the run, in which its tasks have deferred and the copies have been made.
 DEFERRED_FOR = 45.0
 TICKS = os.sysconf("SC_CLK_TCK")
-DAG = """
+DAG = f"""
 from airflow.providers.standard.sensors.date_time import DateTimeSensorAsync
 from airflow.sdk import dag
 
@@ -41,9 +41,9 @@ from airflow_provider_polytomic.operators.bulk_sync import PolytomicBulkSyncOper
 @dag
 def deferred():
     PolytomicBulkSyncOperator(
-        task_id="sync", sync_id="b0000000-0000-4000-8000-000000000009", deferrable=True, poke_interval=10, assets=False
+        task_id="sync", sync_id="{SYNC}", deferrable=True, poke_interval=10, assets=False
     )
-    DateTimeSensorAsync(task_id="date_time", target_time="{{ dag_run.conf['until'] }}")
+    DateTimeSensorAsync(task_id="date_time", target_time="{{{{ dag_run.conf['until'] }}}}")
 
 
 deferred()

@@ -137,8 +137,8 @@ class PolytomicSyncEventTrigger(BaseEventTrigger):
         """Yield an event for each execution that has ended and matches the arguments."""
         async for batch in shared_stream:
             new = await self._find_new(batch)
-            for number, end in enumerate(new, start=1):
-                if number == len(new):
+            for end in new:
+                if end is new[-1]:
                     await self._wait_for_runs()
                 self._fired_at = time.monotonic()
                 yield TriggerEvent(dict(end.data))

@@ -9,7 +9,7 @@ import pytest
 
 from airflow_provider_polytomic.sandbox.app import Sandbox
 from airflow_provider_polytomic.sandbox.seed import POSTGRES_TO_WAREHOUSE as SYNC
-from tools.local_airflow import LocalAirflow
+from tools.local_airflow import FINISHED, LocalAirflow
 
 pytestmark = pytest.mark.system
 pytest.importorskip("airflow.triggers.shared_stream")  # new in Airflow 3.3
@@ -75,7 +75,7 @@ def watched(airflow: LocalAirflow, sandbox: Sandbox) -> Watched:
     def is_idle() -> bool:
         """Whether the executions of other tests start no more runs."""
         runs = [run for dag_id in TASKS for run in airflow.api("GET", f"/dags/{dag_id}/dagRuns")["dag_runs"]]
-        return not any(map(has_queued_events, TASKS)) and all(run["state"] in ("success", "failed") for run in runs)
+        return not any(map(has_queued_events, TASKS)) and all(run["state"] in FINISHED for run in runs)
 
     airflow.until(lambda: bool(stored(LOADED) and stored(FAILED)), "two running watchers")
     seen = len(polls())
